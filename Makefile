@@ -1,0 +1,64 @@
+# Everything here works on a machine that has only Python >= 3.11 and make: .venv is built when needed.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_VERSION := 26.3
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --log $(VENV)/pip.log -c constraints.txt \
+	--build-constraint constraints.txt
+FAILED := { echo 'The installation failed: see above, and $(VENV)/pip.log for the whole story.' >&2; exit 1; }
+
+# The interpreter that .venv is made with; `make test PYTHON=/path/to/python` chooses another.
+PYTHON ?=
+# Test processes: one a core, at least two and, for memory's sake, at most eight.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; \
+	cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2; \
+	print(min(8, max(2, cores)))')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs-check wheel-check clean moved
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.test  ## compare the gradients through routing on digits (three minutes on two cores)
+	@$(BIN)/capsjax compare digits
+
+test: $(VENV)/.test  ## run every test
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.dev  ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyrefly check
+
+format: $(VENV)/.dev  ## format the code, mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs-check: $(VENV)/.test  ## run the code of the documentation, follow its links
+	@$(BIN)/python -m pytest tests/test_docs.py
+
+wheel-check: $(VENV)/.dev  ## build the wheel, install it elsewhere, train from an empty folder
+	@PIP_VERSION=$(PIP_VERSION) .ci/wheel
+
+clean:  ## remove caches and builds; keeps .venv, runs and data
+	@rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .jax_cache ./*.egg-info
+	@find capsjax tests experiments benchmarks docs -name __pycache__ -type d -prune \
+		-exec rm -rf {} + 2>/dev/null || true
+
+# A stamp holds the folder that it was made in: a copied or renamed checkout gets its own .venv.
+ifneq ($(shell cat $(VENV)/.test 2>/dev/null),$(CURDIR))
+$(VENV)/.test: moved
+endif
+
+$(VENV)/.test: pyproject.toml constraints.txt
+	@PYTHON='$(PYTHON)' .ci/venv $(VENV)
+	@echo 'Installing capsjax and its dependencies into $(VENV): once, about a minute ...'
+	@$(PIP) install --quiet 'pip==$(PIP_VERSION)'
+	@$(INSTALL) -e . --group test || $(FAILED)
+	@pwd -P > $@
+
+$(VENV)/.dev: $(VENV)/.test
+	@$(INSTALL) --group dev || $(FAILED)
+	@touch $@

@@ -1,0 +1,1 @@
+"""Analysis: comparing gradients, statistics over seeds, and reports of runs."""

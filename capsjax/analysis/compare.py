@@ -1,0 +1,174 @@
+"""Train the same network with several gradient modes, seed by seed, and write down what came out."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from capsjax import experiment, rundir
+from capsjax.analysis.alignment import make_alignment
+from capsjax.analysis.cost import measure_costs
+from capsjax.checks import UserError
+from capsjax.config import Config, Mode
+from capsjax.data import Dataset
+from capsjax.gradients import FullGradient, GradientMode, StopGradient, TruncatedGradient
+from capsjax.program import plan
+from capsjax.routing import IterativeRouting, Routing, UniformRouting
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.progress import Reporter
+from capsjax.training.state import Batch, TrainState
+
+ALIGNMENT_EXAMPLES = 256
+
+
+def routing_of(mode: Mode, routing: Routing) -> Routing:
+    """Return the routing of a configuration with another gradient, or the uniform one.
+
+    Args:
+        mode: which one.
+        routing: the configuration's; number of iterations and the rest of it stay.
+
+    Raises:
+        UserError: where the routing has no iterations, so no gradient to choose.
+    """
+    if mode == "uniform":
+        return UniformRouting()
+    if not isinstance(routing, IterativeRouting):
+        raise UserError(
+            f"compare: got a {type(routing).__name__}, expected an iterative routing, whose gradient "
+            "can be chosen: set model.routing.kind to dynamic"
+        )
+    gradients: dict[str, GradientMode] = {
+        "stop": StopGradient(),
+        "truncated": TruncatedGradient(last=1),
+        "full": FullGradient(),
+    }
+    return dataclasses.replace(routing, gradient=gradients[mode])
+
+
+def variant(config: Config, mode: Mode, seed: int) -> Config:
+    """Return the configuration of one run of a comparison; only routing and seed differ."""
+    model = dataclasses.replace(config.model, routing=routing_of(mode, config.model.routing))
+    return dataclasses.replace(config, model=model, seed=seed)
+
+
+def compare(
+    config: Config,
+    data: Any = None,
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    reporter: Reporter,
+) -> Path:
+    """Run a comparison.
+
+    Within a seed every mode begins with the same parameters and sees the same batches.
+
+    Args:
+        config: what to train; `config.compare` says which modes and how many seeds.
+        data: the user's own arrays; None for the configuration's.
+        out: the comparison's directory, which must be new; None for `runs/compare-<name>-<UTC time>`.
+        name: what it is called; None for the data's name.
+        reporter: what tells of progress.
+
+    Returns:
+        The directory: `comparison.json`, and below `runs/` one run's directory for each mode and seed.
+
+    Raises:
+        UserError: where the configuration, the data or the directory is not as it should be.
+    """
+    config = experiment.with_data(config, data)
+    dataset = experiment.load_data(config, data, reporter)
+    modes, seeds = config.compare.modes, range(config.seed, config.seed + config.compare.seeds)
+    variants = {mode: variant(config, mode, config.seed) for mode in modes}
+    folder = rundir.create(out, f"compare-{name or dataset.name}")
+    rundir.write_config(folder, config)
+    rundir.write_json(folder / "environment.json", rundir.describe(config, dataset))
+
+    align = _aligner(config, dataset)
+    errors: dict[str, list[float]] = {mode: [] for mode in modes}
+    alignments: list[dict[str, Any]] = []
+    for number, seed in enumerate(seeds):
+        for place, mode in enumerate(modes):
+
+            def observe(epoch: int, state: TrainState, mode: Mode = mode, seed: int = seed) -> None:
+                if mode in ("stop", "full"):
+                    alignments.extend(align(mode, seed, epoch, state))
+
+            run = experiment.train(
+                dataclasses.replace(variants[mode], seed=seed),
+                data,
+                out=folder / "runs" / f"{mode}-seed{seed}",
+                reporter=reporter,
+                observe=observe,
+            )
+            errors[mode].append(run.test["error"])
+            done = number * len(modes) + place + 1
+            reporter.say(
+                f"{done}/{len(modes) * len(seeds)} {mode}, seed {seed}: "
+                f"test error {100 * errors[mode][-1]:.2f} %"
+            )
+    costs = _costs(variants, dataset, reporter)
+    rundir.write_json(
+        folder / "comparison.json",
+        {
+            "modes": list(modes),
+            "seeds": list(seeds),
+            "iterations": getattr(config.model.routing, "num_iters", 1),
+            "test_error": errors,
+            "cost": {mode: cost._asdict() for mode, cost in costs.items()},
+            "alignment": alignments,
+        },
+    )
+    return folder
+
+
+def _aligner(config: Config, dataset: Dataset) -> Any:
+    """Make the function that compares stop and full gradient at some epochs of a run."""
+    plans = {mode: plan(variant(config, mode, 0), dataset) for mode in ("stop", "full")}
+    measure = make_alignment(plans["stop"].functions.loss, plans["full"].functions.loss)
+    size = min(ALIGNMENT_EXAMPLES, len(dataset.train))
+    batch: Batch = next(iter(EvalFeed(dataset.train, dataset.scale, batch_size=size)))
+    steps_per_epoch = len(dataset.train) // config.training.batch_size
+    epochs = plans["full"].total_steps // steps_per_epoch
+    gaps = config.compare.gradient_points - 1
+    points = {round(epochs * point / gaps) for point in range(gaps + 1)}
+
+    def align(mode: Mode, seed: int, epoch: int, state: TrainState) -> list[dict[str, Any]]:
+        if epoch not in points:
+            return []
+        groups = jax.device_get(measure(state.params, batch))
+        return [
+            {
+                "mode": mode,
+                "seed": seed,
+                "epoch": epoch,
+                "group": group,
+                "cosine": float(found.cosine),
+                "norm_ratio": float(found.norm_ratio),
+            }
+            for group, found in groups.items()
+        ]
+
+    return align
+
+
+def _costs(variants: dict[Mode, Config], dataset: Dataset, reporter: Reporter) -> Any:
+    """Time one step of every mode, on the first batch, from the first seed's initial parameters."""
+    first = next(iter(variants.values()))
+    feed = TrainFeed(
+        dataset.train,
+        dataset.scale,
+        batch_size=first.training.batch_size,
+        max_shift=first.max_shift,
+        seed=first.seed,
+    )
+    plans = {mode: plan(config, dataset) for mode, config in variants.items()}
+    return measure_costs(
+        {mode: planned.program for mode, planned in plans.items()},
+        next(iter(plans.values())).initial_state(first.seed),
+        feed.batch(0),
+        rounds=first.compare.timing_rounds,
+        reporter=reporter,
+    )

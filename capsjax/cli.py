@@ -1,0 +1,260 @@
+"""The command line: every command a thin call of what notebooks call."""
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from capsjax.checks import UserError, nearest
+from capsjax.version import __version__
+
+OVERRIDES = (
+    "Any field of the configuration can be set by a flag with its dotted name, such as "
+    "--training.epochs 5 or --model.routing.gradient stop."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0 when done, 2 for a mistake that the user can mend, 1 for anything else."""
+    parser = _parser()
+    known, rest = parser.parse_known_args(argv)
+    if known.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return known.run(known, rest)
+    except UserError as error:
+        print(f"capsjax {known.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            f"capsjax {known.command}: interrupted; what was written stays valid. "
+            "Go on with: capsjax train --resume RUN",
+            file=sys.stderr,
+        )
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"capsjax {known.command}: {where}{error.strerror or error}; what was written before "
+            "stays valid. Make room or choose another place, then: capsjax train --resume RUN",
+            file=sys.stderr,
+        )
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answer mistakes in two lines instead of a page of usage."""
+
+    def error(self, message: str) -> Any:
+        print(f"{self.prog}: {message}\n  see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="capsjax",
+        description="Capsule networks in JAX, with the gradient through routing as a choice.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"capsjax {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, run: Callable[..., int], text: str, more: str = "") -> Any:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=textwrap.fill(f"{text} {more}".strip(), 90),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    train = command("train", _train, "Train a configuration and test it once.", OVERRIDES)
+    train.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    train.add_argument("--seed", help="what parameters, order and shifts follow from")
+    train.add_argument("--out", type=Path, help="the run's directory, which must be new")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that stopped")
+
+    compare = command(
+        "compare",
+        _compare,
+        "Train with uniform coupling and each gradient mode, the same seeds and data, and report.",
+        OVERRIDES,
+    )
+    compare.add_argument("config", help="a YAML file, or the name of one that ships")
+    compare.add_argument("--seed", help="the first seed")
+    compare.add_argument("--out", type=Path, help="the comparison's directory, which must be new")
+
+    evaluate = command(
+        "evaluate", _evaluate, "Measure a run's newest parameters on the test split."
+    )
+    evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
+
+    report = command(
+        "report", _report, "Draw the report of runs or comparisons; nothing is trained."
+    )
+    report.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="directories of runs")
+
+    info = command(
+        "info", _info, "Show versions, devices and configurations, or what one comes to.", OVERRIDES
+    )
+    info.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    return parser
+
+
+def _read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
+    """Read the configuration that a command names, with its flags."""
+    from capsjax import config, configtree
+
+    overrides = configtree.parse_overrides(rest)
+    if getattr(arguments, "seed", None) is not None:
+        overrides |= configtree.parse_overrides(["--seed", arguments.seed])
+    return config.load_config(arguments.config, overrides)
+
+
+def _no_flags(rest: Sequence[str]) -> None:
+    if rest:
+        raise UserError(f"got {rest[0]!r}, expected nothing more" + nearest(rest[0], ["--help"]))
+
+
+def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    if arguments.resume is None and arguments.config is None:
+        raise UserError("got no configuration, expected one, or --resume RUN; see capsjax info")
+    if arguments.resume is not None and (
+        arguments.config or rest or arguments.out or arguments.seed
+    ):
+        raise UserError(
+            "got --resume with more beside it, expected it alone: "
+            "the run's own configuration says everything else"
+        )
+    config = None if arguments.resume else _read(arguments, rest)
+    _start_jax()
+    from capsjax import experiment
+    from capsjax.training.progress import reporter
+
+    with reporter() as progress:
+        if config is None:
+            run = experiment.resume(arguments.resume, reporter=progress)
+        else:
+            name = Path(arguments.config).stem
+            run = experiment.train(config, out=arguments.out, name=name, reporter=progress)
+    tested = run.test
+    print(f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images")
+    print(f"run: {run.folder}")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    config = _read(arguments, rest)
+    _start_jax()
+    from capsjax.analysis.compare import compare
+    from capsjax.analysis.report import report_comparison
+    from capsjax.training.progress import reporter
+
+    with reporter() as progress:
+        name = Path(arguments.config).stem
+        folder = compare(config, out=arguments.out, name=name, reporter=progress)
+    page, tables = report_comparison(folder)
+    _show(tables)
+    print(f"report: {page}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    _no_flags(rest)
+    _start_jax()
+    from capsjax import experiment
+    from capsjax.training.progress import reporter
+
+    with reporter() as progress:
+        tested = experiment.measure(experiment.load(arguments.folder), reporter=progress)
+    print(
+        f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
+        f"loss {tested['loss']:.5f}"
+    )
+    return 0
+
+
+def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    _no_flags(rest)
+    _start_jax()
+    from capsjax.analysis.report import report_comparison, report_run
+
+    for folder in arguments.folders:
+        comparison = (folder / "comparison.json").exists()
+        page, tables = report_comparison(folder) if comparison else report_run(folder)
+        _show(tables)
+        print(f"report: {page}")
+    return 0
+
+
+def _info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    from capsjax import config, rundir
+
+    if arguments.config is not None:
+        return _describe(_read(arguments, rest))
+    _no_flags(rest)
+    found = rundir.environment()
+    print(f"capsjax {found['capsjax']}, Python {found['python']}, {found['platform']}")
+    print(", ".join(f"{name} {version}" for name, version in found["packages"].items()))
+    print("devices: " + ", ".join(found["devices"]))
+    print(f"CAPSJAX_DATA: {os.environ.get('CAPSJAX_DATA') or 'not set'}")
+    print("configurations:")
+    for name, path in config.shipped_configs().items():
+        print(f"  {name:18} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+    return 0
+
+
+def _describe(config: Any) -> int:
+    """Print a configuration in full, and the parameters of its network on its data."""
+    from capsjax import configtree, experiment, program
+    from capsjax.analysis.alignment import group_of
+    from capsjax.training.progress import reporter
+
+    print(configtree.dump(config), end="")
+    with reporter() as progress:
+        dataset = experiment.load_data(config, None, progress)
+    counts: dict[str, int] = {}
+    for name, shape in program.plan(config, dataset).functions.shapes().items():
+        counts[group_of(name)] = counts.get(group_of(name), 0) + shape.size
+    print(f"\nparameters: {sum(counts.values()):,}")
+    for group, count in counts.items():
+        print(f"  {group:10} {count:>12,}")
+    return 0
+
+
+def _show(tables: Sequence[Any]) -> None:
+    console = Console()
+    for table in tables:
+        # A table that is cut to fit a pipe is of no use; on a terminal it wraps.
+        width = console.width if console.is_terminal else 160
+        Console(width=width).print(table.to_rich())
+
+
+def _start_jax() -> None:
+    """Keep compiled programs between runs, in the user's cache, unless JAX is told otherwise."""
+    import jax
+
+    if (
+        jax.config.values["jax_compilation_cache_dir"] is None
+        and "JAX_ENABLE_COMPILATION_CACHE" not in os.environ
+    ):
+        import platformdirs
+
+        folder = Path(platformdirs.user_cache_dir("capsjax")) / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What a run is: one tree of frozen values, from YAML and flags, checked before anything starts."""
+
+import dataclasses
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from capsjax import configtree
+from capsjax.checks import FieldError, UserError, check_int, nearest
+from capsjax.data import Arrays, Digits, Mnist
+from capsjax.losses import LossConfig
+from capsjax.modules import CapsNetConfig
+from capsjax.training.loop import TrainingConfig
+from capsjax.training.optimisers import Adam
+
+Mode = Literal["uniform", "stop", "truncated", "full"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Describe a comparison of gradient modes.
+
+    Args:
+        modes: what to compare: "uniform" coupling, and the gradient modes "stop", "truncated" (through
+            the last update only) and "full"; full is what the others are compared with.
+        seeds: how many seeds each mode is trained with, counting up from the run's seed.
+        gradient_points: at how many points of training the stop gradient is compared with the full one.
+        timing_rounds: rounds of the interleaved pass that times a step of each mode.
+    """
+
+    modes: tuple[Mode, ...] = ("uniform", "stop", "truncated", "full")
+    seeds: int = 3
+    gradient_points: int = 4
+    timing_rounds: int = 15
+
+    def __post_init__(self):
+        check_int(self, "seeds", low=1)
+        check_int(self, "gradient_points", low=2)
+        check_int(self, "timing_rounds", low=3)
+        if "full" not in self.modes or len(set(self.modes)) != len(self.modes):
+            expected = "different modes, full among them: the others are compared with it"
+            raise FieldError("CompareConfig", "modes", self.modes, expected)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Describe a run.
+
+    Args:
+        data: what to learn from.
+        model: the network.
+        training: how long, and how.
+        seed: what initial parameters, order and shifts follow from.
+        max_shift: pixels by which a training image may move in each direction, filled with zeros.
+        loss: what to minimise.
+        optimiser: how.
+        compare: what `compare` compares.
+    """
+
+    data: Digits | Mnist | Arrays
+    training: TrainingConfig
+    model: CapsNetConfig = CapsNetConfig()
+    seed: int = 0
+    max_shift: int = 0
+    loss: LossConfig = LossConfig()
+    optimiser: Adam = Adam()
+    compare: CompareConfig = CompareConfig()
+
+    def __post_init__(self):
+        check_int(self, "seed", low=0, high=2**31 - 1)
+        check_int(self, "max_shift", low=0)
+
+
+def load_config(name: str | Path, overrides: Mapping[str, object] | None = None) -> Config:
+    """Read a configuration.
+
+    Args:
+        name: a path to a YAML file, or the name of one that ships with the package, such as "digits".
+        overrides: dotted keys and their values, as `configtree.parse_overrides` reads them from flags.
+
+    Raises:
+        UserError: where there is no such file, or something in it is not as it should be.
+
+    Example:
+        >>> load_config("digits", {"model.routing.num_iters": 5}).model.routing.num_iters
+        5
+    """
+    path = find_config(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{name}: got a file that cannot be read ({error}), expected YAML"
+        ) from error
+    tree = configtree.read_yaml(text, str(name))
+    return configtree.build(Config, tree, source=str(name), overrides=overrides)
+
+
+def find_config(name: str | Path) -> Path:
+    """Find a configuration's file: a path, or the name of one that ships with the package.
+
+    Raises:
+        UserError: where there is neither.
+    """
+    shipped = shipped_configs()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    path = Path(name)
+    if path.is_file():
+        return path
+    raise UserError(
+        f"{name}: got no such file, expected a path to a YAML file or one of "
+        + ", ".join(shipped)
+        + nearest(str(name), shipped)
+    )
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the configurations that ship with the package, by name."""
+    package = Path(str(resources.files("capsjax")))
+    # A wheel carries them inside the package; a checkout has them beside it.
+    folders = [package / "configs", package.parent / "configs"]
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

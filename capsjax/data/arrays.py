@@ -1,0 +1,175 @@
+"""The user's own images and labels, from NumPy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from capsjax.checks import (
+    FieldError,
+    UserError,
+    check_float,
+    check_int,
+    nearest,
+)
+from capsjax.data.dataset import Dataset, Split, check_labels, check_range
+from capsjax.data.download import Report
+
+KEYS = ("train", "validation", "test")
+EXPECTED = (
+    "expected (images, labels), or a dict with 'train', 'test' and, if wanted, 'validation', "
+    "each (images, labels)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """Choose the arrays that are passed from Python: `cj.train(config, data=(images, labels))`.
+
+    Args:
+        validation_fraction: part of the examples that validates, between 0 and 1; unused where the
+            data name their own validation split.
+        test_fraction: part of the examples that tests, between 0 and 1; unused where the data name
+            their own test split.
+        seed: seed of the permutation that splits, from 0.
+        num_classes: how many classes there are; by default the largest label and one.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: where a field is out of range.
+    """
+
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    seed: int = 0
+    num_classes: int | None = None
+    kind: Literal["arrays"] = "arrays"
+
+    def __post_init__(self):
+        check_float(self, "validation_fraction", low=0.0, high=1.0, open_low=True)
+        check_float(self, "test_fraction", low=0.0, high=1.0, open_low=True)
+        total = self.validation_fraction + self.test_fraction
+        if total >= 1:
+            expected = f"less than 1 in sum with validation_fraction={self.validation_fraction}"
+            raise FieldError("Arrays", "test_fraction", self.test_fraction, expected)
+        check_int(self, "seed", low=0, high=2**32 - 1)
+        if self.num_classes is not None:
+            check_int(self, "num_classes", low=2)
+
+    def load(self, report: Report | None = None) -> Dataset:
+        """Refuse: arrays come from Python.
+
+        Raises:
+            UserError: always.
+        """
+        del report
+        raise UserError(
+            "data of kind 'arrays' have no file to be read from, expected arrays from Python: "
+            "cj.train(config, data=(images, labels)); or choose data.kind digits or mnist"
+        )
+
+    def build(self, data: object) -> Dataset:
+        """Make a dataset of the user's arrays.
+
+        Pixels are uint8, 0 to 255, or floats, 0 to 1. What is not split already is split by a
+        permutation that depends on `seed` and the number of examples alone.
+
+        Args:
+            data: (images [n, h, w] or [n, h, w, c], labels [n]); or a mapping with such a pair under
+                "train", "test" and, if wanted, "validation"; or a `Dataset`, returned as it is.
+
+        Returns:
+            The dataset.
+
+        Raises:
+            UserError: where shapes, types, labels or pixels do not fit.
+
+        Example:
+            >>> import numpy as np
+            >>> images, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2
+            >>> dataset = Arrays().build((images, labels))
+            >>> len(dataset.train), len(dataset.validation), len(dataset.test), dataset.num_classes
+            (16, 2, 2, 2)
+        """
+        if isinstance(data, Dataset):
+            return data
+        given = (
+            _read_mapping(data) if isinstance(data, Mapping) else {"data": _read_pair("data", data)}
+        )
+        largest = max(0, *(int(split.labels.max()) for split in given.values()))
+        num_classes = self.num_classes or largest + 1
+        for name, split in given.items():  # before any permutation: the index is the user's own
+            check_labels(f"{name} labels", split.labels, num_classes)
+            check_range(f"{name} images", split.images, _scale(split))
+        train, validation, test = self._divide(given)
+        return Dataset("arrays", train, validation, test, num_classes, _scale(train))
+
+    def _divide(self, given: dict[str, Split]) -> tuple[Split, Split, Split]:
+        """Split off what the data do not name: validation, and test where nothing is named."""
+        if "validation" in given:
+            return given["train"], given["validation"], given["test"]
+        if "train" in given:
+            train, validation = self._permute(given["train"], (self.validation_fraction,))
+            return train, validation, given["test"]
+        fractions = (self.validation_fraction, self.test_fraction)
+        train, validation, test = self._permute(given["data"], fractions)
+        return train, validation, test
+
+    def _permute(self, split: Split, fractions: tuple[float, ...]) -> list[Split]:
+        n = len(split)
+        counts = [max(1, round(n * fraction)) for fraction in fractions]
+        if n <= sum(counts):
+            raise UserError(
+                f"data: got {n} examples, of which {sum(counts)} would validate and test and none "
+                "train; expected more examples or smaller fractions"
+            )
+        order = np.random.RandomState(self.seed).permutation(n)
+        parts = np.split(order, np.cumsum([n - sum(counts), *counts])[:-1])
+        return [Split(split.images[part], split.labels[part]) for part in parts]
+
+
+def _scale(split: Split) -> float:
+    return 1 / 255 if split.images.dtype == np.uint8 else 1.0
+
+
+def _read_mapping(data: Mapping) -> dict[str, Split]:
+    for key in data:
+        if key not in KEYS:
+            raise UserError(f"data: got key {key!r}, {EXPECTED}{nearest(str(key), KEYS)}")
+    for key in ("train", "test"):
+        if key not in data:
+            raise UserError(f"data: got no key {key!r}, {EXPECTED}")
+    return {key: _read_pair(f"data[{key!r}]", data[key]) for key in KEYS if key in data}
+
+
+def _read_pair(name: str, pair: object) -> Split:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        given = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, tuple | list) else ""
+        raise UserError(f"{name}: got {given or type(pair).__name__}, {EXPECTED}")
+    images, labels = (_to_array(name, what) for what in pair)
+    try:
+        return Split(_to_pixels(images), labels)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def _to_array(name: str, values: object) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # lists of unequal lengths
+        raise UserError(f"{name}: got no rectangular array ({error}), {EXPECTED}") from None
+
+
+def _to_pixels(images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype == np.uint8:
+        return images
+    if np.issubdtype(images.dtype, np.floating):
+        with np.errstate(over="ignore"):  # what overflows is infinite, which is refused
+            return images.astype(np.float32)
+    raise UserError(
+        f"images: got type {images.dtype}, expected uint8 from 0 to 255 or floats from 0 to 1; "
+        "use images.astype(np.uint8) or images.astype(np.float32)"
+    )

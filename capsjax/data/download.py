@@ -1,0 +1,125 @@
+"""Downloads: mirrors in turn, and nothing under its name before its content is known to be right."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from capsjax.checks import UserError
+from capsjax.data.known import KnownFile
+
+# Receives the file's name, the bytes done, and the bytes in all, or None where nobody knows.
+Report = Callable[[str, int, int | None], None]
+
+CHUNK = 1 << 16
+TIMEOUT = 30.0
+
+
+def download(
+    file: KnownFile,
+    mirrors: Sequence[str],
+    folder: Path,
+    *,
+    report: Report | None = None,
+    rounds: int = 3,
+    wait: float = 1.0,
+) -> Path:
+    """Download `file` into `folder`, compressed as it is published.
+
+    It is written under a temporary name beside its own, and renamed only when its content is right.
+
+    Args:
+        file: what to get; it is looked for as `<mirror><name>.gz`.
+        mirrors: addresses to try in order, each ending in a slash.
+        folder: where it goes; made if need be.
+        report: receives (name, bytes done, bytes in all or None) as the download goes on.
+        rounds: how many times all mirrors are tried, at least 1.
+        wait: seconds before the second round; twice as long before each further one.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: where no mirror gives the file, each named with the reason, or nothing can be
+            written to the folder.
+    """
+    target = folder / f"{file.name}.gz"
+    reasons: dict[str, str] = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
+            part = Path(temporary) / target.name
+            for attempt in range(rounds):
+                time.sleep(wait * 2 ** (attempt - 1) if attempt else 0)
+                for mirror in mirrors:
+                    url = mirror + target.name
+                    reason = _fetch(file, url, part, report)
+                    if reason is None:
+                        return part.replace(target)
+                    reasons[url] = reason
+    except OSError as error:
+        raise UserError(
+            f"{target}: cannot be written: {error.strerror or error}; make room or grant access, or "
+            "set CAPSJAX_DATA to a folder whose subfolder mnist holds the files"
+        ) from None
+    tried = "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
+    raise UserError(
+        f"{target.name}: no mirror gave it ({tried}); try again later, or get it elsewhere, put it "
+        "into DIR/mnist and set CAPSJAX_DATA=DIR"
+    )
+
+
+def _fetch(file: KnownFile, url: str, part: Path, report: Report | None) -> str | None:
+    """Write what is at the address to `part`; return why that failed, or None."""
+    import pooch
+    import requests
+
+    progress = _Progress(f"{file.name}.gz", report) if report else False
+    fetch = pooch.HTTPDownloader(
+        progressbar=progress,
+        chunk_size=CHUNK,
+        timeout=TIMEOUT,
+        headers={"Accept-Encoding": "identity"},
+    )
+    try:
+        with part.open("wb") as output:
+            fetch(url, output, None)
+        file.check(part.read_bytes(), "what came")
+    except requests.HTTPError as error:
+        return f"HTTP status {error.response.status_code}"
+    except requests.Timeout:
+        return f"no answer in {TIMEOUT:g} seconds"
+    except requests.exceptions.ChunkedEncodingError:
+        return "the connection broke off"
+    except requests.ConnectionError:
+        return "no connection"
+    except requests.RequestException as error:
+        return f"{type(error).__name__}: {error}"
+    except UserError as error:
+        return str(error)
+    return None
+
+
+class _Progress:
+    """Pass on to `report` what pooch tells a progress bar."""
+
+    def __init__(self, label: str, report: Report):
+        self.label = label
+        self.report = report
+        self.total = 0  # pooch sets it, to 0 where the server does not say
+        self.done = 0
+
+    def update(self, count: int) -> None:
+        """Count what came; pooch counts whole chunks, and the last is smaller."""
+        self.done += count
+        if self.total:
+            self.done = min(self.done, self.total)
+        self.report(self.label, self.done, self.total or None)
+
+    def reset(self) -> None:
+        """Start again, as pooch does before it fills the bar; without a total it cannot fill it."""
+        if self.total:
+            self.done = 0
+
+    def close(self) -> None:
+        """Do nothing: the display is the caller's."""

@@ -1,0 +1,270 @@
+"""Train, load and go on with runs: what notebooks call, and the command line too."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Int
+
+from capsjax import rundir
+from capsjax.checks import UserError
+from capsjax.config import Config, load_config
+from capsjax.data import Arrays, Dataset, Split, to_float
+from capsjax.modules import CapsNet, NetworkOutput
+from capsjax.program import Plan, functions, plan
+from capsjax.training import checkpoints
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.loop import evaluate, fit
+from capsjax.training.progress import Reporter, Silent
+from capsjax.training.state import Params, TrainState
+from capsjax.training.writers import MetricsWriter, read_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Hold a trained run.
+
+    Attributes:
+        config: what was run.
+        folder: its directory.
+        params: the trained parameters, under their dotted names.
+        scale: factor that brings the data's raw pixels to 0 to 1.
+        image_shape: height, width and channels of the images.
+        num_classes: how many classes there are.
+    """
+
+    config: Config
+    folder: Path
+    params: Params
+    scale: float
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+    @functools.cached_property
+    def model(self) -> CapsNet:
+        """The network, a Flax module with the trained parameters."""
+        network = CapsNet(
+            self.image_shape, self.num_classes, config=self.config.model, rngs=nnx.Rngs(0)
+        )
+        state = nnx.state(network, nnx.Param)
+        flat = {
+            path: variable.replace(self.params[".".join(map(str, path))])
+            for path, variable in nnx.to_flat_state(state)
+        }
+        nnx.update(network, nnx.from_flat_state(flat))
+        return network
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every line of the run's metrics, in the order of steps."""
+        return read_metrics(self.folder / "metrics.jsonl")
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """The last line of the test split: its `error`, `loss` and so on."""
+        lines = [line for line in self.metrics if line["split"] == "test"]
+        if not lines:
+            raise UserError(
+                f"{self.folder}: got no test line in metrics.jsonl, expected a finished run; "
+                f"go on with: capsjax train --resume {self.folder}"
+            )
+        return lines[-1]
+
+    def outputs(self, images: np.ndarray, *, trace: bool = False) -> NetworkOutput:
+        """Run the network on images as the data has them.
+
+        Args:
+            images: raw pixels, [n, h, w, c], or [n, h, w] where there is one channel.
+            trace: whether to return every iteration of the routing.
+
+        Returns:
+            All that the network knows of them.
+        """
+        raw = np.asarray(images)
+        raw = raw[..., None] if raw.ndim == 3 else raw
+        made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
+        return _apply(made.apply, self.params, to_float(raw, self.scale), trace=trace)
+
+    def predict(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
+        """Classify images as the data has them, [n, h, w, c] or [n, h, w]; returns class numbers, [n]."""
+        return np.asarray(self.outputs(images).lengths.argmax(-1))
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "trace"))
+def _apply(apply: Callable[..., NetworkOutput], params: Params, images: Any, *, trace: bool) -> Any:
+    return apply(params, images, trace=trace)
+
+
+def train(
+    config: Config | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    reporter: Reporter | None = None,
+    name: str | None = None,
+    observe: Callable[[int, TrainState], None] | None = None,
+) -> Run:
+    """Train a configuration, and test it once, at the end, with the last parameters.
+
+    Args:
+        config: a configuration, a path to one, or the name of one that ships with the package.
+        data: the user's own images and labels, NumPy arrays: `(images, labels)` to be split, or a
+            mapping with keys train, test and, if wished, validation; None for the configuration's.
+        out: the run's directory, which must be new; None for `runs/<name>-<UTC time>`.
+        reporter: what tells of progress; None for silence.
+        name: what the run is called; None for the configuration's own name.
+        observe: called with the epochs done and the state before the first step and after every epoch.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: where the configuration, the data or the directory is not as it should be.
+    """
+    if not isinstance(config, Config):
+        name = name or Path(config).stem
+        config = load_config(config)
+    reporter = reporter or Silent()
+    config = with_data(config, data)
+    dataset = load_data(config, data, reporter)
+    planned = plan(config, dataset)
+    folder = rundir.create(None if out is None else Path(out), name or dataset.name)
+    rundir.write_config(folder, config)
+    rundir.write_json(folder / "environment.json", rundir.describe(config, dataset))
+    state = planned.initial_state(config.seed)
+    return _finish(config, dataset, planned, folder, state, reporter, observe)
+
+
+def resume(folder: str | Path, data: Any = None, *, reporter: Reporter | None = None) -> Run:
+    """Go on with a run that stopped, from its newest checkpoint, as if it never had, to the bit.
+
+    Args:
+        folder: the run's directory.
+        data: the user's own arrays, where the run was trained on such.
+        reporter: what tells of progress; None for silence.
+
+    Raises:
+        UserError: where there is no such run, it is finished, or the data are not those it began with.
+    """
+    folder, reporter = Path(folder), reporter or Silent()
+    config = rundir.read_config(folder)
+    dataset = load_data(config, data, reporter)
+    begun = rundir.read_json(folder / "environment.json")["data"]["fingerprint"]
+    if dataset.fingerprint() != begun:
+        raise UserError(
+            f"{folder}: got data whose SHA-256 is {dataset.fingerprint()[:12]}..., expected "
+            f"{begun[:12]}..., that of the data the run began with"
+        )
+    if any(line["split"] == "test" for line in read_metrics(folder / "metrics.jsonl")):
+        raise UserError(
+            f"{folder}: got a run that is finished, expected one that stopped; "
+            f"to measure it again: capsjax evaluate {folder}"
+        )
+    planned = plan(config, dataset)
+    state = planned.initial_state(config.seed)
+    if checkpoints.steps(folder / "checkpoints"):
+        state = checkpoints.restore(folder / "checkpoints", state)
+    return _finish(config, dataset, planned, folder, state, reporter, None)
+
+
+def load(run_dir: str | Path) -> Run:
+    """Load a run's newest parameters, to predict with or to look into.
+
+    Args:
+        run_dir: the run's directory.
+
+    Raises:
+        UserError: where there is no such run, or it has no checkpoint.
+    """
+    folder = Path(run_dir)
+    config = rundir.read_config(folder)
+    data = rundir.read_json(folder / "environment.json")["data"]
+    height, width, channels = data["image_shape"]
+    shape, classes = (height, width, channels), data["num_classes"]
+    initial = functions(config.model, config.loss, shape, classes).initial(0)
+    target = TrainState.create(initial, config.optimiser.make(2**31 - 1))
+    state = checkpoints.restore(folder / "checkpoints", target)
+    return Run(config, folder, state.params, data["scale"], shape, classes)
+
+
+def measure(run: Run, data: Any = None, *, reporter: Reporter | None = None) -> dict[str, float]:
+    """Measure a run's newest parameters on the test split; nothing is written.
+
+    Args:
+        run: a run from `train` or `load`.
+        data: the user's own arrays, where the run was trained on such.
+        reporter: what tells of progress; None for silence.
+
+    Returns:
+        Means over all test examples, and their number as `examples`.
+    """
+    reporter = reporter or Silent()
+    dataset = load_data(run.config, data, reporter)
+    program = plan(run.config, dataset).program
+    feed = EvalFeed(dataset.test, dataset.scale, batch_size=run.config.training.eval_batch_size)
+    return evaluate(program, program.strategy.replicate(run.params), feed, reporter)
+
+
+def with_data(config: Config, data: Any) -> Config:
+    """Return a configuration that says where its data come from: from the user, where they gave some."""
+    if data is None or isinstance(config.data, Arrays):
+        return config
+    return dataclasses.replace(config, data=Arrays())
+
+
+def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
+    """Load what a configuration learns from, or split the user's own arrays as it says."""
+    if isinstance(config.data, Arrays):
+        return config.data.load() if data is None else config.data.build(data)
+    return config.data.load(reporter.download)
+
+
+def _finish(
+    config: Config,
+    dataset: Dataset,
+    planned: Plan,
+    folder: Path,
+    state: TrainState,
+    reporter: Reporter,
+    observe: Callable[[int, TrainState], None] | None,
+) -> Run:
+    """Train from a state to the end, then test once."""
+    training, program = config.training, planned.program
+    writer = MetricsWriter(folder / "metrics.jsonl")
+    feed = TrainFeed(
+        dataset.train,
+        dataset.scale,
+        batch_size=training.batch_size,
+        max_shift=config.max_shift,
+        seed=config.seed,
+    )
+
+    def in_order(split: Split) -> EvalFeed:
+        return EvalFeed(split, dataset.scale, batch_size=training.eval_batch_size)
+
+    try:
+        state = fit(
+            program,
+            state,
+            feed,
+            in_order(dataset.validation),
+            config=training,
+            total_steps=planned.total_steps,
+            writer=writer,
+            folder=folder / "checkpoints",
+            reporter=reporter,
+            label=folder.name,
+            observe=observe,
+        )
+        params = program.strategy.replicate(state.params)
+        tested = evaluate(program, params, in_order(dataset.test))
+        writer.write("test", planned.total_steps, tested)
+    finally:
+        writer.close()
+    shape = dataset.image_shape
+    return Run(config, folder, state.params, dataset.scale, shape, dataset.num_classes)

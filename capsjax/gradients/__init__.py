@@ -1,0 +1,26 @@
+"""Gradient modes: how the final coupling depends on what was routed, each a value.
+
+A mode knows nothing of capsules. It runs an iterative routing's updates and decides which of them the
+gradient passes through; the readout that follows is always live.
+"""
+
+from capsjax.gradients.base import GradientMode, Iterative, iterate
+from capsjax.gradients.full import FullGradient
+from capsjax.gradients.stop import StopGradient
+from capsjax.gradients.truncated import TruncatedGradient
+
+MODES: dict[str, type[GradientMode]] = {
+    "stop": StopGradient,
+    "full": FullGradient,
+    "truncated": TruncatedGradient,
+}
+
+__all__ = [
+    "MODES",
+    "FullGradient",
+    "GradientMode",
+    "Iterative",
+    "StopGradient",
+    "TruncatedGradient",
+    "iterate",
+]

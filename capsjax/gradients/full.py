@@ -1,0 +1,31 @@
+"""The coupling differentiated through every iteration."""
+
+import dataclasses
+from typing import Literal
+
+from jaxtyping import Array, Float, PyTree
+
+from capsjax.gradients.base import GradientMode, Iterative, iterate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullGradient(GradientMode):
+    """Differentiate the coupling through every iteration.
+
+    It is what the authors of the 2017 and 2018 papers trained with.
+
+    Args:
+        remat: whether the backward pass computes each iteration's intermediate values again instead of
+            keeping them (`jax.checkpoint`): the same gradient, less memory, more time.
+        kind: its name in a configuration.
+    """
+
+    remat: bool = False
+    kind: Literal["full"] = "full"
+
+    def __call__(
+        self, routing: Iterative, inputs: PyTree, num_updates: int
+    ) -> tuple[Float[Array, "*batch i j"], PyTree]:
+        """Run every update live."""
+        state = iterate(routing, inputs, routing.init(inputs), 0, num_updates, remat=self.remat)
+        return routing.couple(state, inputs), state

@@ -1,0 +1,32 @@
+"""The coupling held constant: the textbook answer, the community's `detach`."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Float, PyTree
+
+from capsjax.gradients.base import GradientMode, Iterative, iterate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StopGradient(GradientMode):
+    """Hold the coupling constant: the gradient sees one weighted sum, with fixed weights.
+
+    It is the coupling that is stopped. Stopping the votes alone, as many ports do, lets the gradient
+    of anything else inside the iterations, a trainable bias for one, leak through the coupling.
+    The loop runs on stopped inputs as well: nothing is kept for a backward pass through it.
+
+    Args:
+        kind: its name in a configuration.
+    """
+
+    kind: Literal["stop"] = "stop"
+
+    def __call__(
+        self, routing: Iterative, inputs: PyTree, num_updates: int
+    ) -> tuple[Float[Array, "*batch i j"], PyTree]:
+        """Run every update on constants, and return a constant coupling."""
+        constants = jax.lax.stop_gradient(inputs)
+        state = iterate(routing, constants, routing.init(constants), 0, num_updates)
+        return jax.lax.stop_gradient((routing.couple(state, constants), state))

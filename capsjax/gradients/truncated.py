@@ -1,0 +1,54 @@
+"""The coupling differentiated through the last few updates only."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Float, PyTree
+
+from capsjax.checks import FieldError, check_int
+from capsjax.gradients.base import GradientMode, Iterative, iterate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TruncatedGradient(GradientMode):
+    """Differentiate the coupling through the last updates of the logits only.
+
+    `last=0` is `StopGradient`; `last=r-1` is `FullGradient`.
+
+    Args:
+        last: how many of the r - 1 updates the gradient passes through, at least 0.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: where `last` is negative, or exceeds the updates of the routing that gets the mode.
+    """
+
+    last: int
+    kind: Literal["truncated"] = "truncated"
+
+    def __post_init__(self):
+        check_int(self, "last", low=0)
+
+    def check(self, num_updates: int) -> None:
+        """Raise a `FieldError` where there are fewer updates than the gradient is to pass through."""
+        if self.last > num_updates:
+            expected = (
+                f"at most {num_updates}: num_iters = {num_updates + 1} makes {num_updates} "
+                f"update{'s' if num_updates != 1 else ''} of the logits"
+            )
+            raise FieldError("TruncatedGradient", "last", self.last, expected)
+
+    def __call__(
+        self, routing: Iterative, inputs: PyTree, num_updates: int
+    ) -> tuple[Float[Array, "*batch i j"], PyTree]:
+        """Run the first updates on constants and the last ones live."""
+        self.check(num_updates)
+        constants = jax.lax.stop_gradient(inputs)
+        split = num_updates - self.last
+        state = iterate(routing, constants, routing.init(constants), 0, split)
+        state = jax.lax.stop_gradient(state)
+        if self.last == 0:
+            return jax.lax.stop_gradient(routing.couple(state, constants)), state
+        state = iterate(routing, inputs, state, split, num_updates)
+        return routing.couple(state, inputs), state

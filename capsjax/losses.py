@@ -1,0 +1,128 @@
+"""Losses, one number for each example."""
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from capsjax.checks import UserError, check_choice, check_float, nearest
+
+MarginPreset = Literal["paper", "released"]
+PRESETS = get_args(MarginPreset)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Describe a loss: a margin loss and, where the network has a decoder, a reconstruction loss.
+
+    Args:
+        margin: "paper" for the formula, "released" for the released code's smaller scale.
+        positive_margin: the length from which a present class costs nothing.
+        negative_margin: the length up to which an absent class costs nothing.
+        down_weight: the weight of absent classes.
+        reconstruction_weight: what the sum of squared pixel differences is multiplied by.
+    """
+
+    margin: MarginPreset = "paper"
+    positive_margin: float = 0.9
+    negative_margin: float = 0.1
+    down_weight: float = 0.5
+    reconstruction_weight: float = 0.0005
+
+    def __post_init__(self):
+        check_choice(self, "margin", PRESETS)
+        check_float(self, "positive_margin", low=0.0, high=1.0)
+        check_float(self, "negative_margin", low=0.0, high=1.0)
+        check_float(self, "down_weight", low=0.0)
+        check_float(self, "reconstruction_weight", low=0.0)
+
+
+def margin_loss(
+    lengths: Float[Array, "*batch j"],
+    labels: Num[Array, "..."],
+    *,
+    positive_margin: float = 0.9,
+    negative_margin: float = 0.1,
+    down_weight: float = 0.5,
+    preset: MarginPreset = "paper",
+) -> Float[Array, "*batch"]:
+    """Penalise a class that is present with a short capsule, or absent with a long one.
+
+    L = sum_k T_k max(0, m+ - |v_k|)^2 + lambda (1 - T_k) max(0, |v_k| - m-)^2
+
+    The paper's formula sums over the classes. The authors' released code halves it and averages over
+    the classes, which for ten classes makes it 20 times smaller beside the same reconstruction loss;
+    the two presets differ in that alone.
+
+    Args:
+        lengths: lengths of the class capsules, 0 to 1, [*batch, j].
+        labels: class numbers, integers [*batch], or T itself, [*batch, j], with any number of ones.
+        positive_margin: m+, the length from which a present class costs nothing.
+        negative_margin: m-, the length up to which an absent class costs nothing.
+        down_weight: lambda, the weight of absent classes.
+        preset: "paper" for the formula above, "released" for it divided by 2 j.
+
+    Returns:
+        The loss of each example, [*batch].
+
+    Raises:
+        UserError: where the preset is unknown or the labels' shape does not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> margin_loss(jnp.array([[0.5, 0.5]]), jnp.array([0])).round(4).tolist()
+        [0.23999999463558197]
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, equation 4, and their released code.
+    """
+    if preset not in PRESETS:
+        raise UserError(
+            f"margin_loss: got preset {preset!r}, expected 'paper' or 'released'"
+            + nearest(str(preset), PRESETS)
+        )
+    present = _present(labels, lengths)
+    short = jnp.square(jnp.maximum(0, positive_margin - lengths))
+    long = jnp.square(jnp.maximum(0, lengths - negative_margin))
+    loss = jnp.sum(present * short + down_weight * (1 - present) * long, axis=-1)
+    return loss / (2 * lengths.shape[-1]) if preset == "released" else loss
+
+
+def _present(labels: Num[Array, "..."], lengths: Float[Array, "*batch j"]) -> Array:
+    """Return T, one for each class that is present, [*batch, j]."""
+    if labels.shape == lengths.shape:
+        return labels.astype(lengths.dtype)
+    if labels.shape == lengths.shape[:-1] and jnp.issubdtype(labels.dtype, jnp.integer):
+        return jax.nn.one_hot(labels, lengths.shape[-1], dtype=lengths.dtype)
+    raise UserError(
+        f"margin_loss: got labels {labels.dtype}{list(labels.shape)} for lengths "
+        f"{list(lengths.shape)}, expected integers {list(lengths.shape[:-1])} or zeros and ones "
+        f"{list(lengths.shape)}"
+    )
+
+
+def reconstruction_loss(
+    reconstruction: Float[Array, "*batch h w c"], image: Float[Array, "*batch h w c"]
+) -> Float[Array, "*batch"]:
+    """Return the sum of squared differences over the pixels of each image, [*batch].
+
+    The 2017 paper adds it to the margin loss with the weight 0.0005.
+
+    Args:
+        reconstruction: what the decoder drew, 0 to 1, [*batch, h, w, c].
+        image: what it should have drawn, 0 to 1, [*batch, h, w, c].
+
+    Raises:
+        UserError: where the shapes differ.
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, section 4.1.
+    """
+    if reconstruction.shape != image.shape:
+        raise UserError(
+            f"reconstruction_loss: got {list(reconstruction.shape)} for an image "
+            f"{list(image.shape)}, expected equal shapes"
+        )
+    return jnp.sum(jnp.square(reconstruction - image), axis=(-3, -2, -1))

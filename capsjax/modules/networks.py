@@ -1,0 +1,159 @@
+"""Whole networks: from an image to the lengths of the class capsules and a reconstruction."""
+
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from capsjax.checks import UserError
+from capsjax.convolution import output_size
+from capsjax.modules.architecture import CapsNetConfig
+from capsjax.modules.layers import (
+    Decoder,
+    DenseCapsules,
+    PrimaryCapsules,
+    Stem,
+    longest,
+    primary_count,
+)
+from capsjax.types import RoutingTrace
+
+
+class NetworkOutput(NamedTuple):
+    """Hold all that a network knows of a batch; compilation drops what nobody uses.
+
+    Attributes:
+        lengths: lengths of the class capsules, the network's belief in each class, 0 to 1, [b, j].
+        poses: class capsules v_j, [b, j, e].
+        coupling: coupling coefficients of the last iteration, [b, i, j].
+        children: poses of the primary capsules u_i, [b, i, d].
+        reconstruction: what the decoder drew, pixels from 0 to 1, [b, h, w, c]; None without a decoder.
+        trace: every iteration of the routing as data; None unless asked for.
+    """
+
+    lengths: Float[Array, "b j"]
+    poses: Float[Array, "b j e"]
+    coupling: Float[Array, "b i j"]
+    children: Float[Array, "b i d"]
+    reconstruction: Float[Array, "b h w c"] | None
+    trace: RoutingTrace | None
+
+
+class CapsNet(nnx.Module):
+    """Classify images by the lengths of capsules: stem, primary capsules, class capsules, decoder.
+
+    Args:
+        image_shape: height, width and channels of the images.
+        num_classes: j, the number of class capsules.
+        config: the sizes of everything else; the default is the 2017 paper's.
+        rngs: random numbers for the parameters.
+
+    Raises:
+        UserError: where the image is too small for the convolutions.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jax.numpy as jnp
+        >>> from capsjax.modules.presets import digits
+        >>> network = CapsNet((8, 8, 1), 10, config=digits(), rngs=nnx.Rngs(0))
+        >>> network(jnp.zeros([4, 8, 8, 1])).lengths.shape
+        (4, 10)
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, section 4.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        config: CapsNetConfig = CapsNetConfig(),
+        rngs: nnx.Rngs,
+    ):
+        _check_fits(image_shape, config)
+        self.config = config
+        self.image_shape = image_shape
+        start = config.initialisation
+        self.stem = Stem(image_shape[-1], config.stem, initialisation=start, rngs=rngs)
+        self.primary = PrimaryCapsules(
+            config.stem.channels, config.primary, initialisation=start, rngs=rngs
+        )
+        self.classes = DenseCapsules(
+            primary_count(image_shape, config.stem, config.primary),
+            num_classes,
+            config.primary.dim,
+            config.dim,
+            routing=config.routing,
+            bias=config.routing_bias,
+            initialisation=start,
+            rngs=rngs,
+        )
+        # NNX settles at the first assignment whether an attribute holds parameters, so there is one.
+        self.decoder = (
+            Decoder(
+                num_classes,
+                config.dim,
+                image_shape,
+                config.decoder,
+                initialisation=start,
+                rngs=rngs,
+            )
+            if config.decoder is not None
+            else None
+        )
+
+    def __call__(
+        self,
+        images: Float[Array, "b h w c"],
+        labels: Int[Array, "b"] | None = None,
+        *,
+        trace: bool = False,
+    ) -> NetworkOutput:
+        """Classify a batch and draw it again.
+
+        Args:
+            images: pixels from 0 to 1, [b, h, w, c].
+            labels: the classes whose capsules are drawn, as in training, [b]; None draws from the
+                longest capsule, as at evaluation. Nothing else depends on them.
+            trace: whether to return every iteration of the routing.
+
+        Returns:
+            All that the network knows of the batch.
+
+        Raises:
+            UserError: where the images have another shape than the network was made for.
+        """
+        if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            raise UserError(
+                f"CapsNet: got images {list(images.shape)}, expected [batch, "
+                f"{', '.join(map(str, self.image_shape))}], as the network was made for"
+            )
+        u = self.primary(self.stem(images))
+        routed = self.classes(u, trace=trace)
+        lengths = routed.activation
+        reconstruction = None
+        if self.decoder is not None:
+            one_hot = None if labels is None else jax.nn.one_hot(labels, lengths.shape[-1])
+            mask = longest(lengths) if one_hot is None else one_hot
+            reconstruction = self.decoder(routed.pose, mask)
+        return NetworkOutput(lengths, routed.pose, routed.coupling, u, reconstruction, routed.trace)
+
+
+def count_parameters(module: nnx.Module) -> int:
+    """Return how many numbers a module trains."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+def _check_fits(image_shape: tuple[int, int, int], config: CapsNetConfig) -> None:
+    for axis, pixels in zip(("height", "width"), image_shape[:2], strict=True):
+        size = pixels
+        for name, conv in (("stem", config.stem), ("primary", config.primary)):
+            if conv.padding == "VALID" and conv.kernel > size:
+                raise UserError(
+                    f"CapsNet: got images of {axis} {pixels}, which leave {size} for the {name}'s "
+                    f"kernel of {conv.kernel}; expected at least {conv.kernel}: choose a smaller "
+                    f"{name}.kernel, or padding SAME"
+                )
+            size = output_size(size, conv.kernel, conv.stride, conv.padding)

@@ -1,0 +1,136 @@
+"""Lengths, squash and softmax that are right, in value and gradient, from zero to overflow."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """Return the type to compute in: float32 for half precision, otherwise the type itself."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def safe_norm(
+    x: Float[Array, "..."], axis: int = -1, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """Measure the Euclidean length |x| along an axis, with gradient 0 (not NaN) at x = 0.
+
+    Scales by the largest component first, so nothing overflows or underflows; computes in float32
+    at least. `jnp.linalg.norm` has the gradient 0/0 at zero, which a `where` around the result does
+    not mend: the argument itself has to be kept away from zero (the double `where`).
+
+    Args:
+        x: vectors along `axis`, any other axes.
+        axis: the axis of a vector's components.
+        keepdims: whether the reduced axis stays, with size 1.
+
+    Returns:
+        Lengths, in x's type, without `axis` unless `keepdims`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> float(safe_norm(jnp.array([3.0, 4.0])))
+        5.0
+        >>> [float(g) for g in jax.grad(safe_norm)(jnp.zeros(2))]
+        [0.0, 0.0]
+    """
+    length, _ = _polar(x.astype(compute_dtype(x.dtype)), axis)
+    return (length if keepdims else jnp.squeeze(length, axis)).astype(x.dtype)
+
+
+def _polar(x: Float[Array, "..."], axis: int) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Return the length, with its axis kept, and the unit vector, both 0 at 0."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
+    nonzero = largest > 0
+    # The inverse of the very largest numbers is subnormal, which processors flush to zero.
+    scale = jnp.where(nonzero, jnp.minimum(largest, jnp.finfo(x.dtype).max / 64), 1)
+    # Neither result depends on the scale, so holding the scale constant is exact.
+    scaled = x / scale
+    squares = jnp.sum(jnp.square(scaled), axis=axis, keepdims=True)
+    root = jnp.sqrt(jnp.where(nonzero, squares, 1))
+    return jnp.where(nonzero, scale * root, 0), scaled / root
+
+
+def _gains(
+    length: Float[Array, "... 1"],
+) -> tuple[Float[Array, "... 1"], Float[Array, "... 1"], Float[Array, "... 1"]]:
+    """Return squash's length, and its gains across s and along s, for a length |s|."""
+    # The square of a large length is never formed; its inverse's is.
+    large = length > 1
+    small_square = jnp.square(jnp.where(large, 0, length))
+    inverse = 1 / jnp.where(large, length, 1)
+    inverse_square = jnp.square(inverse)
+    squashed = jnp.where(large, 1 / (1 + inverse_square), small_square / (1 + small_square))
+    across = jnp.where(large, inverse * squashed, length / (1 + small_square))
+    shrink = jnp.where(large, inverse_square * squashed, 1 / (1 + small_square))
+    return squashed, across, 2 * across * shrink
+
+
+@jax.custom_jvp
+def _squash(s: Float[Array, "... e"]) -> Float[Array, "... e"]:
+    length, unit = _polar(s, -1)
+    squashed, _, _ = _gains(length)
+    return squashed * unit
+
+
+@_squash.defjvp
+def _squash_jvp(
+    primals: tuple[Float[Array, "... e"]], tangents: tuple[Float[Array, "... e"]]
+) -> tuple[Float[Array, "... e"], Float[Array, "... e"]]:
+    (s,), (ds,) = primals, tangents
+    length, unit = _polar(s, -1)
+    squashed, across, along = _gains(length)
+    radial = unit * jnp.sum(unit * ds, axis=-1, keepdims=True)
+    return squashed * unit, across * (ds - radial) + along * radial
+
+
+def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
+    """Squash vectors to a length below 1, keeping their direction.
+
+    v = |s|^2 / (1 + |s|^2) * s / |s|, with the Jacobian, written by hand,
+
+    J(s) = g (I - n n^T) + h n n^T, where n = s / |s|, g = |s| / (1 + |s|^2), h = 2 |s| / (1 + |s|^2)^2.
+
+    Value and Jacobian are 0 at s = 0 and stay right up to the largest finite length. Computes in
+    float32 at least and returns s's type. Works in forward and reverse mode.
+
+    Args:
+        s: vectors along `axis`, any other axes.
+        axis: the axis of a vector's components. An axis of size 1 squashes each number alone.
+
+    Returns:
+        Squashed vectors, s's shape and type.
+
+    Raises:
+        ValueError: where s has no such axis.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> squash(jnp.array([3.0, 4.0])).round(4).tolist()
+        [0.5769000053405762, 0.7692000269889832]
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, "Dynamic routing between capsules", equation 1.
+    """
+    wide = jnp.moveaxis(s.astype(compute_dtype(s.dtype)), axis, -1)
+    return jnp.moveaxis(_squash(wide), -1, axis).astype(s.dtype)
+
+
+def couple(logits: Float[Array, "*batch i j"], leaky: bool = False) -> Float[Array, "*batch i j"]:
+    """Turn routing logits into coupling coefficients: the softmax over the **parents** of each child.
+
+    Args:
+        logits: routing logits b_ij, [*batch, i, j].
+        leaky: adds one more logit, fixed at zero, for "none of the parents", then drops it; a child's
+            coupling then sums to less than 1 (the authors' released code, `_leaky_routing`).
+
+    Returns:
+        Coupling coefficients c_ij, [*batch, i, j].
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, equation 3.
+    """
+    if not leaky:
+        return jax.nn.softmax(logits, axis=-1)
+    none = jnp.zeros_like(logits[..., :1])
+    return jax.nn.softmax(jnp.concatenate([none, logits], axis=-1), axis=-1)[..., 1:]

@@ -1,0 +1,153 @@
+"""From a configuration to the functions and compiled steps of its run."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array
+
+from capsjax import losses, metrics
+from capsjax.config import Config
+from capsjax.data import Dataset
+from capsjax.losses import LossConfig
+from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
+from capsjax.training.loop import Program
+from capsjax.training.optimisers import Adam
+from capsjax.training.parallel import STRATEGIES, Parallel
+from capsjax.training.state import Batch, Params, TrainState, functionalise
+from capsjax.training.step import LossFunction, PerExample
+
+
+@dataclasses.dataclass(frozen=True)
+class Functions:
+    """Hold the pure functions of a network.
+
+    Attributes:
+        initial: from a seed to parameters; they do not depend on the routing.
+        shapes: the parameters' shapes, without making them.
+        apply: from parameters, images and labels or None to the network's output.
+        loss: from parameters and a batch to the values of each example in training.
+        score: the same at evaluation, where the longest capsule is drawn.
+    """
+
+    initial: Callable[[int], Params]
+    shapes: Callable[[], dict[str, jax.ShapeDtypeStruct]]
+    apply: Callable[..., NetworkOutput]
+    loss: LossFunction
+    score: LossFunction
+
+
+@functools.lru_cache(maxsize=64)
+def functions(
+    model: CapsNetConfig, loss: LossConfig, image_shape: tuple[int, int, int], num_classes: int
+) -> Functions:
+    """Make the functions of a network; equal arguments give the same ones, which compile once."""
+
+    def make(key: Array) -> CapsNet:
+        return CapsNet(image_shape, num_classes, config=model, rngs=nnx.Rngs(params=key))
+
+    _, apply = functionalise(nnx.eval_shape(make, jax.random.key(0)))
+    initial = jax.jit(lambda key: functionalise(make(key))[0])
+
+    def values(output: NetworkOutput, batch: Batch) -> PerExample:
+        return per_example(output, batch, loss)
+
+    return Functions(
+        initial=lambda seed: initial(jax.random.key(seed)),
+        shapes=lambda: jax.eval_shape(initial, jax.random.key(0)),
+        apply=apply,
+        loss=lambda params, batch: values(apply(params, batch.images, batch.labels), batch),
+        score=lambda params, batch: values(apply(params, batch.images), batch),
+    )
+
+
+def per_example(output: NetworkOutput, batch: Batch, config: LossConfig) -> PerExample:
+    """Measure each example: loss and its two parts, error, and what routing did, each [b].
+
+    Args:
+        output: what the network knows of the batch.
+        batch: images and labels.
+        config: the loss.
+
+    Returns:
+        `loss`, `margin`, `reconstruction` (unweighted; 0 without a decoder), `error` (1 where the
+        longest capsule is another than the label's), `entropy` of the coupling in nats.
+    """
+    margin = losses.margin_loss(
+        output.lengths,
+        batch.labels,
+        positive_margin=config.positive_margin,
+        negative_margin=config.negative_margin,
+        down_weight=config.down_weight,
+        preset=config.margin,
+    )
+    reconstruction = jnp.zeros_like(margin)
+    if output.reconstruction is not None:
+        reconstruction = losses.reconstruction_loss(output.reconstruction, batch.images)
+    wrong = jnp.logical_not(metrics.correct(output.lengths, batch.labels))
+    return {
+        "loss": margin + config.reconstruction_weight * reconstruction,
+        "margin": margin,
+        "reconstruction": reconstruction,
+        "error": wrong.astype(margin.dtype),
+        "entropy": metrics.coupling_entropy(output.coupling),
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _program(
+    model: CapsNetConfig,
+    loss: LossConfig,
+    optimiser: Adam,
+    total_steps: int,
+    parallel: Parallel,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+) -> Program:
+    made = functions(model, loss, image_shape, num_classes)
+    strategy = STRATEGIES[parallel]()
+    return Program(
+        strategy=strategy,
+        train_step=strategy.train_step(made.loss, optimiser.make(total_steps)),
+        eval_step=strategy.eval_step(made.score),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Hold what a configuration and its data come to.
+
+    Attributes:
+        functions: the network's pure functions.
+        program: the compiled steps.
+        optimiser: the Optax transformation.
+        total_steps: optimiser steps of the whole run.
+    """
+
+    functions: Functions
+    program: Program
+    optimiser: optax.GradientTransformation
+    total_steps: int
+
+    def initial_state(self, seed: int) -> TrainState:
+        """Return the state before the first step."""
+        return TrainState.create(self.functions.initial(seed), self.optimiser)
+
+
+def plan(config: Config, dataset: Dataset) -> Plan:
+    """Work out a run; configurations that differ in the seed alone share what is compiled."""
+    shape, classes = dataset.image_shape, dataset.num_classes
+    total_steps = config.training.total_steps(len(dataset.train))
+    arguments = (config.model, config.loss)
+    return Plan(
+        functions=functions(*arguments, shape, classes),
+        program=_program(
+            *arguments, config.optimiser, total_steps, config.training.parallel, shape, classes
+        ),
+        optimiser=config.optimiser.make(total_steps),
+        total_steps=total_steps,
+    )

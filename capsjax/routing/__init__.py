@@ -1,0 +1,7 @@
+"""Routing algorithms, one a file, all on the same contract and loop."""
+
+from capsjax.routing.base import IterativeRouting, Routing
+from capsjax.routing.dynamic import DynamicRouting, dynamic_routing
+from capsjax.routing.uniform import UniformRouting
+
+__all__ = ["DynamicRouting", "IterativeRouting", "Routing", "UniformRouting", "dynamic_routing"]

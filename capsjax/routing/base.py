@@ -1,0 +1,211 @@
+"""What every routing is: a frozen value whose call is a pure function of votes.
+
+An iterative routing writes five short functions, and gets the loop, the gradient modes, the trace and
+the handling of types from here. A one-shot routing writes `prepare` and `route`.
+"""
+
+import abc
+import dataclasses
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from capsjax import metrics, numerics
+from capsjax.checks import FieldError, UserError, check_int, nearest
+from capsjax.gradients import MODES, GradientMode, StopGradient
+from capsjax.types import RoutingResult, RoutingTrace, Variant
+from capsjax.votes import Votes, as_votes
+
+Inputs = TypeVar("Inputs")
+State = TypeVar("State")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Routing(Variant, abc.ABC, Generic[Inputs]):
+    """Define what a network may ask of a routing; subclasses are frozen and hashable by value."""
+
+    def __call__(
+        self,
+        votes: Votes | Float[Array, "*batch i j e"],
+        *,
+        activation: Float[Array, "*batch i"] | None = None,
+        params: PyTree = None,
+        trace: bool = False,
+    ) -> RoutingResult:
+        """Route votes to parents.
+
+        Computes in float32 at least; the result has the votes' type. Equal routings compile once for
+        each shape.
+
+        Args:
+            votes: an operator, or an array [*batch, i, j, e].
+            activation: how present each child is, [*batch, i], for routings that weigh children by it.
+            params: the routing's own parameters, for routings that have any.
+            trace: whether to return every iteration, as data.
+
+        Returns:
+            Poses, couplings, logits and activations of the parents.
+
+        Raises:
+            UserError: where shapes do not fit, or the routing has no use for what it was given.
+        """
+        return _route(self, as_votes(votes), activation, params, trace)
+
+    @abc.abstractmethod
+    def prepare(
+        self, votes: Votes, *, activation: Array | None = None, params: PyTree = None
+    ) -> Inputs:
+        """Gather the arrays that a gradient can reach, checked, as one pytree of floats."""
+
+    @abc.abstractmethod
+    def route(self, inputs: Inputs) -> RoutingResult:
+        """Route prepared inputs."""
+
+    @abc.abstractmethod
+    def look(self, inputs: Inputs) -> RoutingTrace:
+        """Return every iteration of the same routing, as data."""
+
+
+@partial(jax.jit, static_argnums=(0, 4), inline=True)
+def _route(
+    routing: Routing, votes: Votes, activation: Array | None, params: PyTree, trace: bool
+) -> RoutingResult:
+    wide = numerics.compute_dtype(votes.dtype)
+    inputs = routing.prepare(votes, activation=activation, params=params)
+    inputs = jax.tree.map(lambda array: array.astype(wide), inputs)
+    result = routing.route(inputs)
+    if trace:
+        result = result._replace(trace=routing.look(jax.lax.stop_gradient(inputs)))
+    return jax.tree.map(lambda array: array.astype(votes.dtype), result)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
+    """Define a routing that updates a state num_iters - 1 times before it reads out.
+
+    Args:
+        num_iters: r, the number of readouts of the paper: r - 1 updates, so 1 is the first coupling.
+        gradient: which updates the gradient passes through.
+
+    Raises:
+        FieldError: where num_iters is below 1, the gradient is not a gradient mode, or it cannot be
+            used with so many iterations.
+    """
+
+    num_iters: int = 3
+    gradient: GradientMode = StopGradient()
+
+    def __post_init__(self):
+        check_int(self, "num_iters", low=1)
+        if not isinstance(self.gradient, GradientMode):
+            names = {name: mode.__name__ for name, mode in MODES.items()}
+            meant = names.get(str(self.gradient).lower(), "")
+            hint = (
+                f"; did you mean {meant}()?"
+                if meant
+                else nearest(str(self.gradient), names.values())
+            )
+            expected = (
+                "a gradient mode: " + ", ".join(f"{name}(...)" for name in names.values()) + hint
+            )
+            raise FieldError(type(self).__name__, "gradient", self.gradient, expected)
+        self.gradient.check(self.num_iters - 1)
+
+    @abc.abstractmethod
+    def init(self, inputs: Inputs) -> State:
+        """Return the state before the first update."""
+
+    @abc.abstractmethod
+    def update(self, t: Any, state: State, inputs: Inputs) -> State:
+        """Return the state after update number t, counted from 0."""
+
+    @abc.abstractmethod
+    def couple(self, state: State, inputs: Inputs) -> Float[Array, "*batch i j"]:
+        """Return the coupling that a state stands for, [*batch, i, j]."""
+
+    @abc.abstractmethod
+    def logits(self, state: State, inputs: Inputs) -> Float[Array, "*batch i j"]:
+        """Return the routing logits that a state stands for, [*batch, i, j]."""
+
+    @abc.abstractmethod
+    def readout(
+        self, t: Any, coupling: Float[Array, "*batch i j"], inputs: Inputs
+    ) -> tuple[Float[Array, "*batch j e"], Float[Array, "*batch j"]]:
+        """Return the parents' poses, [*batch, j, e], and activations, [*batch, j], for a coupling."""
+
+    @abc.abstractmethod
+    def agreement(
+        self, pose: Float[Array, "*batch j e"], inputs: Inputs
+    ) -> Float[Array, "*batch i j"]:
+        """Return how well each vote agrees with its parent's pose, [*batch, i, j]; for the trace."""
+
+    def route(self, inputs: Inputs) -> RoutingResult:
+        """Let the gradient mode find the coupling, then read out, live."""
+        num_updates = self.num_iters - 1
+        coupling, state = self.gradient(self, inputs, num_updates)
+        pose, activation = self.readout(num_updates, coupling, inputs)
+        return RoutingResult(pose, coupling, self.logits(state, inputs), activation)
+
+    def look(self, inputs: Inputs) -> RoutingTrace:
+        """Go through the same iterations once more, keeping what each would read out."""
+
+        def step(state: State, t: Array) -> tuple[State, RoutingTrace]:
+            coupling = self.couple(state, inputs)
+            pose, _ = self.readout(t, coupling, inputs)
+            return self.update(t, state, inputs), trace_of(coupling, self.agreement(pose, inputs))
+
+        _, trace = jax.lax.scan(step, self.init(inputs), jnp.arange(self.num_iters))
+        return trace
+
+
+def trace_of(
+    coupling: Float[Array, "*batch i j"], agreement: Float[Array, "*batch i j"]
+) -> RoutingTrace:
+    """Return one iteration's line of a trace, without the axis of iterations."""
+    return RoutingTrace(
+        coupling=coupling,
+        entropy=metrics.coupling_entropy(coupling),
+        agreement=metrics.coupled_agreement(coupling, agreement),
+    )
+
+
+class BiasedVotes(NamedTuple):
+    """Hold what the 2017 paper's routing depends on: votes, and the released code's bias.
+
+    Attributes:
+        votes: the votes, of shape (*batch, i, j, e).
+        bias: added to every s_j, at every iteration, [j, e]; zeros where there is none.
+    """
+
+    votes: Votes
+    bias: Float[Array, "j e"]
+
+    @classmethod
+    def of(cls, name: str, votes: Votes, activation: Array | None, params: PyTree) -> "BiasedVotes":
+        """Check that the bias fits the votes, and that no child activations came."""
+        if activation is not None:
+            raise UserError(
+                f"{name}: got child activations, expected None: this routing does not weigh "
+                "children by them (the length of a pose is its activation)"
+            )
+        shape = votes.shape[-2:]
+        if params is None:
+            return cls(votes, jnp.zeros(shape, votes.dtype))
+        bias = jnp.asarray(params)
+        if bias.shape != shape:
+            raise UserError(
+                f"{name}: got a bias {list(bias.shape)}, expected {list(shape)}: one vector for "
+                "each parent, [j, e]"
+            )
+        return cls(votes, bias)
+
+    def readout(
+        self, coupling: Float[Array, "*batch i j"]
+    ) -> tuple[Float[Array, "*batch j e"], Float[Array, "*batch j"]]:
+        """Return v_j = squash(sum_i c_ij vote_ij + bias_j), and its length."""
+        s = self.votes.combine(coupling)
+        pose = numerics.squash(s + jnp.broadcast_to(self.bias, s.shape))
+        return pose, numerics.safe_norm(pose)

@@ -1,0 +1,126 @@
+"""A run's directory: made new, never written over, and readable by anyone later."""
+
+import datetime
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from capsjax import configtree
+from capsjax.checks import UserError
+from capsjax.config import Config
+from capsjax.data import Dataset
+from capsjax.version import __version__
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy")
+
+
+def create(out: Path | None, name: str) -> Path:
+    """Make a new directory for a run.
+
+    Args:
+        out: where; None for `runs/<name>-<UTC time>` below the working directory.
+        name: what the run is called.
+
+    Returns:
+        The directory, which is empty.
+
+    Raises:
+        UserError: where it exists already, or cannot be made.
+    """
+    folder = out
+    if folder is None:
+        now = datetime.datetime.now(datetime.UTC)
+        stem = Path("runs") / f"{name}-{now:%Y%m%dT%H%M%SZ}"
+        folder, count = stem, 1
+        while folder.exists():
+            count += 1
+            folder = stem.with_name(f"{stem.name}-{count}")
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UserError(
+            f"--out: got {str(folder)!r}, which exists, expected a new directory; "
+            f"to go on with a run that stopped: capsjax train --resume {folder}"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot make this directory ({error.strerror}), expected a place to write; "
+            "choose one with --out"
+        ) from error
+    return folder
+
+
+def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """Describe what a run ran on: versions, devices and data, as plain values."""
+    return environment() | {
+        "data": {
+            "name": dataset.name,
+            "image_shape": list(dataset.image_shape),
+            "num_classes": dataset.num_classes,
+            "scale": dataset.scale,
+            "examples": {name: len(split) for name, split in dataset.splits().items()},
+            "fingerprint": dataset.fingerprint(),
+        },
+        "parallel": config.training.parallel,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Describe this machine and what is installed on it, as plain values."""
+    import jax
+
+    return {
+        "capsjax": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.local_devices()],
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write the fully resolved configuration: running it again is the same run."""
+    (folder / "config.yaml").write_text(configtree.dump(config), encoding="utf-8")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as JSON, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def read_config(folder: Path) -> Config:
+    """Read the configuration of a run.
+
+    Raises:
+        UserError: where the directory is not a run's.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: got {'a directory without config.yaml' if folder.is_dir() else 'no directory'}, "
+            "expected a run's directory, such as runs/digits-20260131T120000Z"
+        )
+    tree = configtree.read_yaml(path.read_text(encoding="utf-8"), str(path))
+    return configtree.build(Config, tree, source=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """Read plain values.
+
+    Raises:
+        UserError: where there is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: got {'no such file' if not path.exists() else f'a broken file ({error})'}, "
+            "expected the JSON that a run writes; train the run again"
+        ) from error

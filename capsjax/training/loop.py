@@ -1,0 +1,190 @@
+"""The loop: steps, a metrics line now and then, validation and a checkpoint every epoch."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from jax.stages import Wrapped
+
+from capsjax.checks import FieldError, UserError, check_choice, check_int
+from capsjax.training import checkpoints
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.parallel import Parallel, Strategy
+from capsjax.training.progress import Reporter
+from capsjax.training.state import Params, TrainState
+from capsjax.training.step import Sums, means
+from capsjax.training.writers import MetricsWriter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Describe how long and how to train.
+
+    Args:
+        batch_size: examples in a step, over all devices.
+        epochs: times through the training split; None where `steps` is given.
+        steps: optimiser steps; None where `epochs` is given.
+        eval_batch_size: examples in a step of evaluation, over all devices.
+        log_every: steps between two lines of training metrics.
+        checkpoint_every: epochs between two checkpoints; the last step always writes one.
+        keep_checkpoints: how many of the newest checkpoints stay; None keeps all.
+        parallel: how several devices share a batch, "jit" or "pmap".
+
+    Raises:
+        FieldError: where a value is out of range, or not exactly one of epochs and steps is given.
+    """
+
+    batch_size: int = 128
+    epochs: int | None = None
+    steps: int | None = None
+    eval_batch_size: int = 500
+    log_every: int = 50
+    checkpoint_every: int = 1
+    keep_checkpoints: int | None = 3
+    parallel: Parallel = "jit"
+
+    def __post_init__(self):
+        for field in ("batch_size", "eval_batch_size", "log_every", "checkpoint_every"):
+            check_int(self, field, low=1)
+        for field in ("epochs", "steps", "keep_checkpoints"):
+            if getattr(self, field) is not None:
+                check_int(self, field, low=1)
+        if (self.epochs is None) == (self.steps is None):
+            expected = "one of epochs and steps to be an integer and the other null"
+            raise FieldError("TrainingConfig", "epochs", self.epochs, expected)
+        check_choice(self, "parallel", ("jit", "pmap"))
+
+    def total_steps(self, examples: int) -> int:
+        """Return the steps of a run on so many training examples.
+
+        Raises:
+            UserError: where they do not fill one batch.
+        """
+        steps_per_epoch = examples // self.batch_size
+        if steps_per_epoch == 0:
+            raise UserError(
+                f"TrainingConfig.batch_size: got {self.batch_size} for {examples} training examples, "
+                f"expected at most {examples}: choose a smaller batch"
+            )
+        return self.steps if self.steps is not None else (self.epochs or 1) * steps_per_epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Hold the compiled parts of a run.
+
+    Attributes:
+        strategy: how devices share the work.
+        train_step: from a state and a shared batch to the next state and mean values.
+        eval_step: from parameters and a shared batch to sums and a count.
+    """
+
+    strategy: Strategy
+    train_step: Wrapped
+    eval_step: Wrapped
+
+
+def fit(
+    program: Program,
+    state: TrainState,
+    feed: TrainFeed,
+    validation: EvalFeed,
+    *,
+    config: TrainingConfig,
+    total_steps: int,
+    writer: MetricsWriter,
+    folder: Path,
+    reporter: Reporter,
+    label: str = "training",
+    observe: Callable[[int, TrainState], None] | None = None,
+) -> TrainState:
+    """Train from a state to the last step.
+
+    Args:
+        program: the compiled steps.
+        state: where to begin, not replicated; its step says how far it is. It is used up.
+        feed: training batches.
+        validation: examples to validate on at the end of every epoch.
+        config: batch size, logging, checkpoints.
+        total_steps: the step to train to.
+        writer: where metrics go.
+        folder: where checkpoints go.
+        reporter: what tells the person who waits.
+        label: what the reporter calls the run.
+        observe: called with the number of epochs done and the state (not replicated) before the first
+            step and after every epoch; it must not keep the state, whose arrays the next step reuses.
+
+    Returns:
+        The state after the last step, not replicated.
+    """
+    strategy, first = program.strategy, int(state.step)
+    reporter.start(label, total_steps, first)
+    if observe is not None and first == 0:
+        observe(0, state)
+    state, note = strategy.replicate(state), ""
+    clock, since = time.perf_counter(), first
+    for step in range(first, total_steps):
+        state, values = program.train_step(state, strategy.share(feed.batch(step)))
+        done = step + 1
+        epoch, within = divmod(done, feed.steps_per_epoch)
+        if done % config.log_every == 0 or done == total_steps:
+            numbers = _numbers(strategy.unreplicate(values))
+            now = time.perf_counter()
+            numbers["images_per_second"] = (done - since) * feed.batch_size / (now - clock)
+            clock, since = now, done
+            writer.write("train", done, numbers)
+            note = f"loss {numbers['loss']:.4f}"
+            if not math.isfinite(numbers["loss"]):
+                raise UserError(
+                    f"{label}: got a loss of {numbers['loss']} at step {done}, expected a finite number; "
+                    "choose a smaller learning rate (optimiser.schedule.rate)"
+                )
+        reporter.update(done, note)
+        if within == 0 or done == total_steps:
+            pause = time.perf_counter()
+            numbers = evaluate(program, state.params, validation)
+            writer.write("validation", done, numbers)
+            note = f"loss {numbers['loss']:.4f} validation error {100 * numbers['error']:.2f} %"
+            reporter.update(done, note)
+            here = strategy.unreplicate(state)
+            if (within == 0 and epoch % config.checkpoint_every == 0) or done == total_steps:
+                checkpoints.save(folder, here, config.keep_checkpoints)
+            if observe is not None and within == 0:
+                observe(epoch, here)
+            clock += time.perf_counter() - pause
+    return strategy.unreplicate(state)
+
+
+def evaluate(
+    program: Program, params: Params, feed: EvalFeed, reporter: Reporter | None = None
+) -> dict[str, float]:
+    """Measure every example of a split, the ragged last batch included.
+
+    Args:
+        program: the compiled steps.
+        params: parameters, replicated as the program's strategy wants them.
+        feed: the examples.
+        reporter: what tells the person who waits, if anything should.
+
+    Returns:
+        Means over all examples, and their number as `examples`.
+    """
+    strategy, sums = program.strategy, None
+    if reporter is not None:
+        reporter.start("evaluating", len(feed))
+    for number, batch in enumerate(feed):
+        part = program.eval_step(params, strategy.share(batch))
+        sums = part if sums is None else jax.tree.map(lambda a, b: a + b, sums, part)
+        if reporter is not None:
+            reporter.update(number + 1)
+    if sums is None:
+        raise UserError("evaluate: got no examples, expected at least one")
+    total = strategy.unreplicate(sums)
+    return _numbers(means(total)) | {"examples": int(total["count"])}
+
+
+def _numbers(values: Sums) -> dict[str, float]:
+    return {name: float(value) for name, value in jax.device_get(values).items()}

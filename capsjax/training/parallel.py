@@ -1,0 +1,138 @@
+"""One step over all local devices, each with its share of the batch: by `jit` or by `pmap`."""
+
+import abc
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.stages import Wrapped
+from jaxtyping import PyTree
+
+from capsjax.training.state import Batch
+from capsjax.training.step import LossFunction, make_eval_step, make_train_step
+
+Parallel = Literal["jit", "pmap"]
+AXIS = "devices"
+
+
+class Strategy(abc.ABC):
+    """Define how steps are compiled for several devices, and where their arrays live.
+
+    Args:
+        devices: the devices to use, all local ones unless given.
+    """
+
+    def __init__(self, devices: list[jax.Device] | None = None):
+        self.devices = devices or jax.local_devices()
+
+    @abc.abstractmethod
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Copy arrays to every device."""
+
+    @abc.abstractmethod
+    def unreplicate(self, tree: PyTree) -> PyTree:
+        """Return one copy of replicated arrays, as the same arrays look on one device."""
+
+    @abc.abstractmethod
+    def share(self, batch: Batch) -> Batch:
+        """Give each device its part of a batch, padded with weight 0 where it does not divide."""
+
+    @abc.abstractmethod
+    def train_step(
+        self, loss_function: LossFunction, optimiser: optax.GradientTransformation
+    ) -> Wrapped:
+        """Compile a step of training; it takes over (donates) the state that it is given."""
+
+    @abc.abstractmethod
+    def eval_step(self, value_function: LossFunction) -> Wrapped:
+        """Compile a step of evaluation."""
+
+    def pad(self, batch: Batch) -> Batch:
+        """Repeat the last example, with weight 0, until the batch divides among the devices."""
+        missing = -batch.labels.shape[0] % len(self.devices)
+        if not missing:
+            return batch
+        widths = [(0, missing)]
+        return Batch(
+            jnp.pad(batch.images, [*widths, (0, 0), (0, 0), (0, 0)], mode="edge"),
+            jnp.pad(batch.labels, widths, mode="edge"),
+            jnp.pad(batch.weights, widths),
+        )
+
+
+class JitStrategy(Strategy):
+    """Compile the step for all devices at once; the compiler adds up over them."""
+
+    def __init__(self, devices: list[jax.Device] | None = None):
+        super().__init__(devices)
+        mesh = jax.make_mesh(
+            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
+        )
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._split = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Copy arrays to every device."""
+        return jax.device_put(tree, self._everywhere)
+
+    def unreplicate(self, tree: PyTree) -> PyTree:
+        """Return the arrays as they are: they look the same on any number of devices."""
+        return tree
+
+    def share(self, batch: Batch) -> Batch:
+        """Give each device its part of a batch, padded with weight 0 where it does not divide."""
+        return jax.device_put(self.pad(batch), self._split)
+
+    def train_step(
+        self, loss_function: LossFunction, optimiser: optax.GradientTransformation
+    ) -> Wrapped:
+        """Compile a step of training; it takes over (donates) the state that it is given."""
+        step = make_train_step(loss_function, optimiser)
+        return jax.jit(step, donate_argnums=0, out_shardings=self._everywhere)
+
+    def eval_step(self, value_function: LossFunction) -> Wrapped:
+        """Compile a step of evaluation."""
+        return jax.jit(make_eval_step(value_function), out_shardings=self._everywhere)
+
+
+class PmapStrategy(Strategy):
+    """Compile the step for one device, run it on each, and add up over them by `psum`."""
+
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Copy arrays to every device, as a leading axis."""
+        mesh = jax.make_mesh(
+            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
+        )
+        copies = len(self.devices)
+        stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (copies, *jnp.shape(x))), tree)
+        return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+    def unreplicate(self, tree: PyTree) -> PyTree:
+        """Return the first device's copy."""
+        return jax.tree.map(lambda x: x.addressable_data(0).reshape(x.shape[1:]), tree)
+
+    def share(self, batch: Batch) -> Batch:
+        """Give each device its part of a batch, as a leading axis."""
+        padded = self.pad(batch)
+        return jax.tree.map(lambda x: x.reshape(len(self.devices), -1, *x.shape[1:]), padded)
+
+    def train_step(
+        self, loss_function: LossFunction, optimiser: optax.GradientTransformation
+    ) -> Wrapped:
+        """Compile a step of training; it takes over (donates) the state that it is given."""
+        step = make_train_step(loss_function, optimiser, reduce=_add_up)
+        return jax.pmap(step, axis_name=AXIS, devices=self.devices, donate_argnums=0)
+
+    def eval_step(self, value_function: LossFunction) -> Wrapped:
+        """Compile a step of evaluation."""
+        step = make_eval_step(value_function, reduce=_add_up)
+        return jax.pmap(step, axis_name=AXIS, devices=self.devices)
+
+
+def _add_up(tree: Any) -> Any:
+    return jax.lax.psum(tree, AXIS)
+
+
+STRATEGIES: dict[Parallel, type[Strategy]] = {"jit": JitStrategy, "pmap": PmapStrategy}

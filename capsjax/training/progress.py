@@ -1,0 +1,157 @@
+"""What a long task tells the person who waits: a bar on a terminal, plain lines anywhere else."""
+
+import abc
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Reporter(abc.ABC):
+    """Define how a task tells where it is. A task has a label, a number of units, and a note."""
+
+    @abc.abstractmethod
+    def start(self, label: str, total: int | None, done: int = 0) -> None:
+        """Begin a task of so many units, of which some may be done already; it ends the one before."""
+
+    @abc.abstractmethod
+    def update(self, done: int, note: str = "") -> None:
+        """Say how many units are done, with a few words or numbers."""
+
+    @abc.abstractmethod
+    def say(self, line: str) -> None:
+        """Tell something that stays, as a line of its own."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End the task and leave the screen tidy."""
+
+    def download(self, label: str, done: int, total: int | None) -> None:
+        """Tell of a download in bytes; the form that data sets report in."""
+        if done == 0:
+            self.start(label, total)
+        self.update(done)
+
+
+class Silent(Reporter):
+    """Tell nothing."""
+
+    def start(self, label: str, total: int | None, done: int = 0) -> None:
+        """Do nothing."""
+
+    def update(self, done: int, note: str = "") -> None:
+        """Do nothing."""
+
+    def say(self, line: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Lines(Reporter):
+    """Write a plain line every few seconds, for files, pipes and batch systems.
+
+    Args:
+        stream: where to write.
+        every: seconds between two lines of one task.
+    """
+
+    def __init__(self, stream: TextIO, every: float = 5.0):
+        self._stream = stream
+        self._every = every
+        self._label = ""
+        self._total: int | None = None
+        self._last = 0.0
+
+    def start(self, label: str, total: int | None, done: int = 0) -> None:
+        """Write the label."""
+        self._label, self._total = label, total
+        self._last = time.monotonic()
+        of = "" if total is None else f" {done}/{total}"
+        self.say(f"{label}{of}")
+
+    def update(self, done: int, note: str = "") -> None:
+        """Write a line if some seconds went by since the last, or the task is done."""
+        now = time.monotonic()
+        if now - self._last >= self._every or done == self._total:
+            self._last = now
+            of = "" if self._total is None else f"/{self._total}"
+            self.say(f"{self._label} {done}{of} {note}".rstrip())
+
+    def say(self, line: str) -> None:
+        """Write the line."""
+        print(line, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Do nothing: every line is written already."""
+
+
+class Bar(Reporter):
+    """Draw a bar with what is done, what is left, and a note.
+
+    Args:
+        stream: a terminal.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._console = Console(file=stream)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            refresh_per_second=8,
+        )
+        self._task: TaskID | None = None
+
+    def start(self, label: str, total: int | None, done: int = 0) -> None:
+        """Replace the bar by a new one."""
+        if self._task is None:
+            self._progress.start()
+        else:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(label, total=total, completed=done, note="")
+
+    def update(self, done: int, note: str = "") -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
+
+    def say(self, line: str) -> None:
+        """Write a line above the bar."""
+        self._console.print(line, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Stop drawing; the last bar stays."""
+        if self._task is not None:
+            self._progress.stop()
+            self._task = None
+
+
+@contextmanager
+def reporter(stream: TextIO | None = None) -> Iterator[Reporter]:
+    """Open what fits a stream: a bar for a terminal, lines for anything else.
+
+    Args:
+        stream: where to write; standard error unless given.
+    """
+    stream = sys.stderr if stream is None else stream
+    chosen: Reporter = Bar(stream) if stream.isatty() else Lines(stream)
+    try:
+        yield chosen
+    finally:
+        chosen.close()

@@ -1,0 +1,77 @@
+"""Pure steps, made from a loss function and an Optax transformation."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from capsjax.training.state import Batch, Params, TrainState
+
+PerExample = dict[str, Float[Array, "b"]]
+Sums = dict[str, Float[Array, ""]]
+LossFunction = Callable[[Params, Batch], PerExample]
+Reduce = Callable[[Any], Any]
+
+
+def weighted_sums(values: PerExample, weights: Float[Array, "b"]) -> Sums:
+    """Sum each value over the examples that count, and the examples themselves, as `count`.
+
+    A value of a padded example is dropped even where it is not finite.
+    """
+    kept = {name: jnp.where(weights > 0, value, 0) * weights for name, value in values.items()}
+    return {name: jnp.sum(value) for name, value in kept.items()} | {"count": jnp.sum(weights)}
+
+
+def means(sums: Sums) -> Sums:
+    """Divide each sum by the count, which is left out."""
+    return {name: total / sums["count"] for name, total in sums.items() if name != "count"}
+
+
+def make_train_step(
+    loss_function: LossFunction,
+    optimiser: optax.GradientTransformation,
+    *,
+    reduce: Reduce = lambda tree: tree,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
+    """Make a step of training.
+
+    Args:
+        loss_function: from parameters and a batch to values of each example, `loss` among them.
+        optimiser: from gradients to updates.
+        reduce: adds up a tree of sums over the devices that hold parts of the batch.
+
+    Returns:
+        A pure function from a state and a batch to the next state and the batch's mean values.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+        def objective(params: Params) -> tuple[Float[Array, ""], Sums]:
+            sums = weighted_sums(loss_function(params, batch), batch.weights)
+            return sums["loss"], sums
+
+        gradient, sums = reduce(jax.grad(objective, has_aux=True)(state.params))
+        gradient = jax.tree.map(lambda total: total / sums["count"], gradient)
+        updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
+        params = cast(Params, optax.apply_updates(state.params, updates))
+        return TrainState(state.step + 1, params, opt_state), means(sums)
+
+    return train_step
+
+
+def make_eval_step(
+    value_function: LossFunction, *, reduce: Reduce = lambda tree: tree
+) -> Callable[[Params, Batch], Sums]:
+    """Make a step of evaluation: a pure function from parameters and a batch to sums and a count.
+
+    Args:
+        value_function: from parameters and a batch to values of each example.
+        reduce: adds up a tree of sums over the devices that hold parts of the batch.
+    """
+
+    def eval_step(params: Params, batch: Batch) -> Sums:
+        return reduce(weighted_sums(value_function(params, batch), batch.weights))
+
+    return eval_step

@@ -1,0 +1,63 @@
+"""The metrics of a run: one JSON object a line, flushed, and read back."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class MetricsWriter:
+    """Append lines to a run's `metrics.jsonl`; nothing that stands there is touched.
+
+    Args:
+        path: the file; it is made where it is missing. A last line that was cut short, by a machine
+            that went down, is ended, so that the next one stands by itself.
+    """
+
+    def __init__(self, path: Path):
+        cut_short = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+        self._file = path.open("a", encoding="utf-8")
+        if cut_short:
+            self._file.write("\n")
+
+    def write(self, split: str, step: int, values: Mapping[str, float]) -> None:
+        """Append one line and flush it.
+
+        Args:
+            split: what was measured: train, validation or test.
+            step: optimiser steps done by then.
+            values: the numbers.
+        """
+        line = {"split": split, "step": step} | {
+            name: float(value) for name, value in values.items()
+        }
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a run's metrics in the order of their steps, one line for each split and step.
+
+    Where a resumed run measured a step again, the later line counts. A line that was cut short is left
+    out.
+
+    Args:
+        path: the run's `metrics.jsonl`.
+
+    Returns:
+        The lines; empty where there is no file yet.
+    """
+    if not path.exists():
+        return []
+    lines: dict[tuple[str, int], dict[str, Any]] = {}
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        lines[line["split"], line["step"]] = line
+    return sorted(lines.values(), key=lambda line: line["step"])

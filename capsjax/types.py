@@ -1,0 +1,67 @@
+"""The vocabulary: what a routing returns, and the letters that shapes are written in.
+
+Shapes use the letters of the papers everywhere: `i` child capsules of `d` dimensions, `j` parent
+capsules of `e` dimensions, `*batch` any leading axes, and `r` routing iterations.
+"""
+
+import functools
+import inspect
+import operator
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float
+
+
+class Variant:
+    """Mark an abstract class whose concrete subclasses a configuration chooses among by `kind`.
+
+    A field annotated with such a class takes any of its subclasses in Python; in a configuration file
+    it takes those that have been imported, by the `kind` that each declares.
+    """
+
+    @classmethod
+    def variants(cls) -> tuple[type, ...]:
+        """Return the concrete subclasses, in the order of their definition."""
+        found = [] if inspect.isabstract(cls) else [cls]
+        return (*found, *(leaf for child in cls.__subclasses__() for leaf in child.variants()))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Validate an abstract class as the union of its variants."""
+        if not inspect.isabstract(cls):
+            return handler(source)
+        return handler.generate_schema(functools.reduce(operator.or_, cls.variants()))
+
+
+class RoutingTrace(NamedTuple):
+    """Show each iteration of a routing, as data: no gradient flows into it.
+
+    Attributes:
+        coupling: coupling coefficients at each readout, the r-th being the result's, [r, *batch, i, j].
+        entropy: entropy of a child's coupling, averaged over children, in nats, [r, *batch].
+        agreement: coupled agreement of votes with poses, sum_ij c_ij (vote . pose_j) / i, [r, *batch].
+    """
+
+    coupling: Float[Array, "r *batch i j"]
+    entropy: Float[Array, "r *batch"]
+    agreement: Float[Array, "r *batch"]
+
+
+class RoutingResult(NamedTuple):
+    """Hold what a routing computes.
+
+    Attributes:
+        pose: parent poses v_j, whose length is the activation, [*batch, j, e].
+        coupling: coupling coefficients c_ij, normalised over each child's parents, [*batch, i, j].
+        logits: routing logits b_ij that gave the coupling; zero when num_iters = 1, [*batch, i, j].
+        activation: how present each parent is, here the length of its pose, [*batch, j].
+        trace: every iteration as data, or None unless asked for.
+        residual: how far a fixed point is from being one, [*batch]; None unless there is one.
+    """
+
+    pose: Float[Array, "*batch j e"]
+    coupling: Float[Array, "*batch i j"]
+    logits: Float[Array, "*batch i j"]
+    activation: Float[Array, "*batch j"]
+    trace: RoutingTrace | None = None
+    residual: Float[Array, "*batch"] | None = None
