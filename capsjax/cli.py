@@ -114,11 +114,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     """Read the configuration that a command names, with its flags."""
-    from capsjax import config, configtree
+    from capsjax import config, configyaml
 
-    overrides = configtree.parse_overrides(rest)
+    overrides = configyaml.parse_overrides(rest)
     if getattr(arguments, "seed", None) is not None:
-        overrides |= configtree.parse_overrides(["--seed", arguments.seed])
+        overrides |= configyaml.parse_overrides(["--seed", arguments.seed])
     return config.load_config(arguments.config, overrides)
 
 
@@ -217,11 +217,11 @@ def _info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _describe(config: Any) -> int:
     """Print a configuration in full, and the parameters of its network on its data."""
-    from capsjax import configtree, experiment, program
+    from capsjax import configyaml, experiment, program
     from capsjax.analysis.alignment import group_of
     from capsjax.training.progress import reporter
 
-    print(configtree.dump(config), end="")
+    print(configyaml.dump(config), end="")
     with reporter() as progress:
         dataset = experiment.load_data(config, None, progress)
     counts: dict[str, int] = {}

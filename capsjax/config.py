@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from capsjax import configtree
+from capsjax import configtree, configyaml
 from capsjax.checks import FieldError, UserError, check_int, nearest
 from capsjax.data import Arrays, Digits, Mnist
 from capsjax.losses import LossConfig
@@ -77,7 +77,7 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
 
     Args:
         name: a path to a YAML file, or the name of one that ships with the package, such as "digits".
-        overrides: dotted keys and their values, as `configtree.parse_overrides` reads them from flags.
+        overrides: dotted keys and their values, as `configyaml.parse_overrides` reads them from flags.
 
     Raises:
         UserError: where there is no such file, or something in it is not as it should be.
@@ -93,7 +93,7 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
         raise UserError(
             f"{name}: got a file that cannot be read ({error}), expected YAML"
         ) from error
-    tree = configtree.read_yaml(text, str(name))
+    tree = configyaml.read_yaml(text, str(name))
     return configtree.build(Config, tree, source=str(name), overrides=overrides)
 
 

@@ -78,10 +78,25 @@ def _squash_jvp(
     primals: tuple[Float[Array, "... e"]], tangents: tuple[Float[Array, "... e"]]
 ) -> tuple[Float[Array, "... e"], Float[Array, "... e"]]:
     (s,), (ds,) = primals, tangents
+    return _squash(s), squash_jacobian(s, ds)
+
+
+def squash_jacobian(s: Float[Array, "... e"], x: Float[Array, "... e"]) -> Float[Array, "... e"]:
+    """Multiply squash's Jacobian at s, which is symmetric, with vectors: J(s) x.
+
+    J(s) = g (I - n n^T) + h n n^T, where n = s / |s|, g = |s| / (1 + |s|^2), h = 2 |s| / (1 + |s|^2)^2.
+
+    Args:
+        s: where to take it, vectors on the last axis, float32 or float64, [..., e].
+        x: what to multiply, [..., e].
+
+    Returns:
+        J(s) x, [..., e]; 0 where s = 0.
+    """
     length, unit = _polar(s, -1)
-    squashed, across, along = _gains(length)
-    radial = unit * jnp.sum(unit * ds, axis=-1, keepdims=True)
-    return squashed * unit, across * (ds - radial) + along * radial
+    _, across, along = _gains(length)
+    radial = unit * jnp.sum(unit * x, axis=-1, keepdims=True)
+    return across * (x - radial) + along * radial
 
 
 def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
@@ -134,3 +149,21 @@ def couple(logits: Float[Array, "*batch i j"], leaky: bool = False) -> Float[Arr
         return jax.nn.softmax(logits, axis=-1)
     none = jnp.zeros_like(logits[..., :1])
     return jax.nn.softmax(jnp.concatenate([none, logits], axis=-1), axis=-1)[..., 1:]
+
+
+def couple_adjoint(
+    coupling: Float[Array, "*batch i j"], cotangent: Float[Array, "*batch i j"]
+) -> Float[Array, "*batch i j"]:
+    """Pull a cotangent of the coupling back to the logits: b_bar = c (c_bar - sum_j c c_bar).
+
+    The same for leaky coupling: what leaked away has no cotangent.
+
+    Args:
+        coupling: coupling coefficients c_ij, [*batch, i, j].
+        cotangent: c_bar, [*batch, i, j].
+
+    Returns:
+        b_bar, [*batch, i, j].
+    """
+    mean = jnp.sum(coupling * cotangent, axis=-1, keepdims=True)
+    return coupling * (cotangent - mean)

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from capsjax import configtree
+from capsjax import configtree, configyaml
 from capsjax.checks import UserError
 from capsjax.config import Config
 from capsjax.data import Dataset
@@ -85,7 +85,7 @@ def environment() -> dict[str, Any]:
 
 def write_config(folder: Path, config: Config) -> None:
     """Write the fully resolved configuration: running it again is the same run."""
-    (folder / "config.yaml").write_text(configtree.dump(config), encoding="utf-8")
+    (folder / "config.yaml").write_text(configyaml.dump(config), encoding="utf-8")
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -107,7 +107,7 @@ def read_config(folder: Path) -> Config:
             f"{folder}: got {'a directory without config.yaml' if folder.is_dir() else 'no directory'}, "
             "expected a run's directory, such as runs/digits-20260131T120000Z"
         )
-    tree = configtree.read_yaml(path.read_text(encoding="utf-8"), str(path))
+    tree = configyaml.read_yaml(path.read_text(encoding="utf-8"), str(path))
     return configtree.build(Config, tree, source=str(path))
 
 

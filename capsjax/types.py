@@ -4,6 +4,7 @@ Shapes use the letters of the papers everywhere: `i` child capsules of `d` dimen
 capsules of `e` dimensions, `*batch` any leading axes, and `r` routing iterations.
 """
 
+import dataclasses
 import functools
 import inspect
 import operator
@@ -21,8 +22,9 @@ class Variant:
 
     @classmethod
     def variants(cls) -> tuple[type, ...]:
-        """Return the concrete subclasses, in the order of their definition."""
-        found = [] if inspect.isabstract(cls) else [cls]
+        """Return the concrete subclasses that are dataclasses, in the order of their definition."""
+        concrete = dataclasses.is_dataclass(cls) and not inspect.isabstract(cls)
+        found = [cls] if concrete else []
         return (*found, *(leaf for child in cls.__subclasses__() for leaf in child.variants()))
 
     @classmethod

@@ -58,6 +58,20 @@ class Votes(abc.ABC):
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, [*batch, i, j, e]."""
 
+    @abc.abstractmethod
+    def outer(self, coupling: Float[Array, "*batch i j"], pose: Float[Array, "*batch j e"]) -> Self:
+        """Differentiate sum_ij c_ij vote_ij . v_j by the votes' own arrays, which come back in their place.
+
+        Both contractions are derivatives of that one form, so their adjoints need nothing else.
+        Coupling [*batch, i, j], pose [*batch, j, e].
+        """
+
+    def couple_adjoint(
+        self, coupling: Float[Array, "*batch i j"], cotangent: Float[Array, "*batch i j"]
+    ) -> Float[Array, "*batch i j"]:
+        """Pull a cotangent of `couple` back to the logits, [*batch, i, j]."""
+        return numerics.couple_adjoint(coupling, cotangent)
+
     def astype(self, dtype: jnp.dtype) -> Self:
         """Return the same votes computed in another type."""
         return jax.tree.map(lambda array: array.astype(dtype), self)
@@ -116,6 +130,10 @@ class DenseVotes(Votes):
         """Return the array."""
         return self.array
 
+    def outer(self, coupling: Float[Array, "*batch i j"], pose: Float[Array, "*batch j e"]) -> Self:
+        """Return c_ij v_j in the place of the array."""
+        return dataclasses.replace(self, array=jnp.einsum("...ij,...je->...ije", coupling, pose))
+
 
 @dataclasses.dataclass(frozen=True)
 class LinearVotes(Votes):
@@ -166,6 +184,11 @@ class LinearVotes(Votes):
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
         return jnp.einsum("...id,ijde->...ije", self.u, self.W)
+
+    def outer(self, coupling: Float[Array, "*batch i j"], pose: Float[Array, "*batch j e"]) -> Self:
+        """Return sum_j c_ij W_ij^T v_j in the place of u, and sum over the batch of c_ij u_i v_j^T in W's."""
+        u_bar, W_bar = _outer(_flat(coupling, 2), _flat(self.u, 2), self.W, _flat(pose, 2))
+        return dataclasses.replace(self, u=u_bar.reshape(self.u.shape), W=W_bar)
 
 
 def predict(u: Float[Array, "*batch i d"], W: Float[Array, "i j d e"]) -> LinearVotes:
@@ -268,6 +291,24 @@ def _adjoint(
     u_bar, (small, matrices_bar) = jax.lax.scan(one, jnp.zeros_like(u), parents)
     small = jnp.moveaxis(small, 0, 2 if of_coupling else 1)
     return small, u_bar, _children_first(matrices_bar, W.shape)
+
+
+def _outer(
+    c: Float[Array, "b i j"],
+    u: Float[Array, "b i d"],
+    W: Float[Array, "i j d e"],
+    v: Float[Array, "b j e"],
+) -> tuple[Float[Array, "b i d"], Float[Array, "i j d e"]]:
+    """Return dT/du and dT/dW in one pass over the parents."""
+
+    def one(u_bar: Array, parent: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        coupling, matrix, pose = parent
+        pulled = (pose @ matrix.T).reshape(u.shape)
+        return u_bar + coupling[:, :, None] * pulled, _weigh(coupling, u).T @ pose
+
+    parents = jnp.moveaxis(c, 2, 0), _matrices(W), jnp.moveaxis(v, 1, 0)
+    u_bar, matrices_bar = jax.lax.scan(one, jnp.zeros_like(u), parents)
+    return u_bar, _children_first(matrices_bar, W.shape)
 
 
 def _combine_forward(c: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:

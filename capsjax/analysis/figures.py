@@ -81,10 +81,9 @@ def _entropy(ax: Axes, comparison: Comparison, folder: Path) -> None:
 
 def _tests(ax: Axes, comparison: Comparison) -> None:
     places = np.arange(len(comparison.modes))
-    for number, seed in enumerate(comparison.seeds):
+    for number in range(len(comparison.seeds)):
         errors = [100 * comparison.errors[mode][number] for mode in comparison.modes]
         ax.plot(places, errors, "-o", color="#999999", markersize=4, linewidth=0.8)
-        ax.annotate(f" {seed}", (places[-1], errors[-1]), fontsize=8, color="#666666")
     means = [100 * np.mean(comparison.errors[mode]) for mode in comparison.modes]
     ax.scatter(places, means, s=120, marker="_", c=COLOURS[: len(places)], zorder=3, linewidths=3)
     ax.set_xticks(places, comparison.modes)

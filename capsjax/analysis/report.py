@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capsjax import configtree, experiment, rundir
+from capsjax import configyaml, experiment, rundir
 from capsjax.analysis import figures, tables
 from capsjax.analysis.tables import Table
 from capsjax.data import to_float
@@ -98,7 +98,7 @@ def _page(folder: Path, reading: str, shown: list[Table], pictures: list[Path]) 
         f'{base64.b64encode(picture.read_bytes()).decode()}">'
         for picture in pictures
     )
-    settings = html.escape(configtree.dump(rundir.read_config(folder)))
+    settings = html.escape(configyaml.dump(rundir.read_config(folder)))
     path = folder / "report.html"
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(folder.name)}</title>'

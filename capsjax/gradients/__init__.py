@@ -5,6 +5,7 @@ gradient passes through; the readout that follows is always live.
 """
 
 from capsjax.gradients.base import GradientMode, Iterative, iterate
+from capsjax.gradients.closed_form import ClosedForm
 from capsjax.gradients.full import FullGradient
 from capsjax.gradients.stop import StopGradient
 from capsjax.gradients.truncated import TruncatedGradient
@@ -13,10 +14,12 @@ MODES: dict[str, type[GradientMode]] = {
     "stop": StopGradient,
     "full": FullGradient,
     "truncated": TruncatedGradient,
+    "closed_form": ClosedForm,
 }
 
 __all__ = [
     "MODES",
+    "ClosedForm",
     "FullGradient",
     "GradientMode",
     "Iterative",

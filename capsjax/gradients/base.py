@@ -32,9 +32,9 @@ class GradientMode(Variant, abc.ABC):
     configuration, and two equal modes compile once.
     """
 
-    def check(self, num_updates: int) -> None:
-        """Raise a `UserError` where the mode cannot be used with so many updates of the logits."""
-        del num_updates
+    def check(self, routing: Iterative, num_updates: int) -> None:
+        """Raise a `UserError` where the mode cannot be used with a routing and its updates of the logits."""
+        del routing, num_updates
 
     @abc.abstractmethod
     def __call__(

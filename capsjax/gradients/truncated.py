@@ -30,8 +30,9 @@ class TruncatedGradient(GradientMode):
     def __post_init__(self):
         check_int(self, "last", low=0)
 
-    def check(self, num_updates: int) -> None:
+    def check(self, routing: Iterative, num_updates: int) -> None:
         """Raise a `FieldError` where there are fewer updates than the gradient is to pass through."""
+        del routing
         if self.last > num_updates:
             expected = (
                 f"at most {num_updates}: num_iters = {num_updates + 1} makes {num_updates} "
@@ -43,7 +44,7 @@ class TruncatedGradient(GradientMode):
         self, routing: Iterative, inputs: PyTree, num_updates: int
     ) -> tuple[Float[Array, "*batch i j"], PyTree]:
         """Run the first updates on constants and the last ones live."""
-        self.check(num_updates)
+        self.check(routing, num_updates)
         constants = jax.lax.stop_gradient(inputs)
         split = num_updates - self.last
         state = iterate(routing, constants, routing.init(constants), 0, split)

@@ -112,7 +112,7 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
                 "a gradient mode: " + ", ".join(f"{name}(...)" for name in names.values()) + hint
             )
             raise FieldError(type(self).__name__, "gradient", self.gradient, expected)
-        self.gradient.check(self.num_iters - 1)
+        self.gradient.check(self, self.num_iters - 1)
 
     @abc.abstractmethod
     def init(self, inputs: Inputs) -> State:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from jaxtyping import Array, Float
 
 from capsjax.gradients import GradientMode, StopGradient
+from capsjax.routing import dynamic_vjp
 from capsjax.routing.base import BiasedVotes, IterativeRouting
 from capsjax.types import RoutingResult
 from capsjax.votes import Votes
@@ -73,6 +74,18 @@ class DynamicRouting(IterativeRouting[BiasedVotes, Logits]):
     ) -> Float[Array, "*batch i j"]:
         """Return vote_ij . v_j, [*batch, i, j]."""
         return inputs.votes.agreement(pose)
+
+    def forward(
+        self, inputs: BiasedVotes, num_updates: int
+    ) -> tuple[Float[Array, "*batch i j"], Logits, dynamic_vjp.Kept]:
+        """Return the coupling, the logits and what `adjoint` needs; for `ClosedForm`."""
+        return dynamic_vjp.forward(inputs, num_updates, self.leaky)
+
+    def adjoint(
+        self, saved: dynamic_vjp.Kept, inputs: BiasedVotes, cotangents: tuple[Array, Logits]
+    ) -> BiasedVotes:
+        """Pull cotangents of the coupling and the logits back to votes and bias; for `ClosedForm`."""
+        return dynamic_vjp.adjoint(saved, inputs, *cotangents, self.leaky)
 
 
 def dynamic_routing(

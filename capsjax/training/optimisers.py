@@ -155,8 +155,11 @@ class Adam:
     kind: Literal["adam"] = "adam"
 
     def __post_init__(self):
-        check_float(self, "beta1", low=0.0, high=1.0)
-        check_float(self, "beta2", low=0.0, high=1.0)
+        for field in ("beta1", "beta2"):
+            check_float(self, field, low=0.0)
+            if getattr(self, field) >= 1:
+                expected = "a number of at least 0 and less than 1"
+                raise FieldError("Adam", field, getattr(self, field), expected)
         check_float(self, "epsilon", low=0.0, open_low=True)
 
     def make(self, total_steps: int) -> optax.GradientTransformation:

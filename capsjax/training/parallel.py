@@ -26,6 +26,10 @@ class Strategy(abc.ABC):
 
     def __init__(self, devices: list[jax.Device] | None = None):
         self.devices = devices or jax.local_devices()
+        self._mesh = jax.make_mesh(
+            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
+        )
+        self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
 
     @abc.abstractmethod
     def replicate(self, tree: PyTree) -> PyTree:
@@ -67,11 +71,7 @@ class JitStrategy(Strategy):
 
     def __init__(self, devices: list[jax.Device] | None = None):
         super().__init__(devices)
-        mesh = jax.make_mesh(
-            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
-        )
-        self._everywhere = NamedSharding(mesh, PartitionSpec())
-        self._split = NamedSharding(mesh, PartitionSpec(AXIS))
+        self._everywhere = NamedSharding(self._mesh, PartitionSpec())
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Copy arrays to every device."""
@@ -102,12 +102,9 @@ class PmapStrategy(Strategy):
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Copy arrays to every device, as a leading axis."""
-        mesh = jax.make_mesh(
-            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
-        )
         copies = len(self.devices)
         stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (copies, *jnp.shape(x))), tree)
-        return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(AXIS)))
+        return jax.device_put(stacked, self._split)
 
     def unreplicate(self, tree: PyTree) -> PyTree:
         """Return the first device's copy."""
@@ -116,7 +113,8 @@ class PmapStrategy(Strategy):
     def share(self, batch: Batch) -> Batch:
         """Give each device its part of a batch, as a leading axis."""
         padded = self.pad(batch)
-        return jax.tree.map(lambda x: x.reshape(len(self.devices), -1, *x.shape[1:]), padded)
+        parts = jax.tree.map(lambda x: x.reshape(len(self.devices), -1, *x.shape[1:]), padded)
+        return jax.device_put(parts, self._split)
 
     def train_step(
         self, loss_function: LossFunction, optimiser: optax.GradientTransformation

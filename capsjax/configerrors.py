@@ -1,0 +1,216 @@
+"""What a schema admits, in types and in words, and the errors about a tree that does not fit it.
+
+A schema is a frozen dataclass. Its fields are numbers, strings, literals, tuples, further dataclasses,
+and unions of dataclasses (an abstract `Variant` is one too) that a field `kind: Literal[...]` tells apart.
+
+Every mistake is a `UserError` of two lines: where and what came, then what was expected.
+"""
+
+import dataclasses
+import inspect
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from capsjax.checks import FieldError, UserError, nearest
+from capsjax.types import Variant
+
+
+def show(value: object) -> str:
+    """Write a value as the file would, in one short line."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def mistake(came: str, expected: str) -> UserError:
+    """Make the error of two lines."""
+    lines = came, f"  expected {expected}"
+    return UserError("\n".join(" ".join(line.splitlines()) for line in lines))
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """Flatten `A | B | None`, `Annotated` and abstract variants into the types that they admit."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return members(args[0])
+    if origin in (typing.Union, types.UnionType):
+        return tuple(member for arg in args for member in members(arg))
+    if inspect.isabstract(annotation) and issubclass(annotation, Variant):
+        return annotation.variants()
+    return (annotation,)
+
+
+def fields(cls: type) -> Mapping[str, Any]:
+    """Name the fields of a dataclass and their annotations."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def variants(annotation: Any) -> list[type]:
+    """List the dataclasses that an annotation admits."""
+    return [member for member in members(annotation) if dataclasses.is_dataclass(member)]
+
+
+def kinds(annotation: Any) -> dict[str, type]:
+    """Map each kind that an annotation admits to its dataclass."""
+    literals = {cls: members(fields(cls).get("kind"))[0] for cls in variants(annotation)}
+    return {kind: cls for cls, literal in literals.items() for kind in typing.get_args(literal)}
+
+
+def choose(annotation: Any, value: object) -> type | None:
+    """Choose the dataclass that a mapping stands for: the only one, or the one of its kind."""
+    if not isinstance(value, Mapping):
+        return None
+    if len(only := variants(annotation)) == 1:
+        return only[0]
+    return kinds(annotation).get(str(value.get("kind")))
+
+
+def item(annotation: Any, index: int) -> Any:
+    """Give the annotation of an item of a tuple; `object` where there is none."""
+    tuples = (member for member in members(annotation) if typing.get_origin(member) is tuple)
+    args = typing.get_args(next(tuples, None))
+    return args[0] if args[1:] == (...,) else dict(enumerate(args)).get(index, object)
+
+
+def reach(annotation: Any, path: tuple = (), above: tuple = ()) -> Iterator[tuple[tuple, type]]:
+    """Go through all dataclasses that can stand within an annotation, each with the path to it.
+
+    In a path, `*` stands for the index of an item. `above` holds what has been gone through on the way:
+    a dataclass within itself is not gone through again.
+    """
+    for member in members(annotation):
+        if typing.get_origin(member) is tuple:
+            for arg in typing.get_args(member):
+                yield from reach(arg, (*path, "*"), above)
+        elif dataclasses.is_dataclass(member) and member not in above:
+            yield path, member
+            for name, inner in fields(member).items():
+                yield from reach(inner, (*path, name), (*above, member))
+
+
+_WORDS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a string, in quotes where it looks like another type",
+    types.NoneType: "null",
+}
+
+
+def words(annotation: Any) -> str:
+    """Say in words what an annotation admits."""
+    names, parts = kinds(annotation), []
+    for member in members(annotation):
+        origin, args = typing.get_origin(member), typing.get_args(member)
+        if origin is typing.Literal:
+            parts.append("one of " + ", ".join(map(str, args)))
+        elif origin is tuple:
+            items = ("..." if arg is Ellipsis else words(arg) for arg in args)
+            parts.append(f"a list [{', '.join(items)}]")
+        elif dataclasses.is_dataclass(member):
+            keys = ", ".join(names or fields(member))
+            parts.append(f"a mapping with {'kind one of' if names else 'keys'} {keys}")
+        else:
+            parts.append(_WORDS.get(member, str(member)))
+    return " or ".join(dict.fromkeys(parts))
+
+
+class Problem(NamedTuple):
+    """Hold one mistake: the path to it, what came, what was expected; `early` ones are shown first."""
+
+    path: tuple
+    came: str
+    expected: str
+    early: bool = False
+
+    def meets(self, other: "Problem") -> bool:
+        """Tell whether the path of one leads to or through the path of the other."""
+        steps = zip(self.path, other.path, strict=False)
+        return all(mine == theirs for mine, theirs in steps)
+
+
+def unknown_kind(path: tuple, given: object, known: Mapping[str, type]) -> Problem:
+    """Describe a kind that is missing or unknown."""
+    came = "missing" if given is None else f"got {show(given)}"
+    expected = "one of " + ", ".join(known) + nearest(str(given), known)
+    return Problem(path, came, expected, early=True)
+
+
+def _elsewhere(schema: type, path: tuple) -> str:
+    """Suggest the keys of that name at other levels, at most three.
+
+    Nothing where the very key exists in another variant: then the kind is the mistake, not the level.
+    """
+    name, key = path[-1], ".".join(map(str, path))
+    places = [at for at, cls in reach(schema) if name in fields(cls) and "*" not in at]
+    keys = dict.fromkeys(".".join((*at, name)) for at in places)
+    hint = " or ".join(repr(other) for other in list(keys)[:3])
+    return f"; did you mean {hint}?" if keys and key not in keys else ""
+
+
+class _Spot(NamedTuple):
+    """Hold a place in a tree: its path, annotation and value, and the dataclass that it is a field of."""
+
+    path: tuple
+    annotation: Any
+    value: Any
+    owner: Any
+
+
+def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
+    """Find the place at pydantic's location, which also names variants.
+
+    A plain union reports on each of its variants: None for those that the tree did not choose.
+    """
+    path, annotation, value, _ = spot
+    cls = choose(annotation, value)
+    if loc and cls is not None and len(variants(annotation)) > 1:
+        if loc[0] not in (cls.__name__, value["kind"]):
+            return None
+        loc = loc[1:]
+    if loc and cls is not None:
+        inner, found = fields(cls).get(loc[0]), value.get(loc[0])
+    elif loc and isinstance(loc[0], int) and isinstance(value, list):
+        inner, found = item(annotation, loc[0]), value[loc[0]]
+    else:
+        return spot
+    return _follow(loc[1:], _Spot((*path, loc[0]), inner, found, cls))
+
+
+def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | None:
+    """Put one of pydantic's errors in our words; None where it is about a variant not chosen.
+
+    Args:
+        schema: the outermost dataclass.
+        tree: what was validated.
+        error: one of pydantic's, whose location is within the tree.
+
+    Returns:
+        The mistake.
+    """
+    kind, loc = error["type"], tuple(error["loc"])
+    if kind == "missing" and isinstance(loc[-1], int):
+        kind, loc = "too_short", loc[:-1]  # the mistake is the list, not the item that it lacks
+    spot = _follow(loc, _Spot((), schema, tree, None))
+    if spot is None:
+        return None
+    path, annotation, value, owner = spot
+    came, raised = f"got {show(value)}", error.get("ctx", {}).get("error")
+    if kind == "unexpected_keyword_argument":
+        names = fields(owner)
+        hint = _elsewhere(schema, path) or nearest(path[-1], names)
+        came = f"unknown key, with value {show(value)}"
+        return Problem(path, came, "one of " + ", ".join(names) + hint, early=True)
+    if kind == "missing":
+        return Problem(path, "missing", words(annotation))
+    if isinstance(raised, FieldError):
+        return Problem((*path, raised.field), f"got {show(raised.given)}", raised.expected)
+    if kind == "literal_error":
+        literals = [str(arg) for member in members(annotation) for arg in typing.get_args(member)]
+        return Problem(path, came, words(annotation) + nearest(str(value), literals))
+    if kind.endswith("_type") or kind in ("too_short", "too_long"):
+        return Problem(path, came, words(annotation))
+    return Problem(path, came, f"other values: {raised or error['msg']}")

@@ -1,0 +1,127 @@
+"""Routing by agreement, forward and backward, term by term as one derives it on paper.
+
+Forward, with S_0 = 0 and for t = 0, 1, ..., n - 1:
+
+    b_t = votes . S_t,   c_t = softmax(b_t),   s_t = sum_i c_t votes + bias,   S_{t+1} = S_t + squash(s_t)
+
+and at last b_n = votes . S_n, c_n = softmax(b_n): since agreement is linear in the pose, the logits are one
+agreement with the sum of the poses so far. Backward, from the cotangents of c_n and b_n:
+
+    b_bar_n = softmax^T(c_bar_n) + ...,   S_bar_n = sum_i b_bar_n votes
+
+and for t = n - 1, ..., 0, with v_bar_t = S_bar_{t+1}:
+
+    s_bar_t = J(s_t) v_bar_t
+    c_bar_t = votes . s_bar_t
+    b_bar_t = softmax^T(c_bar_t)
+    S_bar_t = S_bar_{t+1} + sum_i b_bar_t votes
+
+The bias gets sum_t s_bar_t; the votes get b_bar_t S_t^T for each agreement, c_t s_bar_t^T for each sum.
+Kept from forward to backward: s_t, one vector for each parent and iteration.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from capsjax import numerics
+from capsjax.routing.base import BiasedVotes
+from capsjax.votes import Votes
+
+
+class Kept(NamedTuple):
+    """Hold what the backward pass needs of the forward pass.
+
+    Attributes:
+        s: the weighted sums s_t before squashing, [n, *batch, j, e].
+        coupling: the final coupling c_n, [*batch, i, j].
+    """
+
+    s: Float[Array, "n *batch j e"]
+    coupling: Float[Array, "*batch i j"]
+
+
+def forward(
+    inputs: BiasedVotes, num_updates: int, leaky: bool
+) -> tuple[Float[Array, "*batch i j"], Float[Array, "*batch i j"], Kept]:
+    """Return c_n, b_n and what `adjoint` needs.
+
+    Args:
+        inputs: votes (*batch, i, j, e) and bias [j, e].
+        num_updates: n = r - 1.
+        leaky: whether a zero logit stands for "none of the parents".
+    """
+    votes, bias = inputs
+
+    def update(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        total, logits = carry
+        s = votes.combine(votes.couple(logits, leaky))
+        s = s + jnp.broadcast_to(bias, s.shape)
+        total = total + numerics.squash(s)
+        return (total, votes.agreement(total)), s
+
+    shape = (*votes.shape[:-3], *votes.shape[-2:])
+    start = jnp.zeros(shape, votes.dtype), votes.zeros()
+    (_, logits), s = jax.lax.scan(update, start, length=num_updates)
+    coupling = votes.couple(logits, leaky)
+    return coupling, logits, Kept(s, coupling)
+
+
+def adjoint(
+    kept: Kept,
+    inputs: BiasedVotes,
+    coupling_bar: Float[Array, "*batch i j"],
+    logits_bar: Float[Array, "*batch i j"],
+    leaky: bool,
+) -> BiasedVotes:
+    """Return the cotangents of votes and bias, from those of c_n and b_n.
+
+    Args:
+        kept: what `forward` kept.
+        inputs: what it was given.
+        coupling_bar: cotangent of c_n, [*batch, i, j].
+        logits_bar: cotangent of b_n, [*batch, i, j].
+        leaky: as in `forward`.
+    """
+    votes, bias = inputs
+    v = numerics.squash(kept.s)
+    # S_t is the sum of the poses before t; S_n that of all.
+    total = jnp.cumsum(v, axis=0)
+    before = total - v
+    zero = BiasedVotes(jax.tree.map(jnp.zeros_like, votes), jnp.zeros_like(bias))
+    if kept.s.shape[0] == 0:
+        return zero
+
+    def backward(
+        carry: tuple[Array, BiasedVotes], step: tuple[Array, Array]
+    ) -> tuple[tuple[Array, BiasedVotes], None]:
+        total_bar, found = carry
+        s, total = step
+        s_bar = numerics.squash_jacobian(s, total_bar)
+        coupling = votes.couple(votes.agreement(total), leaky)
+        b_bar = votes.couple_adjoint(coupling, votes.agreement(s_bar))
+        found = _add(found, votes, (coupling, s_bar), (b_bar, total), bias_bar=s_bar)
+        return (total_bar + votes.combine(b_bar), found), None
+
+    b_bar = votes.couple_adjoint(kept.coupling, coupling_bar) + logits_bar
+    found = _add(zero, votes, (b_bar, total[-1]))
+    start = votes.combine(b_bar), found
+    (_, found), _ = jax.lax.scan(backward, start, (kept.s, before), reverse=True)
+    return found
+
+
+def _add(
+    found: BiasedVotes,
+    votes: Votes,
+    *terms: tuple[Float[Array, "*batch i j"], Float[Array, "*batch j e"]],
+    bias_bar: Float[Array, "*batch j e"] | None = None,
+) -> BiasedVotes:
+    """Add terms c v^T to the cotangent of the votes, and one summed over the batch to that of the bias."""
+    parts = [found.votes, *(votes.outer(coupling, pose) for coupling, pose in terms)]
+    summed = functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), parts)
+    if bias_bar is None:
+        return BiasedVotes(summed, found.bias)
+    return BiasedVotes(summed, found.bias + bias_bar.reshape(-1, *found.bias.shape).sum(0))

@@ -1,0 +1,162 @@
+"""Patches, XLA's operation and a NumPy oracle are one convolution, in value and gradient."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from capsjax.checks import UserError
+from capsjax.convolution import conv2d, conv2d_lax, conv2d_patches, output_size
+
+# Odd and uneven sizes; h, w, kh, kw, stride.
+SHAPES = [
+    (7, 5, 3, 3, 1),
+    (7, 6, 3, 2, 2),
+    (9, 8, 2, 5, 3),
+    (5, 5, 5, 5, 2),
+    (6, 7, 1, 1, 3),
+]
+C, F = 3, 4
+
+
+def arrays(h, w, kh, kw, dtype=np.float64):
+    rng = np.random.default_rng(h * 100 + w)
+    images, kernel = rng.normal(size=(2, h, w, C)), rng.normal(size=(kh, kw, C, F))
+    return images.astype(dtype), kernel.astype(dtype)
+
+
+def pad_as_tensorflow_does(images, kernel, stride):
+    """SAME: as many outputs as fit ceil(n / stride), the odd zero after the image."""
+    widths = [(0, 0)]
+    for n, k in zip(images.shape[1:3], kernel.shape[:2], strict=True):
+        missing = max((int(np.ceil(n / stride)) - 1) * stride + k - n, 0)
+        widths.append((missing // 2, missing - missing // 2))
+    return np.pad(images, [*widths, (0, 0)])
+
+
+def oracle(images, kernel, stride, padding):
+    """Cross-correlation by loops over outputs, in float64."""
+    if padding == "SAME":
+        images = pad_as_tensorflow_does(images, kernel, stride)
+    (b, h, w, _), (kh, kw, _, f) = images.shape, kernel.shape
+    out = np.zeros((b, (h - kh) // stride + 1, (w - kw) // stride + 1, f))
+    for y in range(out.shape[1]):
+        for x in range(out.shape[2]):
+            patch = images[:, y * stride : y * stride + kh, x * stride : x * stride + kw]
+            out[:, y, x] = np.einsum("bijc,ijcf->bf", patch, kernel)
+    return out
+
+
+def oracle_gradient(images, kernel, stride, cotangent):
+    """Of sum(out * cotangent) without padding: every product of the forward pass, by the chain rule."""
+    d_images, d_kernel = np.zeros_like(images), np.zeros_like(kernel)
+    kh, kw = kernel.shape[:2]
+    for y in range(cotangent.shape[1]):
+        for x in range(cotangent.shape[2]):
+            rows, columns = slice(y * stride, y * stride + kh), slice(x * stride, x * stride + kw)
+            g = cotangent[:, y, x]
+            d_images[:, rows, columns] += np.einsum("bf,ijcf->bijc", g, kernel)
+            d_kernel += np.einsum("bijc,bf->ijcf", images[:, rows, columns], g)
+    return d_images, d_kernel
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+@pytest.mark.parametrize(("h", "w", "kh", "kw", "stride"), SHAPES)
+def test_value_equals_the_oracle(h, w, kh, kw, stride, padding):
+    images, kernel = arrays(h, w, kh, kw)
+    expected = oracle(images, kernel, stride, padding)
+    assert expected.shape[1:3] == (
+        output_size(h, kh, stride, padding),
+        output_size(w, kw, stride, padding),
+    )
+    with jax.enable_x64(True):
+        found = conv2d(jnp.asarray(images), jnp.asarray(kernel), stride=stride, padding=padding)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("convolve", [conv2d_patches, conv2d_lax])
+@pytest.mark.parametrize(("h", "w", "kh", "kw", "stride"), SHAPES)
+def test_both_forms_have_the_oracle_s_value_and_gradient(h, w, kh, kw, stride, convolve):
+    images, kernel = arrays(h, w, kh, kw)
+    expected = oracle(images, kernel, stride, "VALID")
+    cotangent = np.random.default_rng(7).normal(size=expected.shape)
+    gradients = oracle_gradient(images, kernel, stride, cotangent)
+    with jax.enable_x64(True):
+        out, pull = jax.vjp(lambda x, k: convolve(x, k, stride), images, kernel)
+        found = pull(jnp.asarray(cotangent))
+        np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-10)
+        for ours, theirs in zip(found, gradients, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_gradient_through_padding_equals_xla_s_own(padding):
+    images, kernel = arrays(7, 6, 3, 2)
+
+    def theirs(x, k):
+        return jax.lax.conv_general_dilated(
+            x, k, (2, 2), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    with jax.enable_x64(True):
+        expected, pull = jax.vjp(theirs, images, kernel)
+        out, our_pull = jax.vjp(
+            lambda x, k: conv2d(x, k, stride=2, padding=padding), images, kernel
+        )
+        cotangent = jnp.cos(jnp.arange(expected.size, dtype=float)).reshape(expected.shape)
+        np.testing.assert_allclose(out, expected, atol=1e-10)
+        for a, b in zip(our_pull(cotangent), pull(cotangent), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
+def test_types_are_kept(dtype, tolerance):
+    images, kernel = arrays(7, 6, 3, 2)
+    # What the type cannot hold is no fault of the convolution: the oracle starts from the same numbers.
+    x, k = jnp.asarray(images, dtype), jnp.asarray(kernel, dtype)
+    found = conv2d(x, k, stride=2, padding="SAME")
+    expected = oracle(np.asarray(x, np.float64), np.asarray(k, np.float64), 2, "SAME")
+    assert found.dtype == dtype
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(np.asarray(found, np.float64), expected, atol=tolerance * scale)
+
+
+def loss(x, k):
+    return jnp.sum(jnp.sin(conv2d(x, k, stride=2)))
+
+
+@pytest.mark.parametrize(
+    ("platform", "has_convolution"), [("cpu", False), ("tpu", True), ("cuda", True)]
+)
+@pytest.mark.parametrize("function", [loss, jax.grad(loss, argnums=(0, 1))])
+def test_the_form_follows_the_platform(platform, has_convolution, function):
+    exported = jax.export.export(jax.jit(function), platforms=[platform])(
+        jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32),
+        jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32),
+    )
+    assert ("stablehlo.convolution" in exported.mlir_module()) == has_convolution
+    assert ("stablehlo.dot_general" in exported.mlir_module()) != has_convolution
+
+
+def test_what_runs_here_has_no_convolution():
+    compiled = jax.jit(jax.grad(loss)).lower(jnp.ones([2, 9, 9, 3]), jnp.ones([3, 3, 3, 4]))
+    assert " convolution(" not in compiled.compile().as_text()
+
+
+def test_channels_that_differ_are_refused():
+    with pytest.raises(
+        UserError, match=r"images \[1, 5, 5, 2\].*kernel \[3, 3, 3, 4\].*equal chan"
+    ):
+        conv2d(jnp.ones([1, 5, 5, 2]), jnp.ones([3, 3, 3, 4]))
+
+
+@pytest.mark.parametrize("size", [(2, 5), (5, 2)])
+def test_a_kernel_that_is_too_large_is_refused(size):
+    with pytest.raises(UserError, match=r"3x3 kernel for a .* image, expected a kernel no larger"):
+        conv2d(jnp.ones([1, *size, 1]), jnp.ones([3, 3, 1, 1]))
+    assert conv2d(jnp.ones([1, *size, 1]), jnp.ones([3, 3, 1, 1]), padding="SAME").shape == (
+        1,
+        *size,
+        1,
+    )
