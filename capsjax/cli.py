@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     known, rest = parser.parse_known_args(argv)
     if known.command is None:
+        if rest:
+            hint = nearest(rest[0], ("--help", "--version"))
+            parser.error(f"got {rest[0]!r}, expected a command{hint}")
         parser.print_help()
         return 0
     try:
@@ -55,6 +59,9 @@ class _Parser(argparse.ArgumentParser):
     """Answer mistakes in two lines instead of a page of usage."""
 
     def error(self, message: str) -> Any:
+        unknown = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
+        if unknown:
+            message += nearest(unknown[1], re.findall(r"\w+", unknown[2]))
         print(f"{self.prog}: {message}\n  see {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 

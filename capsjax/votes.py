@@ -7,6 +7,7 @@ arguments, T(c, u, W, v) = sum_ij c_ij (W_ij u_i) . v_j, and so are their adjoin
 
 import abc
 import dataclasses
+import functools
 from typing import Any, Self
 
 import jax
@@ -59,11 +60,24 @@ class Votes(abc.ABC):
         """Form every vote, [*batch, i, j, e]."""
 
     @abc.abstractmethod
-    def outer(self, coupling: Float[Array, "*batch i j"], pose: Float[Array, "*batch j e"]) -> Self:
-        """Differentiate sum_ij c_ij vote_ij . v_j by the votes' own arrays, which come back in their place.
+    def agreements(self, poses: Float[Array, "k *batch j e"]) -> Float[Array, "k *batch i j"]:
+        """Compare k poses at once, [k, *batch, j, e]; returns [k, *batch, i, j]."""
 
-        Both contractions are derivatives of that one form, so their adjoints need nothing else.
-        Coupling [*batch, i, j], pose [*batch, j, e].
+    @abc.abstractmethod
+    def adjoint(
+        self, couplings: Float[Array, "k *batch i j"], poses: Float[Array, "k *batch j e"]
+    ) -> tuple[Float[Array, "*batch j e"], Self]:
+        """Differentiate T = sum_kij c_kij vote_ij . v_kj by v_0 and by the votes' own arrays.
+
+        Both contractions are derivatives of that form, so their adjoints need nothing else.
+
+        Args:
+            couplings: c, [k, *batch, i, j].
+            poses: v, [k, *batch, j, e].
+
+        Returns:
+            `combine` of the first coupling, [*batch, j, e]; and the derivatives by the votes' arrays, in
+            their place.
         """
 
     def couple_adjoint(
@@ -130,9 +144,16 @@ class DenseVotes(Votes):
         """Return the array."""
         return self.array
 
-    def outer(self, coupling: Float[Array, "*batch i j"], pose: Float[Array, "*batch j e"]) -> Self:
-        """Return c_ij v_j in the place of the array."""
-        return dataclasses.replace(self, array=jnp.einsum("...ij,...je->...ije", coupling, pose))
+    def agreements(self, poses: Float[Array, "k *batch j e"]) -> Float[Array, "k *batch i j"]:
+        """Compare k poses at once, [k, *batch, j, e]; returns [k, *batch, i, j]."""
+        return jnp.einsum("...ije,k...je->k...ij", self.array, poses)
+
+    def adjoint(
+        self, couplings: Float[Array, "k *batch i j"], poses: Float[Array, "k *batch j e"]
+    ) -> tuple[Float[Array, "*batch j e"], Self]:
+        """Return `combine` of the first coupling, and sum_k c_kij v_kj in the place of the array."""
+        outer = jnp.einsum("k...ij,k...je->...ije", couplings, poses)
+        return self.combine(couplings[0]), dataclasses.replace(self, array=outer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,10 +206,22 @@ class LinearVotes(Votes):
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
         return jnp.einsum("...id,ijde->...ije", self.u, self.W)
 
-    def outer(self, coupling: Float[Array, "*batch i j"], pose: Float[Array, "*batch j e"]) -> Self:
-        """Return sum_j c_ij W_ij^T v_j in the place of u, and sum over the batch of c_ij u_i v_j^T in W's."""
-        u_bar, W_bar = _outer(_flat(coupling, 2), _flat(self.u, 2), self.W, _flat(pose, 2))
-        return dataclasses.replace(self, u=u_bar.reshape(self.u.shape), W=W_bar)
+    def agreements(self, poses: Float[Array, "k *batch j e"]) -> Float[Array, "k *batch i j"]:
+        """Compare k poses at once, [k, *batch, j, e]; returns [k, *batch, i, j]."""
+        k = poses.shape[0]
+        found = _agreements(poses.reshape(k, -1, *poses.shape[-2:]), _flat(self.u, 2), self.W)
+        return found.reshape(k, *self.shape[:-1])
+
+    def adjoint(
+        self, couplings: Float[Array, "k *batch i j"], poses: Float[Array, "k *batch j e"]
+    ) -> tuple[Float[Array, "*batch j e"], Self]:
+        """Return `combine` of the first coupling, and the derivatives by u and W in their place."""
+        k = poses.shape[0]
+        c = couplings.reshape(k, -1, *couplings.shape[-2:])
+        v = poses.reshape(k, -1, *poses.shape[-2:])
+        s, u_bar, W_bar = _adjoints(c, _flat(self.u, 2), self.W, v)
+        bars = dataclasses.replace(self, u=u_bar.reshape(self.u.shape), W=W_bar)
+        return s.reshape(poses.shape[1:]), bars
 
 
 def predict(u: Float[Array, "*batch i d"], W: Float[Array, "i j d e"]) -> LinearVotes:
@@ -243,6 +276,13 @@ def _weigh(c: Float[Array, "b i"], u: Float[Array, "b i d"]) -> Float[Array, "b 
     return (c[:, :, None] * u).reshape(u.shape[0], -1)
 
 
+def _pull(
+    v: Float[Array, "b e"], matrix: Float[Array, "id e"], u: Float[Array, "b i d"]
+) -> Float[Array, "b i d"]:
+    """Pull a parent's pose back to its children: W_ij^T v_j."""
+    return (v @ matrix.T).reshape(u.shape)
+
+
 @jax.custom_vjp
 def _combine(
     c: Float[Array, "b i j"], u: Float[Array, "b i d"], W: Float[Array, "i j d e"]
@@ -261,7 +301,7 @@ def _agreement(
 
     def one(parent: tuple[Array, Array]) -> Array:
         pose, matrix = parent
-        return jnp.sum((pose @ matrix.T).reshape(u.shape) * u, axis=-1)
+        return jnp.sum(_pull(pose, matrix, u) * u, axis=-1)
 
     return jnp.moveaxis(jax.lax.map(one, (jnp.moveaxis(v, 1, 0), _matrices(W))), 0, 2)
 
@@ -282,7 +322,7 @@ def _adjoint(
 
     def one(u_bar: Array, parent: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         coupling, matrix, pose = parent
-        pulled = (pose @ matrix.T).reshape(u.shape)
+        pulled = _pull(pose, matrix, u)
         weighed = _weigh(coupling, u)
         small = jnp.sum(pulled * u, axis=-1) if of_coupling else weighed @ matrix
         return u_bar + coupling[:, :, None] * pulled, (small, weighed.T @ pose)
@@ -293,22 +333,37 @@ def _adjoint(
     return small, u_bar, _children_first(matrices_bar, W.shape)
 
 
-def _outer(
-    c: Float[Array, "b i j"],
+def _agreements(
+    v: Float[Array, "k b j e"], u: Float[Array, "b i d"], W: Float[Array, "i j d e"]
+) -> Float[Array, "k b i j"]:
+    """Return dT/dc of k poses, in one pass over the parents."""
+
+    def one(parent: tuple[Array, Array]) -> Array:
+        poses, matrix = parent
+        return jnp.stack([jnp.sum(_pull(pose, matrix, u) * u, axis=-1) for pose in poses])
+
+    return jnp.moveaxis(jax.lax.map(one, (jnp.moveaxis(v, 2, 0), _matrices(W))), 0, 3)
+
+
+def _adjoints(
+    c: Float[Array, "k b i j"],
     u: Float[Array, "b i d"],
     W: Float[Array, "i j d e"],
-    v: Float[Array, "b j e"],
-) -> tuple[Float[Array, "b i d"], Float[Array, "i j d e"]]:
-    """Return dT/du and dT/dW in one pass over the parents."""
+    v: Float[Array, "k b j e"],
+) -> tuple[Float[Array, "b j e"], Float[Array, "b i d"], Float[Array, "i j d e"]]:
+    """Return dT/dv_0, dT/du and dT/dW of k couplings and poses, in one pass over the parents."""
 
-    def one(u_bar: Array, parent: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        coupling, matrix, pose = parent
-        pulled = (pose @ matrix.T).reshape(u.shape)
-        return u_bar + coupling[:, :, None] * pulled, _weigh(coupling, u).T @ pose
+    def one(u_bar: Array, parent: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        couplings, matrix, poses = parent
+        weighed = [_weigh(coupling, u) for coupling in couplings]
+        for coupling, pose in zip(couplings, poses, strict=True):
+            u_bar = u_bar + coupling[:, :, None] * _pull(pose, matrix, u)
+        terms = (x.T @ pose for x, pose in zip(weighed, poses, strict=True))
+        return u_bar, (weighed[0] @ matrix, functools.reduce(jnp.add, terms))
 
-    parents = jnp.moveaxis(c, 2, 0), _matrices(W), jnp.moveaxis(v, 1, 0)
-    u_bar, matrices_bar = jax.lax.scan(one, jnp.zeros_like(u), parents)
-    return u_bar, _children_first(matrices_bar, W.shape)
+    parents = jnp.moveaxis(c, 3, 0), _matrices(W), jnp.moveaxis(v, 2, 0)
+    u_bar, (s, matrices_bar) = jax.lax.scan(one, jnp.zeros_like(u), parents)
+    return jnp.moveaxis(s, 0, 1), u_bar, _children_first(matrices_bar, W.shape)
 
 
 def _combine_forward(c: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:

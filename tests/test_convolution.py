@@ -1,4 +1,6 @@
-"""Patches, XLA's operation and a NumPy oracle are one convolution, in value and gradient."""
+"""Every form of a convolution is the NumPy oracle, in value and gradient."""
+
+import functools
 
 import jax
 import jax.export
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from capsjax.checks import UserError
-from capsjax.convolution import conv2d, conv2d_lax, conv2d_patches, output_size
+from capsjax.convolution import IMPLEMENTATIONS, cheapest, conv2d, output_size
 
 # Odd and uneven sizes; h, w, kh, kw, stride.
 SHAPES = [
@@ -61,6 +63,17 @@ def oracle_gradient(images, kernel, stride, cotangent):
     return d_images, d_kernel
 
 
+def with_gradient(convolve, images, kernel, cotangent):
+    """Return the convolution and the gradient of sum(out * cotangent), from one compiled program."""
+
+    @jax.jit
+    def run(images, kernel, cotangent):
+        out, pull = jax.vjp(convolve, images, kernel)
+        return out, pull(cotangent)
+
+    return run(images, kernel, cotangent)
+
+
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize(("h", "w", "kh", "kw", "stride"), SHAPES)
 def test_value_equals_the_oracle(h, w, kh, kw, stride, padding):
@@ -71,20 +84,19 @@ def test_value_equals_the_oracle(h, w, kh, kw, stride, padding):
         output_size(w, kw, stride, padding),
     )
     with jax.enable_x64(True):
-        found = conv2d(jnp.asarray(images), jnp.asarray(kernel), stride=stride, padding=padding)
+        found = jax.jit(functools.partial(conv2d, stride=stride, padding=padding))(images, kernel)
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("convolve", [conv2d_patches, conv2d_lax])
+@pytest.mark.parametrize("convolve", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
 @pytest.mark.parametrize(("h", "w", "kh", "kw", "stride"), SHAPES)
-def test_both_forms_have_the_oracle_s_value_and_gradient(h, w, kh, kw, stride, convolve):
+def test_every_form_has_the_oracle_s_value_and_gradient(h, w, kh, kw, stride, convolve):
     images, kernel = arrays(h, w, kh, kw)
     expected = oracle(images, kernel, stride, "VALID")
     cotangent = np.random.default_rng(7).normal(size=expected.shape)
     gradients = oracle_gradient(images, kernel, stride, cotangent)
     with jax.enable_x64(True):
-        out, pull = jax.vjp(lambda x, k: convolve(x, k, stride), images, kernel)
-        found = pull(jnp.asarray(cotangent))
+        out, found = with_gradient(lambda x, k: convolve(x, k, stride), images, kernel, cotangent)
         np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-10)
         for ours, theirs in zip(found, gradients, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
@@ -100,26 +112,47 @@ def test_gradient_through_padding_equals_xla_s_own(padding):
         )
 
     with jax.enable_x64(True):
-        expected, pull = jax.vjp(theirs, images, kernel)
-        out, our_pull = jax.vjp(
-            lambda x, k: conv2d(x, k, stride=2, padding=padding), images, kernel
-        )
-        cotangent = jnp.cos(jnp.arange(expected.size, dtype=float)).reshape(expected.shape)
-        np.testing.assert_allclose(out, expected, atol=1e-10)
-        for a, b in zip(our_pull(cotangent), pull(cotangent), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-10)
+        shape = jax.eval_shape(theirs, images, kernel).shape
+        cotangent = np.cos(np.arange(np.prod(shape), dtype=float)).reshape(shape)
+        ours = functools.partial(conv2d, stride=2, padding=padding)
+        found, expected = (with_gradient(f, images, kernel, cotangent) for f in (ours, theirs))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), found, expected)
 
 
+@pytest.mark.parametrize("implementation", ["auto", *IMPLEMENTATIONS])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
-def test_types_are_kept(dtype, tolerance):
+def test_types_are_kept(dtype, tolerance, implementation):
     images, kernel = arrays(7, 6, 3, 2)
     # What the type cannot hold is no fault of the convolution: the oracle starts from the same numbers.
     x, k = jnp.asarray(images, dtype), jnp.asarray(kernel, dtype)
-    found = conv2d(x, k, stride=2, padding="SAME")
+    found = conv2d(x, k, stride=2, padding="SAME", implementation=implementation)
     expected = oracle(np.asarray(x, np.float64), np.asarray(k, np.float64), 2, "SAME")
     assert found.dtype == dtype
     scale = np.abs(expected).max()
     np.testing.assert_allclose(np.asarray(found, np.float64), expected, atol=tolerance * scale)
+
+
+def test_the_form_can_be_chosen():
+    shapes = jax.ShapeDtypeStruct((2, 9, 9, 3), float), jax.ShapeDtypeStruct((3, 3, 3, 4), float)
+    programs = {
+        name: jax.jit(functools.partial(conv2d, implementation=name)).lower(*shapes).as_text()
+        for name in IMPLEMENTATIONS
+    }
+    assert ["stablehlo.convolution" in text for text in programs.values()] == [True, False, False]
+    assert len(set(programs.values())) == 3
+
+
+def test_a_cpu_multiplies_little():
+    assert cheapest((128, 20, 20, 256), (9, 9, 256, 256), 2) == "frequency"
+    assert cheapest((128, 28, 28, 1), (9, 9, 1, 256), 1) == "patches"
+    assert cheapest((64, 8, 8, 1), (3, 3, 1, 4), 2) == "patches"
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises((UserError, TypeError), match="implementation") as caught:
+        conv2d(jnp.ones([1, 5, 5, 1]), jnp.ones([3, 3, 1, 1]), implementation="patch")
+    if isinstance(caught.value, UserError):
+        assert str(caught.value).endswith("; did you mean 'patches'?")
 
 
 def loss(x, k):

@@ -67,10 +67,15 @@ def _over_seeds(
 
 def _curves(ax: Axes, comparison: Comparison, folder: Path) -> None:
     _over_seeds(ax, comparison, folder, "error", 100.0, "validation error, % (mean and range)")
+    _error_axis(ax)
+    ax.legend(frameon=False, fontsize=9)
+
+
+def _error_axis(ax: Axes) -> None:
+    """Show errors in percent on a logarithmic axis that is linear below 1, since some are 0."""
     ax.set_yscale("symlog", linthresh=1.0)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.legend(frameon=False, fontsize=9)
 
 
 def _entropy(ax: Axes, comparison: Comparison, folder: Path) -> None:
@@ -154,8 +159,8 @@ def run_figure(metrics: list[dict[str, Any]]) -> Figure:
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("step")
         ax.legend(frameon=False, fontsize=8)
-    for ax in axes[0, :2]:
-        ax.set_yscale("log")
+    axes[0, 0].set_yscale("log")
+    _error_axis(axes[0, 1])
     return figure
 
 

@@ -9,18 +9,18 @@ agreement with the sum of the poses so far. Backward, from the cotangents of c_n
 
     b_bar_n = softmax^T(c_bar_n) + ...,   S_bar_n = sum_i b_bar_n votes
 
-and for t = n - 1, ..., 0, with v_bar_t = S_bar_{t+1}:
+and for t = n - 1, ..., 1, with v_bar_t = S_bar_{t+1}:
 
     s_bar_t = J(s_t) v_bar_t
     c_bar_t = votes . s_bar_t
     b_bar_t = softmax^T(c_bar_t)
     S_bar_t = S_bar_{t+1} + sum_i b_bar_t votes
 
-The bias gets sum_t s_bar_t; the votes get b_bar_t S_t^T for each agreement, c_t s_bar_t^T for each sum.
+and s_bar_0 = J(s_0) S_bar_1, where the recursion ends: b_0 is a constant. The bias gets sum_t s_bar_t; the
+votes get b_bar_t S_t^T for each agreement, c_t s_bar_t^T for each sum.
 Kept from forward to backward: s_t, one vector for each parent and iteration.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -87,41 +87,33 @@ def adjoint(
         leaky: as in `forward`.
     """
     votes, bias = inputs
-    v = numerics.squash(kept.s)
-    # S_t is the sum of the poses before t; S_n that of all.
-    total = jnp.cumsum(v, axis=0)
-    before = total - v
-    zero = BiasedVotes(jax.tree.map(jnp.zeros_like, votes), jnp.zeros_like(bias))
     if kept.s.shape[0] == 0:
-        return zero
+        return jax.tree.map(jnp.zeros_like, inputs)
+    v = numerics.squash(kept.s)
+    # S_t is the sum of the poses before t; the last is that of all.
+    sums = jnp.cumsum(v, axis=0)
 
     def backward(
-        carry: tuple[Array, BiasedVotes], step: tuple[Array, Array]
-    ) -> tuple[tuple[Array, BiasedVotes], None]:
-        total_bar, found = carry
+        carry: tuple[Array, Votes], step: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Votes], Array]:
+        total_bar, votes_bar = carry
         s, total = step
         s_bar = numerics.squash_jacobian(s, total_bar)
-        coupling = votes.couple(votes.agreement(total), leaky)
-        b_bar = votes.couple_adjoint(coupling, votes.agreement(s_bar))
-        found = _add(found, votes, (coupling, s_bar), (b_bar, total), bias_bar=s_bar)
-        return (total_bar + votes.combine(b_bar), found), None
+        logits, c_bar = votes.agreements(jnp.stack([total, s_bar]))
+        coupling = votes.couple(logits, leaky)
+        b_bar = votes.couple_adjoint(coupling, c_bar)
+        terms = jnp.stack([b_bar, coupling]), jnp.stack([total, s_bar])
+        combined, more = votes.adjoint(*terms)
+        return (total_bar + combined, jax.tree.map(jnp.add, votes_bar, more)), s_bar
 
     b_bar = votes.couple_adjoint(kept.coupling, coupling_bar) + logits_bar
-    found = _add(zero, votes, (b_bar, total[-1]))
-    start = votes.combine(b_bar), found
-    (_, found), _ = jax.lax.scan(backward, start, (kept.s, before), reverse=True)
-    return found
-
-
-def _add(
-    found: BiasedVotes,
-    votes: Votes,
-    *terms: tuple[Float[Array, "*batch i j"], Float[Array, "*batch j e"]],
-    bias_bar: Float[Array, "*batch j e"] | None = None,
-) -> BiasedVotes:
-    """Add terms c v^T to the cotangent of the votes, and one summed over the batch to that of the bias."""
-    parts = [found.votes, *(votes.outer(coupling, pose) for coupling, pose in terms)]
-    summed = functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), parts)
-    if bias_bar is None:
-        return BiasedVotes(summed, found.bias)
-    return BiasedVotes(summed, found.bias + bias_bar.reshape(-1, *found.bias.shape).sum(0))
+    start = votes.adjoint(b_bar[None], sums[-1:])
+    (total_bar, votes_bar), s_bars = jax.lax.scan(
+        backward, start, (kept.s[1:], sums[:-1]), reverse=True
+    )
+    # The first update begins with b_0 = 0: its coupling is constant, and only its sum has a term.
+    s_bar = numerics.squash_jacobian(kept.s[0], total_bar)
+    _, more = votes.adjoint(votes.couple(votes.zeros(), leaky)[None], s_bar[None])
+    votes_bar = jax.tree.map(jnp.add, votes_bar, more)
+    every = jnp.concatenate([s_bar[None], s_bars])
+    return BiasedVotes(votes_bar, every.reshape(-1, *bias.shape).sum(0))

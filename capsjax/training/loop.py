@@ -15,7 +15,7 @@ from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.parallel import Parallel, Strategy
 from capsjax.training.progress import Reporter
 from capsjax.training.state import Params, TrainState
-from capsjax.training.step import Sums, means
+from capsjax.training.step import Sums
 from capsjax.training.writers import MetricsWriter
 
 
@@ -182,8 +182,10 @@ def evaluate(
             reporter.update(number + 1)
     if sums is None:
         raise UserError("evaluate: got no examples, expected at least one")
-    total = strategy.unreplicate(sums)
-    return _numbers(means(total)) | {"examples": int(total["count"])}
+    # Divided on the host, in double precision: an error of 67 in 10,000 is 0.0067.
+    total = _numbers(strategy.unreplicate(sums))
+    count = total.pop("count")
+    return {name: value / count for name, value in total.items()} | {"examples": count}
 
 
 def _numbers(values: Sums) -> dict[str, float]:

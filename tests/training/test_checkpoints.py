@@ -1,5 +1,13 @@
 """Checkpoints come back to the bit, and what is missing or broken is said in words."""
 
+import errno
+import hashlib
+import os
+import re
+import resource
+import shutil
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,8 +44,6 @@ def test_a_state_comes_back_to_the_bit(tmp_path):
 
 def test_relative_folders_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from pathlib import Path
-
     checkpoints.save(Path("run"), state())
     assert bits(checkpoints.restore(Path("run"), state(seed=1))) == bits(state())
 
@@ -64,11 +70,15 @@ def test_what_is_there_is_never_written_over(tmp_path):
     assert bits(checkpoints.restore(tmp_path, state())) == bits(state(3, seed=0))
 
 
-def test_what_was_cut_short_does_not_count(tmp_path):
+def test_what_was_cut_short_does_not_count_and_is_written_anew(tmp_path):
     checkpoints.save(tmp_path, state(3))
-    (tmp_path / "4.orbax-checkpoint-tmp-123").mkdir()
+    (tmp_path / "4.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / "4.orbax-checkpoint-tmp" / "half").write_text("x")
     assert checkpoints.steps(tmp_path) == [3]
     assert checkpoints.steps(tmp_path / "nowhere") == []
+    checkpoints.save(tmp_path, state(4))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
+    assert bits(checkpoints.restore(tmp_path, state(seed=1))) == bits(state(4))
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
@@ -80,32 +90,73 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 
 def files(folder):
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 0)
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_checkpoint_with_any_file_cut_short_is_refused(tmp_path):
-    target = state(seed=1)
-    checkpoints.save(tmp_path / "0", state(3))
-    count = len(files(tmp_path / "0" / "3"))
-    assert count > 3
-    refused = 0
-    for number in range(count):
-        folder = tmp_path / f"run{number}"
-        checkpoints.save(folder, state(3))
-        path = files(folder / "3")[number]
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        try:
-            found = checkpoints.restore(folder, target)
-        except UserError as error:
-            refused += 1
-            assert "cannot be read as this run's state" in str(error)
-            assert "\n" not in str(error)
-        else:
-            assert bits(found) == bits(state(3)), path  # a file that only describes
-    assert refused >= 2
+def test_the_sums_are_of_every_file(tmp_path):
+    path = checkpoints.save(tmp_path, state(3))
+    lines = (path / "SHA256SUMS").read_text().splitlines()
+    found = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    assert sorted([*found, "SHA256SUMS"]) == [str(name) for name in files(path)]
+    for name, digest in found.items():
+        assert hashlib.sha256((path / name).read_bytes()).hexdigest() == digest
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    checkpoints.save(tmp_path, state(3, size=7))
-    with pytest.raises(UserError, match="expected one that the same configuration wrote"):
+@pytest.mark.parametrize("how", ["cut short", "empty", "gone", "one bit"])
+def test_a_broken_file_of_a_checkpoint_is_named(tmp_path, capfd, how):
+    whole = checkpoints.save(tmp_path / "whole", state(3))
+    for number, name in enumerate(name for name in files(whole) if name.name != "SHA256SUMS"):
+        folder = tmp_path / str(number)
+        shutil.copytree(whole.parent, folder)
+        path = folder / "3" / name
+        content = path.read_bytes()
+        if not content:
+            continue
+        path.write_bytes(content[: len(content) // 2] if how == "cut short" else b"")
+        if how == "one bit":
+            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        if how == "gone":
+            path.unlink()
+        came = "no such file" if how == "gone" else "a file whose SHA-256 is"
+        with pytest.raises(
+            UserError, match=rf"{re.escape(str(path))}: got {came}.*delete .*3 to go"
+        ):
+            checkpoints.restore(folder, state(seed=1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_sums_a_checkpoint_is_read_as_it_is(tmp_path):
+    path = checkpoints.save(tmp_path, state(3))
+    (path / "SHA256SUMS").unlink()
+    assert bits(checkpoints.restore(tmp_path, state(seed=1))) == bits(state(3))
+
+
+@pytest.mark.parametrize("limit", [100, 0])
+def test_where_nothing_can_be_written_nothing_is_left(tmp_path, capfd, limit):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            checkpoints.save(tmp_path, state(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+    checkpoints.save(tmp_path, state(3))
+    assert bits(checkpoints.restore(tmp_path, state(seed=1))) == bits(state(3))
+
+
+def test_a_checkpoint_of_another_network_or_optimiser_is_refused(tmp_path, capfd):
+    path = checkpoints.save(tmp_path, state(3, size=7))
+    message = (
+        rf"{path}: got float32\[7, 2\] for opt_state/0/mu/a.b, expected float32\[8, 2\]; the run's"
+    )
+    with pytest.raises(UserError, match=message):
         checkpoints.restore(tmp_path, state(3, size=8))
+    other = TrainState.create(state().params, optax.sgd(1e-3))
+    with pytest.raises(UserError, match=r"got int32\[\] for opt_state/0/count, expected nothing"):
+        checkpoints.restore(tmp_path, other)
+    more = state(3)._replace(params=state().params | {"d": jnp.ones(2)})
+    with pytest.raises(UserError, match=r"got nothing for params/d, expected float32\[2\]"):
+        checkpoints.restore(tmp_path, more)
+    assert capfd.readouterr() == ("", "")

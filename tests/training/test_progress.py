@@ -3,7 +3,6 @@
 import io
 import os
 import pty
-import sys
 
 import pytest
 
@@ -56,9 +55,7 @@ def test_an_unknown_total_is_left_out(clock):
     lines.download("file.gz", 0, None)
     clock.now += 6
     lines.download("file.gz", 7, None)
-    assert stream.getvalue() == "file.gz\nfile.gz 0\nfile.gz 7\n" or stream.getvalue() == (
-        "file.gz\nfile.gz 7\n"
-    )
+    assert stream.getvalue() == "file.gz\nfile.gz 7\n"
 
 
 def test_a_download_begins_its_own_task(clock):
@@ -133,9 +130,14 @@ def test_the_bar_says_what_is_done_and_the_note(terminal):
 
 def test_the_cursor_comes_back_after_ctrl_c(terminal):
     stream, shown = terminal
-    with pytest.raises(KeyboardInterrupt), reporter(stream) as chosen:
-        chosen.start("smoke", 24)
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with reporter(stream) as chosen:
+            chosen.start("smoke", 24)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert "\x1b[?25l" in (text := shown())
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
@@ -154,7 +156,6 @@ def test_standard_error_is_where_progress_goes(capsys):
     with reporter() as chosen:
         chosen.start("smoke", 2)
     assert capsys.readouterr() == ("", "smoke 0/2\n")
-    assert sys.stderr is not None
 
 
 def test_silence_is_silent(capfd):

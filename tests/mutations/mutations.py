@@ -1,0 +1,179 @@
+"""Mistakes to make on purpose: each is one known from a published implementation, or near one."""
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """Hold one mistake: what to call it, the file, the text, what to put there, and the tests to run."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "softmax over the children",
+        "numerics.py",
+        "        return jax.nn.softmax(logits, axis=-1)\n",
+        "        return jax.nn.softmax(logits, axis=-2)\n",
+        ("tests/routing", "tests/test_numerics.py"),
+    ),
+    Mutation(
+        "leaky logit forgotten",
+        "numerics.py",
+        "    return jax.nn.softmax(jnp.concatenate([none, logits], axis=-1), axis=-1)[..., 1:]\n",
+        "    return jax.nn.softmax(logits + 0 * none, axis=-1)\n",
+        ("tests/routing", "tests/test_numerics.py"),
+    ),
+    Mutation(
+        "squash without the second term of its Jacobian",
+        "numerics.py",
+        "    return across * (x - radial) + along * radial\n",
+        "    return across * x + 0 * along * radial\n",
+        ("tests/test_numerics.py",),
+    ),
+    Mutation(
+        "norm with a NaN gradient at zero",
+        "numerics.py",
+        "    root = jnp.sqrt(jnp.where(nonzero, squares, 1))\n",
+        "    root = jnp.sqrt(squares)\n",
+        ("tests/test_numerics.py",),
+    ),
+    Mutation(
+        "votes stopped, bias and coupling live",
+        "gradients/stop.py",
+        "        constants = jax.lax.stop_gradient(inputs)\n"
+        "        state = iterate(routing, constants, routing.init(constants), 0, num_updates)\n"
+        "        return jax.lax.stop_gradient((routing.couple(state, constants), state))\n",
+        "        constants = inputs._replace(votes=jax.lax.stop_gradient(inputs.votes))\n"
+        "        state = iterate(routing, constants, routing.init(constants), 0, num_updates)\n"
+        "        return routing.couple(state, constants), state\n",
+        ("tests/gradients", "tests/routing"),
+    ),
+    Mutation(
+        "nothing stopped",
+        "gradients/stop.py",
+        "        constants = jax.lax.stop_gradient(inputs)\n"
+        "        state = iterate(routing, constants, routing.init(constants), 0, num_updates)\n"
+        "        return jax.lax.stop_gradient((routing.couple(state, constants), state))\n",
+        "        state = iterate(routing, inputs, routing.init(inputs), 0, num_updates)\n"
+        "        return routing.couple(state, inputs), state\n",
+        ("tests/gradients", "tests/routing"),
+    ),
+    Mutation(
+        "truncated gradient through one update more",
+        "gradients/truncated.py",
+        "        split = num_updates - self.last\n",
+        "        split = max(0, num_updates - self.last - 1)\n",
+        ("tests/gradients", "tests/routing"),
+    ),
+    Mutation(
+        "one iteration more",
+        "routing/base.py",
+        "        num_updates = self.num_iters - 1\n        coupling, state",
+        "        num_updates = self.num_iters\n        coupling, state",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "logits shared over the batch",
+        "routing/dynamic.py",
+        "        return state + self.agreement(pose, inputs)\n",
+        "        found = self.agreement(pose, inputs)\n"
+        "        return state + 0 * found + found.reshape(-1, *found.shape[-2:]).mean(0)\n",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "logits replaced instead of added to",
+        "routing/dynamic.py",
+        "        return state + self.agreement(pose, inputs)\n",
+        "        return self.agreement(pose, inputs)\n",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "bias forgotten",
+        "routing/base.py",
+        "        pose = numerics.squash(s + jnp.broadcast_to(self.bias, s.shape))\n",
+        "        pose = numerics.squash(s)\n",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "adjoint of linear votes without one factor",
+        "votes.py",
+        "        return u_bar + coupling[:, :, None] * pulled, (small, weighed.T @ pose)\n",
+        "        return u_bar + pulled, (small, weighed.T @ pose)\n",
+        ("tests/test_votes.py",),
+    ),
+    Mutation(
+        "closed form that forgets the earlier iterations",
+        "routing/dynamic_vjp.py",
+        "        return (total_bar + combined, jax.tree.map(jnp.add, votes_bar, more)), s_bar\n",
+        "        return (total_bar, jax.tree.map(jnp.add, votes_bar, more)), s_bar\n",
+        ("tests/gradients",),
+    ),
+    Mutation(
+        "primary capsules that mix space and channels",
+        "modules/layers.py",
+        "        return squash(x.reshape(x.shape[0], -1, config.dim))\n",
+        "        return squash(x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1, config.dim))\n",
+        ("tests/modules",),
+    ),
+    Mutation(
+        "decoder masked by the prediction in training",
+        "modules/networks.py",
+        "            mask = longest(lengths) if one_hot is None else one_hot\n",
+        "            mask = longest(lengths) if one_hot is not None else longest(lengths)\n",
+        ("tests/modules",),
+    ),
+    Mutation(
+        "margin not squared",
+        "losses.py",
+        "    short = jnp.square(jnp.maximum(0, positive_margin - lengths))\n",
+        "    short = jnp.maximum(0, positive_margin - lengths)\n",
+        ("tests/test_losses.py",),
+    ),
+    Mutation(
+        "released loss averaged but not halved",
+        "losses.py",
+        '    return loss / (2 * lengths.shape[-1]) if preset == "released" else loss\n',
+        '    return loss / lengths.shape[-1] if preset == "released" else loss\n',
+        ("tests/test_losses.py",),
+    ),
+    Mutation(
+        "last batch dropped at evaluation",
+        "training/feed.py",
+        "        for start in range(0, self.labels.shape[0], self.batch_size):\n",
+        "        for start in range(0, self.labels.shape[0] - self.batch_size + 1, self.batch_size):\n",
+        ("tests/training",),
+    ),
+    Mutation(
+        "the same order in every epoch",
+        "training/feed.py",
+        "        key = jax.random.fold_in(self._order_key, epoch)\n",
+        "        key = self._order_key\n",
+        ("tests/training",),
+    ),
+    Mutation(
+        "devices that do not add up",
+        "training/parallel.py",
+        "    return jax.lax.psum(tree, AXIS)\n",
+        "    return tree\n",
+        ("tests/training",),
+    ),
+    Mutation(
+        "padding that counts",
+        "training/step.py",
+        "    kept = {name: jnp.where(weights > 0, value, 0) * weights for name, value in values.items()}\n",
+        "    kept = dict(values)\n",
+        ("tests/training",),
+    ),
+    Mutation(
+        "frequency convolution with a wrong product",
+        "convolution/frequency.py",
+        "            of_kernel += [c, c - d, c + d]\n",
+        "            of_kernel += [c, c + d, c - d]\n",
+        ("tests/test_convolution.py",),
+    ),
+)

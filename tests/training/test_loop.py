@@ -1,0 +1,218 @@
+"""The loop, on a model of one number: what is measured when, and what is kept."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from capsjax.checks import FieldError, UserError
+from capsjax.data import Split
+from capsjax.training import checkpoints
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.loop import Program, TrainingConfig, evaluate, fit
+from capsjax.training.parallel import JitStrategy, PmapStrategy
+from capsjax.training.progress import Reporter
+from capsjax.training.state import TrainState
+from capsjax.training.writers import MetricsWriter, read_metrics
+
+OPTIMISER = optax.sgd(0.01, momentum=0.5)
+IMAGES = np.random.default_rng(0).integers(0, 256, (22, 2, 2, 1)).astype(np.uint8)
+SPLIT = Split(IMAGES, np.arange(22) % 10)
+
+
+def loss(params, batch):
+    square = (params["w"] * batch.images.sum((1, 2, 3)) - batch.labels) ** 2
+    return {"loss": square, "error": (square > 1).astype(square.dtype)}
+
+
+class Record(Reporter):
+    """Keep what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, label, total, done=0):
+        self.told.append(("start", label, total, done))
+
+    def update(self, done, note=""):
+        self.told.append(("update", done, note))
+
+    def say(self, line):
+        self.told.append(("say", line))
+
+    def close(self):
+        self.told.append(("close",))
+
+
+@pytest.fixture(scope="module", params=[JitStrategy, PmapStrategy])
+def program(request):
+    strategy = request.param()
+    return Program(strategy, strategy.train_step(loss, OPTIMISER), strategy.eval_step(loss))
+
+
+def initial():
+    return TrainState.create({"w": jnp.asarray(0.5)}, OPTIMISER)
+
+
+def run(program, folder, total=7, state=None, observe=None, **fields):
+    """Train seven steps of four: five to an epoch, one and two fifths of an epoch."""
+    config = TrainingConfig(batch_size=4, steps=total, **fields)
+    folder.mkdir(exist_ok=True)
+    record = Record()
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
+        state = fit(
+            program,
+            initial() if state is None else state,
+            TrainFeed(SPLIT, 1 / 255, batch_size=4, max_shift=1, seed=3),
+            EvalFeed(SPLIT, 1 / 255, batch_size=5),
+            config=config,
+            total_steps=total,
+            writer=writer,
+            folder=folder / "checkpoints",
+            reporter=record,
+            label="here",
+            observe=observe,
+        )
+    return state, read_metrics(folder / "metrics.jsonl"), record.told
+
+
+def test_the_loop_is_the_steps_one_after_another(program, tmp_path):
+    state, lines, _ = run(program, tmp_path, log_every=1)
+    feed = TrainFeed(SPLIT, 1 / 255, batch_size=4, max_shift=1, seed=3)
+    w, velocity, losses = 0.5, 0.0, []
+    for step in range(7):
+        batch = feed.batch(step)
+        x, y = np.asarray(batch.images).sum((1, 2, 3)), np.asarray(batch.labels)
+        losses.append(np.mean((w * x - y) ** 2))
+        velocity = 0.5 * velocity + np.mean(2 * (w * x - y) * x)
+        w -= 0.01 * velocity
+    assert state.params["w"] == pytest.approx(w, rel=1e-4)
+    assert state.step == 7
+    assert [line["loss"] for line in lines if line["split"] == "train"] == pytest.approx(
+        losses, rel=1e-4
+    )
+    whole = IMAGES.astype(float).sum((1, 2, 3)) / 255
+    expected = np.mean((w * whole - np.arange(22) % 10) ** 2)
+    assert lines[-1]["loss"] == pytest.approx(expected, rel=1e-4)
+    assert lines[-1]["examples"] == 22
+
+
+def test_lines_validation_and_checkpoints_come_when_they_should(program, tmp_path):
+    _, lines, told = run(program, tmp_path, total=12, log_every=3)
+    assert [(line["split"], line["step"]) for line in lines] == [
+        *(("train", 3), ("validation", 5), ("train", 6), ("train", 9)),
+        *(("validation", 10), ("train", 12), ("validation", 12)),
+    ]
+    assert checkpoints.steps(tmp_path / "checkpoints") == [5, 10, 12]
+    assert told[0] == ("start", "here", 12, 0)
+    assert [call[1] for call in told[1:]] == [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 10, 11, 12, 12]
+    assert "validation error" in told[-1][2]
+    assert all(line["images_per_second"] > 0 for line in lines if line["split"] == "train")
+
+
+def test_checkpoints_come_every_so_many_epochs_and_old_ones_go(program, tmp_path):
+    run(program, tmp_path, total=22, checkpoint_every=2, keep_checkpoints=None)
+    assert checkpoints.steps(tmp_path / "checkpoints") == [10, 20, 22]
+    run(program, tmp_path / "two", total=22, keep_checkpoints=2)
+    assert checkpoints.steps(tmp_path / "two" / "checkpoints") == [20, 22]
+
+
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(program, tmp_path):
+    whole, lines, _ = run(program, tmp_path / "whole", total=12, log_every=1)
+    run(program, tmp_path / "part", total=7, log_every=1)
+    half = checkpoints.restore(tmp_path / "part" / "checkpoints", initial())
+    assert half.step == 7
+    resumed, resumed_lines, told = run(program, tmp_path / "part", 12, half, log_every=1)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    assert told[0] == ("start", "here", 12, 7)
+
+    def losses(lines):
+        return {(line["split"], line["step"]): line["loss"] for line in lines}
+
+    ours = losses(resumed_lines)
+    del ours["validation", 7]  # the part's own end
+    assert ours == losses(lines)
+
+
+def test_who_watches_sees_every_epoch_with_the_state_of_one_device(program, tmp_path):
+    seen = []
+    run(
+        program,
+        tmp_path,
+        12,
+        observe=lambda epoch, state: seen.append((epoch, int(state.step), state.params["w"].shape)),
+    )
+    assert seen == [(0, 0, ()), (1, 5, ()), (2, 10, ())]
+    seen.clear()
+    half = checkpoints.restore(tmp_path / "checkpoints", initial(), 5)
+    run(
+        program,
+        tmp_path / "b",
+        12,
+        half,
+        lambda epoch, state: seen.append((epoch, int(state.step))),
+    )
+    assert seen == [(2, 10)]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path):
+    state = initial()._replace(params={"w": jnp.asarray(1e25)})
+    with pytest.raises(
+        UserError, match=r"here: got a loss of (inf|nan) at step 1, expected a finite.*rate"
+    ):
+        run(program, tmp_path, state=state, log_every=1)
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+    assert checkpoints.steps(tmp_path / "checkpoints") == []
+
+
+@pytest.mark.parametrize("size", [22, 10, 4, 1])
+def test_evaluation_is_the_mean_over_all_examples_whatever_the_batch(program, size):
+    record = Record()
+    found = evaluate(
+        program,
+        program.strategy.replicate({"w": jnp.asarray(0.7)}),
+        EvalFeed(SPLIT, 1 / 255, batch_size=size),
+        record,
+    )
+    x = IMAGES.astype(float).sum((1, 2, 3)) / 255
+    assert found == {
+        "loss": pytest.approx(np.mean((0.7 * x - SPLIT.labels) ** 2), rel=1e-5),
+        "error": pytest.approx(np.mean((0.7 * x - SPLIT.labels) ** 2 > 1), rel=1e-5),
+        "examples": 22,
+    }
+    assert record.told[0] == ("start", "evaluating", -(-22 // size), 0)
+    assert record.told[-1][1] == -(-22 // size)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"epochs": 1, "batch_size": 0}, "batch_size"),
+        ({"epochs": 0}, "epochs"),
+        ({"steps": -1}, "steps"),
+        ({"epochs": True}, "epochs"),
+        ({}, "epochs"),
+        ({"epochs": 1, "steps": 1}, "epochs"),
+        ({"epochs": 1, "eval_batch_size": 0}, "eval_batch_size"),
+        ({"epochs": 1, "log_every": 0}, "log_every"),
+        ({"epochs": 1, "checkpoint_every": 0}, "checkpoint_every"),
+        ({"epochs": 1, "keep_checkpoints": 0}, "keep_checkpoints"),
+        ({"epochs": 1, "parallel": "pmpa"}, "parallel"),
+    ],
+)
+def test_bad_values_are_refused_by_name(fields, field):
+    with pytest.raises((FieldError, TypeError), match=field) as caught:
+        TrainingConfig(**fields)
+    assert getattr(caught.value, "field", field) == field
+
+
+def test_steps_follow_from_epochs_and_whole_batches():
+    assert TrainingConfig(batch_size=10, epochs=3).total_steps(29) == 6
+    assert TrainingConfig(batch_size=10, steps=7).total_steps(29) == 7
+    with pytest.raises(
+        UserError, match=r"batch_size: got 30 for 29 training examples, expected at most 29"
+    ):
+        TrainingConfig(batch_size=30, epochs=1).total_steps(29)
