@@ -79,6 +79,9 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
         name: a path to a YAML file, or the name of one that ships with the package, such as "digits".
         overrides: dotted keys and their values, as `configyaml.parse_overrides` reads them from flags.
 
+    Returns:
+        The configuration.
+
     Raises:
         UserError: where there is no such file, or something in it is not as it should be.
 

@@ -178,6 +178,9 @@ def load(run_dir: str | Path) -> Run:
     Args:
         run_dir: the run's directory.
 
+    Returns:
+        The run.
+
     Raises:
         UserError: where there is no such run, or it has no checkpoint.
     """
@@ -266,5 +269,7 @@ def _finish(
         writer.write("test", planned.total_steps, tested)
     finally:
         writer.close()
+    # On one device, as from a checkpoint: arrays of two runs meet in one expression.
+    params = jax.device_put(state.params, program.strategy.devices[0])
     shape = dataset.image_shape
-    return Run(config, folder, state.params, dataset.scale, shape, dataset.num_classes)
+    return Run(config, folder, params, dataset.scale, shape, dataset.num_classes)

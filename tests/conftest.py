@@ -1,16 +1,41 @@
 """What every test runs under: four CPU devices, strict shapes and ranks, and compiled code kept."""
 
 import os
+import pathlib
 
+# JAX reads these when it is imported, here and in every process that a test starts.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 ).strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache")
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["MPLBACKEND"] = "Agg"
-
-import pathlib
 
 import jax
 import jaxtyping
 import pytest
 
+# Before capsjax is imported: every annotation in it, of shapes too, is checked at every call. As for
+# static checkers, a whole number may stand where a float is asked for.
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+jaxtyping.install_import_hook("capsjax", CHECKER)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64():
+    """Compute in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def as_installed():
+    """Check no annotation, as in a user's process, where the library's own errors have to speak."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -196,6 +196,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, place):
 def test_a_loaded_run_is_the_trained_one(run):
     loaded = cj.load(run.folder)
     same_bits(loaded.params, run.params)
+    assert max(float(abs(loaded.params[n] - run.params[n]).max()) for n in run.params) == 0
     assert (loaded.config, loaded.scale, loaded.image_shape) == (run.config, 1 / 16, (8, 8, 1))
     images = dataset().test.images[:50]
     np.testing.assert_array_equal(loaded.predict(images), run.predict(images))

@@ -1,6 +1,6 @@
 """How parameters begin."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array
 from capsjax.modules.architecture import Initialisation
 
 
+@runtime_checkable
 class Initialiser(Protocol):
     """Draw an array of a shape from a key."""
 

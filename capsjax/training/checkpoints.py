@@ -5,8 +5,13 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import jax
@@ -41,8 +46,9 @@ def save(folder: Path, state: TrainState, keep: int | None = None) -> Path:
             shutil.rmtree(left)
         try:
             _check_room(folder, state)
-            ocp.save(str(path), _tree(state))
-            _write_sums(path)
+            with _uninterrupted():
+                ocp.save(str(path), _tree(state))
+                _write_sums(path)
         except ValueError as error:  # the form in which orbax passes on the system's errors
             code = re.search(r"os_error_code='(\d+)'", str(error))
             number = int(code[1]) if code else errno.EIO
@@ -98,6 +104,22 @@ def restore(folder: Path, target: TrainState, step: int | None = None) -> TrainS
 def _tree(state: TrainState) -> Any:
     """Name the parts of a state as they are named on disk."""
     return state._asdict()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until a checkpoint stands; signals reach the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held and callable(before):
+        before(*held[0])
 
 
 def _check_fits(path: Path, target: TrainState) -> None:

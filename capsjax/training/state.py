@@ -45,11 +45,12 @@ class Batch(NamedTuple):
     weights: Float[Array, "b"]
 
 
-def functionalise(module: nnx.Module) -> tuple[Params, Callable[..., Any]]:
+def functionalise(module: nnx.Module) -> tuple[dict[str, Any], Callable[..., Any]]:
     """Split a module into its parameters and a pure function of them.
 
     Args:
-        module: any Flax module without state of its own besides parameters.
+        module: any Flax module without state of its own besides parameters; an abstract one gives the
+            shapes of parameters instead of them.
 
     Returns:
         Parameters under dotted names; and `apply(params, *args, **kwargs)`, which is the module's call.

@@ -49,7 +49,8 @@ def check_picture(content, least=(300, 600)):
     pixels = matplotlib.image.imread(io.BytesIO(content))[..., :3]
     assert pixels.shape[0] >= least[0]
     assert pixels.shape[1] >= least[1]
-    assert len(np.unique((pixels * 255).astype(int).reshape(-1, 3), axis=0)) > 50
+    some = (pixels[::3, ::3] * 255).astype(int).reshape(-1, 3)
+    assert len({tuple(colour) for colour in some.tolist()}) > 50
     assert 0.01 < np.mean(pixels.min(-1) < 0.95) < 0.9
 
 

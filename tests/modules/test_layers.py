@@ -41,7 +41,7 @@ def test_stem_is_convolution_bias_relu():
         conv2d(jnp.asarray(images), stem.kernel[...], stride=2)
         + jnp.arange(5.0).reshape(1, 1, 1, 5) / 10
     )
-    found = stem(images)
+    found = stem(jnp.asarray(images))
     assert found.shape == (2, 3, 4, 5)
     np.testing.assert_allclose(found, np.maximum(np.asarray(x), 0), rtol=1e-6)
     assert (np.asarray(x) < 0).any()
@@ -54,7 +54,7 @@ def test_a_primary_capsule_is_the_channels_of_one_position(coupling):
     layer.bias[...] = jnp.asarray(normal(12, seed=1))
     features = normal(2, 3, 4, 2)
     raw = np.asarray(conv2d(jnp.asarray(features), layer.kernel[...]))
-    found = np.asarray(layer(features))
+    found = np.asarray(layer(jnp.asarray(features)))
     assert found.shape == (2, 2 * 3 * 3, 4)
     for y in range(2):
         for x in range(3):
@@ -71,7 +71,9 @@ def test_a_pixel_far_away_does_not_move_a_primary_capsule():
     features = normal(1, 4, 4, 1)
     moved = features.copy()
     moved[0, 3, 3] += 1
-    changed = np.abs(np.asarray(layer(features) - layer(moved))).max(-1)[0] > 0
+    changed = (
+        np.abs(np.asarray(layer(jnp.asarray(features)) - layer(jnp.asarray(moved)))).max(-1)[0] > 0
+    )
     assert changed.tolist() == [False] * 6 + [True] * 2  # the two types of the last position
 
 
@@ -117,7 +119,9 @@ def test_the_decoder_is_relu_layers_and_a_sigmoid():
     for number, layer in enumerate(decoder.layers):
         x = x @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])
         x = np.maximum(x, 0) if number < 2 else 1 / (1 + np.exp(-x))
-    np.testing.assert_allclose(decoder(poses, mask), x.reshape(2, 2, 5, 2), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        decoder(jnp.asarray(poses), jnp.asarray(mask)), x.reshape(2, 2, 5, 2), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_longest_capsule_is_kept():
@@ -128,9 +132,7 @@ def test_the_longest_capsule_is_kept():
 def test_the_count_of_primary_capsules_is_what_comes_out(padding):
     stem = StemConfig(channels=2, kernel=3, stride=2, padding=padding)
     primary = PrimaryConfig(types=3, dim=2, kernel=2, stride=2, padding=padding)
-    features = Stem(1, stem, initialisation="scaled", rngs=nnx.Rngs(0))(
-        np.zeros((1, 11, 8, 1), "f")
-    )
+    features = Stem(1, stem, initialisation="scaled", rngs=nnx.Rngs(0))(jnp.zeros((1, 11, 8, 1)))
     layer = PrimaryCapsules(2, primary, initialisation="scaled", rngs=nnx.Rngs(0))
     assert layer(features).shape[1] == primary_count((11, 8, 1), stem, primary)
 

@@ -66,7 +66,7 @@ def shapes_of(shape, classes, config, n=3):
 
 
 def pictures(n=6, shape=SHAPE, seed=0):
-    return np.random.default_rng(seed).random((n, *shape)).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(seed).random((n, *shape)), jnp.float32)
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((8, 7, 1), 4), ((6, 11, 3), 2), ((5, 5, 2), 7)])

@@ -6,6 +6,9 @@ import os
 import re
 import resource
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import jax
@@ -128,6 +131,31 @@ def test_a_broken_file_of_a_checkpoint_is_named(tmp_path, capfd, how):
 def test_without_sums_a_checkpoint_is_read_as_it_is(tmp_path):
     path = checkpoints.save(tmp_path, state(3))
     (path / "SHA256SUMS").unlink()
+    assert bits(checkpoints.restore(tmp_path, state(seed=1))) == bits(state(3))
+
+
+def test_ctrl_c_waits_for_a_checkpoint_to_stand(tmp_path, monkeypatch):
+    save, during = checkpoints.ocp.save, []
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        during.append(True)
+        save(*args)
+
+    monkeypatch.setattr(checkpoints.ocp, "save", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(tmp_path, state(3))
+    assert during
+    assert signal.getsignal(signal.SIGINT) is before
+    assert bits(checkpoints.restore(tmp_path, state(seed=1))) == bits(state(3))
+
+
+def test_a_checkpoint_may_be_written_from_another_thread(tmp_path):
+    thread = threading.Thread(target=checkpoints.save, args=(tmp_path, state(3)))
+    thread.start()
+    thread.join()
     assert bits(checkpoints.restore(tmp_path, state(seed=1))) == bits(state(3))
 
 

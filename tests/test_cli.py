@@ -1,0 +1,434 @@
+"""The command line: what it says, where, and with which exit code."""
+
+import contextlib
+import errno
+import json
+import os
+import pty
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import pytest
+
+import capsjax as cj
+from capsjax import cli, experiment
+from capsjax.training import checkpoints
+from capsjax.training.writers import read_metrics
+
+COMMANDS = ("train", "compare", "evaluate", "report", "info")
+QUICK = ["--compare.modes", "[stop, full]", "--compare.seeds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """Work in an empty folder, and leave the user's caches alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.delenv("CAPSJAX_DATA", raising=False)
+
+
+def environment():
+    """The environment of a process that shares this one's compiled programs."""
+    cache = jax.config.jax_compilation_cache_dir
+    return os.environ | ({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """`capsjax train smoke` as a process in an empty folder, its output piped."""
+    place = tmp_path_factory.mktemp("empty")
+    command = [sys.executable, "-m", "capsjax.cli", "train", "smoke"]
+    done = subprocess.run(
+        command, cwd=place, env=environment(), capture_output=True, text=True, check=False
+    )
+    (folder,) = (place / "runs").iterdir()
+    return done, folder
+
+
+def answer(capsys, *argv):
+    """Run a command in this process; return its exit code, output lines and error lines."""
+    try:
+        code = cli.main([str(word) for word in argv])
+    except SystemExit as stopped:
+        code = stopped.code
+    out, err = capsys.readouterr()
+    return code, out.splitlines(), err.splitlines()
+
+
+def test_a_process_trains_and_says_where(trained):
+    done, folder = trained
+    assert done.returncode == 0, done.stderr
+    test = read_metrics(folder / "metrics.jsonl")[-1]
+    assert done.stdout.splitlines() == [
+        f"test error {100 * test['error']:.2f} % on 500 images",
+        f"run: runs/{folder.name}",
+    ]
+    assert re.fullmatch(r"smoke-\d{8}T\d{6}Z", folder.name)
+    assert json.loads((folder / "environment.json").read_text())["command"][-2:] == [
+        "train",
+        "smoke",
+    ]
+
+
+def test_in_a_pipe_progress_is_plain_lines(trained):
+    lines = trained[0].stderr.splitlines()
+    name = trained[1].name
+    assert lines[0] == f"{name} 0/24"
+    assert re.fullmatch(rf"{name} 24/24 loss [\d.]+ validation error [\d.]+ %", lines[-1])
+    assert len(lines) < 20
+    assert "\x1b" not in trained[0].stderr
+
+
+def test_the_process_is_the_same_run_as_the_call(trained, tmp_path):
+    one_device = json.loads((trained[1] / "environment.json").read_text())["devices"]
+    assert len(one_device) == 4
+    run = cj.train("smoke", out=tmp_path / "run")
+    for name, value in cj.load(trained[1]).params.items():
+        assert (value == run.params[name]).all()
+
+
+def read_all(main):
+    """Return what the far side of a pseudo-terminal sees until it is closed."""
+    shown = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(main, 65536):
+            shown += part
+    return shown.decode()
+
+
+def through(kind, monkeypatch, argv):
+    """Run a command in this process with standard error on a terminal or a pipe; return what it got."""
+    reading, writing = pty.openpty() if kind == "terminal" else os.pipe()
+    shown = []
+    reader = threading.Thread(target=lambda: shown.append(read_all(reading)))
+    reader.start()
+    with os.fdopen(writing, "w") as stream, monkeypatch.context() as patch:
+        patch.setenv("TERM", "xterm")
+        patch.setattr(sys, "stderr", stream)
+        code = cli.main([str(word) for word in argv])
+    reader.join()
+    os.close(reading)
+    assert code == 0, shown
+    return shown[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        (["train", "smoke", "--out", "run"], ["run", "24/24", "validation error"]),
+        (["evaluate", "RUN"], ["evaluating", "8/8"]),
+        (
+            ["compare", "smoke", "--out", "out", *QUICK],
+            ["2/2 full, seed 0: test error", "timing a step", "3/3"],
+        ),
+    ],
+    ids=["train", "evaluate", "compare"],
+)
+@pytest.mark.parametrize("kind", ["terminal", "pipe"])
+def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_pipe(
+    kind, command, parts, trained, monkeypatch, capsys
+):
+    command = [trained[1] if word == "RUN" else word for word in command]
+    shown = through(kind, monkeypatch, command)
+    for part in parts:
+        assert part in shown
+    assert ("━" in shown) == (kind == "terminal")
+    assert ("\x1b[?25l" in shown) == (kind == "terminal")
+    if kind == "terminal":
+        assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
+    else:
+        assert re.search(r"^(run|evaluating|stop-seed0) 0/(24|8)$", shown, re.M)
+    out = capsys.readouterr().out
+    if command[0] == "compare":
+        assert "out/report.html" in out
+        assert re.search(r"full\s+│", out)
+    else:
+        assert "test error" in out
+
+
+TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "capsjax.cli", *sys.argv[1:]])
+"""
+
+
+def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(tmp_path):
+    folder = tmp_path / "run"
+    argv = ["train", "smoke", "--out", str(folder), "--training.epochs", "100000"]
+    main, side = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, *argv],
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        env=environment() | {"TERM": "xterm"},
+    )
+    os.close(side)
+    shown = []
+    reader = threading.Thread(target=lambda: shown.append(read_all(main)))
+    reader.start()
+    patience = time.monotonic() + 90
+    while not checkpoints.steps(folder / "checkpoints") and time.monotonic() < patience:
+        assert process.poll() is None, shown
+        time.sleep(0.1)
+    os.write(main, b"\x03")
+    assert process.wait(timeout=30) == 1
+    reader.join()
+    os.close(main)
+    text = shown[0].replace("\r\n", "\n")
+    assert "Traceback" not in text
+    assert "━" in text
+    last = text.replace("\x1b[?25h", "").strip().splitlines()[-1]
+    assert last.endswith(
+        "capsjax train: interrupted; what was written stays valid. "
+        "Go on with: capsjax train --resume RUN"
+    )
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["step"] == 4
+    newest = checkpoints.steps(folder / "checkpoints")[-1]
+    assert cj.load(folder).params.keys() == experiment.load(folder).params.keys()
+    # Another 24 steps, of which the last are those that were cut off, end the run.
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("epochs: 100000", f"epochs: {newest // 8 + 1}"))
+    assert experiment.resume(folder).test["step"] == newest + 8
+
+
+def test_a_full_disk_is_said_in_a_line_and_spoils_nothing(capsys, tmp_path):
+    folder, before = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        code, out, err = answer(capsys, "train", "smoke", "--out", folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 1
+    assert out == []
+    assert err[-1] == (
+        f"capsjax train: {folder}/checkpoints: {os.strerror(errno.EFBIG)}; what was written before "
+        "stays valid. Make room or choose another place, then: capsjax train --resume RUN"
+    )
+    assert "Traceback" not in "\n".join(err)
+    assert [line["step"] for line in read_metrics(folder / "metrics.jsonl")] == [4, 8, 8]
+    assert checkpoints.steps(folder / "checkpoints") == []
+    code, out, _ = answer(capsys, "train", "--resume", folder)
+    assert code == 0
+    assert out[-1] == f"run: {folder}"
+
+
+def test_a_place_that_cannot_be_written(capsys):
+    code, out, err = answer(capsys, "train", "smoke", "--out", "/proc/run")
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "cannot make this directory" in err[0]
+
+
+def test_evaluate_repeats_the_run_s_own_test(trained, capsys):
+    done, folder = trained
+    code, out, _ = answer(capsys, "evaluate", folder)
+    assert code == 0
+    assert out[0].startswith(done.stdout.splitlines()[0] + ", loss ")
+
+
+def test_resume_ends_a_run_and_refuses_a_finished_one(trained, capsys, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained[1], folder)
+    shutil.rmtree(folder / "checkpoints" / "24")
+    path = folder / "metrics.jsonl"
+    kept = [line for line in path.read_text().splitlines(keepends=True) if '"step": 24' not in line]
+    path.write_text("".join(kept))
+    code, out, err = answer(capsys, "train", "--resume", folder)
+    assert code == 0
+    assert out == [trained[0].stdout.splitlines()[0], f"run: {folder}"]
+    assert err[0] == "copy 16/24"
+    code, _, err = answer(capsys, "train", "--resume", folder)
+    assert code == 2
+    assert "got a run that is finished" in err[0]
+
+
+def test_report_draws_a_run(trained, capsys):
+    code, out, _ = answer(capsys, "report", trained[1])
+    assert code == 0
+    assert out[-1] == f"report: {trained[1]}/report.html"
+    assert (trained[1] / "report.html").exists()
+    assert any("validation" in line for line in out)
+
+
+def test_info_shows_versions_devices_and_configurations(capsys, monkeypatch):
+    monkeypatch.setenv("CAPSJAX_DATA", "/somewhere")
+    code, out, _ = answer(capsys, "info")
+    text = "\n".join(out)
+    assert code == 0
+    for part in (
+        f"capsjax {cj.__version__}",
+        f"jax {jax.__version__}",
+        "devices: cpu",
+        "/somewhere",
+    ):
+        assert part in text
+    for name in ("digits", "mnist_sabour2017", "mnist_small", "smoke"):
+        assert re.search(rf"^  {name} +\w", text, re.M)
+
+
+def test_info_shows_what_a_configuration_comes_to(capsys):
+    code, out, _ = answer(capsys, "info", "smoke", "--seed", "3", "--model.decoder", "null")
+    assert code == 0
+    assert "seed: 3" in out
+    assert "parameters: 656" in out
+    counts = [line.split() for line in out[out.index("parameters: 656") + 1 :]]
+    assert sorted(counts) == [["classes", "320"], ["primary", "296"], ["stem", "40"]]
+
+
+def test_the_version(capsys):
+    assert answer(capsys, "--version") == (0, [f"capsjax {cj.__version__}"], [])
+
+
+def test_help_lists_the_commands_that_work(capsys):
+    code, out, _ = answer(capsys, "--help")
+    assert code == 0
+    listed = re.findall(r"^    (\w+) ", "\n".join(out), re.M)
+    assert listed == list(COMMANDS)
+    assert answer(capsys)[:2] == (0, out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_has_a_description(command, capsys):
+    parser = cli._parser()._subparsers._group_actions[0].choices[command]
+    code, out, _ = answer(capsys, command, "--help")
+    text = " ".join(" ".join(out).split())
+    assert code == 0
+    assert parser._actions
+    for action in parser._actions:
+        assert action.help
+        assert " ".join(action.help.split()) in text
+        for flag in action.option_strings:
+            assert flag in text
+    if command in ("train", "compare", "info"):
+        assert "--training.epochs 5" in text
+    expected = {"train": {"--seed", "--out", "--resume"}, "compare": {"--seed", "--out"}}
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    assert flags == {"-h", "--help"} | expected.get(command, set())
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        ("train smok", ["smok: got no such file", "did you mean 'smoke'?"]),
+        ("train smoke --sed 3", ["--sed: unknown key", "did you mean 'seed'?"]),
+        ("train smoke --seed x", ["--seed: got 'x'", "expected an integer"]),
+        ("train smoke --training.epochs many", ["--training.epochs: got 'many'", "an integer"]),
+        ("train smoke --training.batch_size 0", ["got 0", "an integer of at least 1"]),
+        ("train smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
+        ("train smoke --model.routing dynami", ["got 'dynami'", "did you mean 'dynamic'?"]),
+        ("train smoke --model.routing.gradient stpo", ["got 'stpo'", "did you mean 'stop'?"]),
+        ("train smoke --training.epochs", ["--training.epochs: no value"]),
+        ("train smoke more", ["got 'more' on the command line", "a flag such as"]),
+        ("train smoke --data arrays", ["data of kind 'arrays'", "cj.train(config, data="]),
+        ("train", ["got no configuration", "--resume RUN"]),
+        ("train smoke --resume here", ["got --resume with more beside it, expected it alone"]),
+        ("train --resume here", ["here: got no directory"]),
+        ("train smoke --out .", ["--out: got '.', which exists", "capsjax train --resume ."]),
+        ("compare", ["the following arguments are required: config"]),
+        ("compare smok", ["did you mean 'smoke'?"]),
+        ("compare smoke --out .", ["which exists"]),
+        ("compare smoke --model.routing uniform", ["expected an iterative routing"]),
+        ("compare smoke --compare.modes [stop,ful]", ["got 'ful'", "did you mean 'full'?"]),
+        ("evaluate here", ["here: got no directory, expected a run's directory"]),
+        ("evaluate here --fast", ["got '--fast', expected nothing more"]),
+        ("evaluate", ["required: RUN"]),
+        ("report here", ["here: got no directory"]),
+        ("info smok", ["did you mean 'smoke'?"]),
+        ("info --hepl", ["got '--hepl', expected nothing more; did you mean '--help'?"]),
+        ("trian smoke", ["invalid choice: 'trian'", "did you mean 'train'?"]),
+        ("--verison", ["got '--verison'", "did you mean '--version'?"]),
+    ],
+)
+def test_a_mistake_is_answered_in_two_lines_with_2(argv, parts, capsys, tmp_path):
+    code, out, err = answer(capsys, *argv.split())
+    assert code == 2
+    assert out == []
+    assert 1 <= len(err) <= 2
+    assert err[0].startswith("capsjax")
+    for part in parts:
+        assert part in "\n".join(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_a_process(tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: digits\ntraining: {epochs: 1}\nsed: 3\n")
+    command = [sys.executable, "-m", "capsjax.cli", "train", "mine.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "capsjax train: mine.yaml: sed: unknown key, with value 3\n"
+        "  expected one of data, training, model, seed, max_shift, loss, optimiser, compare; "
+        "did you mean 'seed'?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/here"),
+            1,
+            "/here: No space left on device",
+        ),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS)), 1, "Read-only file system"),
+        (KeyboardInterrupt(), 1, "interrupted; what was written stays valid"),
+        (cj.config.UserError("got a, expected b"), 2, "got a, expected b"),
+    ],
+    ids=["full", "read-only", "interrupted", "mistake"],
+)
+def test_errors_have_their_exit_codes(error, code, said, capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(experiment, "train", fail)
+    found, out, err = answer(capsys, "train", "smoke")
+    assert (found, out) == (code, [])
+    assert said in "\n".join(err)
+    assert len(err) == 1
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(experiment, "train", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train", "smoke"])
+
+
+CACHE = """
+import os, jax
+from capsjax import cli
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+cli._start_jax()
+print(jax.config.jax_compilation_cache_dir)
+del os.environ["JAX_ENABLE_COMPILATION_CACHE"]
+cli._start_jax()
+print(jax.config.jax_compilation_cache_dir)
+jax.config.update("jax_compilation_cache_dir", "mine")
+cli._start_jax()
+print(jax.config.jax_compilation_cache_dir)
+"""
+
+
+def test_compiled_programs_are_kept_in_the_user_s_cache(tmp_path):
+    known = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    known.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", CACHE], env=known, capture_output=True, text=True, check=True
+    )
+    first, second, third = done.stdout.split()
+    assert first == "None"
+    assert second.startswith(str(tmp_path))
+    assert second.endswith("capsjax/compiled")
+    assert third == "mine"

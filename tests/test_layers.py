@@ -1,0 +1,192 @@
+"""Who may import whom: a file imports from lower levels only, and nothing goes round in a circle.
+
+A new file or folder directly under `capsjax/` has to be given its place in `PLACES` below.
+"""
+
+import ast
+import dataclasses
+import pathlib
+import sys
+
+import pytest
+
+import capsjax
+
+PACKAGE = pathlib.Path(capsjax.__file__).parent
+
+L0 = {"types", "checks"}
+L1 = {"numerics", "votes", "losses", "metrics", "convolution", "gradients", "data"}
+L2 = {"routing"}
+L3 = {"kernels"}
+L4 = {"modules"}
+L5 = {"training"}
+L6 = {
+    *("config", "configtree", "configyaml", "configerrors", "program", "rundir", "experiment"),
+    *("analysis", "cli", "__init__"),
+}
+BELOW = L0 | L1 | L2 | L3 | L4 | L5
+
+JAX = {"jax", "jaxtyping", "chex"}
+# Pooch downloads with requests, and lets its errors through.
+READERS = JAX | {"numpy", "sklearn", "pooch", "requests"}
+TRAINING = JAX | {"numpy", "flax", "optax", "orbax", "rich"}
+ANY = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a file, or every file of a folder, may import, beside the standard library and `version`.
+
+    Args:
+        inside: files and folders of capsjax.
+        outside: other packages; ANY for whatever is installed.
+    """
+
+    inside: set[str]
+    outside: set[str] | None = ANY
+
+
+PLACES = {
+    "version": Place(set(), set()),
+    # Types hold what everything has in common; they may say how a mistake is told.
+    "types": Place({"checks"}, JAX),
+    "checks": Place(set(), JAX),
+    "numerics": Place(L0, JAX),
+    "gradients": Place(L0, JAX),
+    **{name: Place(L0 | {"numerics"}, JAX) for name in ("votes", "losses", "metrics")},
+    "convolution": Place(L0 | {"numerics"}, JAX | {"numpy"}),
+    "data": Place(L0 | {"numerics"}, READERS),
+    "routing": Place(L0 | L1 - {"data"}, JAX),
+    "kernels": Place(L0 | L1 - {"data"} | L2, JAX),
+    "modules": Place(L0 | L1 | L2 | L3, JAX | {"flax"}),
+    "training": Place(L0 | L1, TRAINING),
+    **{name: Place(BELOW | L6 - {"__init__"}) for name in L6},
+}
+
+
+def module_name(root, file):
+    parts = file.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imports_of(root, file, package="capsjax"):
+    """Return what a file imports, wherever in it: modules of the package, and other packages."""
+    inside, outside = set(), set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import, expected `from {package}...`"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            first, *rest = name.split(".")
+            if first != package:
+                outside.add(first)
+                continue
+            # The longest part of the name that is a file or folder; the rest is defined inside it.
+            while rest and not (
+                (root.joinpath(*rest)).is_dir() or root.joinpath(*rest).with_suffix(".py").is_file()
+            ):
+                rest.pop()
+            inside.add(".".join(rest) or "__init__")
+    return inside, outside
+
+
+def problems(root, places):
+    """List every import that goes up or sideways, every file without a place, and every circle."""
+    found, edges = [], {}
+    for file in sorted(root.rglob("*.py")):
+        name = module_name(root, file)
+        unit = name.split(".")[0]
+        if unit not in places:
+            found.append(f"{name}: has no place, add it to PLACES")
+            continue
+        place = places[unit]
+        inside, outside = imports_of(root, file)
+        edges[name] = inside - {name}
+        for other in sorted(inside):
+            target = other.split(".")[0]
+            if target not in {unit, "version"} | place.inside:
+                found.append(f"{name}: may not import {other}")
+        if place.outside is not None:
+            outside -= sys.stdlib_module_names
+            found += [
+                f"{name}: may not import {other}" for other in sorted(outside - place.outside)
+            ]
+    return found + circles(edges)
+
+
+def circles(edges):
+    """List the circles that a walk along imports runs into."""
+    found, done = [], set()
+
+    def walk(name, path):
+        if name in path:
+            found.append(" -> ".join([*path[path.index(name) :], name]))
+        elif name not in done:
+            for other in sorted(edges.get(name, ())):
+                walk(other, [*path, name])
+            done.add(name)
+
+    for name in sorted(edges):
+        walk(name, [])
+    return found
+
+
+def test_every_file_imports_from_lower_levels_only():
+    assert problems(PACKAGE, PLACES) == []
+
+
+def test_flax_is_imported_by_modules_training_and_the_top_only():
+    allowed = {"modules", "training"} | L6
+    for file in PACKAGE.rglob("*.py"):
+        _, outside = imports_of(PACKAGE, file)
+        if "flax" in outside:
+            assert module_name(PACKAGE, file).split(".")[0] in allowed, file
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"votes.py": "from capsjax.numerics import x", "numerics.py": ""}, []),
+        (
+            {"numerics.py": "def f():\n    from capsjax import votes", "votes.py": ""},
+            ["numerics: may not import votes"],
+        ),
+        (
+            {"gradients/__init__.py": "import capsjax.numerics", "numerics.py": ""},
+            ["gradients: may not import numerics"],
+        ),
+        (
+            {"routing/base.py": "from capsjax.data import idx", "data/idx.py": ""},
+            ["routing.base: may not import data.idx"],
+        ),
+        (
+            {"training/step.py": "from capsjax.modules.layers import X", "modules/layers.py": ""},
+            ["training.step: may not import modules.layers"],
+        ),
+        (
+            {"training/loop.py": "from capsjax.routing import X", "routing/__init__.py": ""},
+            ["training.loop: may not import routing"],
+        ),
+        ({"votes.py": "import flax.nnx"}, ["votes: may not import flax"]),
+        ({"votes.py": "import math, jax"}, []),
+        ({"losses.py": "from capsjax import squash"}, ["losses: may not import __init__"]),
+        ({"helpers.py": ""}, ["helpers: has no place, add it to PLACES"]),
+        (
+            {
+                "routing/a.py": "from capsjax.routing import b",
+                "routing/b.py": "from capsjax.routing.a import x",
+            },
+            ["routing.a -> routing.b -> routing.a"],
+        ),
+    ],
+)
+def test_each_kind_of_mistake_would_be_found(tmp_path, files, expected):
+    for name, text in files.items():
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    assert problems(tmp_path, PLACES) == expected

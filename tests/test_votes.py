@@ -1,0 +1,237 @@
+"""Votes: the two contractions against the oracle, and their adjoints, which keep only operands."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from capsjax.checks import UserError
+from capsjax.gradients import ClosedForm, FullGradient
+from capsjax.routing import dynamic_routing
+from capsjax.votes import DenseVotes, LinearVotes, Votes, as_votes, predict
+from tests.oracles import routing as oracle
+
+RNG = np.random.RandomState(5)
+B, N_I, N_J, D, E = 3, 4, 2, 3, 5
+U, W = RNG.normal(size=(B, N_I, D)), RNG.normal(size=(N_I, N_J, D, E))
+COUPLING, POSE = RNG.uniform(size=(B, N_I, N_J)), RNG.normal(size=(B, N_J, E))
+KINDS = ["dense", "linear"]
+
+
+def make(kind, u, W):
+    return predict(u, W) if kind == "linear" else DenseVotes(jnp.einsum("...id,ijde->...ije", u, W))
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestContractions:
+    def test_they_are_those_of_the_oracle(self, kind, x64):
+        votes = make(kind, jnp.asarray(U), jnp.asarray(W))
+        dense = oracle.votes(U, W)
+        close(votes.dense(), dense)
+        close(votes.combine(jnp.asarray(COUPLING)), oracle.combine(dense, COUPLING))
+        close(votes.agreement(jnp.asarray(POSE)), oracle.agreement(dense, POSE))
+
+    def test_leading_axes_are_batch(self, kind, x64):
+        u, c, v = jnp.asarray(U), jnp.asarray(COUPLING), jnp.asarray(POSE)
+        votes, alone = make(kind, u, jnp.asarray(W)), make(kind, u[1], jnp.asarray(W))
+        close(alone.combine(c[1]), votes.combine(c)[1])
+        close(alone.agreement(v[1]), votes.agreement(v)[1])
+        twice = make(kind, jnp.stack([u, u[::-1]]), jnp.asarray(W))
+        assert twice.shape == (2, B, N_I, N_J, E)
+        close(twice.combine(jnp.stack([c, c[::-1]]))[1, ::-1], votes.combine(c))
+        close(twice.agreement(jnp.stack([v, v[::-1]]))[1, ::-1], votes.agreement(v))
+
+    def test_shape_type_zeros_and_coupling(self, kind):
+        votes = make(kind, jnp.asarray(U, jnp.float32), jnp.asarray(W, jnp.float32))
+        assert votes.shape == votes.dense().shape == (B, N_I, N_J, E)
+        assert votes.dtype == votes.dense().dtype == jnp.float32
+        assert votes.zeros().shape == (B, N_I, N_J)
+        assert votes.zeros().dtype == jnp.float32
+        assert not np.any(votes.zeros())
+        np.testing.assert_allclose(votes.couple(votes.zeros()), 1 / N_J)
+        np.testing.assert_allclose(
+            votes.couple(votes.zeros(), leaky=True), 1 / (N_J + 1), rtol=1e-6
+        )
+        half = votes.astype(jnp.dtype(jnp.bfloat16))
+        assert type(half) is type(votes)
+        assert half.dtype == half.zeros().dtype == jnp.bfloat16
+
+    def test_they_pass_through_transformations(self, kind):
+        votes = make(kind, jnp.asarray(U, jnp.float32), jnp.asarray(W, jnp.float32))
+        leaves, tree = jax.tree.flatten(votes)
+        assert jax.tree.unflatten(tree, leaves) == votes or len(leaves) in (1, 2)
+        again = jax.jit(lambda votes: votes)(votes)
+        assert isinstance(again, type(votes))
+        np.testing.assert_array_equal(again.dense(), votes.dense())
+
+    @pytest.mark.parametrize("contraction", ["combine", "agreement"])
+    def test_no_example_at_all(self, kind, contraction):
+        votes = make(kind, jnp.zeros((0, N_I, D)), jnp.zeros((N_I, N_J, D, E)))
+        operand = jnp.zeros((0, N_I, N_J) if contraction == "combine" else (0, N_J, E))
+        found = getattr(votes, contraction)(operand)
+        assert found.shape == ((0, N_J, E) if contraction == "combine" else (0, N_I, N_J))
+
+
+class TestAdjoints:
+    """The hand-written adjoints of linear votes are those of the dense einsum."""
+
+    @pytest.mark.parametrize("contraction", ["combine", "agreement"])
+    def test_they_are_those_of_the_dense_einsum(self, contraction, x64):
+        operand, bar = (COUPLING, POSE) if contraction == "combine" else (POSE, COUPLING)
+
+        def total(kind):
+            def product(operand, u, W):
+                return jnp.sum(bar * getattr(make(kind, u, W), contraction)(operand))
+
+            return jax.jit(jax.grad(product, argnums=(0, 1, 2)))(*map(jnp.asarray, (operand, U, W)))
+
+        for found, expected in zip(total("linear"), total("dense"), strict=True):
+            close(found, expected)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_several_contractions_at_once(self, kind, x64):
+        """Of T = sum_k c_k . agreement(v_k): the first `combine`, and the derivatives by the arrays."""
+        couplings, poses = np.stack([COUPLING, -(COUPLING**2)]), np.stack([POSE, np.sin(POSE)])
+        votes = make(kind, jnp.asarray(U), jnp.asarray(W))
+        dense = oracle.votes(U, W)
+        found = votes.agreements(jnp.asarray(poses))
+        close(found, np.stack([oracle.agreement(dense, pose) for pose in poses]))
+        s, bars = votes.adjoint(jnp.asarray(couplings), jnp.asarray(poses))
+        close(s, oracle.combine(dense, COUPLING))
+        expected = jax.grad(
+            lambda votes: sum(
+                jnp.sum(c * votes.agreement(jnp.asarray(v)))
+                for c, v in zip(couplings, poses, strict=True)
+            )
+        )(votes)
+        for one, other in zip(jax.tree.leaves(bars), jax.tree.leaves(expected), strict=True):
+            close(one, other)
+
+    @pytest.mark.parametrize("contraction", ["combine", "agreement"])
+    @pytest.mark.parametrize("half", ["u", "W", "both", "operand"])
+    def test_a_gradient_has_the_type_of_what_it_is_a_gradient_by(self, contraction, half):
+        given = {"operand": COUPLING if contraction == "combine" else POSE, "u": U, "W": W}
+        chosen = {"both": {"u", "W"}}.get(half, {half})
+        given = {
+            name: jnp.asarray(array, jnp.bfloat16 if name in chosen else jnp.float32)
+            for name, array in given.items()
+        }
+
+        def total(given):
+            found = getattr(predict(given["u"], given["W"]), contraction)(given["operand"])
+            return jnp.sum(found).astype(jnp.float32)
+
+        gradient = jax.eval_shape(jax.grad(total), given)
+        assert jax.tree.map(lambda leaf: leaf.dtype, gradient) == jax.tree.map(
+            lambda leaf: leaf.dtype, given
+        )
+
+    @pytest.mark.parametrize("contraction", ["combine", "agreement"])
+    def test_they_save_only_their_operands(self, contraction):
+        operand = jnp.asarray(COUPLING if contraction == "combine" else POSE, jnp.float32)
+        u, matrices = jnp.asarray(U, jnp.float32), jnp.asarray(W, jnp.float32)
+
+        def saved(function):
+            pull = jax.eval_shape(lambda *given: jax.vjp(function, *given)[1], operand, u, matrices)
+            return sum(leaf.size for leaf in jax.tree.leaves(pull))
+
+        operands = operand.size + u.size + matrices.size
+        assert saved(lambda x, u, W: getattr(predict(u, W), contraction)(x)) <= operands
+
+        def automatic(x, u, W):
+            """The same sums over the parents, differentiated by JAX: it keeps every (c u) as well."""
+            if contraction == "combine":
+                parts = [(x[:, :, j, None] * u).reshape(B, -1) for j in range(N_J)]
+                return [part @ W[:, j].reshape(N_I * D, E) for j, part in enumerate(parts)]
+            parts = [(x[:, j] @ W[:, j].reshape(N_I * D, E).T).reshape(u.shape) for j in range(N_J)]
+            return [jnp.sum(part * u, axis=-1) for part in parts]
+
+        assert saved(automatic) > operands
+
+
+def largest(function, *given):
+    """Size of the largest array that a function makes, in all of its inner functions too."""
+
+    def sizes(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (variable.aval.size for variable in equation.outvars)
+            for inner in jax.tree.leaves(
+                list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+            ):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from sizes(inner)
+
+    return max(sizes(jax.make_jaxpr(function)(*given).jaxpr))
+
+
+class TestMemory:
+    def gradient(self, kind, mode):
+        def total(u, W):
+            return jnp.sum(dynamic_routing(make(kind, u, W), num_iters=3, gradient=mode).pose)
+
+        return jax.value_and_grad(total, argnums=(0, 1))
+
+    @pytest.mark.parametrize("mode", [FullGradient(), ClosedForm()])
+    def test_linear_votes_are_never_formed(self, mode):
+        """No array of b i j e numbers, forward or backward, inside scans or out of them."""
+        b, i, j, d, e = 5, 7, 3, 2, 4
+        given = jnp.ones((b, i, d)), jnp.ones((i, j, d, e))
+        assert largest(self.gradient("linear", mode), *given) < b * i * j * e
+        assert largest(self.gradient("dense", mode), *given) >= b * i * j * e
+
+    def test_linear_votes_need_less_memory(self):
+        b, i, j, d, e = 16, 144, 10, 8, 16
+        given = jnp.ones((b, i, d)), jnp.ones((i, j, d, e))
+        need = {
+            kind: jax.jit(self.gradient(kind, FullGradient()))
+            .lower(*given)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+            for kind in KINDS
+        }
+        assert 0 < need["linear"] < need["dense"] / 2
+
+
+def test_an_array_is_dense_votes():
+    array = jnp.ones((N_I, N_J, E))
+    assert isinstance(as_votes(array), DenseVotes)
+    assert as_votes(array).array is array
+    votes = predict(jnp.ones((N_I, D)), jnp.ones((N_I, N_J, D, E)))
+    assert as_votes(votes) is votes
+    assert isinstance(votes, Votes)
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("u", "W"),
+        [
+            ((3, 4, 2), (5, 2, 2, 3)),  # other children
+            ((3, 4, 2), (4, 2, 3, 2)),  # other dimensions
+            ((3, 4, 2), (4, 2, 2)),
+            ((4,), (4, 2, 2, 3)),
+        ],
+    )
+    def test_matrices_that_do_not_fit(self, u, W, as_installed):
+        for make in (predict, LinearVotes):
+            with pytest.raises(UserError) as caught:
+                make(jnp.ones(u), jnp.ones(W))
+            assert f"got u {list(u)} and W {list(W)}" in str(caught.value)
+            assert "expected u [*batch, i, d] and W [i, j, d, e]" in str(caught.value)
+
+    def test_whole_numbers(self, as_installed):
+        with pytest.raises(UserError, match="got int32 and float32, expected floating-point"):
+            predict(jnp.ones((4, 2), jnp.int32), jnp.ones((4, 2, 2, 3)))
+        with pytest.raises(UserError, match=r"got int32\[4, 2, 3\], expected a floating-point"):
+            DenseVotes(jnp.ones((4, 2, 3), jnp.int32))
+
+    def test_dense_votes_of_two_axes(self, as_installed):
+        with pytest.raises(
+            UserError, match=r"got float32\[4, 2\], expected .* \[\*batch, i, j, e\]"
+        ):
+            DenseVotes(jnp.ones((4, 2)))
