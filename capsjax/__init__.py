@@ -2,7 +2,13 @@
 
 from capsjax.config import Config, load_config
 from capsjax.experiment import Run, load, train
-from capsjax.gradients import FullGradient, GradientMode, StopGradient, TruncatedGradient
+from capsjax.gradients import (
+    ClosedForm,
+    FullGradient,
+    GradientMode,
+    StopGradient,
+    TruncatedGradient,
+)
 from capsjax.losses import margin_loss, reconstruction_loss
 from capsjax.numerics import safe_norm, squash
 from capsjax.routing import DynamicRouting, Routing, UniformRouting, dynamic_routing
@@ -11,6 +17,7 @@ from capsjax.version import __version__
 from capsjax.votes import DenseVotes, LinearVotes, Votes, predict
 
 __all__ = [
+    "ClosedForm",
     "Config",
     "DenseVotes",
     "DynamicRouting",

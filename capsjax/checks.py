@@ -69,6 +69,17 @@ def check_float(
         raise FieldError(type(owner).__name__, field, given, expected)
 
 
+def check_bool(owner: object, field: str) -> None:
+    """Check that `owner.field` is True or False.
+
+    Raises:
+        FieldError: where it is not.
+    """
+    given = getattr(owner, field)
+    if not isinstance(given, bool):
+        raise FieldError(type(owner).__name__, field, given, "True or False")
+
+
 def check_choice(owner: object, field: str, choices: Iterable[str]) -> None:
     """Check that `owner.field` is one of `choices`.
 

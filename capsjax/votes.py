@@ -8,7 +8,8 @@ arguments, T(c, u, W, v) = sum_ij c_ij (W_ij u_i) . v_j, and so are their adjoin
 import abc
 import dataclasses
 import functools
-from typing import Any, Self
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ class Votes(abc.ABC):
         return tuple(getattr(self, field.name) for field in dataclasses.fields(self)), None
 
     @classmethod
-    def _unflatten(cls, _: None, leaves: tuple[Any, ...]) -> Self:
+    def _unflatten(cls, _: None, leaves: tuple[Any, ...]) -> Any:
         # Transformations rebuild votes around placeholders, which no check of shapes would let pass.
         votes = object.__new__(cls)
         for field, leaf in zip(dataclasses.fields(cls), leaves, strict=True):
@@ -66,7 +67,7 @@ class Votes(abc.ABC):
     @abc.abstractmethod
     def adjoint(
         self, couplings: Float[Array, "k *batch i j"], poses: Float[Array, "k *batch j e"]
-    ) -> tuple[Float[Array, "*batch j e"], Self]:
+    ) -> tuple[Float[Array, "*batch j e"], "Votes"]:
         """Differentiate T = sum_kij c_kij vote_ij . v_kj by v_0 and by the votes' own arrays.
 
         Both contractions are derivatives of that form, so their adjoints need nothing else.
@@ -86,7 +87,7 @@ class Votes(abc.ABC):
         """Pull a cotangent of `couple` back to the logits, [*batch, i, j]."""
         return numerics.couple_adjoint(coupling, cotangent)
 
-    def astype(self, dtype: jnp.dtype) -> Self:
+    def astype(self, dtype: jnp.dtype) -> "Votes":
         """Return the same votes computed in another type."""
         return jax.tree.map(lambda array: array.astype(dtype), self)
 
@@ -150,7 +151,7 @@ class DenseVotes(Votes):
 
     def adjoint(
         self, couplings: Float[Array, "k *batch i j"], poses: Float[Array, "k *batch j e"]
-    ) -> tuple[Float[Array, "*batch j e"], Self]:
+    ) -> tuple[Float[Array, "*batch j e"], "Votes"]:
         """Return `combine` of the first coupling, and sum_k c_kij v_kj in the place of the array."""
         outer = jnp.einsum("k...ij,k...je->...ije", couplings, poses)
         return self.combine(couplings[0]), dataclasses.replace(self, array=outer)
@@ -194,13 +195,18 @@ class LinearVotes(Votes):
 
     def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:
         """Weigh and sum: s_j = sum_i c_ij W_ij u_i. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
-        flat = _combine(_flat(coupling, 2), _flat(self.u, 2), self.W)
+        dtype = jnp.promote_types(self.dtype, coupling.dtype)
+        flat = _combine(*(x.astype(dtype) for x in (_flat(coupling, 2), _flat(self.u, 2), self.W)))
         return flat.reshape(*self.shape[:-3], *flat.shape[1:])
 
     def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
         """Compare: a_ij = (W_ij u_i) . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
-        flat = _agreement(_flat(pose, 2), _flat(self.u, 2), self.W)
+        dtype = jnp.promote_types(self.dtype, pose.dtype)
+        flat = _agreement(*(x.astype(dtype) for x in (_flat(pose, 2), _flat(self.u, 2), self.W)))
         return flat.reshape(*self.shape[:-3], *flat.shape[1:])
+
+    def _examples(self) -> int:
+        return math.prod(self.shape[:-3])
 
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
@@ -209,16 +215,18 @@ class LinearVotes(Votes):
     def agreements(self, poses: Float[Array, "k *batch j e"]) -> Float[Array, "k *batch i j"]:
         """Compare k poses at once, [k, *batch, j, e]; returns [k, *batch, i, j]."""
         k = poses.shape[0]
-        found = _agreements(poses.reshape(k, -1, *poses.shape[-2:]), _flat(self.u, 2), self.W)
+        found = _agreements(
+            poses.reshape(k, self._examples(), *poses.shape[-2:]), _flat(self.u, 2), self.W
+        )
         return found.reshape(k, *self.shape[:-1])
 
     def adjoint(
         self, couplings: Float[Array, "k *batch i j"], poses: Float[Array, "k *batch j e"]
-    ) -> tuple[Float[Array, "*batch j e"], Self]:
+    ) -> tuple[Float[Array, "*batch j e"], "Votes"]:
         """Return `combine` of the first coupling, and the derivatives by u and W in their place."""
         k = poses.shape[0]
-        c = couplings.reshape(k, -1, *couplings.shape[-2:])
-        v = poses.reshape(k, -1, *poses.shape[-2:])
+        c = couplings.reshape(k, self._examples(), *couplings.shape[-2:])
+        v = poses.reshape(k, self._examples(), *poses.shape[-2:])
         s, u_bar, W_bar = _adjoints(c, _flat(self.u, 2), self.W, v)
         bars = dataclasses.replace(self, u=u_bar.reshape(self.u.shape), W=W_bar)
         return s.reshape(poses.shape[1:]), bars
@@ -258,7 +266,8 @@ def as_votes(votes: Votes | Float[Array, "*batch i j e"]) -> Votes:
 
 def _flat(x: Array, trailing: int) -> Array:
     """Gather all leading axes into one."""
-    return x.reshape(-1, *x.shape[x.ndim - trailing :])
+    kept = x.shape[x.ndim - trailing :]
+    return x.reshape(math.prod(x.shape[: x.ndim - trailing]), *kept)
 
 
 def _matrices(W: Float[Array, "i j d e"]) -> Float[Array, "j id e"]:
@@ -273,7 +282,7 @@ def _children_first(matrices: Float[Array, "j id e"], shape: tuple[int, ...]) ->
 
 
 def _weigh(c: Float[Array, "b i"], u: Float[Array, "b i d"]) -> Float[Array, "b id"]:
-    return (c[:, :, None] * u).reshape(u.shape[0], -1)
+    return (c[:, :, None] * u).reshape(u.shape[0], u.shape[1] * u.shape[2])
 
 
 def _pull(

@@ -26,6 +26,7 @@ CONTRACT = {
     "DynamicRouting": ["num_iters", "gradient", "leaky", "kind"],
     "UniformRouting": ["kind"],
     "StopGradient": ["kind"],
+    "ClosedForm": ["kind"],
     "FullGradient": ["remat", "kind"],
     "TruncatedGradient": ["last", "kind"],
     "margin_loss": [

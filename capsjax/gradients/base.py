@@ -1,7 +1,7 @@
 """What a gradient mode is, what it needs of a routing, and the one loop that all of them run."""
 
 import abc
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, PyTree
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree
 from capsjax.types import Variant
 
 
+@runtime_checkable
 class Iterative(Protocol):
     """Name what a mode asks of a routing: three pure functions of its state."""
 

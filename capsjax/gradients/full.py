@@ -5,6 +5,7 @@ from typing import Literal
 
 from jaxtyping import Array, Float, PyTree
 
+from capsjax.checks import check_bool
 from capsjax.gradients.base import GradientMode, Iterative, iterate
 
 
@@ -22,6 +23,9 @@ class FullGradient(GradientMode):
 
     remat: bool = False
     kind: Literal["full"] = "full"
+
+    def __post_init__(self):
+        check_bool(self, "remat")
 
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int

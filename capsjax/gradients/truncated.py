@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from capsjax.checks import FieldError, check_int
 from capsjax.gradients.base import GradientMode, Iterative, iterate
+from capsjax.gradients.stop import StopGradient
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,11 +46,13 @@ class TruncatedGradient(GradientMode):
     ) -> tuple[Float[Array, "*batch i j"], PyTree]:
         """Run the first updates on constants and the last ones live."""
         self.check(routing, num_updates)
-        constants = jax.lax.stop_gradient(inputs)
-        split = num_updates - self.last
-        state = iterate(routing, constants, routing.init(constants), 0, split)
-        state = jax.lax.stop_gradient(state)
         if self.last == 0:
-            return jax.lax.stop_gradient(routing.couple(state, constants)), state
+            return StopGradient()(routing, inputs, num_updates)
+        split = num_updates - self.last
+        state = routing.init(inputs)
+        if split:
+            constants = jax.lax.stop_gradient(inputs)
+            state = iterate(routing, constants, routing.init(constants), 0, split)
+            state = jax.lax.stop_gradient(state)
         state = iterate(routing, inputs, state, split, num_updates)
         return routing.couple(state, inputs), state

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from jaxtyping import Array, Float
 
+from capsjax.checks import check_bool
 from capsjax.gradients import GradientMode, StopGradient
 from capsjax.routing import dynamic_vjp
 from capsjax.routing.base import BiasedVotes, IterativeRouting
@@ -37,6 +38,10 @@ class DynamicRouting(IterativeRouting[BiasedVotes, Logits]):
 
     leaky: bool = False
     kind: Literal["dynamic"] = "dynamic"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_bool(self, "leaky")
 
     def prepare(
         self, votes: Votes, *, activation: Array | None = None, params: Array | None = None

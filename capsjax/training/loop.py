@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-from jax.stages import Wrapped
 
 from capsjax.checks import FieldError, UserError, check_choice, check_int
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
-from capsjax.training.parallel import Parallel, Strategy
+from capsjax.training.parallel import Compiled, Parallel, Strategy
 from capsjax.training.progress import Reporter
 from capsjax.training.state import Params, TrainState
 from capsjax.training.step import Sums
@@ -83,8 +82,8 @@ class Program:
     """
 
     strategy: Strategy
-    train_step: Wrapped
-    eval_step: Wrapped
+    train_step: Compiled
+    eval_step: Compiled
 
 
 def fit(

@@ -1,13 +1,12 @@
 """One step over all local devices, each with its share of the batch: by `jit` or by `pmap`."""
 
 import abc
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jax.stages import Wrapped
 from jaxtyping import PyTree
 
 from capsjax.training.state import Batch
@@ -15,6 +14,19 @@ from capsjax.training.step import LossFunction, make_eval_step, make_train_step
 
 Parallel = Literal["jit", "pmap"]
 AXIS = "devices"
+
+
+@runtime_checkable
+class Compiled(Protocol):
+    """Name what a step can do that `jit` or `pmap` made."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Take the step."""
+        ...
+
+    def lower(self, *args: Any) -> Any:
+        """Return the step before compilation, to measure what it will need."""
+        ...
 
 
 class Strategy(abc.ABC):
@@ -46,11 +58,11 @@ class Strategy(abc.ABC):
     @abc.abstractmethod
     def train_step(
         self, loss_function: LossFunction, optimiser: optax.GradientTransformation
-    ) -> Wrapped:
+    ) -> Compiled:
         """Compile a step of training; it takes over (donates) the state that it is given."""
 
     @abc.abstractmethod
-    def eval_step(self, value_function: LossFunction) -> Wrapped:
+    def eval_step(self, value_function: LossFunction) -> Compiled:
         """Compile a step of evaluation."""
 
     def pad(self, batch: Batch) -> Batch:
@@ -87,12 +99,12 @@ class JitStrategy(Strategy):
 
     def train_step(
         self, loss_function: LossFunction, optimiser: optax.GradientTransformation
-    ) -> Wrapped:
+    ) -> Compiled:
         """Compile a step of training; it takes over (donates) the state that it is given."""
         step = make_train_step(loss_function, optimiser)
         return jax.jit(step, donate_argnums=0, out_shardings=self._everywhere)
 
-    def eval_step(self, value_function: LossFunction) -> Wrapped:
+    def eval_step(self, value_function: LossFunction) -> Compiled:
         """Compile a step of evaluation."""
         return jax.jit(make_eval_step(value_function), out_shardings=self._everywhere)
 
@@ -118,12 +130,12 @@ class PmapStrategy(Strategy):
 
     def train_step(
         self, loss_function: LossFunction, optimiser: optax.GradientTransformation
-    ) -> Wrapped:
+    ) -> Compiled:
         """Compile a step of training; it takes over (donates) the state that it is given."""
         step = make_train_step(loss_function, optimiser, reduce=_add_up)
         return jax.pmap(step, axis_name=AXIS, devices=self.devices, donate_argnums=0)
 
-    def eval_step(self, value_function: LossFunction) -> Wrapped:
+    def eval_step(self, value_function: LossFunction) -> Compiled:
         """Compile a step of evaluation."""
         step = make_eval_step(value_function, reduce=_add_up)
         return jax.pmap(step, axis_name=AXIS, devices=self.devices)

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO, TextIOWrapper
 from typing import TextIO
 
 from rich.console import Console
@@ -68,7 +69,7 @@ class Lines(Reporter):
         every: seconds between two lines of one task.
     """
 
-    def __init__(self, stream: TextIO, every: float = 5.0):
+    def __init__(self, stream: TextIO | StringIO | TextIOWrapper, every: float = 5.0):
         self._stream = stream
         self._every = every
         self._label = ""
@@ -105,7 +106,7 @@ class Bar(Reporter):
         stream: a terminal.
     """
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO | StringIO | TextIOWrapper):
         self._console = Console(file=stream)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -143,7 +144,7 @@ class Bar(Reporter):
 
 
 @contextmanager
-def reporter(stream: TextIO | None = None) -> Iterator[Reporter]:
+def reporter(stream: TextIO | StringIO | TextIOWrapper | None = None) -> Iterator[Reporter]:
     """Open what fits a stream: a bar for a terminal, lines for anything else.
 
     Args:

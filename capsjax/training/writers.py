@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 
 class MetricsWriter:
@@ -20,7 +20,7 @@ class MetricsWriter:
         if cut_short:
             self._file.write("\n")
 
-    def write(self, split: str, step: int, values: Mapping[str, float]) -> None:
+    def write(self, split: str, step: int, values: Mapping[str, SupportsFloat]) -> None:
         """Append one line and flush it.
 
         Args:
