@@ -72,8 +72,8 @@ def margin_loss(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> margin_loss(jnp.array([[0.5, 0.5]]), jnp.array([0])).round(4).tolist()
-        [0.23999999463558197]
+        >>> round(margin_loss(jnp.array([[0.5, 0.5]]), jnp.array([0])).item(), 4)
+        0.24
 
     Reference:
         Sabour, Frosst and Hinton 2017, equation 4, and their released code.

@@ -121,8 +121,8 @@ def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> squash(jnp.array([3.0, 4.0])).round(4).tolist()
-        [0.5769000053405762, 0.7692000269889832]
+        >>> [round(x, 4) for x in squash(jnp.array([3.0, 4.0])).tolist()]
+        [0.5769, 0.7692]
 
     Reference:
         Sabour, Frosst and Hinton 2017, "Dynamic routing between capsules", equation 1.

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from capsjax import numerics
@@ -87,7 +88,7 @@ class Votes(abc.ABC):
         """Pull a cotangent of `couple` back to the logits, [*batch, i, j]."""
         return numerics.couple_adjoint(coupling, cotangent)
 
-    def astype(self, dtype: jnp.dtype) -> "Votes":
+    def astype(self, dtype: DTypeLike) -> "Votes":
         """Return the same votes computed in another type."""
         return jax.tree.map(lambda array: array.astype(dtype), self)
 
@@ -195,18 +196,28 @@ class LinearVotes(Votes):
 
     def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:
         """Weigh and sum: s_j = sum_i c_ij W_ij u_i. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
+        self._check_batch("combine", "a coupling", coupling)
         dtype = jnp.promote_types(self.dtype, coupling.dtype)
         flat = _combine(*(x.astype(dtype) for x in (_flat(coupling, 2), _flat(self.u, 2), self.W)))
         return flat.reshape(*self.shape[:-3], *flat.shape[1:])
 
     def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
         """Compare: a_ij = (W_ij u_i) . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
+        self._check_batch("agreement", "a pose", pose)
         dtype = jnp.promote_types(self.dtype, pose.dtype)
         flat = _agreement(*(x.astype(dtype) for x in (_flat(pose, 2), _flat(self.u, 2), self.W)))
         return flat.reshape(*self.shape[:-3], *flat.shape[1:])
 
     def _examples(self) -> int:
         return math.prod(self.shape[:-3])
+
+    def _check_batch(self, name: str, what: str, given: Array) -> None:
+        """Refuse leading axes that only multiply to the same number of examples."""
+        if given.shape[:-2] != self.shape[:-3]:
+            raise UserError(
+                f"LinearVotes.{name}: got {what} {list(given.shape)} for votes {list(self.shape)}, "
+                "expected the same leading axes"
+            )
 
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""

@@ -335,7 +335,7 @@ def test_a_run_trains_with_pmap_as_with_jit(run, tmp_path):
     }
 
 
-def test_a_configuration_s_name_names_its_run(tmp_path, monkeypatch):
+def test_a_configuration_s_name_names_its_run(tmp_path, monkeypatch, as_installed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(experiment, "_finish", lambda *args: SimpleNamespace(folder=args[3]))
     folders = [cj.train("smoke").folder, cj.train("smoke").folder, cj.train(SMOKE).folder]

@@ -25,7 +25,7 @@ def make(train=None, validation=None, test=None, num_classes=3, scale=1 / 255, n
 
 
 def test_import_is_light():
-    heavy = "{'sklearn', 'pooch', 'scipy', 'requests', 'flax', 'optax'}"
+    heavy = "{'sklearn', 'pooch', 'requests', 'matplotlib'}"
     code = (
         "import sys, jax; before = set(sys.modules); import capsjax.data; "
         f"print(sorted((set(sys.modules) - before) & {heavy}))"

@@ -15,7 +15,7 @@ IMAGES = np.arange(24).reshape(2, 4, 3)
 def test_reads_plain_and_compressed(tmp_path, to_idx, array, compressed):
     content = to_idx(array)
     path = tmp_path / "no-name-tells"
-    path.write_bytes(gzip.compress(content) if compressed else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if compressed else content)
     found = read_idx(path)
     assert found.dtype == np.uint8
     assert found.shape == array.shape
@@ -58,12 +58,15 @@ def whole():
         (b"\0\0\7\3" + whole()[4:], "starts with the bytes 00 00 07 03"),
         (b"<html>", "starts with the bytes 3c 68 74 6d"),
         (b"P", "starts with the bytes 50"),
-        (gzip.compress(whole())[:-9], "is truncated, its gzip data end early"),
-        (gzip.compress(whole())[:20] + b"abcdefghijklmnopqrst", "is corrupt, not valid gzip"),
-        (gzip.compress(whole())[:-8] + bytes(8), "is corrupt, not valid gzip"),
-        (gzip.compress(whole()) + b"more", "is corrupt, not valid gzip"),
-        (gzip.compress(whole()[:-1]), "is truncated: found 39 bytes, expected 40"),
-        (gzip.compress(b""), "is empty"),
+        (gzip.compress(whole(), mtime=0)[:-9], "is truncated, its gzip data end early"),
+        (
+            gzip.compress(whole(), mtime=0)[:20] + b"abcdefghijklmnopqrst",
+            "is corrupt, not valid gzip",
+        ),
+        (gzip.compress(whole(), mtime=0)[:-8] + bytes(8), "is corrupt, not valid gzip"),
+        (gzip.compress(whole(), mtime=0) + b"more", "is corrupt, not valid gzip"),
+        (gzip.compress(whole()[:-1], mtime=0), "is truncated: found 39 bytes, expected 40"),
+        (gzip.compress(b"", mtime=0), "is empty"),
     ],
 )
 def test_broken_files_are_named(tmp_path, content, message):
