@@ -80,6 +80,17 @@ def check_bool(owner: object, field: str) -> None:
         raise FieldError(type(owner).__name__, field, given, "True or False")
 
 
+def check_type(owner: object, field: str, kind: type | tuple[type, ...], expected: str) -> None:
+    """Check that `owner.field` is an instance of a class, or of one of several.
+
+    Raises:
+        FieldError: where it is not; `expected` says in words what would have been accepted.
+    """
+    given = getattr(owner, field)
+    if not isinstance(given, kind):
+        raise FieldError(type(owner).__name__, field, given, expected)
+
+
 def check_choice(owner: object, field: str, choices: Iterable[str]) -> None:
     """Check that `owner.field` is one of `choices`.
 

@@ -3,8 +3,10 @@
 import argparse
 import os
 import re
+import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,15 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"got {rest[0]!r}, expected a command{hint}")
         parser.print_help()
         return 0
+    # Only a run of training can be gone on with; the others begin anew.
+    again = "capsjax train --resume RUN" if known.command == "train" else f"capsjax {known.command}"
+    _insist_on_interrupts()
     try:
         return known.run(known, rest)
     except UserError as error:
         print(f"capsjax {known.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         print(
             f"capsjax {known.command}: interrupted; what was written stays valid. "
-            "Go on with: capsjax train --resume RUN",
+            f"{'Go on with' if known.command == 'train' else 'Start again with'}: {again}",
             file=sys.stderr,
         )
         return 1
@@ -49,10 +55,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(
             f"capsjax {known.command}: {where}{error.strerror or error}; what was written before "
-            "stays valid. Make room or choose another place, then: capsjax train --resume RUN",
+            f"stays valid. Make room or choose another place, then: {again}",
             file=sys.stderr,
         )
         return 1
+
+
+def _insist_on_interrupts() -> None:
+    """Raise KeyboardInterrupt once more, a second after Ctrl-C, where the first did not get through.
+
+    Python drops an exception that is raised inside a callback of its garbage collector, and JAX has one.
+    """
+
+    def interrupt(*_: Any) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        raise KeyboardInterrupt
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGALRM, interrupt)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from capsjax import configtree, configyaml
-from capsjax.checks import FieldError, UserError, check_int, nearest
+from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
 from capsjax.data import Arrays, Digits, Mnist
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNetConfig
@@ -15,6 +15,7 @@ from capsjax.training.loop import TrainingConfig
 from capsjax.training.optimisers import Adam
 
 Mode = Literal["uniform", "stop", "truncated", "full"]
+MODES = get_args(Mode)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,12 @@ class CompareConfig:
         check_int(self, "seeds", low=1)
         check_int(self, "gradient_points", low=2)
         check_int(self, "timing_rounds", low=3)
-        if "full" not in self.modes or len(set(self.modes)) != len(self.modes):
-            expected = "different modes, full among them: the others are compared with it"
+        modes = self.modes if isinstance(self.modes, tuple) else ()
+        if "full" not in modes or len(set(modes)) != len(modes) or not set(modes) <= set(MODES):
+            expected = (
+                f"a tuple of different modes of {', '.join(MODES)}, full among them: "
+                "the others are compared with it"
+            )
             raise FieldError("CompareConfig", "modes", self.modes, expected)
 
 
@@ -68,8 +73,14 @@ class Config:
     compare: CompareConfig = CompareConfig()
 
     def __post_init__(self):
+        check_type(self, "data", (Digits, Mnist, Arrays), "Digits(), Mnist() or Arrays()")
+        check_type(self, "training", TrainingConfig, "TrainingConfig(...)")
+        check_type(self, "model", CapsNetConfig, "CapsNetConfig(...)")
         check_int(self, "seed", low=0, high=2**31 - 1)
         check_int(self, "max_shift", low=0)
+        check_type(self, "loss", LossConfig, "LossConfig(...)")
+        check_type(self, "optimiser", Adam, "Adam(...)")
+        check_type(self, "compare", CompareConfig, "CompareConfig(...)")
 
 
 def load_config(name: str | Path, overrides: Mapping[str, object] | None = None) -> Config:

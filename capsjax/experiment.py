@@ -15,6 +15,7 @@ from capsjax import rundir
 from capsjax.checks import UserError
 from capsjax.config import Config, load_config
 from capsjax.data import Arrays, Dataset, Split, to_float
+from capsjax.data.dataset import check_range
 from capsjax.modules import CapsNet, NetworkOutput
 from capsjax.program import Plan, functions, plan
 from capsjax.training import checkpoints
@@ -84,8 +85,14 @@ class Run:
 
         Returns:
             All that the network knows of them.
+
+        Raises:
+            UserError: where their shape is another than the data's, or their pixels, brought to scale as
+                the data's are, do not run from 0 to 1.
         """
         raw = np.asarray(images)
+        if raw.size:
+            check_range("images", raw, self.scale)
         raw = raw[..., None] if raw.ndim == 3 else raw
         made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
         return _apply(made.apply, self.params, to_float(raw, self.scale), trace=trace)
@@ -153,8 +160,13 @@ def resume(folder: str | Path, data: Any = None, *, reporter: Reporter | None = 
     """
     folder, reporter = Path(folder), reporter or Silent()
     config = rundir.read_config(folder)
+    if (folder / "runs").is_dir():
+        raise UserError(
+            f"{folder}: got a comparison, expected a single run; "
+            f"those that it holds are below {folder / 'runs'}"
+        )
     dataset = load_data(config, data, reporter)
-    begun = rundir.read_json(folder / "environment.json")["data"]["fingerprint"]
+    begun = rundir.read_data(folder)["fingerprint"]
     if dataset.fingerprint() != begun:
         raise UserError(
             f"{folder}: got data whose SHA-256 is {dataset.fingerprint()[:12]}..., expected "
@@ -186,7 +198,7 @@ def load(run_dir: str | Path) -> Run:
     """
     folder = Path(run_dir)
     config = rundir.read_config(folder)
-    data = rundir.read_json(folder / "environment.json")["data"]
+    data = rundir.read_data(folder)
     height, width, channels = data["image_shape"]
     shape, classes = (height, width, channels), data["num_classes"]
     initial = functions(config.model, config.loss, shape, classes).initial(0)

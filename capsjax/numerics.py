@@ -25,7 +25,7 @@ def safe_norm(
         keepdims: whether the reduced axis stays, with size 1.
 
     Returns:
-        Lengths, in x's type, without `axis` unless `keepdims`.
+        Lengths, in x's type (float32 for integers), without `axis` unless `keepdims`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -34,8 +34,15 @@ def safe_norm(
         >>> [float(g) for g in jax.grad(safe_norm)(jnp.zeros(2))]
         [0.0, 0.0]
     """
+    x = _as_floats(x)
     length, _ = _polar(x.astype(compute_dtype(x.dtype)), axis)
     return (length if keepdims else jnp.squeeze(length, axis)).astype(x.dtype)
+
+
+def _as_floats(x: Array) -> Array:
+    """Take NumPy's arrays and whole numbers too, which would be rounded to nothing as what they are."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
 
 
 def _polar(x: Float[Array, "..."], axis: int) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
@@ -114,7 +121,7 @@ def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
         axis: the axis of a vector's components. An axis of size 1 squashes each number alone.
 
     Returns:
-        Squashed vectors, s's shape and type.
+        Squashed vectors, s's shape and type (float32 for integers).
 
     Raises:
         ValueError: where s has no such axis.
@@ -127,6 +134,7 @@ def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     Reference:
         Sabour, Frosst and Hinton 2017, "Dynamic routing between capsules", equation 1.
     """
+    s = _as_floats(s)
     wide = jnp.moveaxis(s.astype(compute_dtype(s.dtype)), axis, -1)
     return jnp.moveaxis(_squash(wide), -1, axis).astype(s.dtype)
 

@@ -30,16 +30,20 @@ def create(out: Path | None, name: str) -> Path:
     Raises:
         UserError: where it exists already, or cannot be made.
     """
-    folder = out
-    if folder is None:
-        now = datetime.datetime.now(datetime.UTC)
-        stem = Path("runs") / f"{name}-{now:%Y%m%dT%H%M%SZ}"
-        folder, count = stem, 1
-        while folder.exists():
-            count += 1
-            folder = stem.with_name(f"{stem.name}-{count}")
+    now = datetime.datetime.now(datetime.UTC)
+    stem = Path("runs") / f"{name}-{now:%Y%m%dT%H%M%SZ}"
+    folder, count = stem if out is None else out, 1
     try:
-        folder.mkdir(parents=True)
+        while True:
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                if out is not None or not folder.is_dir():
+                    raise
+                # Another run began in the same second, maybe between a look and the making.
+                count += 1
+                folder = stem.with_name(f"{stem.name}-{count}")
     except FileExistsError as error:
         raise UserError(
             f"--out: got {str(folder)!r}, which exists, expected a new directory; "
@@ -50,7 +54,6 @@ def create(out: Path | None, name: str) -> Path:
             f"{folder}: cannot make this directory ({error.strerror}), expected a place to write; "
             "choose one with --out"
         ) from error
-    return folder
 
 
 def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
@@ -124,3 +127,21 @@ def read_json(path: Path) -> Any:
             f"{path}: got {'no such file' if not path.exists() else f'a broken file ({error})'}, "
             "expected the JSON that a run writes; train the run again"
         ) from error
+
+
+def read_data(folder: Path) -> dict[str, Any]:
+    """Read what a run's `environment.json` says of its data.
+
+    Raises:
+        UserError: where there is no such file, or it does not say all that was written into it.
+    """
+    path = folder / "environment.json"
+    found = read_json(path)
+    data = found.get("data") if isinstance(found, dict) else None
+    wanted = {"image_shape", "num_classes", "scale", "fingerprint"}
+    if not isinstance(data, dict) or not wanted <= set(data):
+        raise UserError(
+            f"{path}: got no full description of the run's data, expected {', '.join(sorted(wanted))} "
+            "below data, as a run writes them; train the run again"
+        )
+    return data

@@ -432,3 +432,13 @@ def test_compiled_programs_are_kept_in_the_user_s_cache(tmp_path):
     assert second.startswith(str(tmp_path))
     assert second.endswith("capsjax/compiled")
     assert third == "mine"
+
+
+def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("capsjax.cli._read", interrupt)
+    code, _, err = answer(capsys, "compare", "smoke")
+    assert code == 1
+    assert err[-1].endswith("what was written stays valid. Start again with: capsjax compare")

@@ -1,5 +1,6 @@
 """The configurations that ship, and the fields that a run has."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -12,8 +13,9 @@ from capsjax import configtree, configyaml
 from capsjax.checks import FieldError, UserError
 from capsjax.config import CompareConfig, Config, find_config, shipped_configs
 from capsjax.data import Arrays, Digits, Mnist
+from capsjax.modules import CapsNetConfig, DecoderConfig
 from capsjax.training.loop import TrainingConfig
-from capsjax.training.optimisers import Adam, Constant, Exponential
+from capsjax.training.optimisers import Adam, Constant, Exponential, Piecewise
 
 NAMES = ["digits", "mnist_sabour2017", "mnist_small", "smoke"]
 
@@ -222,3 +224,24 @@ def test_the_defaults_of_a_comparison():
     assert CompareConfig() == CompareConfig(
         modes=("uniform", "stop", "truncated", "full"), seeds=3, gradient_points=4, timing_rounds=15
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DecoderConfig(hidden=(1.5,)), "DecoderConfig.hidden: got (1.5,)"),
+        (lambda: DecoderConfig(hidden=64), "DecoderConfig.hidden: got 64"),
+        (lambda: CapsNetConfig(stem="x"), "CapsNetConfig.stem: got 'x'"),
+        (lambda: CapsNetConfig(primary=None), "CapsNetConfig.primary: got None"),
+        (lambda: CapsNetConfig(decoder=True), "CapsNetConfig.decoder: got True"),
+        (lambda: CapsNetConfig(routing_bias="yes"), "CapsNetConfig.routing_bias: got 'yes'"),
+        (lambda: Piecewise(boundaries=(1.5, 2.5)), "Piecewise.boundaries: got (1.5, 2.5)"),
+        (lambda: Adam(schedule=1e-3), "Adam.schedule: got 0.001"),
+        (lambda: CompareConfig(modes=("full", "x")), "CompareConfig.modes: got ('full', 'x')"),
+        (lambda: dataclasses.replace(cj.load_config("smoke"), data="digits"), "Config.data: got"),
+        (lambda: dataclasses.replace(cj.load_config("smoke"), loss="paper"), "Config.loss: got"),
+    ],
+)
+def test_python_is_held_to_the_types_that_yaml_is(make, message, as_installed):
+    with pytest.raises(UserError, match=re.escape(message)):
+        make()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax import experiment
+from capsjax import experiment, rundir
 from capsjax.checks import UserError
 from capsjax.data import Arrays
 from capsjax.training import checkpoints
@@ -342,3 +342,15 @@ def test_a_configuration_s_name_names_its_run(tmp_path, monkeypatch, as_installe
     assert [folder.parent.name for folder in folders] == ["runs"] * 3
     assert [folder.name.split("-")[0] for folder in folders] == ["smoke", "smoke", "digits"]
     assert len(set(folders)) == 3
+
+
+def test_a_comparison_is_not_gone_on_with_as_a_run(tmp_path):
+    rundir.write_config(tmp_path, cj.load_config("smoke"))
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UserError, match="got a comparison, expected a single run"):
+        experiment.resume(tmp_path)
+
+
+def test_pixels_of_another_scale_than_the_data_s_are_refused(run):
+    with pytest.raises(UserError, match="images: pixels run from 0 to 15"):
+        run.predict(np.full((2, 8, 8), 255.0, np.float32) * np.arange(2).reshape(2, 1, 1))

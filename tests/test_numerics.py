@@ -189,3 +189,11 @@ def test_half_precision_is_computed_in_float32():
     assert compute_dtype(jnp.dtype(jnp.float32)) == jnp.float32
     with jax.enable_x64(True):
         assert compute_dtype(jnp.dtype(jnp.float64)) == jnp.float64
+
+
+def test_whole_numbers_and_numpy_s_doubles_are_taken_as_floats(as_installed):
+    for dtype in (np.int32, np.float64):
+        squashed = squash(np.array([3, 4], dtype))
+        np.testing.assert_allclose(squashed, [0.5769, 0.7692], atol=1e-4)
+        assert squashed.dtype == np.float32
+        np.testing.assert_allclose(safe_norm(np.array([1, 1], dtype)), 1.4142, atol=1e-4)

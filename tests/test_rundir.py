@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,9 @@ def test_the_environment_says_what_a_run_ran_on():
     started = datetime.datetime.fromisoformat(found["started"])
     assert started.tzinfo is not None
     assert found["devices"] == [f"{found['devices'][0]}"] * 4
+
+
+def test_a_name_taken_between_a_look_and_the_making_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert len({rundir.create(None, "x") for _ in range(3)}) == 3

@@ -82,6 +82,8 @@ def compare(
     dataset = experiment.load_data(config, data, reporter)
     modes, seeds = config.compare.modes, range(config.seed, config.seed + config.compare.seeds)
     variants = {mode: variant(config, mode, config.seed) for mode in modes}
+    # A last seed that is out of range is refused before the first run.
+    dataclasses.replace(config, seed=seeds[-1])
     folder = rundir.create(out, f"compare-{name or dataset.name}")
     rundir.write_config(folder, config)
     rundir.write_json(folder / "environment.json", rundir.describe(config, dataset))

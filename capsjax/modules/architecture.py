@@ -3,7 +3,14 @@
 import dataclasses
 from typing import Literal
 
-from capsjax.checks import FieldError, check_choice, check_float, check_int
+from capsjax.checks import (
+    FieldError,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+    check_type,
+)
 from capsjax.convolution import Padding
 from capsjax.routing import DynamicRouting, Routing
 
@@ -73,8 +80,9 @@ class DecoderConfig:
     hidden: tuple[int, ...] = (512, 1024)
 
     def __post_init__(self):
-        if not self.hidden or min(self.hidden) < 1:
-            expected = "at least one size, each an integer of at least 1"
+        sizes = self.hidden if isinstance(self.hidden, tuple) else ()
+        if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+            expected = "a tuple of at least one size, each an integer of at least 1"
             raise FieldError("DecoderConfig", "hidden", self.hidden, expected)
 
 
@@ -110,6 +118,11 @@ class CapsNetConfig:
     def __post_init__(self):
         check_int(self, "dim", low=1)
         check_choice(self, "initialisation", ("scaled", "released"))
-        if not isinstance(self.routing, Routing):
-            expected = "a routing such as DynamicRouting() or UniformRouting()"
-            raise FieldError("CapsNetConfig", "routing", self.routing, expected)
+        check_bool(self, "routing_bias")
+        check_type(self, "stem", StemConfig, "StemConfig(...)")
+        check_type(self, "primary", PrimaryConfig, "PrimaryConfig(...)")
+        check_type(
+            self, "routing", Routing, "a routing such as DynamicRouting() or UniformRouting()"
+        )
+        if self.decoder is not None:
+            check_type(self, "decoder", DecoderConfig, "DecoderConfig(...) or None")

@@ -112,7 +112,11 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
                 "a gradient mode: " + ", ".join(f"{name}(...)" for name in names.values()) + hint
             )
             raise FieldError(type(self).__name__, "gradient", self.gradient, expected)
-        self.gradient.check(self, self.num_iters - 1)
+        try:
+            self.gradient.check(self, self.num_iters - 1)
+        except FieldError as error:
+            error.field = "gradient" if error.field == "gradient" else f"gradient.{error.field}"
+            raise
 
     @abc.abstractmethod
     def init(self, inputs: Inputs) -> State:

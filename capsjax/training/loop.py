@@ -52,7 +52,9 @@ class TrainingConfig:
             if getattr(self, field) is not None:
                 check_int(self, field, low=1)
         if (self.epochs is None) == (self.steps is None):
-            expected = "one of epochs and steps to be an integer and the other null"
+            expected = (
+                "one of epochs and steps to be an integer, the other null (--training.epochs null)"
+            )
             raise FieldError("TrainingConfig", "epochs", self.epochs, expected)
         check_choice(self, "parallel", ("jit", "pmap"))
 
@@ -65,7 +67,7 @@ class TrainingConfig:
         steps_per_epoch = examples // self.batch_size
         if steps_per_epoch == 0:
             raise UserError(
-                f"TrainingConfig.batch_size: got {self.batch_size} for {examples} training examples, "
+                f"training.batch_size: got {self.batch_size} for {examples} training examples, "
                 f"expected at most {examples}: choose a smaller batch"
             )
         return self.steps if self.steps is not None else (self.epochs or 1) * steps_per_epoch
@@ -123,7 +125,9 @@ def fit(
     reporter.start(label, total_steps, first)
     if observe is not None and first == 0:
         observe(0, state)
-    state, note = strategy.replicate(state), ""
+    if first > 0:
+        reporter.say(f"{label}: going on from step {first} of {total_steps}")
+    state, note, validated = strategy.replicate(state), "", ""
     clock, since = time.perf_counter(), first
     for step in range(first, total_steps):
         state, values = program.train_step(state, strategy.share(feed.batch(step)))
@@ -134,20 +138,21 @@ def fit(
             now = time.perf_counter()
             numbers["images_per_second"] = (done - since) * feed.batch_size / (now - clock)
             clock, since = now, done
-            writer.write("train", done, numbers)
             note = f"loss {numbers['loss']:.4f}"
             if not math.isfinite(numbers["loss"]):
                 raise UserError(
                     f"{label}: got a loss of {numbers['loss']} at step {done}, expected a finite number; "
                     "choose a smaller learning rate (optimiser.schedule.rate)"
                 )
-        reporter.update(done, note)
-        if within == 0 or done == total_steps:
+            writer.write("train", done, numbers)
+        if within != 0 and done < total_steps:
+            reporter.update(done, note + validated)
+        else:
             pause = time.perf_counter()
             numbers = evaluate(program, state.params, validation)
             writer.write("validation", done, numbers)
-            note = f"loss {numbers['loss']:.4f} validation error {100 * numbers['error']:.2f} %"
-            reporter.update(done, note)
+            validated = f", validation error {100 * numbers['error']:.2f} %"
+            reporter.update(done, note + validated)
             here = strategy.unreplicate(state)
             if (within == 0 and epoch % config.checkpoint_every == 0) or done == total_steps:
                 checkpoints.save(folder, here, config.keep_checkpoints)

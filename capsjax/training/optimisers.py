@@ -6,7 +6,7 @@ from typing import Literal
 
 import optax
 
-from capsjax.checks import FieldError, check_float, check_int
+from capsjax.checks import FieldError, check_float, check_int, check_type
 from capsjax.types import Variant
 
 
@@ -94,9 +94,10 @@ class Piecewise(Schedule):
 
     def __post_init__(self):
         super().__post_init__()
-        ascending = list(self.boundaries) == sorted(set(self.boundaries))
-        if not ascending or any(step < 1 for step in self.boundaries):
-            expected = "ascending steps, each at least 1"
+        steps = self.boundaries
+        whole = isinstance(steps, tuple) and all(type(step) is int and step > 0 for step in steps)
+        if not whole or list(steps) != sorted(set(steps)):
+            expected = "a tuple of ascending steps, each an integer of at least 1"
             raise FieldError("Piecewise", "boundaries", self.boundaries, expected)
         check_float(self, "factor", low=0.0, open_low=True)
 
@@ -128,7 +129,7 @@ class Cosine(Schedule):
         """Return the schedule over so many steps."""
         if self.warmup >= total_steps:
             expected = f"less than the {total_steps} steps of the run"
-            raise FieldError("Cosine", "warmup", self.warmup, expected)
+            raise FieldError("optimiser.schedule", "warmup", self.warmup, expected)
         start = 0.0 if self.warmup else self.rate
         return optax.warmup_cosine_decay_schedule(start, self.rate, self.warmup, total_steps)
 
@@ -155,6 +156,7 @@ class Adam:
     kind: Literal["adam"] = "adam"
 
     def __post_init__(self):
+        check_type(self, "schedule", Schedule, "a schedule such as Constant() or Cosine()")
         for field in ("beta1", "beta2"):
             check_float(self, field, low=0.0)
             if getattr(self, field) >= 1:

@@ -109,7 +109,7 @@ class Bar(Reporter):
     def __init__(self, stream: TextIO | StringIO | TextIOWrapper):
         self._console = Console(file=stream)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

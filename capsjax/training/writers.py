@@ -59,5 +59,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except json.JSONDecodeError:
             continue
-        lines[line["split"], line["step"]] = line
+        if isinstance(line, dict):
+            lines[line["split"], line["step"]] = line
     return sorted(lines.values(), key=lambda line: line["step"])

@@ -194,3 +194,10 @@ def test_other_options_of_the_routing_stay():
     routing = cj.DynamicRouting(num_iters=5, gradient=cj.FullGradient(remat=True), leaky=True)
     expected = cj.DynamicRouting(num_iters=5, gradient=cj.StopGradient(), leaky=True)
     assert routing_of("stop", routing) == expected
+
+
+def test_a_last_seed_out_of_range_is_refused_before_anything_is_written(tmp_path):
+    config = cj.load_config("smoke", {"seed": 2**31 - 1})
+    with pytest.raises(UserError, match="seed: got 2147483648"):
+        compare(config, out=tmp_path / "new", reporter=Silent())
+    assert not (tmp_path / "new").exists()

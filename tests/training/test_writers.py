@@ -69,3 +69,9 @@ def test_a_number_that_is_not_finite_is_kept(path):
     writer.write("train", 1, {"loss": float("nan")})
     writer.close()
     assert np.isnan(read_metrics(path)[0]["loss"])
+
+
+def test_a_line_that_is_no_mapping_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('null\n3\n{"split": "train", "step": 1, "loss": 2.0}\n')
+    assert [line["step"] for line in read_metrics(path)] == [1]
