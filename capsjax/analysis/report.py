@@ -25,8 +25,9 @@ img { max-width: 100%; } pre { background: #f6f6f6; padding: 1rem; overflow-x: a
 READING = (
     "Every mode of a seed began with the same parameters and saw the same batches. Differences are "
     "paired by seed; with few seeds an interval that holds 0 shows no difference, and does not prove "
-    "that there is none; one without width comes from equal differences. Times come from one pass in which the modes took turns; memory is the "
-    "compiler's figure for temporary arrays of one step."
+    "that there is none; one without width comes from equal differences, and is no certainty. Times "
+    "come from one pass in which the modes took turns; memory is the compiler's figure for temporary "
+    "arrays of one step."
 )
 
 
