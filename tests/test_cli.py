@@ -81,7 +81,7 @@ def test_in_a_pipe_progress_is_plain_lines(trained):
     lines = trained[0].stderr.splitlines()
     name = trained[1].name
     assert lines[0] == f"{name} 0/24"
-    assert re.fullmatch(rf"{name} 24/24 loss [\d.]+ validation error [\d.]+ %", lines[-1])
+    assert re.fullmatch(rf"{name} 24/24 loss [\d.]+, validation error [\d.]+ %", lines[-1])
     assert len(lines) < 20
     assert "\x1b" not in trained[0].stderr
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -337,7 +336,11 @@ def test_a_run_trains_with_pmap_as_with_jit(run, tmp_path):
 
 def test_a_configuration_s_name_names_its_run(tmp_path, monkeypatch, as_installed):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiment, "_finish", lambda *args: SimpleNamespace(folder=args[3]))
+
+    def finish(config, dataset, planned, folder, *rest):
+        return experiment.Run(config, folder, {}, dataset.scale, dataset.image_shape, 10)
+
+    monkeypatch.setattr(experiment, "_finish", finish)
     folders = [cj.train("smoke").folder, cj.train("smoke").folder, cj.train(SMOKE).folder]
     assert [folder.parent.name for folder in folders] == ["runs"] * 3
     assert [folder.name.split("-")[0] for folder in folders] == ["smoke", "smoke", "digits"]

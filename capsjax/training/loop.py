@@ -1,5 +1,6 @@
 """The loop: steps, a metrics line now and then, validation and a checkpoint every epoch."""
 
+import collections
 import dataclasses
 import math
 import time
@@ -176,20 +177,18 @@ def evaluate(
     Returns:
         Means over all examples, and their number as `examples`.
     """
-    strategy, sums = program.strategy, None
+    strategy, totals = program.strategy, collections.Counter()
     if reporter is not None:
         reporter.start("evaluating", len(feed))
     for number, batch in enumerate(feed):
+        # Fetched before the next: of several sums over devices under way at once, each can hold threads
+        # that another waits for. Added up on the host, in double precision: 67 of 10,000 is 0.0067.
         part = program.eval_step(params, strategy.share(batch))
-        sums = part if sums is None else jax.tree.map(lambda a, b: a + b, sums, part)
+        totals.update(_numbers(strategy.unreplicate(part)))
         if reporter is not None:
             reporter.update(number + 1)
-    if sums is None:
-        raise UserError("evaluate: got no examples, expected at least one")
-    # Divided on the host, in double precision: an error of 67 in 10,000 is 0.0067.
-    total = _numbers(strategy.unreplicate(sums))
-    count = total.pop("count")
-    return {name: value / count for name, value in total.items()} | {"examples": count}
+    count = totals.pop("count")
+    return {name: total / count for name, total in totals.items()} | {"examples": count}
 
 
 def _numbers(values: Sums) -> dict[str, float]:

@@ -108,7 +108,7 @@ def test_lines_validation_and_checkpoints_come_when_they_should(program, tmp_pat
     ]
     assert checkpoints.steps(tmp_path / "checkpoints") == [5, 10, 12]
     assert told[0] == ("start", "here", 12, 0)
-    assert [call[1] for call in told[1:]] == [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 10, 11, 12, 12]
+    assert [call[1] for call in told[1:]] == list(range(1, 13))
     assert "validation error" in told[-1][2]
     assert all(line["images_per_second"] > 0 for line in lines if line["split"] == "train")
 
@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path):
         UserError, match=r"here: got a loss of (inf|nan) at step 1, expected a finite.*rate"
     ):
         run(program, tmp_path, state=state, log_every=1)
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+    assert read_metrics(tmp_path / "metrics.jsonl") == []  # JSON has no number for it
     assert checkpoints.steps(tmp_path / "checkpoints") == []
 
 
