@@ -82,7 +82,8 @@ MUTATIONS = (
         "routing/dynamic.py",
         "        return state + self.agreement(pose, inputs)\n",
         "        found = self.agreement(pose, inputs)\n"
-        "        return state + 0 * found + found.reshape(-1, *found.shape[-2:]).mean(0)\n",
+        "        batch = tuple(range(found.ndim - 2))\n"
+        "        return state + 0 * found + found.mean(batch, keepdims=True)\n",
         ("tests/routing",),
     ),
     Mutation(

@@ -116,7 +116,7 @@ def test_the_result_is_on_all_four_devices(four, steps):
 def test_the_state_is_donated(four, steps):
     name = "pmap" if isinstance(four, PmapStrategy) else "jit"
     state = four.replicate(initial())
-    steps[name][1](state, four.share(batch(32, 0)))
+    jax.block_until_ready(steps[name][1](state, four.share(batch(32, 0))))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
