@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 # JAX reads these when it is imported, here and in every process that a test starts.
 os.environ["XLA_FLAGS"] = (
@@ -24,6 +25,8 @@ import pytest
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 jaxtyping.install_import_hook("capsjax", CHECKER)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# A job in the background of a script begins with Ctrl-C ignored, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
