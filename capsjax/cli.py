@@ -1,13 +1,14 @@
 """The command line: every command a thin call of what notebooks call."""
 
 import argparse
+import contextlib
 import os
 import re
 import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # Only a run of training can be gone on with; the others begin anew.
     again = "capsjax train --resume RUN" if known.command == "train" else f"capsjax {known.command}"
-    _insist_on_interrupts()
     try:
-        return known.run(known, rest)
+        with _insisting_on_interrupts():
+            return known.run(known, rest)
     except UserError as error:
         print(f"capsjax {known.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         print(
             f"capsjax {known.command}: interrupted; what was written stays valid. "
             f"{'Go on with' if known.command == 'train' else 'Start again with'}: {again}",
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _insist_on_interrupts() -> None:
+@contextlib.contextmanager
+def _insisting_on_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt once more, a second after Ctrl-C, where the first did not get through.
 
     Python drops an exception that is raised inside a callback of its garbage collector, and JAX has one.
@@ -71,10 +72,19 @@ def _insist_on_interrupts() -> None:
         signal.setitimer(signal.ITIMER_REAL, 1.0)
         raise KeyboardInterrupt
 
-    main_thread = threading.current_thread() is threading.main_thread()
-    if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGALRM, interrupt)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Parser(argparse.ArgumentParser):

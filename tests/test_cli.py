@@ -8,6 +8,7 @@ import pty
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -442,3 +443,16 @@ def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):
     code, _, err = answer(capsys, "compare", "smoke")
     assert code == 1
     assert err[-1].endswith("what was written stays valid. Start again with: capsjax compare")
+
+
+def test_a_command_leaves_signals_as_it_found_them(capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    numbers = signal.SIGINT, signal.SIGALRM
+    before = [signal.getsignal(number) for number in numbers]
+    monkeypatch.setattr("capsjax.cli._read", interrupted)
+    code, _, _ = answer(capsys, "compare", "smoke")
+    assert code == 1
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
