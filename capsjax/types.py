@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
+# A number for each child and parent, a logit, coupling or agreement, as the votes hold it: [*batch, i, j],
+# or in an arrangement of their own, which `Votes.shown` turns into that.
+PerPair = Float[Array, "..."]
+
 
 class Variant:
     """Mark an abstract class whose concrete subclasses a configuration chooses among by `kind`.

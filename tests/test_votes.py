@@ -5,10 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from capsjax import numerics
 from capsjax.checks import UserError
 from capsjax.gradients import ClosedForm, FullGradient
 from capsjax.routing import dynamic_routing
-from capsjax.votes import DenseVotes, LinearVotes, Votes, as_votes, predict
+from capsjax.votes import (
+    DenseVotes,
+    LinearVotes,
+    Votes,
+    as_votes,
+    contractions,
+    form_votes,
+    predict,
+)
 from tests.oracles import routing as oracle
 
 RNG = np.random.RandomState(5)
@@ -24,6 +33,53 @@ def make(kind, u, W):
 
 def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+class TestArranged:
+    """Linear votes as routing contracts them, parents first and the batch last, show the same."""
+
+    def test_contractions_and_their_adjoints(self, x64):
+        given = predict(jnp.asarray(U), jnp.asarray(W))
+        votes, c, v = given.arranged(), jnp.asarray(COUPLING), jnp.asarray(POSE)
+        assert votes.shape == given.shape
+        assert votes.dtype == given.dtype
+        arranged = votes.arrange(c)
+        assert arranged.shape == votes.zeros().shape == (N_J, N_I, B)
+        close(votes.shown(arranged), c)
+        close(votes.dense(), given.dense())
+        close(votes.combine(arranged), given.combine(c))
+        close(votes.shown(votes.agreement(v)), given.agreement(v))
+        s, bars = votes.adjoint([arranged, arranged**2], [v, jnp.sin(v)], votes)
+        expected, expected_bars = given.adjoint([c, c**2], [v, jnp.sin(v)], given)
+        close(s, expected)
+        leaves = map(jax.tree.leaves, (bars, expected_bars.arranged()))
+        for found, wanted in zip(*leaves, strict=True):
+            close(found, wanted)
+
+    def test_several_leading_axes(self, x64):
+        u = jnp.stack([jnp.asarray(U), jnp.asarray(U[::-1])])
+        votes = predict(u, jnp.asarray(W)).arranged()
+        c = jnp.stack([jnp.asarray(COUPLING)] * 2)
+        close(votes.shown(votes.arrange(c)), c)
+        close(votes.dense(), predict(u, jnp.asarray(W)).dense())
+
+    @pytest.mark.parametrize("leaky", [False, True])
+    @pytest.mark.parametrize("parents", [1, 3, contractions.UNROLLED + 1])
+    def test_coupling_and_its_adjoint(self, parents, leaky, x64):
+        logits = jnp.asarray(np.random.RandomState(1).normal(size=(parents, 4, 2)) * 5)
+        bar = jnp.cos(logits)
+        last = (2, 1, 0)  # [b, i, j], as the readable twins want it
+        wanted, pull = jax.vjp(lambda x: numerics.couple(x, leaky), logits.transpose(last))
+        found, own_pull = jax.vjp(lambda x: contractions.couple(x, leaky), logits)
+        close(found.transpose(last), wanted)
+        (expected,) = pull(bar.transpose(last))
+        close(own_pull(bar)[0].transpose(last), expected)
+        close(contractions.couple_adjoint(found, bar).transpose(last), expected)
+
+    def test_huge_logits_couple_to_finite_shares(self):
+        logits = jnp.asarray([[[1e30]], [[-1e30]], [[0.0]]])
+        np.testing.assert_array_equal(contractions.couple(logits, False)[:, 0, 0], [1, 0, 0])
+        np.testing.assert_array_equal(contractions.couple(-logits, True)[:, 0, 0], [0, 1, 0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,9 +154,9 @@ class TestAdjoints:
         couplings, poses = np.stack([COUPLING, -(COUPLING**2)]), np.stack([POSE, np.sin(POSE)])
         votes = make(kind, jnp.asarray(U), jnp.asarray(W))
         dense = oracle.votes(U, W)
-        found = votes.agreements(jnp.asarray(poses))
-        close(found, np.stack([oracle.agreement(dense, pose) for pose in poses]))
-        s, bars = votes.adjoint(jnp.asarray(couplings), jnp.asarray(poses))
+        found = votes.agreements(list(jnp.asarray(poses)))
+        close(jnp.stack(found), np.stack([oracle.agreement(dense, pose) for pose in poses]))
+        s, bars = votes.adjoint(list(jnp.asarray(couplings)), list(jnp.asarray(poses)), votes)
         close(s, oracle.combine(dense, COUPLING))
         expected = jax.grad(
             lambda votes: sum(
@@ -108,8 +164,9 @@ class TestAdjoints:
                 for c, v in zip(couplings, poses, strict=True)
             )
         )(votes)
-        for one, other in zip(jax.tree.leaves(bars), jax.tree.leaves(expected), strict=True):
-            close(one, other)
+        leaves = map(jax.tree.leaves, (bars, votes, expected))
+        for one, onto, other in zip(*leaves, strict=True):
+            close(one, onto + other)
 
     @pytest.mark.parametrize("contraction", ["combine", "agreement"])
     @pytest.mark.parametrize("half", ["u", "W", "both", "operand"])
@@ -235,3 +292,16 @@ class TestRefused:
             UserError, match=r"got float32\[4, 2\], expected .* \[\*batch, i, j, e\]"
         ):
             DenseVotes(jnp.ones((4, 2)))
+
+
+class TestForms:
+    def test_the_same_votes_in_every_form(self, x64):
+        u, W_ = jnp.asarray(U), jnp.asarray(W)
+        for form, kind in (("linear", LinearVotes), ("dense", DenseVotes), ("auto", Votes)):
+            votes = form_votes(u, W_, form)
+            assert isinstance(votes, kind)
+            close(votes.dense(), oracle.votes(U, W))
+
+    def test_an_unknown_form_is_refused(self, as_installed):
+        with pytest.raises(UserError, match=r"got form 'dens'.*did you mean 'dense'"):
+            form_votes(jnp.asarray(U), jnp.asarray(W), "dens")

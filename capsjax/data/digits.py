@@ -1,7 +1,7 @@
 """Handwritten digits, 8 x 8 pixels, as they come with scikit-learn: no download, a second to read."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -17,8 +17,14 @@ class Digits:
 
     Args:
         kind: its name in a configuration.
+
+    Attributes:
+        image_shape: height, width and channels of every image.
+        num_classes: how many classes there are.
     """
 
+    image_shape: ClassVar[tuple[int, int, int]] = (8, 8, 1)
+    num_classes: ClassVar[int] = 10
     kind: Literal["digits"] = "digits"
 
     def load(self, report: Report | None = None) -> Dataset:
@@ -34,11 +40,13 @@ class Digits:
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
-        images = images.reshape(-1, 8, 8, 1).astype(np.uint8)
+        images = images.reshape(-1, *self.image_shape).astype(np.uint8)
         # RandomState's stream is frozen for ever; that of default_rng may change with NumPy.
         order = np.random.RandomState(0).permutation(len(images))
         train, validation, test = (
             Split(images[part], labels[part])
             for part in np.split(order, [TRAIN, TRAIN + VALIDATION])
         )
-        return Dataset("digits", train, validation, test, num_classes=10, scale=1 / 16)
+        return Dataset(
+            "digits", train, validation, test, num_classes=self.num_classes, scale=1 / 16
+        )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -60,12 +60,18 @@ class Mnist:
             None for all.
         kind: its name in a configuration.
 
+    Attributes:
+        image_shape: height, width and channels of every image.
+        num_classes: how many classes there are.
+
     Raises:
         FieldError: where a field is out of range.
     """
 
     folder: str | None = None
     train_limit: int | None = None
+    image_shape: ClassVar[tuple[int, int, int]] = (28, 28, 1)
+    num_classes: ClassVar[int] = 10
     kind: Literal["mnist"] = "mnist"
 
     def __post_init__(self):
@@ -155,7 +161,7 @@ def read_mnist(
         train=Split(images[validation:end], labels[validation:end]),
         validation=Split(images[:validation], labels[:validation]),
         test=Split(arrays["test_images"][..., None], arrays["test_labels"]),
-        num_classes=10,
+        num_classes=Mnist.num_classes,
         scale=1 / 255,
     )
 

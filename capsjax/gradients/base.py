@@ -4,9 +4,9 @@ import abc
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from capsjax.types import Variant
+from capsjax.types import PerPair, Variant
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class Iterative(Protocol):
         """Return the state after update number t, counted from 0."""
         ...
 
-    def couple(self, state: Any, inputs: Any) -> Float[Array, "*batch i j"]:
+    def couple(self, state: Any, inputs: Any) -> PerPair:
         """Return the coupling that a state stands for."""
         ...
 
@@ -40,7 +40,7 @@ class GradientMode(Variant, abc.ABC):
     @abc.abstractmethod
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int
-    ) -> tuple[Float[Array, "*batch i j"], PyTree]:
+    ) -> tuple[PerPair, PyTree]:
         """Run the updates.
 
         Args:

@@ -5,19 +5,18 @@ from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from capsjax.checks import FieldError
 from capsjax.gradients.base import GradientMode, Iterative
+from capsjax.types import PerPair
 
 
 @runtime_checkable
 class Differentiated(Protocol):
     """Name what a routing supplies to be differentiated in closed form."""
 
-    def forward(
-        self, inputs: PyTree, num_updates: int
-    ) -> tuple[Float[Array, "*batch i j"], PyTree, PyTree]:
+    def forward(self, inputs: PyTree, num_updates: int) -> tuple[PerPair, PyTree, PyTree]:
         """Return the coupling, the state that it was made from, and what `adjoint` needs."""
         ...
 
@@ -55,7 +54,7 @@ class ClosedForm(GradientMode):
 
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int
-    ) -> tuple[Float[Array, "*batch i j"], PyTree]:
+    ) -> tuple[PerPair, PyTree]:
         """Run the routing's own forward pass, to be differentiated by its own backward pass."""
         self.check(routing, num_updates)
         return _run(routing, num_updates, inputs)

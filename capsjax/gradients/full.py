@@ -3,10 +3,11 @@
 import dataclasses
 from typing import Literal
 
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from capsjax.checks import check_bool
 from capsjax.gradients.base import GradientMode, Iterative, iterate
+from capsjax.types import PerPair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class FullGradient(GradientMode):
 
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int
-    ) -> tuple[Float[Array, "*batch i j"], PyTree]:
+    ) -> tuple[PerPair, PyTree]:
         """Run every update live."""
         state = iterate(routing, inputs, routing.init(inputs), 0, num_updates, remat=self.remat)
         return routing.couple(state, inputs), state

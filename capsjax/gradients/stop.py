@@ -4,9 +4,10 @@ import dataclasses
 from typing import Literal
 
 import jax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from capsjax.gradients.base import GradientMode, Iterative, iterate
+from capsjax.types import PerPair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class StopGradient(GradientMode):
 
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int
-    ) -> tuple[Float[Array, "*batch i j"], PyTree]:
+    ) -> tuple[PerPair, PyTree]:
         """Run every update on constants, and return a constant coupling."""
         constants = jax.lax.stop_gradient(inputs)
         state = iterate(routing, constants, routing.init(constants), 0, num_updates)

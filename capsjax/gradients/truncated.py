@@ -4,11 +4,12 @@ import dataclasses
 from typing import Literal
 
 import jax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from capsjax.checks import FieldError, check_int
 from capsjax.gradients.base import GradientMode, Iterative, iterate
 from capsjax.gradients.stop import StopGradient
+from capsjax.types import PerPair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class TruncatedGradient(GradientMode):
 
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int
-    ) -> tuple[Float[Array, "*batch i j"], PyTree]:
+    ) -> tuple[PerPair, PyTree]:
         """Run the first updates on constants and the last ones live."""
         self.check(routing, num_updates)
         if self.last == 0:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from capsjax import metrics, numerics
 from capsjax.checks import FieldError, UserError, check_int, nearest
 from capsjax.gradients import MODES, GradientMode, StopGradient
-from capsjax.types import RoutingResult, RoutingTrace, Variant
+from capsjax.types import PerPair, RoutingResult, RoutingTrace, Variant
 from capsjax.votes import Votes, as_votes
 
 Inputs = TypeVar("Inputs")
@@ -74,7 +74,7 @@ def _route(
     routing: Routing, votes: Votes, activation: Array | None, params: PyTree, trace: bool
 ) -> RoutingResult:
     wide = numerics.compute_dtype(votes.dtype)
-    inputs = routing.prepare(votes, activation=activation, params=params)
+    inputs = routing.prepare(votes.arranged(), activation=activation, params=params)
     inputs = jax.tree.map(lambda array: array.astype(wide), inputs)
     result = routing.route(inputs)
     if trace:
@@ -127,31 +127,35 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         """Return the state after update number t, counted from 0."""
 
     @abc.abstractmethod
-    def couple(self, state: State, inputs: Inputs) -> Float[Array, "*batch i j"]:
-        """Return the coupling that a state stands for, [*batch, i, j]."""
+    def couple(self, state: State, inputs: Inputs) -> PerPair:
+        """Return the coupling that a state stands for, as the votes hold it."""
 
     @abc.abstractmethod
-    def logits(self, state: State, inputs: Inputs) -> Float[Array, "*batch i j"]:
-        """Return the routing logits that a state stands for, [*batch, i, j]."""
+    def logits(self, state: State, inputs: Inputs) -> PerPair:
+        """Return the routing logits that a state stands for, as the votes hold them."""
 
     @abc.abstractmethod
     def readout(
-        self, t: Any, coupling: Float[Array, "*batch i j"], inputs: Inputs
+        self, t: Any, coupling: PerPair, inputs: Inputs
     ) -> tuple[Float[Array, "*batch j e"], Float[Array, "*batch j"]]:
         """Return the parents' poses, [*batch, j, e], and activations, [*batch, j], for a coupling."""
 
     @abc.abstractmethod
-    def agreement(
-        self, pose: Float[Array, "*batch j e"], inputs: Inputs
-    ) -> Float[Array, "*batch i j"]:
-        """Return how well each vote agrees with its parent's pose, [*batch, i, j]; for the trace."""
+    def agreement(self, pose: Float[Array, "*batch j e"], inputs: Inputs) -> PerPair:
+        """Return how well each vote agrees with its parent's pose; for the trace."""
+
+    def shown(self, x: PerPair, inputs: Inputs) -> Float[Array, "*batch i j"]:
+        """Return a coupling, logits or an agreement as [*batch, i, j], where votes hold them otherwise."""
+        del inputs
+        return x
 
     def route(self, inputs: Inputs) -> RoutingResult:
         """Let the gradient mode find the coupling, then read out, live."""
         num_updates = self.num_iters - 1
         coupling, state = self.gradient(self, inputs, num_updates)
         pose, activation = self.readout(num_updates, coupling, inputs)
-        return RoutingResult(pose, coupling, self.logits(state, inputs), activation)
+        logits = self.shown(self.logits(state, inputs), inputs)
+        return RoutingResult(pose, self.shown(coupling, inputs), logits, activation)
 
     def look(self, inputs: Inputs) -> RoutingTrace:
         """Go through the same iterations once more, keeping what each would read out."""
@@ -159,7 +163,9 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         def step(state: State, t: Array) -> tuple[State, RoutingTrace]:
             coupling = self.couple(state, inputs)
             pose, _ = self.readout(t, coupling, inputs)
-            return self.update(t, state, inputs), trace_of(coupling, self.agreement(pose, inputs))
+            agreement = self.shown(self.agreement(pose, inputs), inputs)
+            line = trace_of(self.shown(coupling, inputs), agreement)
+            return self.update(t, state, inputs), line
 
         _, trace = jax.lax.scan(step, self.init(inputs), jnp.arange(self.num_iters))
         return trace
@@ -207,7 +213,7 @@ class BiasedVotes(NamedTuple):
         return cls(votes, bias)
 
     def readout(
-        self, coupling: Float[Array, "*batch i j"]
+        self, coupling: PerPair
     ) -> tuple[Float[Array, "*batch j e"], Float[Array, "*batch j"]]:
         """Return v_j = squash(sum_i c_ij vote_ij + bias_j), and its length."""
         s = self.votes.combine(coupling)

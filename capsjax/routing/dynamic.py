@@ -9,14 +9,12 @@ from capsjax.checks import check_bool
 from capsjax.gradients import GradientMode, StopGradient
 from capsjax.routing import dynamic_vjp
 from capsjax.routing.base import BiasedVotes, IterativeRouting
-from capsjax.types import RoutingResult
+from capsjax.types import PerPair, RoutingResult
 from capsjax.votes import Votes
-
-Logits = Float[Array, "*batch i j"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DynamicRouting(IterativeRouting[BiasedVotes, Logits]):
+class DynamicRouting(IterativeRouting[BiasedVotes, PerPair]):
     """Route by agreement: a child's coupling grows for parents whose pose its vote agrees with.
 
     For r readouts: c = softmax of b over the parents; s_j = sum_i c_ij vote_ij + bias_j;
@@ -49,45 +47,47 @@ class DynamicRouting(IterativeRouting[BiasedVotes, Logits]):
         """Take the votes and, as `params`, the bias [j, e] or None."""
         return BiasedVotes.of("DynamicRouting", votes, activation, params)
 
-    def init(self, inputs: BiasedVotes) -> Logits:
-        """Return b = 0, [*batch, i, j]."""
+    def init(self, inputs: BiasedVotes) -> PerPair:
+        """Return b = 0."""
         return inputs.votes.zeros()
 
-    def update(self, t: Any, state: Logits, inputs: BiasedVotes) -> Logits:
-        """Return b + vote . v, [*batch, i, j]."""
+    def update(self, t: Any, state: PerPair, inputs: BiasedVotes) -> PerPair:
+        """Return b + vote . v."""
         pose, _ = self.readout(t, self.couple(state, inputs), inputs)
         return state + self.agreement(pose, inputs)
 
-    def couple(self, state: Logits, inputs: BiasedVotes) -> Float[Array, "*batch i j"]:
-        """Return c, the softmax of b over the parents, [*batch, i, j]."""
+    def couple(self, state: PerPair, inputs: BiasedVotes) -> PerPair:
+        """Return c, the softmax of b over the parents."""
         return inputs.votes.couple(state, self.leaky)
 
-    def logits(self, state: Logits, inputs: BiasedVotes) -> Logits:
+    def logits(self, state: PerPair, inputs: BiasedVotes) -> PerPair:
         """Return the state: it is b."""
         del inputs
         return state
 
     def readout(
-        self, t: Any, coupling: Float[Array, "*batch i j"], inputs: BiasedVotes
+        self, t: Any, coupling: PerPair, inputs: BiasedVotes
     ) -> tuple[Float[Array, "*batch j e"], Float[Array, "*batch j"]]:
         """Return v_j = squash(sum_i c_ij vote_ij + bias_j), [*batch, j, e], and its length."""
         del t
         return inputs.readout(coupling)
 
-    def agreement(
-        self, pose: Float[Array, "*batch j e"], inputs: BiasedVotes
-    ) -> Float[Array, "*batch i j"]:
-        """Return vote_ij . v_j, [*batch, i, j]."""
+    def agreement(self, pose: Float[Array, "*batch j e"], inputs: BiasedVotes) -> PerPair:
+        """Return vote_ij . v_j."""
         return inputs.votes.agreement(pose)
+
+    def shown(self, x: PerPair, inputs: BiasedVotes) -> Float[Array, "*batch i j"]:
+        """Return what the votes hold as [*batch, i, j]."""
+        return inputs.votes.shown(x)
 
     def forward(
         self, inputs: BiasedVotes, num_updates: int
-    ) -> tuple[Float[Array, "*batch i j"], Logits, dynamic_vjp.Kept]:
+    ) -> tuple[PerPair, PerPair, dynamic_vjp.Kept]:
         """Return the coupling, the logits and what `adjoint` needs; for `ClosedForm`."""
         return dynamic_vjp.forward(inputs, num_updates, self.leaky)
 
     def adjoint(
-        self, saved: dynamic_vjp.Kept, inputs: BiasedVotes, cotangents: tuple[Array, Logits]
+        self, saved: dynamic_vjp.Kept, inputs: BiasedVotes, cotangents: tuple[Array, PerPair]
     ) -> BiasedVotes:
         """Pull cotangents of the coupling and the logits back to votes and bias; for `ClosedForm`."""
         return dynamic_vjp.adjoint(saved, inputs, *cotangents, self.leaky)

@@ -29,6 +29,7 @@ from jaxtyping import Array, Float
 
 from capsjax import numerics
 from capsjax.routing.base import BiasedVotes
+from capsjax.types import PerPair
 from capsjax.votes import Votes
 
 
@@ -37,16 +38,14 @@ class Kept(NamedTuple):
 
     Attributes:
         s: the weighted sums s_t before squashing, [n, *batch, j, e].
-        coupling: the final coupling c_n, [*batch, i, j].
+        coupling: the final coupling c_n, as the votes hold it.
     """
 
     s: Float[Array, "n *batch j e"]
-    coupling: Float[Array, "*batch i j"]
+    coupling: PerPair
 
 
-def forward(
-    inputs: BiasedVotes, num_updates: int, leaky: bool
-) -> tuple[Float[Array, "*batch i j"], Float[Array, "*batch i j"], Kept]:
+def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair, PerPair, Kept]:
     """Return c_n, b_n and what `adjoint` needs.
 
     Args:
@@ -73,8 +72,8 @@ def forward(
 def adjoint(
     kept: Kept,
     inputs: BiasedVotes,
-    coupling_bar: Float[Array, "*batch i j"],
-    logits_bar: Float[Array, "*batch i j"],
+    coupling_bar: PerPair,
+    logits_bar: PerPair,
     leaky: bool,
 ) -> BiasedVotes:
     """Return the cotangents of votes and bias, from those of c_n and b_n.
@@ -82,8 +81,8 @@ def adjoint(
     Args:
         kept: what `forward` kept.
         inputs: what it was given.
-        coupling_bar: cotangent of c_n, [*batch, i, j].
-        logits_bar: cotangent of b_n, [*batch, i, j].
+        coupling_bar: cotangent of c_n, as the votes hold it.
+        logits_bar: cotangent of b_n, likewise.
         leaky: as in `forward`.
     """
     votes, bias = inputs
@@ -99,21 +98,19 @@ def adjoint(
         total_bar, votes_bar = carry
         s, total = step
         s_bar = numerics.squash_jacobian(s, total_bar)
-        logits, c_bar = votes.agreements(jnp.stack([total, s_bar]))
+        logits, c_bar = votes.agreements([total, s_bar])
         coupling = votes.couple(logits, leaky)
         b_bar = votes.couple_adjoint(coupling, c_bar)
-        terms = jnp.stack([b_bar, coupling]), jnp.stack([total, s_bar])
-        combined, more = votes.adjoint(*terms)
-        return (total_bar + combined, jax.tree.map(jnp.add, votes_bar, more)), s_bar
+        more, votes_bar = votes.adjoint([b_bar, coupling], [total, s_bar], votes_bar)
+        return (total_bar + more, votes_bar), s_bar
 
     b_bar = votes.couple_adjoint(kept.coupling, coupling_bar) + logits_bar
-    start = votes.adjoint(b_bar[None], sums[-1:])
+    start = votes.adjoint([b_bar], [sums[-1]], jax.tree.map(jnp.zeros_like, votes))
     (total_bar, votes_bar), s_bars = jax.lax.scan(
         backward, start, (kept.s[1:], sums[:-1]), reverse=True
     )
     # The first update begins with b_0 = 0: its coupling is constant, and only its sum has a term.
     s_bar = numerics.squash_jacobian(kept.s[0], total_bar)
-    _, more = votes.adjoint(votes.couple(votes.zeros(), leaky)[None], s_bar[None])
-    votes_bar = jax.tree.map(jnp.add, votes_bar, more)
+    _, votes_bar = votes.adjoint([votes.couple(votes.zeros(), leaky)], [s_bar], votes_bar)
     every = jnp.concatenate([s_bar[None], s_bars])
     return BiasedVotes(votes_bar, every.reshape(-1, *bias.shape).sum(0))

@@ -37,13 +37,15 @@ class UniformRouting(Routing[BiasedVotes]):
 
     def route(self, inputs: BiasedVotes) -> RoutingResult:
         """Read out once, with every coupling the same."""
-        logits = inputs.votes.zeros()
-        coupling = inputs.votes.couple(logits)
+        votes = inputs.votes
+        logits = votes.zeros()
+        coupling = votes.couple(logits)
         pose, activation = inputs.readout(coupling)
-        return RoutingResult(pose, coupling, logits, activation)
+        return RoutingResult(pose, votes.shown(coupling), votes.shown(logits), activation)
 
     def look(self, inputs: BiasedVotes) -> RoutingTrace:
         """Return the one readout there is, with an axis of iterations of size 1."""
         result = self.route(inputs)
-        trace = trace_of(result.coupling, inputs.votes.agreement(result.pose))
+        agreement = inputs.votes.shown(inputs.votes.agreement(result.pose))
+        trace = trace_of(result.coupling, agreement)
         return jax.tree.map(lambda array: jnp.expand_dims(array, 0), trace)

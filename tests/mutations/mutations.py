@@ -102,16 +102,16 @@ MUTATIONS = (
     ),
     Mutation(
         "adjoint of linear votes without one factor",
-        "votes.py",
-        "        return u_bar + coupling[:, :, None] * pulled, (small, weighed.T @ pose)\n",
-        "        return u_bar + pulled, (small, weighed.T @ pose)\n",
+        "votes/contractions.py",
+        "            u_bar = u_bar + coupling[:, None, :] * back\n",
+        "            u_bar = u_bar + back\n",
         ("tests/test_votes.py",),
     ),
     Mutation(
         "closed form that forgets the earlier iterations",
         "routing/dynamic_vjp.py",
-        "        return (total_bar + combined, jax.tree.map(jnp.add, votes_bar, more)), s_bar\n",
-        "        return (total_bar, jax.tree.map(jnp.add, votes_bar, more)), s_bar\n",
+        "        return (total_bar + more, votes_bar), s_bar\n",
+        "        return (total_bar, votes_bar), s_bar\n",
         ("tests/gradients",),
     ),
     Mutation(

@@ -1,0 +1,309 @@
+"""Time one piece of work by itself: a training step, a forward pass, or routing alone."""
+
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from capsjax import rundir
+from capsjax.analysis.tables import Table
+from capsjax.checks import UserError, check_int
+from capsjax.config import Config
+from capsjax.data import Arrays, Dataset, Split
+from capsjax.gradients import GradientMode, StopGradient
+from capsjax.program import Plan, plan
+from capsjax.routing import DynamicRouting
+from capsjax.training.feed import TrainFeed
+from capsjax.training.progress import Reporter
+from capsjax.training.state import Batch
+from capsjax.votes import VoteForm, form_votes
+
+
+class Work(NamedTuple):
+    """Hold a piece of work that is compiled and can be done again and again.
+
+    Attributes:
+        name: what it is, in a few words.
+        sizes: what decides how much there is to do, as plain values.
+        call: does it once, and returns when it is done.
+        examples: images or, for routing alone, examples that it treats.
+        compile_s: seconds to trace and compile it; next to none where the compilation cache has it.
+        cached: whether the compilation cache had it.
+        temp_bytes: temporary memory of the compiled work, without arguments and results, in bytes.
+    """
+
+    name: str
+    sizes: dict[str, Any]
+    call: Callable[[], None]
+    examples: int
+    compile_s: float
+    cached: bool
+    temp_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoutingSizes:
+    """Describe routing alone; the defaults are the 2017 network's.
+
+    Args:
+        batch: examples.
+        children: i.
+        parents: j.
+        in_dim: d, components of a child's pose.
+        out_dim: e, components of a parent's pose.
+        num_iters: r, the number of readouts.
+
+    Raises:
+        FieldError: where one is not an integer of at least 1.
+    """
+
+    batch: int = 128
+    children: int = 1152
+    parents: int = 10
+    in_dim: int = 8
+    out_dim: int = 16
+    num_iters: int = 3
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            check_int(self, field.name, low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Hold what work took.
+
+    Args:
+        work: what was done.
+        seconds: seconds of each repetition, in order.
+        peak_rss_bytes: the most memory that the process has had resident, in bytes.
+    """
+
+    work: Work
+    seconds: tuple[float, ...]
+    peak_rss_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, to be kept and compared."""
+        median, found = statistics.median(self.seconds), rundir.environment()
+        return {
+            "work": self.work.name,
+            **self.work.sizes,
+            "median_s": median,
+            "min_s": min(self.seconds),
+            "max_s": max(self.seconds),
+            "seconds": list(self.seconds),
+            "compile_s": self.work.compile_s,
+            "compile_cached": self.work.cached,
+            "images_per_s": self.work.examples / median,
+            "temp_bytes": self.work.temp_bytes,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "device": found["devices"][0],
+            "devices": len(found["devices"]),
+            "versions": {
+                "capsjax": found["capsjax"],
+                "python": found["python"],
+                **found["packages"],
+            },
+        }
+
+    def table(self) -> Table:
+        """Return the figures as a table of one row."""
+        values = self.as_json()
+        sizes = ", ".join(f"{name} {value}" for name, value in self.work.sizes.items())
+        headings = ("what", "median", "fastest", "slowest", "images/s", "compiling", "temporary")
+        row = (
+            self.work.name,
+            *(f"{1e3 * values[name]:.1f} ms" for name in ("median_s", "min_s", "max_s")),
+            f"{values['images_per_s']:,.0f}",
+            f"{values['compile_s']:.1f} s" + (" (cached)" if self.work.cached else ""),
+            f"{values['temp_bytes'] / 1e6:,.0f} MB",
+        )
+        peak = f"{self.peak_rss_bytes / 1e6:,.0f} MB"
+        return Table(f"{sizes}; {values['device']}", (*headings, "peak resident"), ((*row, peak),))
+
+
+def step_work(config: Config, batch_size: int | None = None, *, forward: bool = False) -> Work:
+    """Compile a training step of a configuration, for random images of its data's shape.
+
+    Args:
+        config: what is trained, and how.
+        batch_size: examples in a batch, or None for the configuration's.
+        forward: compile the network's forward pass alone, as at evaluation, instead of a step.
+
+    Returns:
+        The work; each call of a step trains on, from where the last one stopped.
+
+    Raises:
+        UserError: where the batch is empty, or the data have no shape of their own.
+    """
+    training = config.training
+    if batch_size is not None:
+        training = dataclasses.replace(training, batch_size=batch_size)
+        config = dataclasses.replace(config, training=training)
+    dataset = random_dataset(config, training.batch_size)
+    made = plan(config, dataset)
+    feed = TrainFeed(
+        dataset.train, dataset.scale, batch_size=len(dataset.train), max_shift=0, seed=config.seed
+    )
+    batch = feed.batch(0)
+    name, parts = ("forward", _forward) if forward else ("train step", _train_step)
+    routing = config.model.routing
+    sizes = {
+        "batch": training.batch_size,
+        "image": list(dataset.image_shape),
+        "gradient": kind_of(getattr(routing, "gradient", None)),
+        "num_iters": getattr(routing, "num_iters", None),
+    }
+    return _compile(name, sizes, training.batch_size, *parts(made, config.seed, batch))
+
+
+def routing_work(
+    sizes: RoutingSizes, *, gradient: GradientMode = StopGradient(), votes: VoteForm = "auto"
+) -> Work:
+    """Compile value and gradient of routing alone, by u and W.
+
+    The loss is the sum of the parents' poses, each weighed with a fixed random number.
+
+    Args:
+        sizes: how much there is to route.
+        gradient: how the gradient passes through the iterations.
+        votes: "linear", "dense", or "auto" to choose by size.
+
+    Raises:
+        FieldError: where the gradient mode does not fit the iterations.
+        UserError: where the form of votes is unknown.
+    """
+    routing = DynamicRouting(num_iters=sizes.num_iters, gradient=gradient)
+    rng = np.random.default_rng(0)
+    u = 0.3 * rng.normal(size=(sizes.batch, sizes.children, sizes.in_dim))
+    W = 0.1 * rng.normal(size=(sizes.children, sizes.parents, sizes.in_dim, sizes.out_dim))
+    weights = rng.normal(size=(sizes.batch, sizes.parents, sizes.out_dim))
+    arrays = tuple(jnp.asarray(x, jnp.float32) for x in (u, W, weights))
+
+    def loss(u: jax.Array, W: jax.Array, weights: jax.Array) -> jax.Array:
+        return jnp.sum(routing(form_votes(u, W, votes)).pose * weights)
+
+    described = dataclasses.asdict(sizes) | {"gradient": kind_of(gradient), "votes": votes}
+    lowered = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower
+    return _compile("routing", described, sizes.batch, lowered, arrays, lambda _, used: used)
+
+
+def kind_of(mode: GradientMode | None) -> str | None:
+    """Return a gradient mode's name in a configuration, or None where there is no mode."""
+    return getattr(mode, "kind", None)
+
+
+def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -> Measurement:
+    """Do work several times, after a few that do not count, and time each.
+
+    Args:
+        work: what to do.
+        repeats: how often.
+        reporter: what tells the person who waits.
+        warm_up: how often before that.
+
+    Raises:
+        UserError: where there is nothing to repeat.
+    """
+    if repeats < 1:
+        raise UserError(f"--repeats: got {repeats}, expected an integer of at least 1")
+    reporter.start(f"timing: {work.name}", warm_up + repeats)
+    seconds = []
+    for number in range(warm_up + repeats):
+        start = time.perf_counter()
+        work.call()
+        seconds.append(time.perf_counter() - start)
+        reporter.update(number + 1)
+    return Measurement(work=work, seconds=tuple(seconds[warm_up:]), peak_rss_bytes=peak_rss())
+
+
+def random_dataset(config: Config, examples: int) -> Dataset:
+    """Make random images of the shape that a configuration's data have, with random labels.
+
+    Raises:
+        UserError: where the data's shape is not known before they are there.
+    """
+    if isinstance(config.data, Arrays):
+        raise UserError(
+            "data.kind: got arrays, whose shape only the arrays know, expected digits or mnist: "
+            "choose one by --data.kind"
+        )
+    if examples < 1:
+        raise UserError(f"--batch-size: got {examples}, expected an integer of at least 1")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (examples, *config.data.image_shape)).astype(np.uint8)
+    labels = rng.integers(0, config.data.num_classes, examples)
+    split = Split(images, labels)
+    return Dataset("random", split, split, split, config.data.num_classes, 1 / 255)
+
+
+def peak_rss() -> int:
+    """Return the most memory that this process has had resident, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage tells begins with the parent's memory
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource  # Unix has it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+Arguments = tuple[Any, ...]
+Advance = Callable[[Any, Arguments], Arguments]
+
+
+def _train_step(made: Plan, seed: int, batch: Batch) -> tuple[Callable, Arguments, Advance]:
+    """Return what compiles a step, its first arguments, and what makes the next of its result."""
+    strategy, step = made.program.strategy, made.program.train_step
+    state = strategy.replicate(made.initial_state(seed))
+    return step.lower, (state, strategy.share(batch)), lambda result, used: (result[0], used[1])
+
+
+def _forward(made: Plan, seed: int, batch: Batch) -> tuple[Callable, Arguments, Advance]:
+    """Return the same for the network's forward pass: lengths and reconstructions."""
+    apply, params = made.functions.apply, made.functions.initial(seed)
+
+    def forward(params: Any, images: jax.Array) -> Any:
+        output = apply(params, images)
+        return output.lengths, output.reconstruction
+
+    return jax.jit(forward).lower, (params, batch.images), lambda _, used: used
+
+
+def _compile(
+    name: str,
+    sizes: dict[str, Any],
+    examples: int,
+    lower: Callable[..., Any],
+    arguments: Arguments,
+    advance: Advance,
+) -> Work:
+    jax.block_until_ready(arguments)
+    hits = []
+
+    def listen(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    start = time.perf_counter()
+    compiled = lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    jax.monitoring.unregister_event_listener(listen)
+    ready = [arguments]
+
+    def call() -> None:
+        result = jax.block_until_ready(compiled(*ready[0]))
+        ready[0] = advance(result, ready[0])
+
+    temp_bytes = int(compiled.memory_analysis().temp_size_in_bytes)
+    return Work(name, sizes, call, examples, seconds, bool(hits), temp_bytes)

@@ -1,0 +1,123 @@
+"""What a routing may ask of votes."""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from capsjax import numerics
+from capsjax.types import PerPair
+
+
+@dataclasses.dataclass(frozen=True)
+class Votes(abc.ABC):
+    """Define what a routing may ask of votes; a pytree whose leaves are its arrays.
+
+    Logits, couplings and agreements are [*batch, i, j] unless a class says otherwise: who routes makes
+    them with `zeros`, `couple` and `agreement`, uses them in `combine`, and returns them `shown`.
+    Fields that are no arrays are marked as `static` in their metadata.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
+
+    @classmethod
+    def _names(cls, static: bool) -> list[str]:
+        return [
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.metadata.get("static", False) == static
+        ]
+
+    def _flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        arrays, static = (
+            tuple(getattr(self, name) for name in self._names(kind)) for kind in (False, True)
+        )
+        return arrays, static
+
+    @classmethod
+    def _unflatten(cls, static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
+        # Transformations rebuild votes around placeholders, which no check of shapes would let pass.
+        votes = object.__new__(cls)
+        names = [*cls._names(False), *cls._names(True)]
+        for name, value in zip(names, [*arrays, *static], strict=True):
+            object.__setattr__(votes, name, value)
+        return votes
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape that `dense()` has, (*batch, i, j, e)."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> jnp.dtype:
+        """The type that results have."""
+
+    @abc.abstractmethod
+    def combine(self, coupling: PerPair) -> Float[Array, "*batch j e"]:
+        """Weigh and sum: s_j = sum_i c_ij vote_ij. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
+
+    @abc.abstractmethod
+    def agreement(self, pose: Float[Array, "*batch j e"]) -> PerPair:
+        """Compare: a_ij = vote_ij . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
+
+    @abc.abstractmethod
+    def dense(self) -> Float[Array, "*batch i j e"]:
+        """Form every vote, [*batch, i, j, e]."""
+
+    @abc.abstractmethod
+    def agreements(self, poses: Sequence[Float[Array, "*batch j e"]]) -> list[PerPair]:
+        """Compare several poses at once, each [*batch, j, e]; returns as many agreements."""
+
+    @abc.abstractmethod
+    def adjoint(
+        self,
+        couplings: Sequence[PerPair],
+        poses: Sequence[Float[Array, "*batch j e"]],
+        onto: Any,
+    ) -> tuple[Float[Array, "*batch j e"], Any]:
+        """Differentiate T = sum_kij c_kij vote_ij . v_kj by v_0 and by the votes' own arrays.
+
+        Both contractions are derivatives of that form, so their adjoints need nothing else.
+
+        Args:
+            couplings: c_k, each as `couple` makes them.
+            poses: v_k, as many, each [*batch, j, e].
+            onto: what the derivatives by the arrays are added to.
+
+        Returns:
+            `combine` of the first coupling, [*batch, j, e]; and the derivatives by the votes' arrays, in
+            their place.
+        """
+
+    def couple_adjoint(self, coupling: PerPair, cotangent: PerPair) -> PerPair:
+        """Pull a cotangent of `couple` back to the logits."""
+        return numerics.couple_adjoint(coupling, cotangent)
+
+    def arranged(self) -> "Votes":
+        """Return equal votes, with their arrays laid out to be contracted many times."""
+        return self
+
+    def shown(self, x: PerPair) -> Float[Array, "*batch i j"]:
+        """Return logits, a coupling or an agreement of these votes as [*batch, i, j]."""
+        return x
+
+    def astype(self, dtype: DTypeLike) -> "Votes":
+        """Return the same votes computed in another type."""
+        return jax.tree.map(lambda array: array.astype(dtype), self)
+
+    def zeros(self) -> PerPair:
+        """Return the logits that every forward pass starts from, all zero, [*batch, i, j]."""
+        # Behind a barrier: else the compiler spends seconds to evaluate the first softmax itself.
+        return jax.lax.optimization_barrier(jnp.zeros(self.shape[:-1], self.dtype))
+
+    def couple(self, logits: PerPair, leaky: bool = False) -> PerPair:
+        """Normalise logits [*batch, i, j] over each child's parents; see `numerics.couple`."""
+        return numerics.couple(logits, leaky)

@@ -1,0 +1,72 @@
+"""Votes that are held as an array."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from capsjax.checks import UserError
+from capsjax.votes.base import Votes
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseVotes(Votes):
+    """Hold the votes themselves, as an array.
+
+    Args:
+        array: vote of child i for parent j, [*batch, i, j, e].
+
+    Raises:
+        UserError: where the array has fewer than three axes or is not floating point.
+    """
+
+    array: Float[Array, "*batch i j e"]
+
+    def __post_init__(self):
+        if self.array.ndim < 3 or not jnp.issubdtype(self.array.dtype, jnp.floating):
+            raise UserError(
+                f"votes: got {self.array.dtype}{list(self.array.shape)}, expected a floating-point "
+                "array [*batch, i, j, e]: children, parents and pose on the last three axes"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array, (*batch, i, j, e)."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The type of the array."""
+        return self.array.dtype
+
+    def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:
+        """Weigh and sum: s_j = sum_i c_ij vote_ij. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
+        return jnp.einsum("...ij,...ije->...je", coupling, self.array)
+
+    def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
+        """Compare: a_ij = vote_ij . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
+        return jnp.einsum("...ije,...je->...ij", self.array, pose)
+
+    def dense(self) -> Float[Array, "*batch i j e"]:
+        """Return the array."""
+        return self.array
+
+    def agreements(
+        self, poses: Sequence[Float[Array, "*batch j e"]]
+    ) -> list[Float[Array, "*batch i j"]]:
+        """Compare several poses at once, each [*batch, j, e]; returns as many [*batch, i, j]."""
+        return [self.agreement(pose) for pose in poses]
+
+    def adjoint(
+        self,
+        couplings: Sequence[Float[Array, "*batch i j"]],
+        poses: Sequence[Float[Array, "*batch j e"]],
+        onto: Any,
+    ) -> tuple[Float[Array, "*batch j e"], Any]:
+        """Return `combine` of the first coupling, and `onto` and sum_k c_kij v_kj for the array."""
+        outer = onto.array
+        for coupling, pose in zip(couplings, poses, strict=True):
+            outer = outer + jnp.einsum("...ij,...je->...ije", coupling, pose)
+        return self.combine(couplings[0]), dataclasses.replace(self, array=outer)

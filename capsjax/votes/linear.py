@@ -1,0 +1,134 @@
+"""Votes that are never formed: children's poses and transformation matrices."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from capsjax.checks import UserError
+from capsjax.votes.arranged import ArrangedVotes
+from capsjax.votes.base import Votes
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearVotes(Votes):
+    """Hold children's poses and transformation matrices, and never form the votes W_ij u_i.
+
+    Args:
+        u: child poses, [*batch, i, d].
+        W: transformation matrices, one for each child and parent, [i, j, d, e].
+
+    Raises:
+        UserError: where the shapes do not fit, or are not floating point.
+    """
+
+    u: Float[Array, "*batch i d"]
+    W: Float[Array, "i j d e"]
+
+    def __post_init__(self):
+        u, W = self.u, self.W
+        fits = u.ndim >= 2 and W.ndim == 4 and u.shape[-2:] == (W.shape[0], W.shape[2])
+        if not fits:
+            raise UserError(
+                f"predict: got u {list(u.shape)} and W {list(W.shape)}, expected u [*batch, i, d] and "
+                "W [i, j, d, e]: the same number of children i and the same child dimension d"
+            )
+        if not all(jnp.issubdtype(array.dtype, jnp.floating) for array in (u, W)):
+            raise UserError(f"predict: got {u.dtype} and {W.dtype}, expected floating-point arrays")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the votes would have, (*batch, i, j, e)."""
+        return (*self.u.shape[:-1], self.W.shape[1], self.W.shape[3])
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The type that the votes would have."""
+        return jnp.promote_types(self.u.dtype, self.W.dtype)
+
+    def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:
+        """Weigh and sum: s_j = sum_i c_ij W_ij u_i. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
+        self._check_batch("combine", "a coupling", coupling)
+        votes = self._arranged(jnp.promote_types(self.dtype, coupling.dtype))
+        return votes.combine(votes.arrange(coupling.astype(votes.dtype)))
+
+    def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
+        """Compare: a_ij = (W_ij u_i) . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
+        self._check_batch("agreement", "a pose", pose)
+        votes = self._arranged(jnp.promote_types(self.dtype, pose.dtype))
+        return votes.shown(votes.agreement(pose.astype(votes.dtype)))
+
+    def _check_batch(self, name: str, what: str, given: Array) -> None:
+        """Refuse leading axes that only multiply to the same number of examples."""
+        if given.shape[:-2] != self.shape[:-3]:
+            raise UserError(
+                f"LinearVotes.{name}: got {what} {list(given.shape)} for votes {list(self.shape)}, "
+                "expected the same leading axes"
+            )
+
+    def dense(self) -> Float[Array, "*batch i j e"]:
+        """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
+        return jnp.einsum("...id,ijde->...ije", self.u, self.W)
+
+    def agreements(
+        self, poses: Sequence[Float[Array, "*batch j e"]]
+    ) -> list[Float[Array, "*batch i j"]]:
+        """Compare several poses at once, each [*batch, j, e]; returns as many [*batch, i, j]."""
+        votes = self.arranged()
+        return [votes.shown(found) for found in votes.agreements(poses)]
+
+    def adjoint(
+        self,
+        couplings: Sequence[Float[Array, "*batch i j"]],
+        poses: Sequence[Float[Array, "*batch j e"]],
+        onto: Any,
+    ) -> tuple[Float[Array, "*batch j e"], Any]:
+        """Return `combine` of the first coupling, and the derivatives by u and W in their place."""
+        votes = self.arranged()
+        s, bars = votes.adjoint([votes.arrange(c) for c in couplings], poses, onto.arranged())
+        i, j, d, e = self.W.shape
+        u_bar = bars.children.transpose(2, 0, 1).reshape(self.u.shape)
+        W_bar = jnp.swapaxes(bars.matrices.reshape(j, i, d, e), 0, 1)
+        return s, dataclasses.replace(self, u=u_bar, W=W_bar)
+
+    def arranged(self) -> ArrangedVotes:
+        """Return equal votes with the batch last, and each parent's matrices as one."""
+        return self._arranged(self.dtype)
+
+    def _arranged(self, dtype: DTypeLike) -> ArrangedVotes:
+        i, j, d, e = self.W.shape
+        batch = self.u.shape[:-2]
+        children = self.u.reshape(math.prod(batch), i, d).transpose(1, 2, 0)
+        matrices = jnp.swapaxes(self.W, 0, 1).reshape(j, i * d, e)
+        return ArrangedVotes(children.astype(dtype), matrices.astype(dtype), batch)
+
+
+def predict(u: Float[Array, "*batch i d"], W: Float[Array, "i j d e"]) -> LinearVotes:
+    """Predict each parent's pose from each child's: vote_ij = W_ij u_i.
+
+    The result is an operator: routing needs only its two contractions, so the array
+    [*batch, i, j, e] is not formed unless `.dense()` asks for it.
+
+    Args:
+        u: child poses, [*batch, i, d].
+        W: transformation matrices, the trained parameter, [i, j, d, e].
+
+    Returns:
+        The votes, of shape (*batch, i, j, e).
+
+    Raises:
+        UserError: where the shapes do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> predict(jnp.ones([4, 6, 8]), jnp.ones([6, 3, 8, 16])).shape
+        (4, 6, 3, 16)
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, equation 2.
+    """
+    return LinearVotes(u, W)
