@@ -168,6 +168,19 @@ class TestAdjoints:
         for one, onto, other in zip(*leaves, strict=True):
             close(one, onto + other)
 
+    @pytest.mark.parametrize("leaky", [False, True])
+    @pytest.mark.parametrize("kind", [*KINDS, "arranged"])
+    def test_equal_shares_need_no_coupling(self, kind, leaky, x64):
+        """With all logits zero, `combine` is the votes' total over the shares; so are its derivatives."""
+        votes = make("linear" if kind == "arranged" else kind, jnp.asarray(U), jnp.asarray(W))
+        votes, v = votes.arranged() if kind == "arranged" else votes, jnp.asarray(POSE)
+        coupling = votes.couple(votes.zeros(), leaky)
+        close(votes.total() / votes.shares(leaky), votes.combine(coupling))
+        expected = votes.adjoint([coupling], [v], votes)[1]
+        found = votes.total_adjoint(v / votes.shares(leaky), votes)
+        for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            close(one, other)
+
     @pytest.mark.parametrize("contraction", ["combine", "agreement"])
     @pytest.mark.parametrize("half", ["u", "W", "both", "operand"])
     def test_a_gradient_has_the_type_of_what_it_is_a_gradient_by(self, contraction, half):

@@ -55,16 +55,24 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
     """
     votes, bias = inputs
 
+    def readout(votes_sum: Float[Array, "*batch j e"]) -> Float[Array, "*batch j e"]:
+        return votes_sum + jnp.broadcast_to(bias, votes_sum.shape)
+
     def update(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
         total, logits = carry
-        s = votes.combine(votes.couple(logits, leaky))
-        s = s + jnp.broadcast_to(bias, s.shape)
+        s = readout(votes.combine(votes.couple(logits, leaky)))
         total = total + numerics.squash(s)
         return (total, votes.agreement(total)), s
 
-    shape = (*votes.shape[:-3], *votes.shape[-2:])
-    start = jnp.zeros(shape, votes.dtype), votes.zeros()
-    (_, logits), s = jax.lax.scan(update, start, length=num_updates)
+    if num_updates == 0:
+        coupling = votes.couple(votes.zeros(), leaky)
+        nothing = jnp.zeros((0, *votes.shape[:-3], *votes.shape[-2:]), votes.dtype)
+        return coupling, votes.zeros(), Kept(nothing, coupling)
+    # While all logits are zero, a child divides itself equally: no coupling is formed.
+    first = readout(votes.total() / votes.shares(leaky))
+    total = numerics.squash(first)
+    (_, logits), s = jax.lax.scan(update, (total, votes.agreement(total)), length=num_updates - 1)
+    s = jnp.concatenate([first[None], s])
     coupling = votes.couple(logits, leaky)
     return coupling, logits, Kept(s, coupling)
 
@@ -111,6 +119,6 @@ def adjoint(
     )
     # The first update begins with b_0 = 0: its coupling is constant, and only its sum has a term.
     s_bar = numerics.squash_jacobian(kept.s[0], total_bar)
-    _, votes_bar = votes.adjoint([votes.couple(votes.zeros(), leaky)], [s_bar], votes_bar)
+    votes_bar = votes.total_adjoint(s_bar / votes.shares(leaky), votes_bar)
     every = jnp.concatenate([s_bar[None], s_bars])
     return BiasedVotes(votes_bar, every.reshape(-1, *bias.shape).sum(0))

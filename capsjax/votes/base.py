@@ -97,6 +97,18 @@ class Votes(abc.ABC):
             their place.
         """
 
+    @abc.abstractmethod
+    def total(self) -> Float[Array, "*batch j e"]:
+        """Sum each parent's votes, all with weight 1, [*batch, j, e]."""
+
+    @abc.abstractmethod
+    def total_adjoint(self, pose: Float[Array, "*batch j e"], onto: Any) -> "Votes":
+        """Return the derivatives of sum_ij vote_ij . v_j by the votes' arrays, added to `onto`."""
+
+    def shares(self, leaky: bool = False) -> int:
+        """Return into how many equal shares a child divides itself while its logits are all zero."""
+        return self.shape[-2] + leaky
+
     def couple_adjoint(self, coupling: PerPair, cotangent: PerPair) -> PerPair:
         """Pull a cotangent of `couple` back to the logits."""
         return numerics.couple_adjoint(coupling, cotangent)

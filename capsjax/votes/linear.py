@@ -74,6 +74,14 @@ class LinearVotes(Votes):
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
         return jnp.einsum("...id,ijde->...ije", self.u, self.W)
 
+    def total(self) -> Float[Array, "*batch j e"]:
+        """Sum each parent's votes, all with weight 1, [*batch, j, e]."""
+        return self.arranged().total()
+
+    def total_adjoint(self, pose: Float[Array, "*batch j e"], onto: Any) -> "LinearVotes":
+        """Return the derivatives of sum_ij vote_ij . v_j by u and W, added to `onto`."""
+        return self._given(self.arranged().total_adjoint(pose, onto.arranged()))
+
     def agreements(
         self, poses: Sequence[Float[Array, "*batch j e"]]
     ) -> list[Float[Array, "*batch i j"]]:
@@ -90,10 +98,13 @@ class LinearVotes(Votes):
         """Return `combine` of the first coupling, and the derivatives by u and W in their place."""
         votes = self.arranged()
         s, bars = votes.adjoint([votes.arrange(c) for c in couplings], poses, onto.arranged())
+        return s, self._given(bars)
+
+    def _given(self, arranged: ArrangedVotes) -> "LinearVotes":
+        """Return votes of the same sizes as they were given, from their arrangement."""
         i, j, d, e = self.W.shape
-        u_bar = bars.children.transpose(2, 0, 1).reshape(self.u.shape)
-        W_bar = jnp.swapaxes(bars.matrices.reshape(j, i, d, e), 0, 1)
-        return s, dataclasses.replace(self, u=u_bar, W=W_bar)
+        u = arranged.children.transpose(2, 0, 1).reshape(self.u.shape)
+        return LinearVotes(u, jnp.swapaxes(arranged.matrices.reshape(j, i, d, e), 0, 1))
 
     def arranged(self) -> ArrangedVotes:
         """Return equal votes with the batch last, and each parent's matrices as one."""
