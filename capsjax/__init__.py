@@ -1,20 +1,45 @@
 """Capsule networks in JAX, with the gradient through routing as a choice."""
 
-from capsjax.config import Config, load_config
-from capsjax.experiment import Run, load, train
-from capsjax.gradients import (
-    ClosedForm,
-    FullGradient,
-    GradientMode,
-    StopGradient,
-    TruncatedGradient,
-)
-from capsjax.losses import margin_loss, reconstruction_loss
-from capsjax.numerics import safe_norm, squash
-from capsjax.routing import DynamicRouting, Routing, UniformRouting, dynamic_routing
-from capsjax.types import RoutingResult, RoutingTrace
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from capsjax.version import __version__
-from capsjax.votes import DenseVotes, LinearVotes, Votes, predict
+
+if TYPE_CHECKING:
+    from capsjax.config import Config, load_config
+    from capsjax.experiment import Run, load, train
+    from capsjax.gradients import (
+        ClosedForm,
+        FullGradient,
+        GradientMode,
+        StopGradient,
+        TruncatedGradient,
+    )
+    from capsjax.losses import margin_loss, reconstruction_loss
+    from capsjax.numerics import safe_norm, squash
+    from capsjax.routing import DynamicRouting, Routing, UniformRouting, dynamic_routing
+    from capsjax.types import RoutingResult, RoutingTrace
+    from capsjax.votes import DenseVotes, LinearVotes, Votes, predict
+
+# What is public, and where it is: imported when it is first asked for, so that a command which only
+# answers does not wait for JAX.
+_HOMES = {
+    "config": ("Config", "load_config"),
+    "experiment": ("Run", "load", "train"),
+    "gradients": (
+        "ClosedForm",
+        "FullGradient",
+        "GradientMode",
+        "StopGradient",
+        "TruncatedGradient",
+    ),
+    "losses": ("margin_loss", "reconstruction_loss"),
+    "numerics": ("safe_norm", "squash"),
+    "routing": ("DynamicRouting", "Routing", "UniformRouting", "dynamic_routing"),
+    "types": ("RoutingResult", "RoutingTrace"),
+    "votes": ("DenseVotes", "LinearVotes", "Votes", "predict"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ClosedForm",
@@ -43,3 +68,17 @@ __all__ = [
     "squash",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return importlib.import_module(f"capsjax.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'capsjax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"capsjax.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

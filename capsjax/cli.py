@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from capsjax import memory
 from capsjax.checks import UserError, nearest
 from capsjax.version import __version__
 
@@ -21,6 +22,16 @@ OVERRIDES = (
     "Any field of the configuration can be set by a flag with its dotted name, such as "
     "--training.epochs 5 or --model.routing.gradient stop."
 )
+
+
+COMPUTING = ("train", "compare", "evaluate", "bench")
+
+
+def run() -> int:
+    """Run the command line of this process, with large pages of memory for commands that compute."""
+    if len(sys.argv) > 2 and sys.argv[1] in COMPUTING and not {"-h", "--help"} & set(sys.argv):
+        memory.restart_with_large_pages()
+    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,11 +155,93 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="directories of runs")
 
+    _add_bench(command)
+
     info = command(
         "info", _info, "Show versions, devices and configurations, or what one comes to.", OVERRIDES
     )
     info.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
     return parser
+
+
+def _add_bench(command: Callable[..., Any]) -> None:
+    """Add the command that times, with one subcommand for each kind of work."""
+    bench = command(
+        "bench", _bench_nothing, "Time a training step, a forward pass or routing alone."
+    )
+    works = bench.add_subparsers(dest="work", metavar="WORK")
+    texts = {
+        "step": "Time a training step of a configuration, on random images of its data's shape.",
+        "forward": "Time the network's forward pass alone, as at evaluation.",
+        "routing": "Time value and gradient of routing alone; the sizes are the 2017 network's.",
+    }
+    for name, text in texts.items():
+        work = works.add_parser(
+            name,
+            help=text,
+            description=textwrap.fill(text + (f" {OVERRIDES}" if name != "routing" else ""), 90),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name == "routing":
+            work.set_defaults(run=_bench_routing)
+            for flag, text in (
+                ("--batch", "examples"),
+                ("--children", "child capsules i"),
+                ("--parents", "parent capsules j"),
+                ("--in-dim", "components d of a child's pose"),
+                ("--out-dim", "components e of a parent's pose"),
+                ("--num-iters", "readouts r"),
+            ):
+                work.add_argument(flag, type=int, metavar="N", help=text)
+            work.add_argument("--gradient", default="stop", help="gradient mode, such as full")
+            work.add_argument("--votes", default="auto", help="linear, dense or auto")
+        else:
+            work.set_defaults(run=_bench_step)
+            work.add_argument("config", help="a YAML file, or the name of one that ships")
+            work.add_argument("--batch-size", type=int, metavar="N", help="images in a batch")
+        work.add_argument("--repeats", type=int, default=10, metavar="N", help="timings, 10")
+        work.add_argument("--json", action="store_true", help="end with one line of JSON")
+
+
+def _bench_nothing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    given = f"{rest[0]!r}" if rest else "nothing"
+    raise UserError(f"got {given}, expected what to time: step, forward or routing")
+
+
+def _bench_step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    config = _read(arguments, rest)
+    _start_jax()
+    from capsjax.analysis import bench
+
+    forward = arguments.work == "forward"
+    return _measure(bench.step_work(config, arguments.batch_size, forward=forward), arguments)
+
+
+def _bench_routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    _no_flags(rest)
+    _start_jax()
+    from capsjax.analysis import bench
+
+    names = ("batch", "children", "parents", "in_dim", "out_dim", "num_iters")
+    given = {name: getattr(arguments, name) for name in names}
+    sizes = bench.RoutingSizes(**{name: n for name, n in given.items() if n is not None})
+    mode = bench.gradient_named(arguments.gradient)
+    return _measure(bench.routing_work(sizes, gradient=mode, votes=arguments.votes), arguments)
+
+
+def _measure(work: Any, arguments: argparse.Namespace) -> int:
+    import json
+
+    from capsjax.analysis import bench
+    from capsjax.training.progress import reporter
+
+    with reporter() as progress:
+        measured = bench.measure(work, arguments.repeats, progress)
+    _show([measured.table()])
+    if arguments.json:
+        print(json.dumps(measured.as_json()))
+    return 0
 
 
 def _read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
@@ -255,16 +348,16 @@ def _info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _describe(config: Any) -> int:
-    """Print a configuration in full, and the parameters of its network on its data."""
-    from capsjax import configyaml, experiment, program
+    """Print a configuration in full, and the parameters of its network for images as its data have."""
+    from capsjax import configyaml, program
     from capsjax.analysis.alignment import group_of
-    from capsjax.training.progress import reporter
+    from capsjax.analysis.bench import known_data
 
     print(configyaml.dump(config), end="")
-    with reporter() as progress:
-        dataset = experiment.load_data(config, None, progress)
+    data = known_data(config)
+    made = program.functions(config.model, config.loss, data.image_shape, data.num_classes)
     counts: dict[str, int] = {}
-    for name, shape in program.plan(config, dataset).functions.shapes().items():
+    for name, shape in made.shapes().items():
         counts[group_of(name)] = counts.get(group_of(name), 0) + shape.size
     print(f"\nparameters: {sum(counts.values()):,}")
     for group, count in counts.items():
@@ -296,4 +389,4 @@ def _start_jax() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

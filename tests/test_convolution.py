@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 
 import jax
 import jax.export
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from capsjax.checks import UserError
-from capsjax.convolution import IMPLEMENTATIONS, cheapest, conv2d, output_size
+from capsjax.convolution import IMPLEMENTATIONS, cheapest, conv2d, direct, output_size
+from capsjax.convolution.direct import conv2d_patches
 
 # Odd and uneven sizes; h, w, kh, kw, stride.
 SHAPES = [
@@ -23,9 +25,9 @@ SHAPES = [
 C, F = 3, 4
 
 
-def arrays(h, w, kh, kw, dtype=np.float64):
+def arrays(h, w, kh, kw, dtype=np.float64, batch=2):
     rng = np.random.default_rng(h * 100 + w)
-    images, kernel = rng.normal(size=(2, h, w, C)), rng.normal(size=(kh, kw, C, F))
+    images, kernel = rng.normal(size=(batch, h, w, C)), rng.normal(size=(kh, kw, C, F))
     return images.astype(dtype), kernel.astype(dtype)
 
 
@@ -101,6 +103,42 @@ def test_every_form_has_the_oracle_s_value_and_gradient(h, w, kh, kw, stride, co
         np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-10)
         for ours, theirs in zip(found, gradients, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("blocks", [2, 3, 5])
+def test_patches_in_blocks_are_the_same(blocks, monkeypatch):
+    """Batches that the blocks divide or not: the last block is filled up, and nothing of that shows."""
+    images, kernel = arrays(7, 6, 3, 2, batch=5)
+    kh, kw, stride = 3, 2, 2
+    expected = oracle(images, kernel, stride, "VALID")
+    cotangent = np.random.default_rng(7).normal(size=expected.shape)
+    gradients = oracle_gradient(images, kernel, stride, cotangent)
+    patches = math.prod(expected.shape[:3]) * kh * kw * images.shape[-1] * 8
+    monkeypatch.setattr(direct, "BLOCK_BYTES", patches // blocks)
+    with jax.enable_x64(True):
+        program = jax.make_jaxpr(lambda x, k: conv2d_patches(x, k, stride))(images, kernel)
+        assert "scan" in str(program)
+        convolve = functools.partial(conv2d_patches, stride=stride)
+        out, found = with_gradient(convolve, images, kernel, cotangent)
+        np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-10)
+        for ours, theirs in zip(found, gradients, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_blocks_bound_the_memory_of_patches(monkeypatch):
+    """Four times the batch takes four times the memory in one piece, and hardly more in blocks."""
+
+    def memory(batch):
+        shapes = [(batch, 24, 24, 8), (5, 5, 8, 4)]
+        given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        total = jax.grad(lambda x, k: jnp.sum(conv2d_patches(x, k, 1) ** 2), argnums=1)
+        return jax.jit(total).lower(*given).compile().memory_analysis().temp_size_in_bytes
+
+    monkeypatch.setattr(direct, "BLOCK_BYTES", 10**12)
+    small, large = memory(16), memory(64)
+    assert large > 3 * small
+    monkeypatch.setattr(direct, "BLOCK_BYTES", 4_000_000)
+    assert memory(64) < 0.3 * large
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])

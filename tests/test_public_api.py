@@ -1,10 +1,12 @@
 """The public names: all of the contract, none too early, each documented with its shapes."""
 
+import ast
 import dataclasses
 import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
@@ -81,11 +83,36 @@ def test_no_name_is_public_before_it_works():
 
 def test_the_list_of_names_is_whole_and_in_order():
     assert cj.__all__ == sorted(set(cj.__all__))
-    modules = {name for name, value in vars(cj).items() if inspect.ismodule(value)}
-    assert {name for name in vars(cj) if not name.startswith("_")} - modules == {
-        name for name in cj.__all__ if not name.startswith("_")
-    }
+    promised = [name for names in cj._HOMES.values() for name in names]
+    assert sorted([*promised, "__version__"]) == cj.__all__
+    assert set(cj.__all__) <= set(dir(cj))
+    with pytest.raises(AttributeError, match="has no attribute 'squish'"):
+        _ = cj.squish
+
+
+def test_importing_the_package_waits_for_nothing():
+    """Names come when they are asked for: `capsjax --help` does not load JAX."""
+    code = (
+        "import sys, capsjax, capsjax.cli; assert 'jax' not in sys.modules; "
+        "assert callable(capsjax.squash) and 'jax' in sys.modules; "
+        "assert callable(capsjax.losses.margin_loss); "
+        "from capsjax import *; assert train is capsjax.train"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_names_for_type_checkers_are_those_that_come():
+    tree = ast.parse(Path(cj.__file__).read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    nodes = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    found = {node.module.removeprefix("capsjax."): node.names for node in nodes}
+    assert {home: tuple(a.name for a in names) for home, names in found.items()} == cj._HOMES
+
+
+def test_everything_comes_from_where_it_is_said_to():
     assert set(FUNCTIONS) | set(CLASSES) | {"__version__"} == set(cj.__all__)
+    for name in cj.__all__:
+        assert getattr(cj, name) is not None
 
 
 def section(doc, title):

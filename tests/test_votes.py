@@ -38,30 +38,35 @@ def close(found, expected):
 class TestArranged:
     """Linear votes as routing contracts them, parents first and the batch last, show the same."""
 
-    def test_contractions_and_their_adjoints(self, x64):
-        given = predict(jnp.asarray(U), jnp.asarray(W))
-        votes, c, v = given.arranged(), jnp.asarray(COUPLING), jnp.asarray(POSE)
-        assert votes.shape == given.shape
-        assert votes.dtype == given.dtype
+    @pytest.mark.parametrize("leading", [(B,), (2, B)])
+    @pytest.mark.parametrize("d", [D, contractions.UNROLLED + 1])
+    def test_contractions_and_their_adjoints(self, d, leading, x64):
+        rng = np.random.RandomState(3)
+        u, W_ = (jnp.asarray(rng.normal(size=s)) for s in ((*leading, N_I, d), (N_I, N_J, d, E)))
+        c, v = (jnp.asarray(rng.normal(size=(*leading, *s))) for s in ((N_I, N_J), (N_J, E)))
+        votes, dense = predict(u, W_).arranged(), make("dense", u, W_)
+        assert votes.shape == dense.shape
+        assert votes.dtype == dense.dtype
         arranged = votes.arrange(c)
-        assert arranged.shape == votes.zeros().shape == (N_J, N_I, B)
+        assert arranged.shape == votes.zeros().shape == (N_J, N_I, np.prod(leading))
         close(votes.shown(arranged), c)
-        close(votes.dense(), given.dense())
-        close(votes.combine(arranged), given.combine(c))
-        close(votes.shown(votes.agreement(v)), given.agreement(v))
+        close(votes.dense(), dense.dense())
+        close(votes.combine(arranged), dense.combine(c))
+        close(votes.shown(votes.agreement(v)), dense.agreement(v))
+        close(votes.shown(votes.agreements([v, 2 * v])[1]), 2 * dense.agreement(v))
         s, bars = votes.adjoint([arranged, arranged**2], [v, jnp.sin(v)], votes)
-        expected, expected_bars = given.adjoint([c, c**2], [v, jnp.sin(v)], given)
-        close(s, expected)
-        leaves = map(jax.tree.leaves, (bars, expected_bars.arranged()))
-        for found, wanted in zip(*leaves, strict=True):
-            close(found, wanted)
+        close(s, dense.combine(c))
 
-    def test_several_leading_axes(self, x64):
-        u = jnp.stack([jnp.asarray(U), jnp.asarray(U[::-1])])
-        votes = predict(u, jnp.asarray(W)).arranged()
-        c = jnp.stack([jnp.asarray(COUPLING)] * 2)
-        close(votes.shown(votes.arrange(c)), c)
-        close(votes.dense(), predict(u, jnp.asarray(W)).dense())
+        def form(u, W_):
+            """T of both terms, by the readable twin."""
+            found = make("dense", u, W_)
+            first = jnp.sum(c * found.agreement(v))
+            return first + jnp.sum(c**2 * found.agreement(jnp.sin(v)))
+
+        u_bar, W_bar = jax.grad(form, argnums=(0, 1))(u, W_)
+        wanted = predict(u + u_bar, W_ + W_bar).arranged()
+        for found, expected in zip(*map(jax.tree.leaves, (bars, wanted)), strict=True):
+            close(found, expected)
 
     @pytest.mark.parametrize("leaky", [False, True])
     @pytest.mark.parametrize("parents", [1, 3, contractions.UNROLLED + 1])
@@ -314,6 +319,22 @@ class TestForms:
             votes = form_votes(u, W_, form)
             assert isinstance(votes, kind)
             close(votes.dense(), oracle.votes(U, W))
+
+    @pytest.mark.parametrize(
+        ("examples", "d", "e", "form"),
+        [
+            (16, 8, 16, LinearVotes),
+            (15, 8, 16, DenseVotes),
+            (64, 8, 8, LinearVotes),
+            (64, 9, 8, DenseVotes),
+        ],
+    )
+    def test_the_faster_form_on_a_cpu(self, examples, d, e, form, monkeypatch):
+        u, W_ = jnp.zeros([examples // 8, 8, 3, d]), jnp.zeros([3, 2, d, e])
+        u = u if examples % 8 == 0 else jnp.zeros([examples, 3, d])
+        assert isinstance(form_votes(u, W_), form)
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        assert isinstance(form_votes(u, W_), LinearVotes)
 
     def test_an_unknown_form_is_refused(self, as_installed):
         with pytest.raises(UserError, match=r"got form 'dens'.*did you mean 'dense'"):

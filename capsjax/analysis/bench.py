@@ -14,16 +14,18 @@ import numpy as np
 
 from capsjax import rundir
 from capsjax.analysis.tables import Table
-from capsjax.checks import UserError, check_int
+from capsjax.checks import UserError, check_int, nearest
 from capsjax.config import Config
-from capsjax.data import Arrays, Dataset, Split
-from capsjax.gradients import GradientMode, StopGradient
+from capsjax.data import Arrays, Dataset, Digits, Mnist, Split
+from capsjax.gradients import MODES, GradientMode, StopGradient, TruncatedGradient
 from capsjax.program import Plan, plan
 from capsjax.routing import DynamicRouting
 from capsjax.training.feed import TrainFeed
 from capsjax.training.progress import Reporter
 from capsjax.training.state import Batch
 from capsjax.votes import VoteForm, form_votes
+
+LONG = 1_000_000  # steps
 
 
 class Work(NamedTuple):
@@ -144,10 +146,11 @@ def step_work(config: Config, batch_size: int | None = None, *, forward: bool = 
     Raises:
         UserError: where the batch is empty, or the data have no shape of their own.
     """
-    training = config.training
+    # The length of the run decides nothing but the learning rate, which takes no time.
+    training = dataclasses.replace(config.training, epochs=None, steps=LONG)
     if batch_size is not None:
         training = dataclasses.replace(training, batch_size=batch_size)
-        config = dataclasses.replace(config, training=training)
+    config = dataclasses.replace(config, training=training)
     dataset = random_dataset(config, training.batch_size)
     made = plan(config, dataset)
     feed = TrainFeed(
@@ -196,6 +199,19 @@ def routing_work(
     return _compile("routing", described, sizes.batch, lowered, arrays, lambda _, used: used)
 
 
+def gradient_named(name: str) -> GradientMode:
+    """Return the gradient mode of a name; "truncated" goes through the last update only.
+
+    Raises:
+        UserError: where there is none.
+    """
+    if name not in MODES:
+        raise UserError(
+            f"--gradient: got {name!r}, expected one of {', '.join(MODES)}{nearest(name, MODES)}"
+        )
+    return TruncatedGradient(last=1) if name == "truncated" else MODES[name]()
+
+
 def kind_of(mode: GradientMode | None) -> str | None:
     """Return a gradient mode's name in a configuration, or None where there is no mode."""
     return getattr(mode, "kind", None)
@@ -225,8 +241,8 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
     return Measurement(work=work, seconds=tuple(seconds[warm_up:]), peak_rss_bytes=peak_rss())
 
 
-def random_dataset(config: Config, examples: int) -> Dataset:
-    """Make random images of the shape that a configuration's data have, with random labels.
+def known_data(config: Config) -> Digits | Mnist:
+    """Return a configuration's data where shape and classes are known without reading any.
 
     Raises:
         UserError: where the data's shape is not known before they are there.
@@ -236,13 +252,22 @@ def random_dataset(config: Config, examples: int) -> Dataset:
             "data.kind: got arrays, whose shape only the arrays know, expected digits or mnist: "
             "choose one by --data.kind"
         )
+    return config.data
+
+
+def random_dataset(config: Config, examples: int) -> Dataset:
+    """Make random images of the shape that a configuration's data have, with random labels.
+
+    Raises:
+        UserError: where the data's shape is not known before they are there, or there are no examples.
+    """
     if examples < 1:
         raise UserError(f"--batch-size: got {examples}, expected an integer of at least 1")
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (examples, *config.data.image_shape)).astype(np.uint8)
-    labels = rng.integers(0, config.data.num_classes, examples)
+    rng, data = np.random.default_rng(0), known_data(config)
+    images = rng.integers(0, 256, (examples, *data.image_shape)).astype(np.uint8)
+    labels = rng.integers(0, data.num_classes, examples)
     split = Split(images, labels)
-    return Dataset("random", split, split, split, config.data.num_classes, 1 / 255)
+    return Dataset("random", split, split, split, data.num_classes, 1 / 255)
 
 
 def peak_rss() -> int:
@@ -296,9 +321,11 @@ def _compile(
 
     jax.monitoring.register_event_listener(listen)
     start = time.perf_counter()
-    compiled = lower(*arguments).compile()
+    try:
+        compiled = lower(*arguments).compile()
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
     seconds = time.perf_counter() - start
-    jax.monitoring.unregister_event_listener(listen)
     ready = [arguments]
 
     def call() -> None:

@@ -1,8 +1,12 @@
 """Convolution as it is defined: by XLA's own operation, or as patches times a matrix."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+BLOCK_BYTES = 32_000_000  # of patches at a time
 
 
 def conv2d_lax(
@@ -28,6 +32,9 @@ def conv2d_patches(
 ) -> Float[Array, "b ho wo f"]:
     """Convolve without padding as one matrix product, of patches [b ho wo, kh kw c] with the kernel.
 
+    Where the patches would take more than `BLOCK_BYTES`, examples are worked through in equal blocks, and
+    the backward pass makes the patches of each block again.
+
     Args:
         images: [b, h, w, c].
         kernel: [kh, kw, c, f].
@@ -38,11 +45,36 @@ def conv2d_patches(
     """
     kh, kw, c, f = kernel.shape
     b, h, w, _ = images.shape
-    ho, wo = (h - kh) // stride + 1, (w - kw) // stride + 1
-    columns = [
-        images[:, y : y + stride * (ho - 1) + 1 : stride, x : x + stride * (wo - 1) + 1 : stride]
-        for y in range(kh)
-        for x in range(kw)
+    outs = (h - kh) // stride + 1, (w - kw) // stride + 1
+    matrix = kernel.reshape(kh * kw * c, f)
+
+    def product(block: Float[Array, "n h w c"]) -> Float[Array, "n ho wo f"]:
+        patches = _patches(block, (kh, kw), outs, stride)
+        return (patches @ matrix).reshape(block.shape[0], *outs, f)
+
+    example_bytes = math.prod(outs) * kh * kw * c * images.dtype.itemsize
+    blocks = min(b, -(-b * example_bytes // BLOCK_BYTES))
+    if blocks <= 1:
+        return product(images)
+    size = -(-b // blocks)
+    blocks = -(-b // size)  # fewer, where equal blocks would leave whole ones empty
+    padded = jnp.pad(images, ((0, blocks * size - b), (0, 0), (0, 0), (0, 0)))
+    y = jax.lax.map(jax.checkpoint(product), padded.reshape(blocks, size, h, w, c))
+    return y.reshape(blocks * size, *outs, f)[:b]
+
+
+def _patches(
+    images: Float[Array, "n h w c"], kernel: tuple[int, int], outs: tuple[int, int], stride: int
+) -> Float[Array, "m kc"]:
+    """Return what the kernel sees at each output, [n ho wo, kh kw c]."""
+    (rows, columns), (n, _, _, c) = outs, images.shape
+    seen = [
+        images[
+            :,
+            y : y + stride * (rows - 1) + 1 : stride,
+            x : x + stride * (columns - 1) + 1 : stride,
+        ]
+        for y in range(kernel[0])
+        for x in range(kernel[1])
     ]
-    patches = jnp.stack(columns, axis=3).reshape(b * ho * wo, kh * kw * c)
-    return (patches @ kernel.reshape(kh * kw * c, f)).reshape(b, ho, wo, f)
+    return jnp.stack(seen, axis=3).reshape(n * rows * columns, kernel[0] * kernel[1] * c)

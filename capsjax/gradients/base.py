@@ -49,7 +49,7 @@ class GradientMode(Variant, abc.ABC):
             num_updates: updates before the readout, r - 1; known when tracing.
 
         Returns:
-            The coupling, [*batch, i, j], and the state that it was made from.
+            The coupling, as the votes hold it, and the state that it was made from.
         """
 
 

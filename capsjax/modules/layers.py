@@ -18,7 +18,7 @@ from capsjax.modules.initialisers import (
 from capsjax.numerics import squash
 from capsjax.routing import Routing
 from capsjax.types import RoutingResult
-from capsjax.votes import predict
+from capsjax.votes import form_votes
 
 
 class Stem(nnx.Module):
@@ -124,7 +124,7 @@ class DenseCapsules(nnx.Module):
     def __call__(self, u: Float[Array, "b i d"], *, trace: bool = False) -> RoutingResult:
         """Route child poses, [b, i, d]; `trace` asks for every iteration as data."""
         bias = None if self.bias is None else self.bias[...]
-        return self.routing(predict(u, self.weight[...]), params=bias, trace=trace)
+        return self.routing(form_votes(u, self.weight[...]), params=bias, trace=trace)
 
 
 class Decoder(nnx.Module):

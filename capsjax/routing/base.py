@@ -144,10 +144,9 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
     def agreement(self, pose: Float[Array, "*batch j e"], inputs: Inputs) -> PerPair:
         """Return how well each vote agrees with its parent's pose; for the trace."""
 
+    @abc.abstractmethod
     def shown(self, x: PerPair, inputs: Inputs) -> Float[Array, "*batch i j"]:
-        """Return a coupling, logits or an agreement as [*batch, i, j], where votes hold them otherwise."""
-        del inputs
-        return x
+        """Return a coupling, logits or an agreement as [*batch, i, j]: mostly `votes.shown(x)`."""
 
     def route(self, inputs: Inputs) -> RoutingResult:
         """Let the gradient mode find the coupling, then read out, live."""

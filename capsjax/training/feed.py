@@ -17,7 +17,8 @@ class TrainFeed:
 
     Order and shifts are functions of the seed and the step alone, so a run that resumes sees what an
     uninterrupted one would, and runs of one seed see the same. The examples at the end of an epoch that
-    do not fill a batch are left out of that epoch.
+    do not fill a batch are left out of that epoch. Within an epoch nothing goes to the device: the
+    number of the step is counted there.
 
     Args:
         split: the examples.
@@ -33,6 +34,7 @@ class TrainFeed:
         self.steps_per_epoch = len(split) // batch_size
         self._order_key, self._shift_key = jax.random.split(jax.random.key(seed))
         self._epoch, self._order = -1, self.labels
+        self._expected, self._counter = 0, jnp.zeros((), jnp.int32)
 
     def order(self, epoch: int) -> Int[Array, "n"]:
         """Return the order of the examples in an epoch, [n]."""
@@ -41,19 +43,24 @@ class TrainFeed:
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs."""
-        epoch, within = divmod(step, self.steps_per_epoch)
+        epoch = step // self.steps_per_epoch
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self.order(epoch)
-        return _cut(
+        if step != self._expected:
+            self._counter = jnp.asarray(step, jnp.int32)
+        batch, self._counter = _cut(
             self.images,
             self.labels,
             self._order,
-            within * self.batch_size,
-            jax.random.fold_in(self._shift_key, step),
+            self._counter,
+            self._shift_key,
             scale=self.scale,
             size=self.batch_size,
+            steps_per_epoch=self.steps_per_epoch,
             max_shift=self.max_shift,
         )
+        self._expected = step + 1
+        return batch
 
 
 class EvalFeed:
@@ -79,21 +86,23 @@ class EvalFeed:
             )
 
 
-@partial(jax.jit, static_argnames=("scale", "size", "max_shift"))
+@partial(jax.jit, static_argnames=("scale", "size", "steps_per_epoch", "max_shift"))
 def _cut(
     images: Num[Array, "n h w c"],
     labels: Int[Array, "n"],
     order: Int[Array, "n"],
-    start: int | Int[Array, ""],
+    step: Int[Array, ""],
     key: Array,
     *,
     scale: float,
     size: int,
+    steps_per_epoch: int,
     max_shift: int,
-) -> Batch:
-    chosen = jax.lax.dynamic_slice_in_dim(order, start, size)
-    shifted = random_shift(key, images[chosen], max_shift)
-    return Batch(to_float(shifted, scale), labels[chosen], jnp.ones(size))
+) -> tuple[Batch, Int[Array, ""]]:
+    """Return a step's batch, and the number of the next step."""
+    chosen = jax.lax.dynamic_slice_in_dim(order, step % steps_per_epoch * size, size)
+    shifted = random_shift(jax.random.fold_in(key, step), images[chosen], max_shift)
+    return Batch(to_float(shifted, scale), labels[chosen], jnp.ones(size)), step + 1
 
 
 @partial(jax.jit, static_argnames=("scale", "size"))

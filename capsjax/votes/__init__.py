@@ -5,8 +5,10 @@ with its parent's pose. Both are partial derivatives of one form that is linear 
 arguments, T(c, u, W, v) = sum_ij c_ij (W_ij u_i) . v_j, and so are their adjoints.
 """
 
+import math
 from typing import Literal, get_args
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -28,6 +30,7 @@ __all__ = [
 
 VoteForm = Literal["auto", "linear", "dense"]
 FORMS: tuple[str, ...] = get_args(VoteForm)
+EXAMPLES = 16  # from which on linear votes fill the vector units of a CPU
 
 
 def form_votes(
@@ -38,7 +41,8 @@ def form_votes(
     Args:
         u: child poses, [*batch, i, d].
         W: transformation matrices, [i, j, d, e].
-        form: "linear" never forms the votes; "dense" forms them once; "auto" chooses by size.
+        form: "linear" never forms the votes; "dense" forms them once; "auto" takes what is faster on a CPU,
+            by the number of examples and the sizes of poses, and linear votes elsewhere.
 
     Returns:
         The votes, of shape (*batch, i, j, e); equal to rounding in every form.
@@ -52,7 +56,19 @@ def form_votes(
             + nearest(str(form), FORMS)
         )
     votes = predict(u, W)
+    if form == "auto":
+        form = faster_form(votes) if jax.default_backend() == "cpu" else "linear"
     return DenseVotes(votes.dense()) if form == "dense" else votes
+
+
+def faster_form(votes: LinearVotes) -> Literal["linear", "dense"]:
+    """Choose for a CPU: linear votes where examples fill the vector units and d is no larger than e.
+
+    An iteration goes over d numbers for each example, child and parent with linear votes, over e with dense
+    ones; see docs/decisions/0006 for what was measured.
+    """
+    examples, (_, _, d, e) = math.prod(votes.u.shape[:-2]), votes.W.shape
+    return "linear" if examples >= EXAMPLES and d <= e else "dense"
 
 
 def as_votes(votes: Votes | Float[Array, "*batch i j e"]) -> Votes:

@@ -117,6 +117,10 @@ class Votes(abc.ABC):
         """Return equal votes, with their arrays laid out to be contracted many times."""
         return self
 
+    def arrange(self, x: Float[Array, "*batch i j"]) -> PerPair:
+        """Return what `shown` shows as [*batch, i, j] as these votes hold it."""
+        return x
+
     def shown(self, x: PerPair) -> Float[Array, "*batch i j"]:
         """Return logits, a coupling or an agreement of these votes as [*batch, i, j]."""
         return x

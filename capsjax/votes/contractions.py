@@ -102,9 +102,9 @@ def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
     largest = jax.lax.stop_gradient(_reduce(jnp.maximum, logits))
     largest = jnp.maximum(largest, 0) if leaky else largest
     shares = jnp.exp(logits - largest[None])
-    total = _reduce(jnp.add, shares)
-    total = total + jnp.exp(-largest) if leaky else total
-    return shares / total[None]
+    whole = _reduce(jnp.add, shares)
+    whole = whole + jnp.exp(-largest) if leaky else whole
+    return shares / whole[None]
 
 
 def couple_adjoint(
@@ -131,13 +131,13 @@ def _compare(x: Float[Array, "i d b"], u: Float[Array, "i d b"]) -> Float[Array,
 
 
 def _reduce(
-    combine: Callable[[Array, Array], Array], x: Float[Array, "..."], axis: int = 0
+    fold: Callable[[Array, Array], Array], x: Float[Array, "..."], axis: int = 0
 ) -> Float[Array, "..."]:
     """Reduce an axis that is not the last, written out: the compiler's own loop over it is slow."""
     terms = [jax.lax.index_in_dim(x, k, axis, keepdims=False) for k in range(x.shape[axis])]
     if len(terms) <= UNROLLED:
-        return functools.reduce(combine, terms)
-    return jnp.sum(x, axis) if combine is jnp.add else jnp.max(x, axis)
+        return functools.reduce(fold, terms)
+    return jnp.sum(x, axis) if fold is jnp.add else jnp.max(x, axis)
 
 
 def _combine_forward(c: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:

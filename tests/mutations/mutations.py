@@ -108,6 +108,27 @@ MUTATIONS = (
         ("tests/test_votes.py",),
     ),
     Mutation(
+        "leaky logit forgotten by linear votes",
+        "votes/contractions.py",
+        "    whole = whole + jnp.exp(-largest) if leaky else whole\n",
+        "",
+        ("tests/test_votes.py",),
+    ),
+    Mutation(
+        "first coupling of the closed form without its leak",
+        "votes/base.py",
+        "        return self.shape[-2] + leaky\n",
+        "        return self.shape[-2]\n",
+        ("tests/test_votes.py", "tests/gradients"),
+    ),
+    Mutation(
+        "block of patches filled up and not cut off",
+        "convolution/direct.py",
+        "    return y.reshape(blocks * size, *outs, f)[:b]\n",
+        "    return y.reshape(blocks * size, *outs, f)[-b:]\n",
+        ("tests/test_convolution.py",),
+    ),
+    Mutation(
         "closed form that forgets the earlier iterations",
         "routing/dynamic_vjp.py",
         "        return (total_bar + more, votes_bar), s_bar\n",

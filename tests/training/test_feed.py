@@ -1,5 +1,6 @@
 """Batches: order and shifts follow from seed and step alone, and evaluation counts every example."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,6 +67,18 @@ def test_a_batch_is_a_function_of_seed_and_step_alone():
         for again in (back[step], resumed.batch(step) if step >= 4 else batch):
             for ours, theirs in zip(batch, again, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
+
+
+def test_nothing_goes_to_the_device_within_an_epoch():
+    source = feed(n=20, batch_size=4)
+    source.batch(0)
+    with jax.transfer_guard_host_to_device("disallow"):
+        inside = [source.batch(step) for step in range(1, 5)]
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            source.batch(3)
+    again = feed(n=20, batch_size=4)
+    for step, batch in enumerate(inside, start=1):
+        np.testing.assert_array_equal(batch.images, again.batch(step).images)
 
 
 def test_another_seed_gives_another_order_and_other_shifts():

@@ -79,6 +79,18 @@ def run(program, folder, total=7, state=None, observe=None, **fields):
     return state, read_metrics(folder / "metrics.jsonl"), record.told
 
 
+def test_numbers_come_back_only_to_be_logged(program, tmp_path, monkeypatch):
+    """Ten steps, a line every fourth and the last; two validations of five batches each."""
+    fetched = []
+    get = jax.device_get
+    monkeypatch.setattr("jax.device_get", lambda tree: fetched.append(tree) or get(tree))
+    _, lines, _ = run(program, tmp_path, total=10, log_every=4, checkpoint_every=100)
+    logged = [line for line in lines if line["split"] == "train"]
+    assert [line["step"] for line in logged] == [4, 8, 10]
+    sums = [tree for tree in fetched if isinstance(tree, dict) and "loss" in tree]
+    assert len(sums) == 3 + 2 * 5
+
+
 def test_the_loop_is_the_steps_one_after_another(program, tmp_path):
     state, lines, _ = run(program, tmp_path, log_every=1)
     feed = TrainFeed(SPLIT, 1 / 255, batch_size=4, max_shift=1, seed=3)
