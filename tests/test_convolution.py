@@ -9,6 +9,8 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from capsjax.checks import UserError
 from capsjax.convolution import IMPLEMENTATIONS, cheapest, conv2d, direct, output_size
@@ -234,3 +236,23 @@ def test_a_kernel_that_is_too_large_is_refused(size):
         *size,
         1,
     )
+
+
+@pytest.mark.parametrize("implementation", ["patches", "blocks", "frequency"])
+def test_devices_that_share_a_batch_keep_their_examples(implementation, monkeypatch):
+    """Forward and backward exchange the kernel's gradient alone: no device gathers the others' images."""
+    if implementation == "blocks":
+        monkeypatch.setattr(direct, "BLOCK_BYTES", 7_000)  # four blocks of four examples
+    mesh = jax.make_mesh((4,), ("devices",), axis_types=(AxisType.Auto,))
+    shared, everywhere = (NamedSharding(mesh, P(*axes)) for axes in (("devices",), ()))
+    images, kernel = jnp.ones([16, 9, 9, 3]), jnp.ones([3, 3, 3, 4])
+    chosen = "patches" if implementation == "blocks" else implementation
+
+    def total(x, k):
+        return jnp.sum(conv2d(x, k, stride=2, implementation=chosen) ** 2)
+
+    program = jax.jit(jax.grad(total, argnums=(0, 1)), in_shardings=(shared, everywhere))
+    text = program.lower(images, kernel).compile().as_text()
+    assert "all-reduce" in text
+    assert "all-gather" not in text
+    assert ("while" in text) == (implementation == "blocks")

@@ -59,7 +59,9 @@ def conv2d_patches(
     size = -(-b // blocks)
     blocks = -(-b // size)  # fewer, where equal blocks would leave whole ones empty
     padded = jnp.pad(images, ((0, blocks * size - b), (0, 0), (0, 0), (0, 0)))
-    y = jax.lax.map(jax.checkpoint(product), padded.reshape(blocks, size, h, w, c))
+    # Every block takes examples from all over the batch, so that devices which share it keep their own.
+    parts = padded.reshape(size, blocks, h, w, c).swapaxes(0, 1)
+    y = jax.lax.map(jax.checkpoint(product), parts).swapaxes(0, 1)
     return y.reshape(blocks * size, *outs, f)[:b]
 
 
