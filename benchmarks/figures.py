@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from report import bandwidth, matrix_rate
 
 from capsjax.analysis.figures import COLOURS, new_figure
@@ -54,6 +55,8 @@ def _curves(ax: Axes, points: list[dict[str, Any]], field: str, scale: float) ->
     ax.set_yscale("log")
     ticks = sorted({point["value"] for point in points})
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.minorticks_off()
 
 

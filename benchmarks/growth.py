@@ -1,10 +1,10 @@
 """Measure how the cost of routing and of a training step grows with each of their sizes.
 
-    python benchmarks/growth.py [--quick]
+    python benchmarks/growth.py [--quick] [--only routing|step]
 
 One size is changed at a time; the others stay at batch 32 and the 2017 network's. Every point interleaves
 its contenders, each in a process of its own, so that the most memory that each had resident is its own.
-Writes benchmarks/results/growth.json.
+Writes benchmarks/results/growth.json; `--only` replaces one kind of work there.
 """
 
 import argparse
@@ -54,6 +54,7 @@ def main() -> None:
     """Measure, and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the smallest point of each size")
+    parser.add_argument("--only", choices=("routing", "step"), help="measure one kind of work anew")
     arguments = parser.parse_args()
     rounds, found = (1 if arguments.quick else 3), []
     with tempfile.TemporaryDirectory() as cache:
@@ -69,13 +70,17 @@ def main() -> None:
                 done[key] = interleave(jobs, rounds, env)
             found.append({"work": work, "size": size, "value": value, "results": done[key]})
 
-        for size, values in POINTS.items():
+        for size, values in ({} if arguments.only == "step" else POINTS).items():
             for value in values[:1] if arguments.quick else values:
                 point("routing", size, value, routing_jobs({**BASE, size: value}))
-        for batch in STEPS[:1] if arguments.quick else STEPS:
+        batches = () if arguments.only == "routing" else STEPS
+        for batch in batches[:1] if arguments.quick else batches:
             point("step", "batch", batch, step_jobs(batch))
     (HERE / "results").mkdir(exist_ok=True)
     path = HERE / "results" / "growth.json"
+    if arguments.only:
+        before = json.loads(path.read_text("utf-8"))["points"]
+        found = [point for point in before if point["work"] != arguments.only] + found
     path.write_text(json.dumps({"base": BASE, "points": found}, indent=1) + "\n", encoding="utf-8")
     print(path)
 

@@ -12,12 +12,19 @@ if TYPE_CHECKING:
         ClosedForm,
         FullGradient,
         GradientMode,
+        ImplicitGradient,
         StopGradient,
         TruncatedGradient,
     )
     from capsjax.losses import margin_loss, reconstruction_loss
     from capsjax.numerics import safe_norm, squash
-    from capsjax.routing import DynamicRouting, Routing, UniformRouting, dynamic_routing
+    from capsjax.routing import (
+        DynamicRouting,
+        FixedPointRouting,
+        Routing,
+        UniformRouting,
+        dynamic_routing,
+    )
     from capsjax.types import RoutingResult, RoutingTrace
     from capsjax.votes import DenseVotes, LinearVotes, Votes, predict
 
@@ -30,12 +37,19 @@ _HOMES = {
         "ClosedForm",
         "FullGradient",
         "GradientMode",
+        "ImplicitGradient",
         "StopGradient",
         "TruncatedGradient",
     ),
     "losses": ("margin_loss", "reconstruction_loss"),
     "numerics": ("safe_norm", "squash"),
-    "routing": ("DynamicRouting", "Routing", "UniformRouting", "dynamic_routing"),
+    "routing": (
+        "DynamicRouting",
+        "FixedPointRouting",
+        "Routing",
+        "UniformRouting",
+        "dynamic_routing",
+    ),
     "types": ("RoutingResult", "RoutingTrace"),
     "votes": ("DenseVotes", "LinearVotes", "Votes", "predict"),
 }
@@ -46,8 +60,10 @@ __all__ = [
     "Config",
     "DenseVotes",
     "DynamicRouting",
+    "FixedPointRouting",
     "FullGradient",
     "GradientMode",
+    "ImplicitGradient",
     "LinearVotes",
     "Routing",
     "RoutingResult",

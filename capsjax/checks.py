@@ -53,19 +53,27 @@ def check_int(owner: object, field: str, *, low: int, high: int | None = None) -
 
 
 def check_float(
-    owner: object, field: str, *, low: float, high: float = math.inf, open_low: bool = False
+    owner: object,
+    field: str,
+    *,
+    low: float,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
 ) -> None:
-    """Check that `owner.field` is a finite number from `low` to `high`; `open_low` excludes `low`.
+    """Check that `owner.field` is a finite number from `low` to `high`, without the ends that are open.
 
     Raises:
         FieldError: where it is not.
     """
     given = getattr(owner, field)
     bound = f"greater than {low:g}" if open_low else f"of at least {low:g}"
-    expected = f"a number {bound}" + ("" if math.isinf(high) else f" and at most {high:g}")
+    most = f" and {'below' if open_high else 'at most'} {high:g}"
+    expected = f"a number {bound}" + ("" if math.isinf(high) else most)
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
         raise FieldError(type(owner).__name__, field, given, expected)
-    if given > high or given < low or (open_low and given == low):
+    outside = given > high or given < low
+    if outside or (open_low and given == low) or (open_high and given == high):
         raise FieldError(type(owner).__name__, field, given, expected)
 
 

@@ -156,8 +156,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
             "did you mean 'full'?",
         ),
         (
-            {"model.routing.gradient": "implicit"},
-            "--model.routing.gradient: got 'implicit'",
+            {"model.routing.gradient": "unrolled"},
+            "--model.routing.gradient: got 'unrolled'",
             "one of ",
         ),
         (

@@ -201,7 +201,8 @@ class TestRefused:
                 make(gradient=given)
             assert str(caught.value) == (
                 f"DynamicRouting.gradient: got {given!r}, expected a gradient mode: "
-                f"StopGradient(...), FullGradient(...), TruncatedGradient(...), ClosedForm(...){hint}"
+                f"StopGradient(...), FullGradient(...), TruncatedGradient(...), ClosedForm(...), "
+                f"ImplicitGradient(...){hint}"
             )
 
     @pytest.mark.parametrize("leaky", ["no", 1, None])

@@ -4,9 +4,10 @@ A mode knows nothing of capsules. It runs an iterative routing's updates and dec
 gradient passes through; the readout that follows is always live.
 """
 
-from capsjax.gradients.base import GradientMode, Iterative, iterate
+from capsjax.gradients.base import GradientMode, Iterative, advance, iterate, unsettled
 from capsjax.gradients.closed_form import ClosedForm
 from capsjax.gradients.full import FullGradient
+from capsjax.gradients.implicit import ImplicitGradient
 from capsjax.gradients.stop import StopGradient
 from capsjax.gradients.truncated import TruncatedGradient
 
@@ -15,6 +16,7 @@ MODES: dict[str, type[GradientMode]] = {
     "full": FullGradient,
     "truncated": TruncatedGradient,
     "closed_form": ClosedForm,
+    "implicit": ImplicitGradient,
 }
 
 __all__ = [
@@ -22,8 +24,11 @@ __all__ = [
     "ClosedForm",
     "FullGradient",
     "GradientMode",
+    "ImplicitGradient",
     "Iterative",
     "StopGradient",
     "TruncatedGradient",
+    "advance",
     "iterate",
+    "unsettled",
 ]

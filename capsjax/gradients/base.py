@@ -4,7 +4,8 @@ import abc
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from capsjax.types import PerPair, Variant
 
@@ -26,12 +27,32 @@ class Iterative(Protocol):
         ...
 
 
+@runtime_checkable
+class Settling(Iterative, Protocol):
+    """Name what a loop needs to stop each example by itself; states are held as the votes hold pairs."""
+
+    tolerance: float | None
+
+    def largest(self, x: PerPair, inputs: Any) -> Float[Array, "*batch"]:
+        """Return the largest of each example's pairs, [*batch]."""
+        ...
+
+    def spread(self, x: Shaped[Array, "*batch"], inputs: Any) -> Shaped[Array, "..."]:
+        """Repeat a value of each example, [*batch], for all its pairs."""
+        ...
+
+
 class GradientMode(Variant, abc.ABC):
     """Decide how the final coupling depends on the inputs; the readout is always live.
 
     A mode is a frozen, hashable value: it can be a static argument of `jax.jit` and a node of a
     configuration, and two equal modes compile once.
     """
+
+    @property
+    def differentiates_updates(self) -> bool:
+        """Whether reverse mode goes back through the updates, whose number it then has to know."""
+        return True
 
     def check(self, routing: Iterative, num_updates: int) -> None:
         """Raise a `UserError` where the mode cannot be used with a routing and its updates of the logits."""
@@ -82,3 +103,63 @@ def iterate(
         return routing.update(t, state, inputs)
 
     return jax.lax.fori_loop(start, stop, jax.checkpoint(update) if remat else update, state)
+
+
+def settle(routing: Iterative, inputs: PyTree, num_updates: int) -> PyTree:
+    """Apply updates until the couplings settle, where the routing has a tolerance, else all of them.
+
+    Nothing can differentiate it in reverse mode where there is a tolerance.
+
+    Args:
+        routing: the functions that make an update, and perhaps a tolerance.
+        inputs: what `routing.prepare` returned.
+        num_updates: how many updates there are at most.
+
+    Returns:
+        The state; an example's own stays as it is once another update would move none of its couplings
+        by more than the tolerance.
+    """
+    start, running = routing.init(inputs), unsettled(routing, inputs)
+    if running is None:
+        return iterate(routing, inputs, start, 0, num_updates)
+
+    def goes_on(carry: tuple[Array, PyTree, Array]) -> Bool[Array, ""]:
+        t, _, settled = carry
+        return (t < num_updates) & ~jnp.all(settled)
+
+    def step(carry: tuple[Array, PyTree, Any]) -> tuple[Array, PyTree, Any]:
+        t, state, settled = carry
+        return t + 1, *advance(routing, t, state, settled, inputs)
+
+    return jax.lax.while_loop(goes_on, step, (jnp.asarray(0), start, running))[1]
+
+
+def unsettled(routing: Iterative, inputs: PyTree) -> Bool[Array, "*batch"] | None:
+    """Return False for each example, or None where the routing has no tolerance."""
+    if not isinstance(routing, Settling) or routing.tolerance is None:
+        return None
+    shape = jax.eval_shape(lambda: routing.largest(routing.init(inputs), inputs))
+    return jnp.zeros(shape.shape, bool)
+
+
+def advance(
+    routing: Iterative, t: Any, state: PyTree, settled: Bool[Array, "*batch"] | None, inputs: PyTree
+) -> tuple[PyTree, Bool[Array, "*batch"] | None]:
+    """Apply update number t to the examples that have not settled.
+
+    Args:
+        routing: the functions that make an update.
+        t: number of the update.
+        state: what it begins with.
+        settled: which examples have settled, or None where the routing has no tolerance.
+        inputs: what `routing.prepare` returned.
+
+    Returns:
+        The new state, and which examples have settled by now.
+    """
+    new = routing.update(t, state, inputs)
+    if settled is None or not isinstance(routing, Settling) or routing.tolerance is None:
+        return new, settled
+    step = jnp.abs(routing.couple(new, inputs) - routing.couple(state, inputs))
+    settled = settled | (routing.largest(step, inputs) <= routing.tolerance)
+    return jnp.where(routing.spread(settled, inputs), state, new), settled

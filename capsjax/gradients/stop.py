@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 from jaxtyping import PyTree
 
-from capsjax.gradients.base import GradientMode, Iterative, iterate
+from capsjax.gradients.base import GradientMode, Iterative, settle
 from capsjax.types import PerPair
 
 
@@ -24,10 +24,15 @@ class StopGradient(GradientMode):
 
     kind: Literal["stop"] = "stop"
 
+    @property
+    def differentiates_updates(self) -> bool:
+        """False: the updates run on constants."""
+        return False
+
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int
     ) -> tuple[PerPair, PyTree]:
         """Run every update on constants, and return a constant coupling."""
         constants = jax.lax.stop_gradient(inputs)
-        state = iterate(routing, constants, routing.init(constants), 0, num_updates)
+        state = settle(routing, constants, num_updates)
         return jax.lax.stop_gradient((routing.couple(state, constants), state))

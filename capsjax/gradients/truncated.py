@@ -32,6 +32,11 @@ class TruncatedGradient(GradientMode):
     def __post_init__(self):
         check_int(self, "last", low=0)
 
+    @property
+    def differentiates_updates(self) -> bool:
+        """Whether any update is live."""
+        return self.last > 0
+
     def check(self, routing: Iterative, num_updates: int) -> None:
         """Raise a `FieldError` where there are fewer updates than the gradient is to pass through."""
         del routing

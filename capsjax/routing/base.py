@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from capsjax import metrics, numerics
 from capsjax.checks import FieldError, UserError, check_int, nearest
-from capsjax.gradients import MODES, GradientMode, StopGradient
+from capsjax.gradients import MODES, GradientMode, StopGradient, advance, unsettled
 from capsjax.types import PerPair, RoutingResult, RoutingTrace, Variant
 from capsjax.votes import Votes, as_votes
 
@@ -148,25 +148,38 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
     def shown(self, x: PerPair, inputs: Inputs) -> Float[Array, "*batch i j"]:
         """Return a coupling, logits or an agreement as [*batch, i, j]: mostly `votes.shown(x)`."""
 
+    def residual(
+        self, coupling: PerPair, state: State, inputs: Inputs
+    ) -> Float[Array, "*batch"] | None:
+        """Return how far the end of the updates is from a fixed point, [*batch]; None without one."""
+        del coupling, state, inputs
+        return None
+
     def route(self, inputs: Inputs) -> RoutingResult:
         """Let the gradient mode find the coupling, then read out, live."""
         num_updates = self.num_iters - 1
         coupling, state = self.gradient(self, inputs, num_updates)
         pose, activation = self.readout(num_updates, coupling, inputs)
         logits = self.shown(self.logits(state, inputs), inputs)
-        return RoutingResult(pose, self.shown(coupling, inputs), logits, activation)
+        # As data: whoever wants them zero trains towards a fixed point, which is another method.
+        residual = self.residual(*jax.lax.stop_gradient((coupling, state, inputs)))
+        return RoutingResult(
+            pose, self.shown(coupling, inputs), logits, activation, residual=residual
+        )
 
     def look(self, inputs: Inputs) -> RoutingTrace:
         """Go through the same iterations once more, keeping what each would read out."""
 
-        def step(state: State, t: Array) -> tuple[State, RoutingTrace]:
+        def step(carry: tuple[State, Any], t: Array) -> tuple[tuple[State, Any], RoutingTrace]:
+            state, settled = carry
             coupling = self.couple(state, inputs)
             pose, _ = self.readout(t, coupling, inputs)
             agreement = self.shown(self.agreement(pose, inputs), inputs)
             line = trace_of(self.shown(coupling, inputs), agreement)
-            return self.update(t, state, inputs), line
+            return advance(self, t, state, settled, inputs), line
 
-        _, trace = jax.lax.scan(step, self.init(inputs), jnp.arange(self.num_iters))
+        start = self.init(inputs), unsettled(self, inputs)
+        _, trace = jax.lax.scan(step, start, jnp.arange(self.num_iters))
         return trace
 
 

@@ -3,18 +3,19 @@
 import dataclasses
 from typing import Any, Literal
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from capsjax.checks import check_bool
 from capsjax.gradients import GradientMode, StopGradient
 from capsjax.routing import dynamic_vjp
-from capsjax.routing.base import BiasedVotes, IterativeRouting
+from capsjax.routing.agreement import AgreementRouting
+from capsjax.routing.base import BiasedVotes
 from capsjax.types import PerPair, RoutingResult
 from capsjax.votes import Votes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DynamicRouting(IterativeRouting[BiasedVotes, PerPair]):
+class DynamicRouting(AgreementRouting):
     """Route by agreement: a child's coupling grows for parents whose pose its vote agrees with.
 
     For r readouts: c = softmax of b over the parents; s_j = sum_i c_ij vote_ij + bias_j;
@@ -25,6 +26,8 @@ class DynamicRouting(IterativeRouting[BiasedVotes, PerPair]):
         num_iters: r, the number of readouts: r - 1 updates of the logits; r = 1 is uniform coupling.
         gradient: which updates the gradient passes through.
         leaky: adds a zero logit for "none of the parents", as the released code can.
+        tolerance: where given, each example's updates end once its couplings have settled; see
+            `AgreementRouting`.
         kind: its name in a configuration.
 
     Raises:
@@ -34,51 +37,24 @@ class DynamicRouting(IterativeRouting[BiasedVotes, PerPair]):
         Sabour, Frosst and Hinton 2017, procedure 1; the bias and the leak are the released code's.
     """
 
-    leaky: bool = False
     kind: Literal["dynamic"] = "dynamic"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_bool(self, "leaky")
-
-    def prepare(
-        self, votes: Votes, *, activation: Array | None = None, params: Array | None = None
-    ) -> BiasedVotes:
-        """Take the votes and, as `params`, the bias [j, e] or None."""
-        return BiasedVotes.of("DynamicRouting", votes, activation, params)
-
-    def init(self, inputs: BiasedVotes) -> PerPair:
-        """Return b = 0."""
-        return inputs.votes.zeros()
 
     def update(self, t: Any, state: PerPair, inputs: BiasedVotes) -> PerPair:
         """Return b + vote . v."""
         pose, _ = self.readout(t, self.couple(state, inputs), inputs)
         return state + self.agreement(pose, inputs)
 
-    def couple(self, state: PerPair, inputs: BiasedVotes) -> PerPair:
-        """Return c, the softmax of b over the parents."""
-        return inputs.votes.couple(state, self.leaky)
+    def residual(
+        self, coupling: PerPair, state: PerPair, inputs: BiasedVotes
+    ) -> Float[Array, "*batch"] | None:
+        """Return by how much one more update would move the coupling that it moves most, [*batch].
 
-    def logits(self, state: PerPair, inputs: BiasedVotes) -> PerPair:
-        """Return the state: it is b."""
-        del inputs
-        return state
-
-    def readout(
-        self, t: Any, coupling: PerPair, inputs: BiasedVotes
-    ) -> tuple[Float[Array, "*batch j e"], Float[Array, "*batch j"]]:
-        """Return v_j = squash(sum_i c_ij vote_ij + bias_j), [*batch, j, e], and its length."""
-        del t
-        return inputs.readout(coupling)
-
-    def agreement(self, pose: Float[Array, "*batch j e"], inputs: BiasedVotes) -> PerPair:
-        """Return vote_ij . v_j."""
-        return inputs.votes.agreement(pose)
-
-    def shown(self, x: PerPair, inputs: BiasedVotes) -> Float[Array, "*batch i j"]:
-        """Return what the votes hold as [*batch, i, j]."""
-        return inputs.votes.shown(x)
+        None without a tolerance: the logits grow without bound, and no coupling is the last.
+        """
+        if self.tolerance is None:
+            return None
+        moved = self.couple(self.update(self.num_iters - 1, state, inputs), inputs)
+        return self.largest(jnp.abs(moved - coupling), inputs)
 
     def forward(
         self, inputs: BiasedVotes, num_updates: int
@@ -100,6 +76,7 @@ def dynamic_routing(
     gradient: GradientMode = StopGradient(),
     bias: Float[Array, "j e"] | None = None,
     leaky: bool = False,
+    tolerance: float | None = None,
     trace: bool = False,
 ) -> RoutingResult:
     """Route votes by agreement.
@@ -111,10 +88,13 @@ def dynamic_routing(
             `FullGradient()` goes through every iteration, `TruncatedGradient(last=k)` through the last k.
         bias: added to every s_j at every iteration, [j, e].
         leaky: adds a zero logit for "none of the parents".
+        tolerance: ends each example's updates once another would move none of its couplings by more than
+            this; num_iters - 1 is then how many there are at most. With `StopGradient()` only.
         trace: whether to return coupling, entropy and agreement of every iteration, as data.
 
     Returns:
-        Poses [*batch, j, e], coupling and logits [*batch, i, j], activation [*batch, j].
+        Poses [*batch, j, e], coupling and logits [*batch, i, j], activation [*batch, j];
+        with a tolerance also the residual [*batch].
 
     Raises:
         UserError: where a shape or an option does not fit.
@@ -130,5 +110,7 @@ def dynamic_routing(
     Reference:
         Sabour, Frosst and Hinton 2017, procedure 1.
     """
-    routing = DynamicRouting(num_iters=num_iters, gradient=gradient, leaky=leaky)
+    routing = DynamicRouting(
+        num_iters=num_iters, gradient=gradient, leaky=leaky, tolerance=tolerance
+    )
     return routing(votes, params=bias, trace=trace)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from capsjax.votes import contractions
 from capsjax.votes.base import Votes
@@ -106,6 +106,19 @@ class ArrangedVotes(Votes):
     def arrange(self, x: Float[Array, "*batch i j"]) -> Float[Array, "j i b"]:
         """Return what `shown` shows as [*batch, i, j] in the arrangement of these votes."""
         return self._batch_last(x).swapaxes(0, 1)
+
+    def spread(self, x: Shaped[Array, "*batch"]) -> Shaped[Array, "j i b"]:
+        """Repeat a value of each example, [*batch], for all its pairs, [j, i, b]."""
+        i, _, b = self.children.shape
+        return jnp.broadcast_to(x.reshape(b), [self.matrices.shape[0], i, b])
+
+    def largest(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
+        """Return the largest of each example's pairs, [*batch]."""
+        return jnp.max(x, axis=(0, 1)).reshape(self.batch)
+
+    def inner(self, x: Float[Array, "j i b"], y: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
+        """Return the sum of x_ij y_ij over each example's pairs, [*batch]."""
+        return jnp.sum(x * y, axis=(0, 1)).reshape(self.batch)
 
     def _batch_last(self, x: Float[Array, "*batch m n"]) -> Float[Array, "m n b"]:
         return x.reshape(math.prod(self.batch), *x.shape[-2:]).transpose(1, 2, 0)

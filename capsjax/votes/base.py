@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from capsjax import numerics
 from capsjax.types import PerPair
@@ -124,6 +124,18 @@ class Votes(abc.ABC):
     def shown(self, x: PerPair) -> Float[Array, "*batch i j"]:
         """Return logits, a coupling or an agreement of these votes as [*batch, i, j]."""
         return x
+
+    def spread(self, x: Shaped[Array, "*batch"]) -> Shaped[Array, "..."]:
+        """Repeat a value of each example, [*batch], for all its pairs, as these votes hold them."""
+        return jnp.broadcast_to(x[..., None, None], self.shape[:-1])
+
+    def largest(self, x: PerPair) -> Float[Array, "*batch"]:
+        """Return the largest of each example's pairs, [*batch]."""
+        return jnp.max(x, axis=(-2, -1))
+
+    def inner(self, x: PerPair, y: PerPair) -> Float[Array, "*batch"]:
+        """Return the sum of x_ij y_ij over each example's pairs, [*batch]."""
+        return jnp.sum(x * y, axis=(-2, -1))
 
     def astype(self, dtype: DTypeLike) -> "Votes":
         """Return the same votes computed in another type."""

@@ -16,6 +16,7 @@ from capsjax.gradients import (
     ClosedForm,
     FullGradient,
     GradientMode,
+    ImplicitGradient,
     StopGradient,
     TruncatedGradient,
     iterate,
@@ -191,3 +192,79 @@ def test_stop_and_full_suit_any_number_of_updates():
     for num_updates in (0, 1, 100):
         StopGradient().check(ROUTING, num_updates)
         FullGradient().check(ROUTING, num_updates)
+
+
+class Relaxation(Recurrence):
+    """Goes to b = x c, c = sigmoid(b + x): both equations depend on the input."""
+
+    def init(self, inputs):
+        return jnp.zeros_like(inputs)
+
+    def couple(self, state, inputs):
+        return jax.nn.sigmoid(state + inputs)
+
+    def respond(self, coupling, inputs):
+        return inputs * coupling
+
+    def update(self, t, state, inputs):
+        return self.respond(self.couple(state, inputs), inputs)
+
+    def inner(self, x, y, inputs):
+        return jnp.sum(x * y, axis=-1)
+
+    def spread(self, x, inputs):
+        return x[:, None]
+
+
+@pytest.mark.parametrize("solver", ["cg", "neumann"])
+def test_implicit_is_the_derivative_of_the_fixed_point(solver, x64):
+    """b = x c and c = sigmoid(b + x) give dc = k (x dc + c dx + dx), with k = c (1 - c)."""
+    mode = ImplicitGradient(solver=solver, tolerance=1e-13)
+
+    def total(x):
+        found, state = mode(Relaxation(), jnp.full((1, 1), x), 60)
+        return (2 * found + 3 * state)[0, 0], found[0, 0]
+
+    derivative, c = jax.grad(total, has_aux=True)(X)
+    k = c * (1 - c)
+    by_c = k * (c + 1) / (1 - k * X)
+    np.testing.assert_allclose(c, jax.nn.sigmoid(X * c + X), rtol=1e-14)
+    np.testing.assert_allclose(derivative, 2 * by_c + 3 * (X * by_c + c), rtol=1e-11)
+
+
+def test_implicit_refuses_a_routing_without_a_fixed_point():
+    for use in (
+        lambda: ImplicitGradient().check(ROUTING, 3),
+        lambda: coupling(ImplicitGradient(), X),
+    ):
+        with pytest.raises(FieldError) as caught:
+            use()
+        assert "Recurrence.gradient: got ImplicitGradient(" in str(caught.value)
+        assert "such as FullGradient()" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "expected"),
+    [
+        ("solver", "gmres", "one of cg, neumann"),
+        ("tolerance", 0.0, "a number greater than 0"),
+        ("max_steps", 0, "an integer of at least 1"),
+    ],
+)
+def test_implicit_refuses_what_is_no_option(option, given, expected, as_installed):
+    with pytest.raises(FieldError) as caught:
+        ImplicitGradient(**{option: given})
+    assert f"ImplicitGradient.{option}: got {given!r}, expected {expected}" in str(caught.value)
+
+
+def test_modes_say_whether_they_go_back_through_the_updates():
+    through = {
+        FullGradient(): True,
+        ClosedForm(): True,
+        TruncatedGradient(last=1): True,
+        TruncatedGradient(last=0): False,
+        StopGradient(): False,
+        ImplicitGradient(): False,
+    }
+    for mode, expected in through.items():
+        assert mode.differentiates_updates == expected, mode

@@ -46,10 +46,10 @@ MUTATIONS = (
         "votes stopped, bias and coupling live",
         "gradients/stop.py",
         "        constants = jax.lax.stop_gradient(inputs)\n"
-        "        state = iterate(routing, constants, routing.init(constants), 0, num_updates)\n"
+        "        state = settle(routing, constants, num_updates)\n"
         "        return jax.lax.stop_gradient((routing.couple(state, constants), state))\n",
         "        constants = inputs._replace(votes=jax.lax.stop_gradient(inputs.votes))\n"
-        "        state = iterate(routing, constants, routing.init(constants), 0, num_updates)\n"
+        "        state = settle(routing, constants, num_updates)\n"
         "        return routing.couple(state, constants), state\n",
         ("tests/gradients", "tests/routing"),
     ),
@@ -57,9 +57,9 @@ MUTATIONS = (
         "nothing stopped",
         "gradients/stop.py",
         "        constants = jax.lax.stop_gradient(inputs)\n"
-        "        state = iterate(routing, constants, routing.init(constants), 0, num_updates)\n"
+        "        state = settle(routing, constants, num_updates)\n"
         "        return jax.lax.stop_gradient((routing.couple(state, constants), state))\n",
-        "        state = iterate(routing, inputs, routing.init(inputs), 0, num_updates)\n"
+        "        state = settle(routing, inputs, num_updates)\n"
         "        return routing.couple(state, inputs), state\n",
         ("tests/gradients", "tests/routing"),
     ),
@@ -197,5 +197,47 @@ MUTATIONS = (
         "            of_kernel += [c, c - d, c + d]\n",
         "            of_kernel += [c, c + d, c - d]\n",
         ("tests/test_convolution.py",),
+    ),
+    Mutation(
+        "a fixed point that accumulates",
+        "routing/fixed_point.py",
+        "        return self.damping * state + (1 - self.damping) * asked\n",
+        "        return state + (1 - self.damping) * asked\n",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "damping that keeps what it should replace",
+        "routing/fixed_point.py",
+        "        return self.damping * state + (1 - self.damping) * asked\n",
+        "        return (1 - self.damping) * state + self.damping * asked\n",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "implicit gradient without the cotangent of the logits",
+        "gradients/implicit.py",
+        "    z = logits_bar + system.weigh(y)\n",
+        "    z = system.weigh(y)\n",
+        ("tests/gradients", "tests/routing"),
+    ),
+    Mutation(
+        "implicit gradient after one step of the series",
+        "gradients/implicit.py",
+        "    y = SOLVERS[mode.solver](system, right, mode)\n",
+        "    y = right + system.pull(system.weigh(right))\n",
+        ("tests/gradients", "tests/routing"),
+    ),
+    Mutation(
+        "an unsolved example passed as solved",
+        "gradients/implicit.py",
+        "    return jnp.where(system.spread(solved), y, jnp.nan)\n",
+        "    return jnp.where(system.spread(solved | True), y, jnp.nan)\n",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "examples that go on after they have settled",
+        "gradients/base.py",
+        "    return jnp.where(routing.spread(settled, inputs), state, new), settled\n",
+        "    return jnp.where(routing.spread(settled & False, inputs), state, new), settled\n",
+        ("tests/routing",),
     ),
 )

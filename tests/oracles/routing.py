@@ -63,7 +63,7 @@ def _couple(logits, leaky):
     return np.stack([softmax_over_parents(one, leaky) for one in logits])
 
 
-def _readout(dense, coupling, bias):
+def readout(dense, coupling, bias):
     s = combine(dense, coupling)
     pose = np.zeros(s.shape)
     for b in range(s.shape[0]):
@@ -85,14 +85,14 @@ def _steps(dense, bias, logits, updates, leaky):
     steps = []
     for t in range(updates + 1):
         coupling = _couple(logits, leaky)
-        s, pose = _readout(dense, coupling, bias)
+        s, pose = readout(dense, coupling, bias)
         steps.append(_Step(logits, coupling, s, pose))
         if t < updates:
             logits = logits + agreement(dense, pose)
     return steps
 
 
-def _lengths(pose):
+def lengths(pose):
     return np.array([[length(v) for v in example] for example in pose])
 
 
@@ -104,7 +104,7 @@ def dynamic_routing(u, W, bias, *, num_iters=3, leaky=False):
     """Procedure 1 with the released code's bias: r readouts, r - 1 updates."""
     dense = votes(u, W)
     last = _steps(dense, bias, _start(dense), num_iters - 1, leaky)[-1]
-    return Result(last.pose, last.coupling, last.logits, _lengths(last.pose))
+    return Result(last.pose, last.coupling, last.logits, lengths(last.pose))
 
 
 def dynamic_trace(u, W, bias, *, num_iters=3, leaky=False):
@@ -135,10 +135,10 @@ def dynamic_frozen(u, W, bias, *, last, num_iters=3, leaky=False):
     def live(u, W, bias):
         dense = votes(u, W)
         if last == 0:
-            _, pose = _readout(dense, frozen.coupling, bias)
-            return Result(pose, frozen.coupling, frozen.logits, _lengths(pose))
+            _, pose = readout(dense, frozen.coupling, bias)
+            return Result(pose, frozen.coupling, frozen.logits, lengths(pose))
         step = _steps(dense, bias, frozen.logits, last, leaky)[-1]
-        return Result(step.pose, step.coupling, step.logits, _lengths(step.pose))
+        return Result(step.pose, step.coupling, step.logits, lengths(step.pose))
 
     return live
 
@@ -200,14 +200,14 @@ def dynamic_gradient(u, W, bias, bars, *, last, num_iters=3, leaky=False):
             for i in range(dense.shape[1]):
                 for j in range(dense.shape[2]):
                     dense_bar[b, i, j] += logits_bar[b, i, j] * steps[t - 1].pose[b, j]
-    return (*_through_votes(u, W, dense_bar), bias_bar)
+    return (*through_votes(u, W, dense_bar), bias_bar)
 
 
 def _unit(pose):
-    return pose / _lengths(pose)[..., None]
+    return pose / lengths(pose)[..., None]
 
 
-def _through_votes(u, W, dense_bar):
+def through_votes(u, W, dense_bar):
     u_bar, W_bar = np.zeros(u.shape), np.zeros(W.shape)
     for b in range(u.shape[0]):
         for i in range(W.shape[0]):

@@ -12,11 +12,13 @@ from capsjax.gradients import (
     ClosedForm,
     FullGradient,
     GradientMode,
+    ImplicitGradient,
     StopGradient,
     TruncatedGradient,
 )
-from capsjax.routing import DynamicRouting, Routing, UniformRouting
+from capsjax.routing import DynamicRouting, FixedPointRouting, Routing, UniformRouting
 from capsjax.votes import DenseVotes, Votes, predict
+from tests.oracles import fixed_point
 from tests.oracles import routing as oracle
 
 
@@ -37,6 +39,7 @@ class Row:
             the same as one of these; none for a routing without iterations.
         refused: modes that it refuses, each with a pattern of the message.
         leaky: whether a child's couplings may add up to less than one.
+        residual: whether it says how far it is from a fixed point.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Row:
     modes: tuple[GradientMode, ...] = ()
     refused: tuple[tuple[GradientMode, str], ...] = ()
     leaky: bool = False
+    residual: bool = False
 
     def with_mode(self, mode: GradientMode | None) -> Routing:
         return self.routing if mode is None else dataclasses.replace(self.routing, gradient=mode)
@@ -81,8 +85,43 @@ def _dynamic(name: str, num_iters: int, leaky: bool, modes: tuple[GradientMode, 
                 rf"TruncatedGradient\.last: got {num_iters}, expected at most {num_iters - 1}: "
                 rf"num_iters = {num_iters} makes {num_iters - 1} updates of the logits",
             ),
+            (
+                ImplicitGradient(),
+                r"DynamicRouting\.gradient: got ImplicitGradient\(.*no fixed point, as its logits grow",
+            ),
         ),
         leaky=leaky,
+    )
+
+
+def _fixed_point(
+    name: str, num_iters: int, beta: float, damping: float, leaky: bool, modes: tuple
+) -> Row:
+    """Iterations enough to be at the fixed point, to rounding in float64."""
+    sizes = {"num_iters": num_iters, "beta": beta, "damping": damping, "leaky": leaky}
+
+    def gradient(u, W, bias, bars, mode):
+        if isinstance(mode, ImplicitGradient):
+            return fixed_point.implicit_gradient(u, W, bias, bars, **sizes)
+        return fixed_point.gradient(u, W, bias, bars, last=_last(mode, num_iters), **sizes)
+
+    return Row(
+        name,
+        FixedPointRouting(
+            num_iters=num_iters, inverse_temperature=beta, damping=damping, leaky=leaky
+        ),
+        oracle=lambda u, W, bias: fixed_point.routing(u, W, bias, **sizes),
+        frozen=lambda u, W, bias, mode: fixed_point.frozen(
+            u, W, bias, last=_last(mode, num_iters), **sizes
+        ),
+        gradient=gradient,
+        trace=lambda u, W, bias: fixed_point.trace(u, W, bias, **sizes),
+        modes=modes,
+        refused=(
+            (ClosedForm(), r"FixedPointRouting\.gradient: got ClosedForm.* no backward pass"),
+        ),
+        leaky=leaky,
+        residual=True,
     )
 
 
@@ -100,6 +139,19 @@ TABLE = (
         ),
     ),
     _dynamic("dynamic_leaky", 3, True, (StopGradient(), FullGradient(), ClosedForm())),
+    _fixed_point(
+        *("fixed_point", 45, 0.2, 0.0, False),
+        (
+            StopGradient(),
+            TruncatedGradient(last=1),
+            FullGradient(),
+            ImplicitGradient(tolerance=1e-13),
+        ),
+    ),
+    _fixed_point(
+        *("fixed_point_leaky", 40, 0.1, 0.2, True),
+        (StopGradient(), ImplicitGradient(solver="neumann", tolerance=1e-13)),
+    ),
     Row(
         "uniform",
         UniformRouting(),

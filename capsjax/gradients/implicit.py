@@ -1,0 +1,225 @@
+"""The gradient of a fixed point, by the implicit function theorem."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
+
+from capsjax.checks import FieldError, check_choice, check_float, check_int
+from capsjax.gradients.base import GradientMode, Iterative, settle
+from capsjax.types import PerPair
+
+
+@runtime_checkable
+class FixedPoint(Iterative, Protocol):
+    """Name what a routing supplies that iterates towards b = respond(couple(b)).
+
+    Its state is the logits alone. `couple` by the logits and `respond` by the coupling have symmetric
+    derivatives, the first of them positive semi-definite: both are gradients, of a convex function of
+    the logits and of a function of the coupling.
+    """
+
+    def respond(self, coupling: PerPair, inputs: Any) -> PerPair:
+        """Return the logits that a coupling asks for."""
+        ...
+
+    def inner(self, x: PerPair, y: PerPair, inputs: Any) -> Float[Array, "*batch"]:
+        """Return the sum of the products over each example's pairs, [*batch]."""
+        ...
+
+    def spread(self, x: Shaped[Array, "*batch"], inputs: Any) -> Shaped[Array, "..."]:
+        """Repeat a value of each example, [*batch], for all its pairs."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImplicitGradient(GradientMode):
+    """Differentiate the fixed point that the updates lead to, instead of the updates.
+
+    At the fixed point c = couple(b, x) and b = respond(c, x). Cotangents of c and b then solve
+
+        y = c_bar + (d respond / d c)^T z,    z = b_bar + (d couple / d b)^T y,
+
+    and the inputs x get (d respond / d x)^T z + (d couple / d x)^T y. Memory does not grow with the
+    iterations, whose number may depend on the data. The result is that gradient only where the updates
+    have come to the fixed point: `RoutingResult.residual` says how far they are from it.
+
+    Each example is solved by itself, to the tolerance. Where that fails within `max_steps`, or the
+    equation shows that the updates cannot end there, the gradient is NaN rather than a guess.
+    Works in reverse mode, once; JAX refuses forward mode and second derivatives.
+
+    Args:
+        solver: "cg", conjugate gradients, or "neumann", the series y_{k+1} = c_bar + ... y_k.
+        tolerance: length of the equation's residual at which an example is solved, relative to that of
+            its right-hand side, both weighed by the derivative of the coupling.
+        max_steps: how many steps of the solver there are at most.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: where the routing has no fixed point, or a number is out of range.
+    """
+
+    solver: Literal["cg", "neumann"] = "cg"
+    tolerance: float = 1e-5
+    max_steps: int = 100
+    kind: Literal["implicit"] = "implicit"
+
+    def __post_init__(self):
+        check_choice(self, "solver", ("cg", "neumann"))
+        check_float(self, "tolerance", low=0, open_low=True)
+        check_int(self, "max_steps", low=1)
+
+    @property
+    def differentiates_updates(self) -> bool:
+        """False: only their end is differentiated."""
+        return False
+
+    def check(self, routing: Iterative, num_updates: int) -> None:
+        """Raise a `FieldError` where the routing has no fixed point."""
+        del num_updates
+        if not isinstance(routing, FixedPoint):
+            expected = (
+                "a gradient mode that goes through the iterations, such as FullGradient() or "
+                "ClosedForm(): this routing has no fixed point, as its logits grow with every iteration; "
+                "FixedPointRouting has one"
+            )
+            raise FieldError(type(routing).__name__, "gradient", self, expected)
+
+    def __call__(
+        self, routing: Iterative, inputs: PyTree, num_updates: int
+    ) -> tuple[PerPair, PyTree]:
+        """Run the updates, to be differentiated at their end."""
+        self.check(routing, num_updates)
+        return _run(routing, self, num_updates, inputs)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _run(
+    routing: FixedPoint, mode: ImplicitGradient, num_updates: int, inputs: PyTree
+) -> tuple[PerPair, PerPair]:
+    del mode
+    logits = settle(routing, inputs, num_updates)
+    return routing.couple(logits, inputs), logits
+
+
+def _forward(
+    routing: FixedPoint, mode: ImplicitGradient, num_updates: int, inputs: PyTree
+) -> tuple[tuple[PerPair, PerPair], tuple[PerPair, PyTree]]:
+    coupling, logits = _run(routing, mode, num_updates, inputs)
+    return (coupling, logits), (logits, inputs)
+
+
+def _backward(
+    routing: FixedPoint,
+    mode: ImplicitGradient,
+    num_updates: int,
+    saved: tuple[PerPair, PyTree],
+    cotangents: tuple[PerPair, PerPair],
+) -> tuple[PyTree]:
+    del num_updates
+    logits, inputs = saved
+    coupling_bar, logits_bar = cotangents
+    coupling, couple_adjoint = jax.vjp(routing.couple, logits, inputs)
+    _, respond_adjoint = jax.vjp(routing.respond, coupling, inputs)
+    system = _System(
+        weigh=lambda y: couple_adjoint(y)[0],
+        pull=lambda z: respond_adjoint(z)[0],
+        inner=lambda x, y: routing.inner(x, y, inputs),
+        spread=lambda x: routing.spread(x, inputs),
+    )
+    right = coupling_bar + system.pull(logits_bar)
+    y = SOLVERS[mode.solver](system, right, mode)
+    z = logits_bar + system.weigh(y)
+    by_respond, by_couple = respond_adjoint(z)[1], couple_adjoint(y)[1]
+    return (jax.tree.map(jnp.add, by_respond, by_couple),)
+
+
+_run.defvjp(_forward, _backward)
+
+
+class _System(NamedTuple):
+    """Hold the equation (I - pull . weigh) y = right, self-adjoint where vectors are weighed by `weigh`.
+
+    Attributes:
+        weigh: (d couple / d b)^T, positive semi-definite; a child's constants are its null space.
+        pull: (d respond / d c)^T.
+        inner: the sum of the products over each example's pairs.
+        spread: a value of each example for all its pairs.
+    """
+
+    weigh: Callable[[PerPair], PerPair]
+    pull: Callable[[PerPair], PerPair]
+    inner: Callable[[PerPair, PerPair], Float[Array, "*batch"]]
+    spread: Callable[[Array], Array]
+
+
+def _neumann(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair:
+    """Solve by y_{k+1} = right + pull(weigh(y_k)); an example's y stays once its change is small."""
+    goal = mode.tolerance**2 * system.inner(right, system.weigh(right))
+
+    def goes_on(carry: tuple[Array, PerPair, Array]) -> Bool[Array, ""]:
+        k, _, solved = carry
+        return (k < mode.max_steps) & ~jnp.all(solved)
+
+    def step(carry: tuple[Array, PerPair, Array]) -> tuple[Array, PerPair, Array]:
+        k, y, solved = carry
+        new = right + system.pull(system.weigh(y))
+        y_new = jnp.where(system.spread(solved), y, new)
+        # The change is the residual that y had.
+        change = new - y
+        return k + 1, y_new, solved | (system.inner(change, system.weigh(change)) <= goal)
+
+    start = jnp.asarray(0), right, jnp.zeros(goal.shape, bool)
+    _, y, solved = jax.lax.while_loop(goes_on, step, start)
+    return _or_nan(system, y, solved)
+
+
+def _cg(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair:
+    """Solve by conjugate gradients in the inner product x . weigh(y), each example with its own steps."""
+
+    class Carry(NamedTuple):
+        k: Array
+        y: PerPair
+        rest: PerPair  # right - (I - pull . weigh) y
+        direction: PerPair
+        length: Float[Array, "*batch"]  # rest . weigh(rest)
+
+    length = system.inner(right, system.weigh(right))
+    goal = mode.tolerance**2 * length
+
+    def goes_on(carry: Carry) -> Bool[Array, ""]:
+        return (carry.k < mode.max_steps) & jnp.any(carry.length > goal)
+
+    def step(carry: Carry) -> Carry:
+        k, y, rest, direction, length = carry
+        weighed = system.weigh(direction)
+        image = direction - system.pull(weighed)
+        going = length > goal
+        curvature = system.inner(weighed, image)
+        # Without curvature the updates do not end here: this is no fixed point that they come to.
+        far = jnp.where(going, length / jnp.where(curvature > 0, curvature, jnp.nan), 0)
+        y = y + system.spread(far) * direction
+        rest = rest - system.spread(far) * image
+        new = jnp.where(going, system.inner(rest, system.weigh(rest)), length)
+        turn = jnp.where(going, new / jnp.where(going, length, 1), 0)
+        direction = jnp.where(
+            system.spread(going), rest + system.spread(turn) * direction, direction
+        )
+        return Carry(k + 1, y, rest, direction, new)
+
+    start = Carry(jnp.asarray(0), jnp.zeros_like(right), right, right, length)
+    end = jax.lax.while_loop(goes_on, step, start)
+    # The weights do not see a child's constants: one step of the series puts them right.
+    y = right + system.pull(system.weigh(end.y))
+    return _or_nan(system, y, end.length <= goal)
+
+
+def _or_nan(system: _System, y: PerPair, solved: Bool[Array, "*batch"]) -> PerPair:
+    return jnp.where(system.spread(solved), y, jnp.nan)
+
+
+SOLVERS = {"cg": _cg, "neumann": _neumann}

@@ -1,0 +1,81 @@
+"""Routing by agreement that forgets: a variant with a fixed point, for the implicit function theorem."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from capsjax.checks import check_float
+from capsjax.routing.agreement import AgreementRouting
+from capsjax.routing.base import BiasedVotes
+from capsjax.types import PerPair
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FixedPointRouting(AgreementRouting):
+    """Route by the last agreement alone, until coupling and agreement no longer change each other.
+
+    c = softmax of b over the parents; v_j = squash(sum_i c_ij vote_ij + bias_j); and between readouts
+
+        b_ij <- damping b_ij + (1 - damping) inverse_temperature (vote_ij . v_j).
+
+    Routing by agreement adds every agreement to the logits, which grow without bound; here they are
+    replaced, so that a fixed point b_ij = inverse_temperature (vote_ij . v_j) exists. No update makes
+
+        F(c) = inverse_temperature sum_j phi(|s_j|) + sum_i H(c_i),   phi(r) = r - arctan r,
+
+    smaller, H being the entropy (of a leaky child, with what leaks away), for any votes: phi is convex
+    with gradient squash, so that an undamped update is the concave-convex procedure, a damped one mirror
+    ascent. The fixed points are where F is stationary; the updates end at one of its maxima.
+
+    Args:
+        num_iters: r, the number of readouts: r - 1 updates of the logits, at most where there is a
+            tolerance.
+        gradient: how the gradient treats the coupling; `ImplicitGradient()` differentiates the fixed
+            point itself.
+        leaky: adds a zero logit for "none of the parents".
+        tolerance: where given, an example's updates end once another would move none of its couplings by
+            more than this; for `StopGradient()` and `ImplicitGradient()`.
+        inverse_temperature: how strongly agreement decides, above 0.
+        damping: how much of the old logits an update keeps, from 0 to below 1. The fixed point is the
+            same.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: where a number is out of range, or the gradient does not fit.
+
+    Reference:
+        The update is that of EM with poses squashed; Wang and Liu 2018, "An optimization view on dynamic
+        routing between capsules", regularise routing by an entropy; Yuille and Rangarajan 2003, "The
+        concave-convex procedure".
+    """
+
+    num_iters: int = 30
+    inverse_temperature: float = 1.0
+    damping: float = 0.0
+    kind: Literal["fixed_point"] = "fixed_point"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_float(self, "inverse_temperature", low=0, open_low=True)
+        check_float(self, "damping", low=0, high=1, open_high=True)
+
+    def respond(self, coupling: PerPair, inputs: BiasedVotes) -> PerPair:
+        """Return the logits that a coupling asks for, inverse_temperature (vote . v)."""
+        pose, _ = inputs.readout(coupling)
+        # Not logits times the temperature: fused with the softmax's difference, huge ones would overflow.
+        return self.agreement(self.inverse_temperature * pose, inputs)
+
+    def update(self, t: Any, state: PerPair, inputs: BiasedVotes) -> PerPair:
+        """Return damping b + (1 - damping) inverse_temperature (vote . v)."""
+        del t
+        asked = self.respond(self.couple(state, inputs), inputs)
+        return self.damping * state + (1 - self.damping) * asked
+
+    def residual(
+        self, coupling: PerPair, state: PerPair, inputs: BiasedVotes
+    ) -> Float[Array, "*batch"]:
+        """Return by how much an undamped update would move the coupling that it moves most, [*batch]."""
+        asked = self.couple(self.respond(coupling, inputs), inputs)
+        return self.largest(jnp.abs(asked - coupling), inputs)
