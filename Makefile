@@ -37,7 +37,7 @@ format: $(VENV)/.dev  ## format the code, mend what ruff can mend
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.docs  ## build the documentation, to read without network, into docs/_build/html
-	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 	@echo 'The documentation is at docs/_build/html/index.html'
 
 docs-check: $(VENV)/.test  ## run the code of the documentation, follow its links

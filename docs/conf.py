@@ -32,7 +32,10 @@ nitpick_ignore_regex = [
     # What other packages document cannot be looked up without network.
     ("py:.*", r"(jax|jaxlib|jaxtyping|numpy|np|flax|nnx|optax|pathlib|collections|typing|os)\..*"),
     # Python's own types, the array type, and type variables.
-    ("py:class", r"[a-z]+|None|Any|Array|ArrayTree|PyTree|(capsjax\.routing\.base\.)?(Inputs|State)"),
+    (
+        "py:class",
+        r"[a-z]+|None|Any|Array|ArrayTree|PyTree|(capsjax\.routing\.base\.)?(Inputs|State)",
+    ),
 ]
 
 # Pages and notebooks.
@@ -56,6 +59,7 @@ default_role = "code"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_custom_sections = ["Reference"]
 napoleon_attr_annotations = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
@@ -68,6 +72,7 @@ html_css_files = ["capsjax.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
+    "navbar_persistent": [],  # the sidebar has the search already
     "show_toc_level": 2,
     "use_download_button": False,
     "use_fullscreen_button": False,

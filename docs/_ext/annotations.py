@@ -2,11 +2,12 @@
 
 import ast
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flax import nnx
-from sphinx.application import Sphinx
-from sphinx.util.inspect import stringify_signature
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 
 class Shortened(ast.NodeTransformer):
@@ -31,9 +32,11 @@ def shorten(signature: str, returns: str | None) -> tuple[str, str | None]:
 
 
 def process(
-    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
+    app: "Sphinx", what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str | None] | None:
     """Show a module's constructor, which its metaclass hides, and shorten every signature."""
+    from sphinx.util.inspect import stringify_signature
+
     if what == "class" and issubclass(obj, nnx.Module):
         whole = inspect.signature(obj.__init__)
         parameters = [p for p in whole.parameters.values() if p.name != "self"]
@@ -42,7 +45,7 @@ def process(
     return shorten(signature, returns) if signature else None
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Attach to Sphinx."""
     app.connect("autodoc-process-signature", process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

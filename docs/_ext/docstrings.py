@@ -23,9 +23,7 @@ def escape(lines: list[str]) -> list[str]:
     return found
 
 
-def process(
-    app: "Sphinx", what: str, name: str, obj: Any, options: Any, lines: list[str]
-) -> None:
+def process(app: "Sphinx", what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Escape a docstring in place."""
     lines[:] = escape(lines)
 

@@ -64,7 +64,7 @@ def follow(node: nodes.Element, docs: Path, shown: dict[Path, str]) -> None:
     elif target.is_file():
         where = "/" + Path(os.path.relpath(target, docs)).as_posix()
         new = addnodes.download_reference(
-            "", *node.children, reftarget=where, refdoc=node["refdoc"], refexplicit=True
+            "", "", *node.children, reftarget=where, refdoc=node["refdoc"], refexplicit=True
         )
     elif target.is_dir():
         new = nodes.inline("", "", *node.children)
