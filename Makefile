@@ -16,7 +16,7 @@ WORKERS ?= $(shell $(BIN)/python -c 'import os; \
 	print(min(8, max(2, cores)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs-check wheel-check clean moved
+.PHONY: help demo test lint format docs docs-check wheel-check clean moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,10 @@ lint: $(VENV)/.dev  ## check style and types
 format: $(VENV)/.dev  ## format the code, mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/.docs  ## build the documentation, to read without network, into docs/_build/html
+	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
+	@echo 'The documentation is at docs/_build/html/index.html'
 
 docs-check: $(VENV)/.test  ## run the code of the documentation, follow its links
 	@$(BIN)/python -m pytest tests/test_docs.py
@@ -61,4 +65,8 @@ $(VENV)/.test: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.test
 	@$(INSTALL) --group dev || $(FAILED)
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.test
+	@$(INSTALL) --group docs || $(FAILED)
 	@touch $@

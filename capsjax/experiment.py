@@ -67,7 +67,7 @@ class Run:
 
     @property
     def test(self) -> dict[str, Any]:
-        """The last line of the test split: its `error`, `loss` and so on."""
+        """The last line of the test split, with its `error`, `loss` and so on."""
         lines = [line for line in self.metrics if line["split"] == "test"]
         if not lines:
             raise UserError(
