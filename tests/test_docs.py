@@ -71,6 +71,18 @@ def broken_links(path: Path, root: Path) -> list[str]:
     return [t for t, end in ends.items() if not (end.exists() and end.is_relative_to(root))]
 
 
+def missing_names(path: Path) -> list[str]:
+    """Name the links of a page that call a Python file by a name which it does not define."""
+    named = re.findall(r"\[`([\w.]+)`\]\(([^)\s#]+\.py)\)", path.read_text("utf-8"))
+    return [
+        f"{name} in {target}"
+        for name, target in named
+        if not re.search(
+            rf"^ *(?:def|class) {name.split('.')[-1]}\b", (path.parent / target).read_text(), re.M
+        )
+    ]
+
+
 def run_examples(source: Path, namespace: dict[str, object]) -> tuple[int, str]:
     """Run the examples in every docstring of a file; return how many, and what went wrong.
 
@@ -121,6 +133,14 @@ def test_examples_of_docstrings_hold(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", markdown_files(ROOT), ids=name_of)
 def test_relative_links_lead_to_files(page):
     assert broken_links(page, ROOT) == []
+    assert missing_names(page) == []
+
+
+def test_a_name_that_a_file_lost_is_noticed(tmp_path):
+    (tmp_path / "code.py").write_text("class Kept:\n    def test_kept(self): ...\n")
+    page = tmp_path / "page.md"
+    page.write_text("[`Kept`](code.py) [`test_kept`](code.py) [`gone`](code.py) [code](code.py)")
+    assert missing_names(page) == ["gone in code.py"]
 
 
 def test_a_false_page_is_caught_at_its_line(tmp_path):

@@ -4,7 +4,7 @@ A mode knows nothing of capsules. It runs an iterative routing's updates and dec
 gradient passes through; the readout that follows is always live.
 """
 
-from capsjax.gradients.base import GradientMode, Iterative, advance, iterate, unsettled
+from capsjax.gradients.base import GradientMode, Iterative, iterate
 from capsjax.gradients.closed_form import ClosedForm
 from capsjax.gradients.full import FullGradient
 from capsjax.gradients.implicit import ImplicitGradient
@@ -28,7 +28,5 @@ __all__ = [
     "Iterative",
     "StopGradient",
     "TruncatedGradient",
-    "advance",
     "iterate",
-    "unsettled",
 ]

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, PyTree
 
 from capsjax import metrics, numerics
 from capsjax.checks import FieldError, UserError, check_int, nearest
-from capsjax.gradients import MODES, GradientMode, StopGradient, advance, unsettled
+from capsjax.gradients import MODES, GradientMode, StopGradient
+from capsjax.gradients.base import advance, unsettled
 from capsjax.types import PerPair, RoutingResult, RoutingTrace, Variant
 from capsjax.votes import Votes, as_votes
 
