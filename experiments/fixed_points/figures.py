@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from capsjax.analysis.figures import COLOURS, new_figure
 
@@ -46,10 +47,12 @@ def draw(found, folder: Path) -> None:
         axes[0, 0].plot(r, middle(residual), label=name, **look)
         axes[0, 1].plot(r, middle(rows(group, "implicit_to_full")), label=name, **look)
         axes[0, 2].plot(r, middle(rows(group, "implicit_to_end")), **look)
-        axes[0, 2].plot(r, middle(rows(group, "full_to_end")), **look | {"marker": ""}, linestyle="--")
+        axes[0, 2].plot(
+            r, middle(rows(group, "full_to_end")), **look | {"marker": ""}, linestyle="--"
+        )
         axes[1, 0].plot(
             residual.ravel(), rows(group, "implicit_to_end").ravel(), look["marker"], color=look["color"],
-            markersize=2.5, alpha=0.5, linestyle="none",
+            markersize=3, alpha=0.5, linestyle="none",
         )  # fmt: skip
         unsolved = [np.mean(row["unsolved"]) for row in group["gradients"]["rows"]]
         axes[1, 1].plot(r, 100 * np.asarray(unsolved), **look)
@@ -76,7 +79,9 @@ def draw(found, folder: Path) -> None:
         ax.set_ylabel("relative distance")
     for ax in axes[0]:
         ax.set_ylim(1e-11, 30)
-    axes[1, 0].set(xlabel="forward residual", ylabel="relative distance", xlim=(1e-11, 2), ylim=(1e-11, 1e3))
+    axes[1, 0].set(
+        xlabel="forward residual", ylabel="relative distance", xlim=(1e-11, 2), ylim=(1e-11, 1e3)
+    )
     axes[1, 1].set_ylim(bottom=0)
     axes[1, 2].set(xlabel="steps of the solver", ylim=(0, 102))
     axes[0, 0].legend(frameon=False, fontsize=9)
@@ -88,7 +93,9 @@ def draw(found, folder: Path) -> None:
         look, seen = looks[name], group["forward"]
         needed = [numbers(seen["iterations_to_1e-6"][d]) for d in ("0.0", "0.5", "0.9")]
         places = np.arange(3) + 0.12 * (number - (len(groups) - 1) / 2)
-        axes[0].plot(places, [np.nanmedian(n) for n in needed], label=name, **look | {"linewidth": 0})
+        axes[0].plot(
+            places, [np.nanmedian(n) for n in needed], label=name, **look | {"linewidth": 0}
+        )
         for routing, style in (("dynamic", "-"), ("fixed_point", "--")):
             line = seen["largest_logit"][routing]
             updates = [int(n) for n in line]
@@ -100,7 +107,9 @@ def draw(found, folder: Path) -> None:
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(low, high * 12)
     axes[1].set(xscale="log", yscale="log", xlabel="updates")
-    axes[1].set_title("largest logit (median)\nsolid: by agreement, dashed: fixed point", fontsize=10)
+    axes[1].set_title(
+        "largest logit (median)\nsolid: by agreement, dashed: fixed point", fontsize=10
+    )
     chosen = "random, scale 1" if "random, scale 1" in groups else next(iter(groups))
     objectives = groups[chosen]["forward"]["objectives"]
     for (key, values), colour, style in zip(
@@ -119,6 +128,13 @@ def draw(found, folder: Path) -> None:
         memory = [line["temp_bytes"] / 1e6 for line in lines]
         axes[3].plot([line["r"] for line in lines], memory, color=colour, marker=marker, label=mode)
     axes[3].set(xscale="log", yscale="log", xlabel="iterations r")
+    for axis, ticks in (
+        (axes[3].xaxis, [10, 30, 100]),
+        (axes[3].yaxis, [10, 20, 50, 100, 200, 400]),
+    ):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
     axes[3].set_title("temporary memory of value and gradient, MB", fontsize=10)
     axes[3].legend(frameon=False, fontsize=8)
     figure.savefig(folder / "forward.png", dpi=90)

@@ -69,7 +69,11 @@ def trained_votes(sizes: Sizes) -> tuple[dict[str, np.ndarray], dict[str, float]
     routings = {
         "digits, dynamic": {"model.routing.gradient": "closed_form"},
         "digits, fixed point": {
-            "model.routing": {"kind": "fixed_point", "num_iters": 10, "gradient": {"kind": "implicit"}}
+            "model.routing": {
+                "kind": "fixed_point",
+                "num_iters": 10,
+                "gradient": {"kind": "implicit"},
+            }
         },
     }
     images, found, errors = cj.data.Digits().load().test.images[: sizes.images], {}, {}
@@ -109,9 +113,13 @@ def against_iterations(votes: np.ndarray, sizes: Sizes) -> dict[str, object]:
     unrolled, _ = gradient(cj.FixedPointRouting(num_iters=500, gradient=cj.FullGradient()), votes)
     rows = []
     for r in sizes.iterations:
-        full, residual = gradient(cj.FixedPointRouting(num_iters=r, gradient=cj.FullGradient()), votes)
+        full, residual = gradient(
+            cj.FixedPointRouting(num_iters=r, gradient=cj.FullGradient()), votes
+        )
         exact, _ = gradient(cj.FixedPointRouting(num_iters=r, gradient=EXACT), votes)
-        usual, _ = gradient(cj.FixedPointRouting(num_iters=r, gradient=cj.ImplicitGradient()), votes)
+        usual, _ = gradient(
+            cj.FixedPointRouting(num_iters=r, gradient=cj.ImplicitGradient()), votes
+        )
         rows.append(
             {
                 "r": r,
@@ -157,7 +165,9 @@ def part(value: object, chosen: slice) -> object:
     return value[chosen] if isinstance(value, np.ndarray) else value
 
 
-def walk(routing: cj.FixedPointRouting | cj.DynamicRouting, votes: np.ndarray, n: int) -> dict[str, np.ndarray]:
+def walk(
+    routing: cj.FixedPointRouting | cj.DynamicRouting, votes: np.ndarray, n: int
+) -> dict[str, np.ndarray]:
     """Follow n updates: the largest |b|, both objectives and the residual before each, [n, b]."""
     inputs = routing.prepare(cj.DenseVotes(jnp.asarray(votes)))
 
@@ -273,7 +283,11 @@ def costs(sizes: Sizes, batch: int = 32) -> list[dict[str, object]]:
                 {
                     "r": r,
                     "mode": name,
-                    "time_of_full": [float(np.median(ratio)), float(ratio.min()), float(ratio.max())],
+                    "time_of_full": [
+                        float(np.median(ratio)),
+                        float(ratio.min()),
+                        float(ratio.max()),
+                    ],
                     "temp_bytes": int(programs[name].memory_analysis().temp_size_in_bytes),
                     "residual": float(ends[name][0][1].max()),
                     "gradient_to_full": max(apart),
@@ -297,7 +311,9 @@ def plain(value: object) -> object:
 
 def measure(sizes: Sizes) -> dict[str, object]:
     """Measure everything."""
-    random = {f"random, scale {scale:g}": random_votes(scale, sizes.seeds) for scale in sizes.scales}
+    random = {
+        f"random, scale {scale:g}": random_votes(scale, sizes.seeds) for scale in sizes.scales
+    }
     trained, errors = trained_votes(sizes)
     found = {}
     with jax.enable_x64(True):
@@ -331,7 +347,9 @@ def measure(sizes: Sizes) -> dict[str, object]:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results", help="folder"
+    )
     parser.add_argument("--smallest", action="store_true", help="as little as can be, to try it")
     parser.add_argument("--draw", action="store_true", help="only draw what was measured before")
     options = parser.parse_args(arguments)
