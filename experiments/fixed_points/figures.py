@@ -17,7 +17,7 @@ def numbers(values):
 
 
 def rows(group, name):
-    """Return one number of each row of a group, example by example, [rows, b], less what did not arrive."""
+    """Return one number of each row of a group, example by example, [rows, b]; only of those that arrived."""
     gradients = group["gradients"]
     kept = np.asarray(gradients["arrived"], bool)
     return np.stack([numbers(row[name])[kept] for row in gradients["rows"]])
@@ -93,9 +93,7 @@ def draw(found, folder: Path) -> None:
         look, seen = looks[name], group["forward"]
         needed = [numbers(seen["iterations_to_1e-6"][d]) for d in ("0.0", "0.5", "0.9")]
         places = np.arange(3) + 0.12 * (number - (len(groups) - 1) / 2)
-        axes[0].plot(
-            places, [np.nanmedian(n) for n in needed], label=name, **look | {"linewidth": 0}
-        )
+        axes[0].plot(places, middle(needed), label=name, **look | {"linewidth": 0})
         for routing, style in (("dynamic", "-"), ("fixed_point", "--")):
             line = seen["largest_logit"][routing]
             updates = [int(n) for n in line]

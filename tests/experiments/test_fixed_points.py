@@ -25,8 +25,8 @@ def script(monkeypatch):
 def test_the_command_at_its_smallest(script, tmp_path):
     script.main(["--smallest", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "measurements.json").read_text("utf-8"))
-    assert list(found["groups"]) == ["random, scale 0.5", "digits, dynamic", "digits, fixed point"]
-    group = found["groups"]["random, scale 0.5"]
+    assert list(found["groups"]) == ["digits, fixed point"]
+    group = found["groups"]["digits, fixed point"]
     few, more = group["gradients"]["rows"]
     assert max(more["residual"]) < min(few["residual"])
     assert np.median(more["implicit_to_end"]) < np.median(few["implicit_to_end"])
@@ -44,6 +44,13 @@ def test_the_results_that_are_kept_are_drawn_from_the_measurements(script, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {
         path.name for path in kept.parent.iterdir()
     }
+
+
+def test_random_votes_grow_with_the_scale_and_differ_by_seed(script):
+    one, two = script.random_votes(0.5, 2), script.random_votes(1.0, 2)
+    assert one.shape == (8, 12, 5, 6)
+    np.testing.assert_allclose(two, 2 * one)
+    assert not np.allclose(one[:4], one[4:])
 
 
 def test_the_rate_is_that_of_a_geometric_sequence(script):
