@@ -34,7 +34,7 @@ class Settling(Iterative, Protocol):
     tolerance: float | None
 
     def largest(self, x: PerPair, inputs: Any) -> Float[Array, "*batch"]:
-        """Return the largest of each example's pairs, [*batch]."""
+        """Return the largest |x_ij| of each example's pairs, [*batch]."""
         ...
 
     def spread(self, x: Shaped[Array, "*batch"], inputs: Any) -> Shaped[Array, "..."]:
@@ -160,6 +160,6 @@ def advance(
     new = routing.update(t, state, inputs)
     if settled is None or not isinstance(routing, Settling) or routing.tolerance is None:
         return new, settled
-    step = jnp.abs(routing.couple(new, inputs) - routing.couple(state, inputs))
+    step = routing.couple(new, inputs) - routing.couple(state, inputs)
     settled = settled | (routing.largest(step, inputs) <= routing.tolerance)
     return jnp.where(routing.spread(settled, inputs), state, new), settled

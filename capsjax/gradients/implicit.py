@@ -27,6 +27,10 @@ class FixedPoint(Iterative, Protocol):
         """Return the logits that a coupling asks for."""
         ...
 
+    def largest(self, x: PerPair, inputs: Any) -> Float[Array, "*batch"]:
+        """Return the largest |x_ij| of each example's pairs, [*batch]."""
+        ...
+
     def inner(self, x: PerPair, y: PerPair, inputs: Any) -> Float[Array, "*batch"]:
         """Return the sum of the products over each example's pairs, [*batch]."""
         ...
@@ -55,7 +59,7 @@ class ImplicitGradient(GradientMode):
     Args:
         solver: "cg", conjugate gradients, or "neumann", the series y_{k+1} = c_bar + ... y_k.
         tolerance: length of the equation's residual at which an example is solved, relative to that of
-            its right-hand side, both weighed by the derivative of the coupling.
+            its right-hand side, both weighed by the derivative of the coupling; rounding ends it, too.
         max_steps: how many steps of the solver there are at most.
         kind: its name in a configuration.
 
@@ -132,7 +136,10 @@ def _backward(
         spread=lambda x: routing.spread(x, inputs),
     )
     right = coupling_bar + system.pull(logits_bar)
-    y = SOLVERS[mode.solver](system, right, mode)
+    # The equation is linear: solved for right-hand sides near 1, whose squares are neither 0 nor infinite.
+    scale = routing.largest(right, inputs)
+    scale = routing.spread(jnp.where(scale == 0, 1, scale), inputs)
+    y = scale * SOLVERS[mode.solver](system, right / scale, mode)
     z = logits_bar + system.weigh(y)
     by_respond, by_couple = respond_adjoint(z)[1], couple_adjoint(y)[1]
     return (jax.tree.map(jnp.add, by_respond, by_couple),)
@@ -157,9 +164,17 @@ class _System(NamedTuple):
     spread: Callable[[Array], Array]
 
 
+def _goal(
+    system: _System, right: PerPair, length: Float[Array, "*batch"], mode: ImplicitGradient
+) -> Float[Array, "*batch"]:
+    """Return the square of the residual to reach: that of the tolerance, but not less than rounding."""
+    rounding = (8 * jnp.finfo(right.dtype).eps) ** 2 * system.inner(right, right)
+    return jnp.maximum(mode.tolerance**2 * length, rounding)
+
+
 def _neumann(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair:
     """Solve by y_{k+1} = right + pull(weigh(y_k)); an example's y stays once its change is small."""
-    goal = mode.tolerance**2 * system.inner(right, system.weigh(right))
+    goal = _goal(system, right, system.inner(right, system.weigh(right)), mode)
 
     def goes_on(carry: tuple[Array, PerPair, Array]) -> Bool[Array, ""]:
         k, _, solved = carry
@@ -189,7 +204,7 @@ def _cg(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair:
         length: Float[Array, "*batch"]  # rest . weigh(rest)
 
     length = system.inner(right, system.weigh(right))
-    goal = mode.tolerance**2 * length
+    goal = _goal(system, right, length, mode)
 
     def goes_on(carry: Carry) -> Bool[Array, ""]:
         return (carry.k < mode.max_steps) & jnp.any(carry.length > goal)

@@ -77,7 +77,7 @@ class AgreementRouting(IterativeRouting[BiasedVotes, PerPair]):
         return inputs.votes.shown(x)
 
     def largest(self, x: PerPair, inputs: BiasedVotes) -> Float[Array, "*batch"]:
-        """Return the largest of each example's pairs, [*batch]."""
+        """Return the largest |x_ij| of each example's pairs, [*batch]."""
         return inputs.votes.largest(x)
 
     def inner(self, x: PerPair, y: PerPair, inputs: BiasedVotes) -> Float[Array, "*batch"]:

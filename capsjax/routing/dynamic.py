@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, Literal
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.gradients import GradientMode, StopGradient
@@ -54,7 +53,7 @@ class DynamicRouting(AgreementRouting):
         if self.tolerance is None:
             return None
         moved = self.couple(self.update(self.num_iters - 1, state, inputs), inputs)
-        return self.largest(jnp.abs(moved - coupling), inputs)
+        return self.largest(moved - coupling, inputs)
 
     def forward(
         self, inputs: BiasedVotes, num_updates: int

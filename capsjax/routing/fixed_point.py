@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, Literal
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import check_float
@@ -36,7 +35,7 @@ class FixedPointRouting(AgreementRouting):
             point itself.
         leaky: adds a zero logit for "none of the parents".
         tolerance: where given, an example's updates end once another would move none of its couplings by
-            more than this; for `StopGradient()` and `ImplicitGradient()`.
+            more than this, damped as it is; for `StopGradient()` and `ImplicitGradient()`.
         inverse_temperature: how strongly agreement decides, above 0.
         damping: how much of the old logits an update keeps, from 0 to below 1. The fixed point is the
             same.
@@ -78,4 +77,4 @@ class FixedPointRouting(AgreementRouting):
     ) -> Float[Array, "*batch"]:
         """Return by how much an undamped update would move the coupling that it moves most, [*batch]."""
         asked = self.couple(self.respond(coupling, inputs), inputs)
-        return self.largest(jnp.abs(asked - coupling), inputs)
+        return self.largest(asked - coupling, inputs)

@@ -143,7 +143,8 @@ def fit(
             if not math.isfinite(numbers["loss"]):
                 raise UserError(
                     f"{label}: got a loss of {numbers['loss']} at step {done}, expected a finite number; "
-                    "choose a smaller learning rate (optimiser.schedule.rate)"
+                    "choose a smaller learning rate (optimiser.schedule.rate); an implicit gradient is NaN "
+                    "where it is not solved, which more iterations mend"
                 )
             writer.write("train", done, numbers)
         if within != 0 and done < total_steps:

@@ -113,8 +113,8 @@ class ArrangedVotes(Votes):
         return jnp.broadcast_to(x.reshape(b), [self.matrices.shape[0], i, b])
 
     def largest(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
-        """Return the largest of each example's pairs, [*batch]."""
-        return jnp.max(x, axis=(0, 1)).reshape(self.batch)
+        """Return the largest |x_ij| of each example's pairs, [*batch]; 0 where there are none."""
+        return jnp.max(jnp.abs(x), axis=(0, 1), initial=0).reshape(self.batch)
 
     def inner(self, x: Float[Array, "j i b"], y: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
         """Return the sum of x_ij y_ij over each example's pairs, [*batch]."""

@@ -130,8 +130,8 @@ class Votes(abc.ABC):
         return jnp.broadcast_to(x[..., None, None], self.shape[:-1])
 
     def largest(self, x: PerPair) -> Float[Array, "*batch"]:
-        """Return the largest of each example's pairs, [*batch]."""
-        return jnp.max(x, axis=(-2, -1))
+        """Return the largest |x_ij| of each example's pairs, [*batch]; 0 where there are none."""
+        return jnp.max(jnp.abs(x), axis=(-2, -1), initial=0)
 
     def inner(self, x: PerPair, y: PerPair) -> Float[Array, "*batch"]:
         """Return the sum of x_ij y_ij over each example's pairs, [*batch]."""

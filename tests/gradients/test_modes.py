@@ -209,6 +209,9 @@ class Relaxation(Recurrence):
     def update(self, t, state, inputs):
         return self.respond(self.couple(state, inputs), inputs)
 
+    def largest(self, x, inputs):
+        return jnp.max(jnp.abs(x), axis=-1)
+
     def inner(self, x, y, inputs):
         return jnp.sum(x * y, axis=-1)
 

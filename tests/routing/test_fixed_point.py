@@ -80,6 +80,13 @@ def test_the_residual_is_how_far_the_next_coupling_is(x64):
     assert np.all(moved > 1e-3)
 
 
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_no_child_at_all_is_at_its_fixed_point(tolerance):
+    result = cj.FixedPointRouting(num_iters=4, tolerance=tolerance)(jnp.ones([2, 0, 3, 4]))
+    assert not np.any(result.residual)
+    assert not np.any(result.pose)
+
+
 def test_the_residual_has_no_gradient():
     routing = cj.FixedPointRouting(num_iters=4, gradient=cj.FullGradient())
     W_single = jnp.asarray(W, jnp.float32)
@@ -122,6 +129,33 @@ class TestImplicit:
         ]
         assert 1e-6 < far[0] < 1e-1
         assert 0 < far[1] < 1e-4
+
+    @pytest.mark.parametrize("solver", ["cg", "neumann"])
+    def test_cotangents_of_any_size_are_solved_alike(self, solver):
+        """In float32, whose squares end at 1e-38 and 1e38: the equation is linear."""
+        routing = cj.FixedPointRouting(
+            num_iters=100, gradient=cj.ImplicitGradient(solver=solver, max_steps=300)
+        )
+        u, matrices = (jnp.asarray(array, jnp.float32) for array in (U / 2, W))
+
+        @jax.jit
+        @jax.grad
+        def by_u(u, scale):
+            return jnp.sum(scale * routing(cj.predict(u, matrices)).pose[..., 0])
+
+        expected = by_u(u, 1.0)
+        assert float(jnp.linalg.norm(expected)) > 0.1
+        for scale in (1e-25, 1e-12, 1e12, 1e25):
+            found = by_u(u, scale) / scale
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+    @pytest.mark.parametrize("solver", ["cg", "neumann"])
+    def test_a_loss_that_no_coupling_changes_is_solved(self, solver):
+        """A child's couplings add up to one: what is left of the equation is rounding."""
+        routing = cj.FixedPointRouting(num_iters=100, gradient=cj.ImplicitGradient(solver=solver))
+        u, matrices = (jnp.asarray(array, jnp.float32) for array in (U / 2, W))
+        found = jax.grad(lambda u: jnp.sum(routing(cj.predict(u, matrices)).coupling))(u)
+        np.testing.assert_allclose(found, np.zeros(U.shape), atol=1e-5)
 
     @pytest.mark.parametrize("solver", ["cg", "neumann"])
     def test_an_example_that_is_not_solved_is_nan_and_no_other(self, solver, x64):
