@@ -59,7 +59,7 @@ class ImplicitGradient(GradientMode):
     Args:
         solver: "cg", conjugate gradients, or "neumann", the series y_{k+1} = c_bar + ... y_k.
         tolerance: length of the equation's residual at which an example is solved, relative to that of
-            its right-hand side, both weighed by the derivative of the coupling; rounding ends it, too.
+            its right-hand side, both multiplied by (d couple / d b)^T; rounding ends it, too.
         max_steps: how many steps of the solver there are at most.
         kind: its name in a configuration.
 
@@ -164,17 +164,21 @@ class _System(NamedTuple):
     spread: Callable[[Array], Array]
 
 
-def _goal(
-    system: _System, right: PerPair, length: Float[Array, "*batch"], mode: ImplicitGradient
-) -> Float[Array, "*batch"]:
-    """Return the square of the residual to reach: that of the tolerance, but not less than rounding."""
+def _size(system: _System, x: PerPair) -> Float[Array, "*batch"]:
+    """Return the square of the length of weigh(x), in which a child's constants count for nothing."""
+    weighed = system.weigh(x)
+    return system.inner(weighed, weighed)
+
+
+def _goal(system: _System, right: PerPair, mode: ImplicitGradient) -> Float[Array, "*batch"]:
+    """Return the size of the residual to reach: that of the tolerance, but not less than rounding."""
     rounding = (8 * jnp.finfo(right.dtype).eps) ** 2 * system.inner(right, right)
-    return jnp.maximum(mode.tolerance**2 * length, rounding)
+    return jnp.maximum(mode.tolerance**2 * _size(system, right), rounding)
 
 
 def _neumann(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair:
     """Solve by y_{k+1} = right + pull(weigh(y_k)); an example's y stays once its change is small."""
-    goal = _goal(system, right, system.inner(right, system.weigh(right)), mode)
+    goal = _goal(system, right, mode)
 
     def goes_on(carry: tuple[Array, PerPair, Array]) -> Bool[Array, ""]:
         k, _, solved = carry
@@ -185,8 +189,7 @@ def _neumann(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair
         new = right + system.pull(system.weigh(y))
         y_new = jnp.where(system.spread(solved), y, new)
         # The change is the residual that y had.
-        change = new - y
-        return k + 1, y_new, solved | (system.inner(change, system.weigh(change)) <= goal)
+        return k + 1, y_new, solved | (_size(system, new - y) <= goal)
 
     start = jnp.asarray(0), right, jnp.zeros(goal.shape, bool)
     _, y, solved = jax.lax.while_loop(goes_on, step, start)
@@ -201,36 +204,34 @@ def _cg(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair:
         y: PerPair
         rest: PerPair  # right - (I - pull . weigh) y
         direction: PerPair
-        length: Float[Array, "*batch"]  # rest . weigh(rest)
+        going: Bool[Array, "*batch"]
 
-    length = system.inner(right, system.weigh(right))
-    goal = _goal(system, right, length, mode)
+    goal = _goal(system, right, mode)
 
     def goes_on(carry: Carry) -> Bool[Array, ""]:
-        return (carry.k < mode.max_steps) & jnp.any(carry.length > goal)
+        return (carry.k < mode.max_steps) & jnp.any(carry.going)
 
     def step(carry: Carry) -> Carry:
-        k, y, rest, direction, length = carry
+        k, y, rest, direction, going = carry
         weighed = system.weigh(direction)
         image = direction - system.pull(weighed)
-        going = length > goal
+        length = system.inner(rest, system.weigh(rest))
         curvature = system.inner(weighed, image)
         # Without curvature the updates do not end here: this is no fixed point that they come to.
         far = jnp.where(going, length / jnp.where(curvature > 0, curvature, jnp.nan), 0)
         y = y + system.spread(far) * direction
         rest = rest - system.spread(far) * image
-        new = jnp.where(going, system.inner(rest, system.weigh(rest)), length)
-        turn = jnp.where(going, new / jnp.where(going, length, 1), 0)
-        direction = jnp.where(
-            system.spread(going), rest + system.spread(turn) * direction, direction
-        )
-        return Carry(k + 1, y, rest, direction, new)
+        turn = jnp.where(going, system.inner(rest, system.weigh(rest)) / length, 0)
+        direction = rest + system.spread(turn) * direction
+        # What became NaN goes on to the end, and is not solved.
+        return Carry(k + 1, y, rest, direction, going & ~(_size(system, rest) <= goal))
 
-    start = Carry(jnp.asarray(0), jnp.zeros_like(right), right, right, length)
+    going = _size(system, right) > goal
+    start = Carry(jnp.asarray(0), jnp.zeros_like(right), right, right, going)
     end = jax.lax.while_loop(goes_on, step, start)
     # The weights do not see a child's constants: one step of the series puts them right.
     y = right + system.pull(system.weigh(end.y))
-    return _or_nan(system, y, end.length <= goal)
+    return _or_nan(system, y, ~end.going)
 
 
 def _or_nan(system: _System, y: PerPair, solved: Bool[Array, "*batch"]) -> PerPair:
