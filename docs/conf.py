@@ -44,6 +44,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_merge_streams = True  # what a cell prints stays in one piece
 nb_ipywidgets_js = {}
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"
