@@ -4,8 +4,8 @@
 
 For each mode, form of votes and number of iterations r: the largest difference of the gradient by u, W and
 bias, relative to the largest component of each. Finite differences are central, of fourth order, of the
-function whose gradient the mode is: what it stops is frozen at the values that it has. Prints the table of
-docs/backpropagation.md.
+function whose gradient the mode is: what it stops is frozen at the values that it has. Prints the numbers of
+the table in docs/backpropagation.md.
 """
 
 import itertools

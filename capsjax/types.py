@@ -62,8 +62,8 @@ class RoutingResult(NamedTuple):
         logits: routing logits b_ij that gave the coupling; zero when num_iters = 1, [*batch, i, j].
         activation: how present each parent is, here the length of its pose, [*batch, j].
         trace: every iteration as data, or None unless asked for.
-        residual: by how much one more update would move the coupling that it moves most, as data, [*batch];
-            None unless the routing has a fixed point or a tolerance.
+        residual: by how much one more update, undamped, would move the coupling that it moves most, as data,
+            [*batch]; None unless the routing has a fixed point or a tolerance.
     """
 
     pose: Float[Array, "*batch j e"]

@@ -19,10 +19,12 @@ NUMBER = re.compile(r"[-−]?\d+\.\d+")
 def written():
     """Every symbol of the page's tables, with its numbers."""
     section = PAGE.read_text("utf-8").split("\n## A worked example")[1].split("\n## ")[0]
-    return {
-        match["symbol"]: [float(x.replace("−", "-")) for x in NUMBER.findall(match["value"])]
+    rows = [
+        (match["symbol"], [float(x.replace("−", "-")) for x in NUMBER.findall(match["value"])])
         for match in ROW.finditer(section)
-    }
+    ]
+    assert len(dict(rows)) == len(rows), "a symbol has two rows"
+    return dict(rows)
 
 
 def test_every_number_is_on_the_page_and_right():
@@ -32,6 +34,17 @@ def test_every_number_is_on_the_page_and_right():
     for symbol, values in computed.items():
         assert len(found[symbol]) == values.size, symbol
         np.testing.assert_allclose(found[symbol], values, atol=5.001e-5, err_msg=symbol)
+
+
+def test_the_poses_and_matrices_are_those_of_the_page():
+    text = PAGE.read_text("utf-8")
+    found = re.findall(r"([uW])_\{?(\d+)\}? = \\begin\{pmatrix\}(.*?)\\end\{pmatrix\}", text)
+    assert len(found) == 6
+    for letter, place, entries in found:
+        values = [float(x) for x in re.split(r"&|\\\\", entries)]
+        i, *j = (int(digit) - 1 for digit in place)
+        expected = example.U[0, i] if letter == "u" else example.W[i, j[0]].T.ravel()
+        np.testing.assert_array_equal(values, expected)
 
 
 @pytest.mark.parametrize(
@@ -76,5 +89,5 @@ def test_the_text_quotes_the_tables():
     assert f"more ({gain[0]:.4f}) and parent 2 less (−{-gain[1]:.4f})" in " ".join(text.split())
     for name in ("stop", "full"):
         rows = [numbers[rf"\bar u^\text{{{name}}}_{i}"] for i in (1, 2)]
-        shown = " ".join("[" + " ".join(f"{x:.4f}" for x in row) + "]" for row in rows)
-        assert f"# [{shown}]" in text
+        shown = ", ".join("[" + ", ".join(f"{x:.4f}" for x in row) + "]" for row in rows)
+        assert f"{name} = jnp.array([{shown}])" in text

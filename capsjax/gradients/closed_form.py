@@ -30,8 +30,9 @@ class ClosedForm(GradientMode):
     """Differentiate the coupling through every iteration, by the routing's own backward pass.
 
     Equal to `FullGradient` to rounding. It keeps one vector for each parent and iteration, so memory
-    hardly grows with the iterations. Works in reverse mode, more than once too. Forward mode (`jax.jvp`,
-    `jax.jacfwd`, `jax.hessian`) is refused by JAX; for that use `FullGradient` with `DenseVotes`.
+    hardly grows with the iterations. Works in reverse mode, more than once too, and with dense votes under
+    `jax.hessian`. Forward mode of the value (`jax.jvp`, `jax.jacfwd`) is refused by JAX; for that use
+    `FullGradient` with `DenseVotes`.
 
     Args:
         kind: its name in a configuration.

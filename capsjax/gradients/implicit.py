@@ -88,8 +88,8 @@ class ImplicitGradient(GradientMode):
         if not isinstance(routing, FixedPoint):
             expected = (
                 "a gradient mode that goes through the iterations, such as FullGradient() or "
-                "ClosedForm(): this routing has no fixed point, as its logits grow with every iteration; "
-                "FixedPointRouting has one"
+                "ClosedForm(): this routing declares no fixed point (methods respond, largest, inner, "
+                "spread); DynamicRouting has none, as its logits grow; FixedPointRouting has one"
             )
             raise FieldError(type(routing).__name__, "gradient", self, expected)
 

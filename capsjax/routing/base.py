@@ -1,7 +1,7 @@
 """What every routing is: a frozen value whose call is a pure function of votes.
 
-An iterative routing writes five short functions, and gets the loop, the gradient modes, the trace and
-the handling of types from here. A one-shot routing writes `prepare` and `route`.
+An iterative routing writes `prepare` and seven short functions, and gets the loop, the gradient modes, the
+trace and the handling of types from here. A one-shot routing writes `prepare` and `route`.
 """
 
 import abc

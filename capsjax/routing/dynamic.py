@@ -23,7 +23,7 @@ class DynamicRouting(AgreementRouting):
 
     Args:
         num_iters: r, the number of readouts: r - 1 updates of the logits; r = 1 is uniform coupling.
-        gradient: which updates the gradient passes through.
+        gradient: how the gradient treats the coupling.
         leaky: adds a zero logit for "none of the parents", as the released code can.
         tolerance: where given, each example's updates end once its couplings have settled; see
             `AgreementRouting`.
@@ -84,7 +84,8 @@ def dynamic_routing(
         votes: an operator such as `predict(u, W)`, or an array [*batch, i, j, e].
         num_iters: r, the number of readouts: r - 1 updates of the logits; r = 1 is uniform coupling.
         gradient: how the gradient treats the coupling: `StopGradient()` holds it constant,
-            `FullGradient()` goes through every iteration, `TruncatedGradient(last=k)` through the last k.
+            `FullGradient()` goes through every iteration, `ClosedForm()` too, by a backward pass derived by
+            hand, `TruncatedGradient(last=k)` through the last k updates.
         bias: added to every s_j at every iteration, [j, e].
         leaky: adds a zero logit for "none of the parents".
         tolerance: ends each example's updates once another would move none of its couplings by more than

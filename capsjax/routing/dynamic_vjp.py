@@ -7,7 +7,7 @@ Forward, with S_0 = 0 and for t = 0, 1, ..., n - 1:
 and at last b_n = votes . S_n, c_n = softmax(b_n): since agreement is linear in the pose, the logits are one
 agreement with the sum of the poses so far. Backward, from the cotangents of c_n and b_n:
 
-    b_bar_n = softmax^T(c_bar_n) + ...,   S_bar_n = sum_i b_bar_n votes
+    b_bar_n = softmax^T(c_bar_n) + what came for b_n itself,   S_bar_n = sum_i b_bar_n votes
 
 and for t = n - 1, ..., 1, with v_bar_t = S_bar_{t+1}:
 
@@ -17,8 +17,8 @@ and for t = n - 1, ..., 1, with v_bar_t = S_bar_{t+1}:
     S_bar_t = S_bar_{t+1} + sum_i b_bar_t votes
 
 and s_bar_0 = J(s_0) S_bar_1, where the recursion ends: b_0 is a constant. The bias gets sum_t s_bar_t; the
-votes get b_bar_t S_t^T for each agreement, c_t s_bar_t^T for each sum.
-Kept from forward to backward: s_t, one vector for each parent and iteration.
+vote of i for j gets b_bar_t[i, j] S_t[j] for each agreement, c_t[i, j] s_bar_t[j] for each sum.
+Kept from forward to backward: s_t, one vector for each parent and iteration, and the last coupling c_n.
 """
 
 from typing import NamedTuple

@@ -22,11 +22,12 @@ class FixedPointRouting(AgreementRouting):
     Routing by agreement adds every agreement to the logits, which grow without bound; here they are
     replaced, so that a fixed point b_ij = inverse_temperature (vote_ij . v_j) exists. No update makes
 
-        F(c) = inverse_temperature sum_j phi(|s_j|) + sum_i H(c_i),   phi(r) = r - arctan r,
+        F(c) = inverse_temperature sum_j phi(|s_j|) + sum_i H(c_i),   phi(x) = x - arctan x,
 
     smaller, H being the entropy (of a leaky child, with what leaks away), for any votes: phi is convex
     with gradient squash, so that an undamped update is the concave-convex procedure, a damped one mirror
-    ascent. The fixed points are where F is stationary; the updates end at one of its maxima.
+    ascent. The fixed points are where F is stationary. Updates approach such points, in general a
+    maximum; votes that are alike for all parents can hold them at another.
 
     Args:
         num_iters: r, the number of readouts: r - 1 updates of the logits, at most where there is a
@@ -45,9 +46,9 @@ class FixedPointRouting(AgreementRouting):
         FieldError: where a number is out of range, or the gradient does not fit.
 
     Reference:
-        The update is that of EM with poses squashed; Wang and Liu 2018, "An optimization view on dynamic
-        routing between capsules", regularise routing by an entropy; Yuille and Rangarajan 2003, "The
-        concave-convex procedure".
+        As in EM routing, logits are replaced, not added to. Wang and Liu 2018, "An optimization view on
+        dynamic routing between capsules", regularise routing by a divergence of
+        couplings; Yuille and Rangarajan 2003, "The concave-convex procedure".
     """
 
     num_iters: int = 30

@@ -139,6 +139,8 @@ class TestStopped:
         leaky_u_bar, leaky_W_bar, leaky_bias_bar = gradient(total)
         assert_equal((leaky_u_bar, leaky_W_bar), (u_bar, W_bar))
         assert distance(leaky_bias_bar, bias_bar) > 0.02
+        # Of all things it is the full gradient's: a bias is never stopped.
+        assert_equal([leaky_bias_bar], [gradients(FullGradient())[2]])
 
     def test_nothing_is_kept_for_a_backward_pass_through_the_loop(self):
         """What `vjp` saves does not grow with the iterations, as it does in full mode."""
@@ -148,7 +150,7 @@ class TestStopped:
 
 
 class TestSecondOrder:
-    @pytest.mark.parametrize("mode", [StopGradient(), FullGradient()])
+    @pytest.mark.parametrize("mode", [StopGradient(), FullGradient(), ClosedForm()])
     def test_linear_votes_have_the_second_gradient_of_dense_ones(self, mode, x64):
         """The gradient of the gradient's squared length: reverse mode twice, through the adjoints."""
 

@@ -222,7 +222,7 @@ MUTATIONS = (
     Mutation(
         "implicit gradient after one step of the series",
         "gradients/implicit.py",
-        "    y = SOLVERS[mode.solver](system, right, mode)\n",
+        "    y = scale * SOLVERS[mode.solver](system, right / scale, mode)\n",
         "    y = right + system.pull(system.weigh(right))\n",
         ("tests/gradients", "tests/routing"),
     ),
@@ -238,6 +238,13 @@ MUTATIONS = (
         "gradients/base.py",
         "    return jnp.where(routing.spread(settled, inputs), state, new), settled\n",
         "    return jnp.where(routing.spread(settled & False, inputs), state, new), settled\n",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "conjugate gradients past a point that updates leave",
+        "gradients/implicit.py",
+        "        far = jnp.where(going, length / jnp.where(curvature > 0, curvature, jnp.nan), 0)\n",
+        "        far = jnp.where(going, length / curvature, 0)\n",
         ("tests/routing",),
     ),
 )

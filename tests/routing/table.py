@@ -87,7 +87,7 @@ def _dynamic(name: str, num_iters: int, leaky: bool, modes: tuple[GradientMode, 
             ),
             (
                 ImplicitGradient(),
-                r"DynamicRouting\.gradient: got ImplicitGradient\(.*no fixed point, as its logits grow",
+                r"DynamicRouting\.gradient: got ImplicitGradient\(.*declares no fixed point",
             ),
         ),
         leaky=leaky,

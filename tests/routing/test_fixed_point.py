@@ -46,7 +46,7 @@ def distance(found, expected):
 @pytest.mark.parametrize("damping", [0.0, 0.7])
 @pytest.mark.parametrize("scale", [0.3, 1.0, 4.0, 20.0])
 def test_no_update_makes_the_objective_smaller(scale, damping, leaky, x64):
-    """For any votes, though it is the damped update that one would expect to need it."""
+    """For any votes, damped or not: no damping is needed for it."""
     routing = cj.FixedPointRouting(num_iters=40, damping=damping, leaky=leaky)
     votes = cj.predict(jnp.asarray(scale * U), jnp.asarray(W))
     seen = np.asarray(routing(votes, params=jnp.asarray(BIAS), trace=True).trace.coupling)
@@ -168,7 +168,7 @@ class TestImplicit:
         assert np.all(np.isfinite(found[1]))
 
     def test_conjugate_gradients_refuse_a_point_that_updates_leave(self, x64):
-        """Strong votes, one update: the objective is curved upwards there."""
+        """Strong votes, no update: at uniform coupling the objective is curved upwards."""
         votes = cj.predict(jnp.asarray(6 * U), jnp.asarray(W))
         routing = cj.FixedPointRouting(num_iters=1, gradient=cj.ImplicitGradient(max_steps=1000))
 
@@ -200,7 +200,7 @@ class TestTolerance:
     """Updates end for each example by itself, once none of its couplings would move."""
 
     def test_an_example_settles_by_itself(self, x64):
-        """Slices of the batch are slices of the result to the bit, though each takes its own time."""
+        """Slices of the batch are slices of the result to rounding, though each takes its own time."""
         u = np.concatenate([U, 3 * U, 0 * U])
         for routing in (
             cj.FixedPointRouting(num_iters=MANY, tolerance=1e-3),
