@@ -10,11 +10,12 @@ import pytest
 from capsjax.gradients import (
     ClosedForm,
     FullGradient,
+    ImplicitGradient,
     StopGradient,
     TruncatedGradient,
     iterate,
 )
-from capsjax.routing import DynamicRouting, dynamic_routing
+from capsjax.routing import DynamicRouting, FixedPointRouting, dynamic_routing
 from capsjax.routing.base import BiasedVotes
 from capsjax.votes import DenseVotes, predict
 from tests.oracles import routing as oracle
@@ -182,3 +183,36 @@ def test_the_default_mode_holds_the_coupling_constant():
     default = by_children()
     np.testing.assert_array_equal(default, by_children(gradient=StopGradient()))
     assert distance(default, by_children(gradient=FullGradient())) > 1e-3
+
+
+TRANSFORMED = [
+    pytest.param(DynamicRouting(num_iters=3, gradient=ClosedForm()), id="closed form"),
+    pytest.param(DynamicRouting(num_iters=3, gradient=FullGradient()), id="full"),
+    pytest.param(FixedPointRouting(num_iters=40, gradient=ImplicitGradient()), id="implicit"),
+]
+
+
+@pytest.mark.parametrize("routing", TRANSFORMED)
+@pytest.mark.parametrize("votes", [predict, dense], ids=["linear", "dense"])
+def test_gradients_are_the_same_under_every_transformation(routing, votes, x64):
+    """Under jit, vmap over batches, pmap over devices, and with remat around the routing."""
+    u = jnp.asarray(RNG.normal(size=(4, B, N_I, D)))
+    W_half = jnp.asarray(W / 2)
+
+    def total(u, W):
+        return jnp.sum(jnp.square(routing(votes(u, W)).pose) * PROBE)
+
+    def again(u, W):
+        return jax.checkpoint(lambda u, W: routing(votes(u, W)).pose)(u, W)
+
+    by_u = jax.jit(jax.grad(total))
+    expected = jnp.stack([by_u(one, W_half) for one in u])
+    assert float(jnp.linalg.norm(expected)) > 1e-2
+    remat = jax.jit(jax.grad(lambda u, W: jnp.sum(jnp.square(again(u, W)) * PROBE)))
+    found = {
+        "vmap": jax.jit(jax.vmap(by_u, (0, None)))(u, W_half),
+        "pmap": jax.pmap(by_u, in_axes=(0, None))(u, W_half),
+        "remat": jnp.stack([remat(one, W_half) for one in u]),
+    }
+    for name, one in found.items():
+        np.testing.assert_allclose(one, expected, rtol=1e-8, atol=1e-11, err_msg=name)
