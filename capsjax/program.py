@@ -13,6 +13,7 @@ from jaxtyping import Array
 from capsjax import losses, metrics
 from capsjax.config import Config
 from capsjax.data import Dataset
+from capsjax.gradients import ImplicitGradient
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
 from capsjax.training.loop import Program
@@ -20,6 +21,12 @@ from capsjax.training.optimisers import Adam
 from capsjax.training.parallel import STRATEGIES, Parallel
 from capsjax.training.state import Batch, Params, TrainState, functionalise
 from capsjax.training.step import LossFunction, PerExample
+
+IMPLICIT_REMEDY = (
+    "an implicit gradient is NaN where routing has not arrived or the solver has not ended: route to a "
+    "tolerance (model.routing.tolerance 1e-5, model.routing.num_iters 1000), allow more steps "
+    "(model.routing.gradient.max_steps 1000)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +117,14 @@ def _program(
 ) -> Program:
     made = functions(model, loss, image_shape, num_classes)
     strategy = STRATEGIES[parallel]()
-    return Program(
+    program = Program(
         strategy=strategy,
         train_step=strategy.train_step(made.loss, optimiser.make(total_steps)),
         eval_step=strategy.eval_step(made.score),
     )
+    if isinstance(getattr(model.routing, "gradient", None), ImplicitGradient):
+        return dataclasses.replace(program, remedy=f"{IMPLICIT_REMEDY}, or {program.remedy}")
+    return program
 
 
 @dataclasses.dataclass(frozen=True)

@@ -357,3 +357,31 @@ def test_a_comparison_is_not_gone_on_with_as_a_run(tmp_path):
 def test_pixels_of_another_scale_than_the_data_s_are_refused(run):
     with pytest.raises(UserError, match="images: pixels run from 0 to 15"):
         run.predict(np.full((2, 8, 8), 255.0, np.float32) * np.arange(2).reshape(2, 1, 1))
+
+
+IMPLICIT = {
+    "model.routing": {
+        "kind": "fixed_point",
+        "num_iters": 1000,
+        "tolerance": 1e-5,
+        "gradient": "implicit",
+    },
+    "training.epochs": 1,
+}
+
+
+def test_a_network_trains_through_the_fixed_point_where_routing_arrives(tmp_path):
+    """In float32, on digits: every example of every batch is solved."""
+    trained = cj.train(cj.load_config("smoke", IMPLICIT), out=tmp_path / "run")
+    losses = [line["loss"] for line in trained.metrics if line["split"] == "train"]
+    assert losses[-1] < losses[0]
+
+
+def test_where_routing_does_not_arrive_what_to_change_is_said(tmp_path):
+    """After 30 iterations some digits are still on their way past a point that updates leave."""
+    early = {**IMPLICIT, "model.routing": {**IMPLICIT["model.routing"], "num_iters": 30}}
+    expected = (
+        r"got a loss of nan at step 4.*model\.routing\.tolerance 1e-5.*num_iters 1000.*max_steps"
+    )
+    with pytest.raises(UserError, match=expected):
+        cj.train(cj.load_config("smoke", early), out=tmp_path / "run")

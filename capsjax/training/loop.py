@@ -82,11 +82,13 @@ class Program:
         strategy: how devices share the work.
         train_step: from a state and a shared batch to the next state and mean values.
         eval_step: from parameters and a shared batch to sums and a count.
+        remedy: what to change where the loss is not finite.
     """
 
     strategy: Strategy
     train_step: Compiled
     eval_step: Compiled
+    remedy: str = "choose a smaller learning rate (optimiser.schedule.rate)"
 
 
 def fit(
@@ -143,8 +145,7 @@ def fit(
             if not math.isfinite(numbers["loss"]):
                 raise UserError(
                     f"{label}: got a loss of {numbers['loss']} at step {done}, expected a finite number; "
-                    "choose a smaller learning rate (optimiser.schedule.rate); an implicit gradient is NaN "
-                    "where it is not solved, which more iterations mend"
+                    + program.remedy
                 )
             writer.write("train", done, numbers)
         if within != 0 and done < total_steps:

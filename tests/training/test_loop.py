@@ -173,7 +173,7 @@ def test_who_watches_sees_every_epoch_with_the_state_of_one_device(program, tmp_
 def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path):
     state = initial()._replace(params={"w": jnp.asarray(1e25)})
     with pytest.raises(
-        UserError, match=r"here: got a loss of (inf|nan) at step 1, expected a finite.*rate"
+        UserError, match=r"here: got a loss of (inf|nan) at step 1, expected a finite.*rate\)$"
     ):
         run(program, tmp_path, state=state, log_every=1)
     assert read_metrics(tmp_path / "metrics.jsonl") == []  # JSON has no number for it
