@@ -22,8 +22,8 @@ OVERRIDES = (
     "Any field of the configuration can be set by a flag with its dotted name, such as "
     "--training.epochs 5 or --model.routing.gradient stop."
 )
-
-
+# Fields of the configuration that a flag without a dot can set; --seed is a flag of the commands, too.
+FIELDS = ("data", "max_shift", "model", "loss", "optimiser", "training", "compare")
 COMPUTING = ("train", "compare", "evaluate", "bench")
 
 
@@ -37,7 +37,9 @@ def run() -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 when done, 2 for a mistake that the user can mend, 1 for anything else."""
     parser = _parser()
-    known, rest = parser.parse_known_args(argv)
+    own, overrides = _set_overrides_aside(sys.argv[1:] if argv is None else argv)
+    known, rest = parser.parse_known_args(own)
+    rest += overrides
     if known.command is None:
         if rest:
             hint = nearest(rest[0], ("--help", "--version"))
@@ -96,6 +98,25 @@ def _insisting_on_interrupts() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _set_overrides_aside(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part a command's own words from dotted flags and fields of the configuration, with their values.
+
+    `argparse` takes a flag that it does not know to have no value, and the value for the configuration.
+    """
+    own, overrides = [], []
+    words = list(reversed(words))
+    while words:
+        word = words.pop()
+        name, equals, _ = word.removeprefix("--").partition("=")
+        if word == name or not ("." in name or name in FIELDS):
+            own.append(word)
+            continue
+        overrides.append(word)
+        if not equals and words and not words[-1].startswith("--"):
+            overrides.append(words.pop())
+    return own, overrides
 
 
 class _Parser(argparse.ArgumentParser):

@@ -88,7 +88,8 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
 
     Args:
         name: a path to a YAML file, or the name of one that ships with the package, such as "digits".
-        overrides: dotted keys and their values, as `configyaml.parse_overrides` reads them from flags.
+        overrides: dotted keys and their values: plain ones, or parts of a configuration. A value takes the
+            place of all that the key holds: to change one field of it, name that field.
 
     Returns:
         The configuration.
@@ -97,7 +98,9 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
         UserError: where there is no such file, or something in it is not as it should be.
 
     Example:
-        >>> load_config("digits", {"model.routing.num_iters": 5}).model.routing.num_iters
+        >>> from capsjax import ClosedForm
+        >>> overrides = {"model.routing.num_iters": 5, "model.routing.gradient": ClosedForm()}
+        >>> load_config("digits", overrides).model.routing.num_iters
         5
     """
     path = find_config(name)

@@ -27,6 +27,7 @@ from capsjax.configerrors import (
     translate,
     unknown_kind,
 )
+from capsjax.configyaml import to_tree
 
 T = TypeVar("T")
 Tree = Mapping[str, Any]
@@ -131,6 +132,30 @@ def _cached_adapter(schema: type, within: tuple[type, ...]) -> Any:
     return pydantic.TypeAdapter(wrapped, config={"strict": True, "extra": "forbid"})
 
 
+def _plain_flags(overrides: Mapping[str, object]) -> dict[str, Any]:
+    """Return overrides from Python as they would come from flags.
+
+    Dataclasses of a schema become mappings, NumPy's and JAX's numbers become Python's.
+    """
+    flags = {}
+    for key, value in overrides.items():
+        if not all(key.split(".")):
+            raise mistake(f"got {key!r} as the key of an override", "a dotted name such as 'seed'")
+        try:
+            flags[key] = json.loads(json.dumps(to_tree(value), default=_number))
+        except (TypeError, ValueError) as error:
+            plain = "a number, a string, a boolean, None, a list or mapping of these"
+            came = f"{key}: got {value!r}"
+            raise mistake(came, f"{plain}, or a part of a configuration") from error
+    return flags
+
+
+def _number(value: Any) -> Any:
+    if getattr(value, "shape", None) == ():
+        return value.item()
+    raise TypeError(type(value))
+
+
 def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = None) -> T:
     """Build the dataclasses of a schema from a tree, in one strict validation.
 
@@ -149,7 +174,7 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     """
     import pydantic
 
-    flags, problems = overrides or {}, list[Problem]()
+    flags, problems = _plain_flags(overrides or {}), list[Problem]()
     tree = _expand(schema, merge(tree, flags), (), problems)
     try:
         (config,) = _adapter(schema).validate_json(json.dumps([tree]))

@@ -151,6 +151,8 @@ def to_tree(config: Any) -> Any:
         names = [field.name for field in dataclasses.fields(config) if field.init]
         names.sort(key=lambda name: name != "kind")
         return {name: to_tree(getattr(config, name)) for name in names}
+    if isinstance(config, Mapping):
+        return {key: to_tree(value) for key, value in config.items()}
     return [to_tree(item) for item in config] if isinstance(config, list | tuple) else config
 
 

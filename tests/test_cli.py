@@ -1,6 +1,7 @@
 """The command line: what it says, where, and with which exit code."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -286,6 +287,19 @@ def test_info_shows_what_a_configuration_comes_to(capsys):
     assert sorted(counts) == [["classes", "320"], ["primary", "296"], ["stem", "40"]]
 
 
+def test_flags_may_stand_before_the_configuration(capsys):
+    before = answer(capsys, "info", "--data", "digits", "--seed=3", "--model.dim", "6", "smoke")
+    after = answer(capsys, "info", "smoke", "--data", "digits", "--seed", "3", "--model.dim=6")
+    assert before == after
+    assert before[0] == 0
+    assert "seed: 3" in before[1]
+
+
+def test_every_field_of_a_configuration_is_known_as_a_flag():
+    fields = {field.name for field in dataclasses.fields(cj.Config)}
+    assert set(cli.FIELDS) | {"seed"} == fields
+
+
 def test_the_version(capsys):
     assert answer(capsys, "--version") == (0, [f"capsjax {cj.__version__}"], [])
 
@@ -330,6 +344,9 @@ def test_every_flag_has_a_description(command, capsys):
         ("train smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
         ("train smoke --model.routing dynami", ["got 'dynami'", "did you mean 'dynamic'?"]),
         ("train smoke --model.routing.gradient stpo", ["got 'stpo'", "did you mean 'stop'?"]),
+        ("train --training.epochs many smoke", ["--training.epochs: got 'many'", "an integer"]),
+        ("train --training.epochs=2 smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
+        ("train --training.epochs 2 smok", ["smok: got no such file"]),
         ("train smoke --training.epochs", ["--training.epochs: no value"]),
         ("train smoke more", ["got 'more' on the command line", "a flag such as"]),
         ("train smoke --data arrays", ["data of kind 'arrays'", "cj.train(config, data="]),
@@ -341,6 +358,7 @@ def test_every_flag_has_a_description(command, capsys):
         ("compare smok", ["did you mean 'smoke'?"]),
         ("compare smoke --out .", ["which exists"]),
         ("compare smoke --model.routing uniform", ["expected an iterative routing"]),
+        ("compare smoke --model.routing.num_iters 1", ["num_iters 1, expected at least 2"]),
         ("compare smoke --compare.modes [stop,ful]", ["got 'ful'", "did you mean 'full'?"]),
         ("evaluate here", ["here: got no directory, expected a run's directory"]),
         ("evaluate here --fast", ["got '--fast', expected nothing more"]),

@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import capsjax as cj
@@ -245,3 +247,33 @@ def test_the_defaults_of_a_comparison():
 def test_python_is_held_to_the_types_that_yaml_is(make, message, as_installed):
     with pytest.raises(UserError, match=re.escape(message)):
         make()
+
+
+def test_overrides_from_python_may_be_parts_of_a_configuration_and_numpy_s_numbers():
+    routing = cj.FixedPointRouting(num_iters=7, gradient=cj.ImplicitGradient(max_steps=9))
+    found = cj.load_config(
+        "smoke",
+        {
+            "model.routing": routing,
+            "seed": np.int64(4),
+            "optimiser.schedule.rate": jnp.float32(0.5),
+        },
+    )
+    assert (found.model.routing, found.seed, found.optimiser.schedule.rate) == (routing, 4, 0.5)
+    assert type(found.seed) is int
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        ({"seed": object()}, ["seed: got <object", "expected a number, a string"]),
+        ({"seed": np.arange(2)}, ["seed: got array([0, 1])", "expected a number, a string"]),
+        ({"model": {"routing": {1, 2}}}, ["model: got {'routing': {1, 2}}", "a list or mapping"]),
+        ({"model..dim": 1}, ["got 'model..dim' as the key", "a dotted name"]),
+    ],
+)
+def test_an_override_that_is_no_value_is_refused(overrides, parts):
+    with pytest.raises(UserError) as caught:
+        cj.load_config("smoke", overrides)
+    for part in parts:
+        assert part in str(caught.value)

@@ -30,7 +30,7 @@ def routing_of(mode: Mode, routing: Routing) -> Routing:
         routing: the configuration's; number of iterations and the rest of it stay.
 
     Raises:
-        UserError: where the routing has no iterations, so no gradient to choose.
+        UserError: where the routing has no iterations to differentiate, so no gradient to choose.
     """
     if mode == "uniform":
         return UniformRouting()
@@ -38,6 +38,11 @@ def routing_of(mode: Mode, routing: Routing) -> Routing:
         raise UserError(
             f"compare: got a {type(routing).__name__}, expected an iterative routing, whose gradient "
             "can be chosen: set model.routing.kind to dynamic"
+        )
+    if routing.num_iters < 2:
+        raise UserError(
+            f"compare: got model.routing.num_iters {routing.num_iters}, expected at least 2: the first "
+            "coupling is uniform, and every gradient mode is the same"
         )
     gradients: dict[str, GradientMode] = {
         "stop": StopGradient(),
