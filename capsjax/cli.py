@@ -221,6 +221,10 @@ def _add_bench(command: Callable[..., Any]) -> None:
             work.set_defaults(run=_bench_step)
             work.add_argument("config", help="a YAML file, or the name of one that ships")
             work.add_argument("--batch-size", type=int, metavar="N", help="images in a batch")
+            if name == "step":
+                work.add_argument(
+                    "--steps", type=int, default=1, metavar="N", help="steps in a call, 1"
+                )
         work.add_argument("--repeats", type=int, default=10, metavar="N", help="timings, 10")
         work.add_argument("--json", action="store_true", help="end with one line of JSON")
 
@@ -235,8 +239,8 @@ def _bench_step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     _start_jax()
     from capsjax.analysis import bench
 
-    forward = arguments.work == "forward"
-    return _measure(bench.step_work(config, arguments.batch_size, forward=forward), arguments)
+    kind = {"forward": True} if arguments.work == "forward" else {"steps": arguments.steps}
+    return _measure(bench.step_work(config, arguments.batch_size, **kind), arguments)
 
 
 def _bench_routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:

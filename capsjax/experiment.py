@@ -251,13 +251,7 @@ def _finish(
     """Train from a state to the end, then test once."""
     training, program = config.training, planned.program
     writer = MetricsWriter(folder / "metrics.jsonl")
-    feed = TrainFeed(
-        dataset.train,
-        dataset.scale,
-        batch_size=training.batch_size,
-        max_shift=config.max_shift,
-        seed=config.seed,
-    )
+    feed = TrainFeed(dataset.train, planned.cut, config.seed)
 
     def in_order(split: Split) -> EvalFeed:
         return EvalFeed(split, dataset.scale, batch_size=training.eval_batch_size)

@@ -16,6 +16,7 @@ from capsjax.data import Dataset
 from capsjax.gradients import ImplicitGradient
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
+from capsjax.training.feed import Cut
 from capsjax.training.loop import Program
 from capsjax.training.optimisers import Adam
 from capsjax.training.parallel import STRATEGIES, Parallel
@@ -112,6 +113,7 @@ def _program(
     optimiser: Adam,
     total_steps: int,
     parallel: Parallel,
+    cut: Cut,
     image_shape: tuple[int, int, int],
     num_classes: int,
 ) -> Program:
@@ -119,7 +121,7 @@ def _program(
     strategy = STRATEGIES[parallel]()
     program = Program(
         strategy=strategy,
-        train_step=strategy.train_step(made.loss, optimiser.make(total_steps)),
+        train_steps=strategy.train_steps(made.loss, optimiser.make(total_steps), cut),
         eval_step=strategy.eval_step(made.score),
     )
     if isinstance(getattr(model.routing, "gradient", None), ImplicitGradient):
@@ -135,12 +137,14 @@ class Plan:
         functions: the network's pure functions.
         program: the compiled steps.
         optimiser: the Optax transformation.
+        cut: how batches are cut from the training examples.
         total_steps: optimiser steps of the whole run.
     """
 
     functions: Functions
     program: Program
     optimiser: optax.GradientTransformation
+    cut: Cut
     total_steps: int
 
     def initial_state(self, seed: int) -> TrainState:
@@ -153,11 +157,12 @@ def plan(config: Config, dataset: Dataset) -> Plan:
     shape, classes = dataset.image_shape, dataset.num_classes
     total_steps = config.training.total_steps(len(dataset.train))
     arguments = (config.model, config.loss)
+    cut = Cut(config.training.batch_size, config.max_shift, dataset.scale)
+    parallel = config.training.parallel
     return Plan(
         functions=functions(*arguments, shape, classes),
-        program=_program(
-            *arguments, config.optimiser, total_steps, config.training.parallel, shape, classes
-        ),
+        program=_program(*arguments, config.optimiser, total_steps, parallel, cut, shape, classes),
         optimiser=config.optimiser.make(total_steps),
+        cut=cut,
         total_steps=total_steps,
     )

@@ -20,7 +20,7 @@ from capsjax.data import Arrays, Dataset, Digits, Mnist, Split
 from capsjax.gradients import MODES, GradientMode, StopGradient, TruncatedGradient
 from capsjax.program import Plan, plan
 from capsjax.routing import DynamicRouting
-from capsjax.training.feed import TrainFeed
+from capsjax.training.feed import Epoch, TrainFeed
 from capsjax.training.progress import Reporter
 from capsjax.training.state import Batch
 from capsjax.votes import VoteForm, form_votes
@@ -34,8 +34,9 @@ class Work(NamedTuple):
     Attributes:
         name: what it is, in a few words.
         sizes: what decides how much there is to do, as plain values.
-        call: does it once, and returns when it is done.
-        examples: images or, for routing alone, examples that it treats.
+        call: does it, `times` over, and returns when it is done.
+        times: how often a call does it: the steps of a call of the device.
+        examples: images or, for routing alone, examples that it treats each time.
         compile_s: seconds to trace and compile it; next to none where the compilation cache has it.
         cached: whether the compilation cache had it.
         temp_bytes: temporary memory of the compiled work, without arguments and results, in bytes.
@@ -44,6 +45,7 @@ class Work(NamedTuple):
     name: str
     sizes: dict[str, Any]
     call: Callable[[], None]
+    times: int
     examples: int
     compile_s: float
     cached: bool
@@ -84,7 +86,7 @@ class Measurement:
 
     Args:
         work: what was done.
-        seconds: seconds of each repetition, in order.
+        seconds: seconds of each repetition, in order; where a call does the work several times, the mean.
         peak_rss_bytes: the most memory that the process has had resident, in bytes.
     """
 
@@ -132,32 +134,35 @@ class Measurement:
         return Table(f"{sizes}; {values['device']}", (*headings, "peak resident"), ((*row, peak),))
 
 
-def step_work(config: Config, batch_size: int | None = None, *, forward: bool = False) -> Work:
+def step_work(
+    config: Config, batch_size: int | None = None, *, steps: int = 1, forward: bool = False
+) -> Work:
     """Compile a training step of a configuration, for random images of its data's shape.
 
     Args:
         config: what is trained, and how.
         batch_size: examples in a batch, or None for the configuration's.
+        steps: how many steps the device takes in a call, each with a batch of its own.
         forward: compile the network's forward pass alone, as at evaluation, instead of a step.
 
     Returns:
         The work; each call of a step trains on, from where the last one stopped.
 
     Raises:
-        UserError: where the batch is empty, or the data have no shape of their own.
+        UserError: where the batch is empty, there are no steps, more than one forward pass is asked for
+            in a call, or the data have no shape of their own.
     """
+    if steps < 1 or (forward and steps > 1):
+        expected = "1 for a forward pass" if forward else "an integer of at least 1"
+        raise UserError(f"--steps: got {steps}, expected {expected}")
     # The length of the run decides nothing but the learning rate, which takes no time.
     training = dataclasses.replace(config.training, epochs=None, steps=LONG)
     if batch_size is not None:
         training = dataclasses.replace(training, batch_size=batch_size)
     config = dataclasses.replace(config, training=training)
-    dataset = random_dataset(config, training.batch_size)
+    dataset = random_dataset(config, training.batch_size * steps)
     made = plan(config, dataset)
-    feed = TrainFeed(
-        dataset.train, dataset.scale, batch_size=len(dataset.train), max_shift=0, seed=config.seed
-    )
-    batch = feed.batch(0)
-    name, parts = ("forward", _forward) if forward else ("train step", _train_step)
+    feed = TrainFeed(dataset.train, made.cut, config.seed)
     routing = config.model.routing
     sizes = {
         "batch": training.batch_size,
@@ -165,7 +170,11 @@ def step_work(config: Config, batch_size: int | None = None, *, forward: bool = 
         "gradient": kind_of(getattr(routing, "gradient", None)),
         "num_iters": getattr(routing, "num_iters", None),
     }
-    return _compile(name, sizes, training.batch_size, *parts(made, config.seed, batch))
+    if forward:
+        parts = _forward(made, config.seed, feed.batch(0))
+        return _compile("forward", sizes, training.batch_size, *parts)
+    parts = _train_steps(made, config.seed, feed.epoch(0))
+    return _compile("train step", sizes, training.batch_size, *parts, times=steps)
 
 
 def routing_work(
@@ -236,7 +245,7 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
     for number in range(warm_up + repeats):
         start = time.perf_counter()
         work.call()
-        seconds.append(time.perf_counter() - start)
+        seconds.append((time.perf_counter() - start) / work.times)
         reporter.update(number + 1)
     return Measurement(work=work, seconds=tuple(seconds[warm_up:]), peak_rss_bytes=peak_rss())
 
@@ -286,11 +295,12 @@ Arguments = tuple[Any, ...]
 Advance = Callable[[Any, Arguments], Arguments]
 
 
-def _train_step(made: Plan, seed: int, batch: Batch) -> tuple[Callable, Arguments, Advance]:
-    """Return what compiles a step, its first arguments, and what makes the next of its result."""
-    strategy, step = made.program.strategy, made.program.train_step
-    state = strategy.replicate(made.initial_state(seed))
-    return step.lower, (state, strategy.share(batch)), lambda result, used: (result[0], used[1])
+def _train_steps(made: Plan, seed: int, epoch: Epoch) -> tuple[Callable, Arguments, Advance]:
+    """Return what compiles steps, their first arguments, and what makes the next of their result."""
+    strategy, steps = made.program.strategy, epoch.order.shape[0] // made.cut.batch_size
+    state, examples = strategy.replicate((made.initial_state(seed), epoch))
+    lower = made.program.train_steps.lower
+    return lower, (state, examples, 0, steps), lambda result, used: (result[0], *used[1:])
 
 
 def _forward(made: Plan, seed: int, batch: Batch) -> tuple[Callable, Arguments, Advance]:
@@ -311,6 +321,7 @@ def _compile(
     lower: Callable[..., Any],
     arguments: Arguments,
     advance: Advance,
+    times: int = 1,
 ) -> Work:
     jax.block_until_ready(arguments)
     hits = []
@@ -333,4 +344,4 @@ def _compile(
         ready[0] = advance(result, ready[0])
 
     temp_bytes = int(compiled.memory_analysis().temp_size_in_bytes)
-    return Work(name, sizes, call, examples, seconds, bool(hits), temp_bytes)
+    return Work(name, sizes, call, times, examples, seconds, bool(hits), temp_bytes)

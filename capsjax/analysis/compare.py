@@ -162,20 +162,16 @@ def _aligner(config: Config, dataset: Dataset) -> Any:
 
 
 def _costs(variants: dict[Mode, Config], dataset: Dataset, reporter: Reporter) -> Any:
-    """Time one step of every mode, on the first batch, from the first seed's initial parameters."""
+    """Time steps of every mode, on the first batches, from the first seed's initial parameters."""
     first = next(iter(variants.values()))
-    feed = TrainFeed(
-        dataset.train,
-        dataset.scale,
-        batch_size=first.training.batch_size,
-        max_shift=first.max_shift,
-        seed=first.seed,
-    )
     plans = {mode: plan(config, dataset) for mode, config in variants.items()}
+    planned = next(iter(plans.values()))
+    feed = TrainFeed(dataset.train, planned.cut, first.seed)
     return measure_costs(
         {mode: planned.program for mode, planned in plans.items()},
-        next(iter(plans.values())).initial_state(first.seed),
-        feed.batch(0),
+        planned.initial_state(first.seed),
+        feed.epoch(0),
         rounds=first.compare.timing_rounds,
         reporter=reporter,
+        steps=min(5, feed.steps_per_epoch),
     )

@@ -1,14 +1,15 @@
 """What a step costs: time from an interleaved pass, memory from the compiler."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from capsjax.training.feed import Epoch
 from capsjax.training.loop import Program
 from capsjax.training.progress import Reporter
-from capsjax.training.state import Batch, TrainState
+from capsjax.training.state import TrainState
 
 
 class Cost(NamedTuple):
@@ -26,7 +27,7 @@ class Cost(NamedTuple):
 def measure_costs(
     programs: dict[str, Program],
     state: TrainState,
-    batch: Batch,
+    epoch: Epoch,
     *,
     rounds: int,
     reporter: Reporter,
@@ -37,7 +38,7 @@ def measure_costs(
     Args:
         programs: what to time, by name.
         state: where to begin, not replicated; it is left as it is.
-        batch: what each step trains on.
+        epoch: what steps train on: its first batches, again in each round.
         rounds: how often each is timed, in alternating order, after one round that does not count.
         reporter: what tells the person who waits.
         steps: steps of one timing, of which the mean is taken.
@@ -46,20 +47,21 @@ def measure_costs(
         The cost of a step, by name.
     """
     reporter.start("timing a step", rounds)
-    compiled, states, seconds = {}, {}, {name: [] for name in programs}
+    compiled, states, examples, seconds = {}, {}, {}, {name: [] for name in programs}
+    first = int(epoch.first)
+
+    def arguments(name: str) -> tuple[Any, ...]:
+        return states[name], examples[name], first, first + steps
+
     for name, program in programs.items():
         states[name] = program.strategy.replicate(jax.tree.map(lambda x: x.copy(), state))
-        shared = program.strategy.share(batch)
-        compiled[name] = program.train_step.lower(states[name], shared).compile()
+        examples[name] = program.strategy.replicate(epoch)
+        compiled[name] = program.train_steps.lower(*arguments(name)).compile()
     for number in range(rounds + 1):
         order = list(programs) if number % 2 else list(programs)[::-1]
         for name in order:
-            shared = programs[name].strategy.share(batch)
-            jax.block_until_ready(shared)
             start = time.perf_counter()
-            for _ in range(steps):
-                states[name], _values = compiled[name](states[name], shared)
-            jax.block_until_ready(states[name])
+            states[name], _values = jax.block_until_ready(compiled[name](*arguments(name)))
             if number > 0:
                 seconds[name].append((time.perf_counter() - start) / steps)
         reporter.update(number)

@@ -1,7 +1,9 @@
 """Batches cut on the device from a split that lives there."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,55 +14,79 @@ from capsjax.data.transforms import random_shift, to_float
 from capsjax.training.state import Batch
 
 
+class Epoch(NamedTuple):
+    """Hold what the batches of an epoch are cut from, on the device.
+
+    Attributes:
+        images: raw pixels of every example, [n, h, w, c].
+        labels: class numbers, [n].
+        order: the examples in the order in which they come, [n].
+        first: the number of the epoch's first step, counted over all epochs, [].
+        shift_key: what shifts follow from, with the number of the step.
+    """
+
+    images: Num[Array, "n h w c"]
+    labels: Int[Array, "n"]
+    order: Int[Array, "n"]
+    first: Int[Array, ""]
+    shift_key: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """Cut a step's batch from an epoch: a pure function, for inside compiled steps.
+
+    Args:
+        batch_size: examples in a batch.
+        max_shift: pixels by which an image may move, in each direction.
+        scale: factor that brings raw pixels to 0 to 1.
+    """
+
+    batch_size: int
+    max_shift: int
+    scale: float
+
+    def __call__(self, epoch: Epoch, step: int | Int[Array, ""]) -> Batch:
+        """Return the batch of a step of that epoch; steps are counted over all epochs."""
+        start = (step - epoch.first) * self.batch_size
+        chosen = jax.lax.dynamic_slice_in_dim(epoch.order, start, self.batch_size)
+        key = jax.random.fold_in(epoch.shift_key, step)
+        shifted = random_shift(key, epoch.images[chosen], self.max_shift)
+        return Batch(to_float(shifted, self.scale), epoch.labels[chosen], jnp.ones(self.batch_size))
+
+
+_cut = jax.jit(lambda cut, epoch, step: cut(epoch, step), static_argnums=0)
+
+
 class TrainFeed:
-    """Cut training batches: a new order every epoch, a new shift for every example.
+    """Hold training examples: a new order every epoch, a new shift for every example.
 
     Order and shifts are functions of the seed and the step alone, so a run that resumes sees what an
     uninterrupted one would, and runs of one seed see the same. The examples at the end of an epoch that
-    do not fill a batch are left out of that epoch. Within an epoch nothing goes to the device: the
-    number of the step is counted there.
+    do not fill a batch are left out of that epoch.
 
     Args:
         split: the examples.
-        scale: factor that brings raw pixels to 0 to 1.
-        batch_size: examples in a batch.
-        max_shift: pixels by which an image may move, in each direction.
+        cut: how a batch is cut.
         seed: what order and shifts follow from.
     """
 
-    def __init__(self, split: Split, scale: float, *, batch_size: int, max_shift: int, seed: int):
+    def __init__(self, split: Split, cut: Cut, seed: int):
         self.images, self.labels = jnp.asarray(split.images), jnp.asarray(split.labels)
-        self.scale, self.batch_size, self.max_shift = scale, batch_size, max_shift
-        self.steps_per_epoch = len(split) // batch_size
+        self.cut, self.steps_per_epoch = cut, len(split) // cut.batch_size
         self._order_key, self._shift_key = jax.random.split(jax.random.key(seed))
-        self._epoch, self._order = -1, self.labels
-        self._expected, self._counter = 0, jnp.zeros((), jnp.int32)
 
-    def order(self, epoch: int) -> Int[Array, "n"]:
-        """Return the order of the examples in an epoch, [n]."""
-        key = jax.random.fold_in(self._order_key, epoch)
-        return jax.random.permutation(key, self.labels.shape[0])
+    def epoch(self, number: int) -> Epoch:
+        """Return the epoch of a number, counted from 0."""
+        order = jax.random.permutation(
+            jax.random.fold_in(self._order_key, number), self.labels.shape[0]
+        )
+        first = jnp.asarray(number * self.steps_per_epoch, jnp.int32)
+        return Epoch(self.images, self.labels, order, first, self._shift_key)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs."""
-        epoch = step // self.steps_per_epoch
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self.order(epoch)
-        if step != self._expected:
-            self._counter = jnp.asarray(step, jnp.int32)
-        batch, self._counter = _cut(
-            self.images,
-            self.labels,
-            self._order,
-            self._counter,
-            self._shift_key,
-            scale=self.scale,
-            size=self.batch_size,
-            steps_per_epoch=self.steps_per_epoch,
-            max_shift=self.max_shift,
-        )
-        self._expected = step + 1
-        return batch
+        return _cut(self.cut, self.epoch(step // self.steps_per_epoch), step)
 
 
 class EvalFeed:
@@ -84,25 +110,6 @@ class EvalFeed:
             yield _cut_in_order(
                 self.images, self.labels, start, scale=self.scale, size=self.batch_size
             )
-
-
-@partial(jax.jit, static_argnames=("scale", "size", "steps_per_epoch", "max_shift"))
-def _cut(
-    images: Num[Array, "n h w c"],
-    labels: Int[Array, "n"],
-    order: Int[Array, "n"],
-    step: Int[Array, ""],
-    key: Array,
-    *,
-    scale: float,
-    size: int,
-    steps_per_epoch: int,
-    max_shift: int,
-) -> tuple[Batch, Int[Array, ""]]:
-    """Return a step's batch, and the number of the next step."""
-    chosen = jax.lax.dynamic_slice_in_dim(order, step % steps_per_epoch * size, size)
-    shifted = random_shift(jax.random.fold_in(key, step), images[chosen], max_shift)
-    return Batch(to_float(shifted, scale), labels[chosen], jnp.ones(size)), step + 1
 
 
 @partial(jax.jit, static_argnames=("scale", "size"))

@@ -1,10 +1,11 @@
 """The loop: steps, a metrics line now and then, validation and a checkpoint every epoch."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -80,13 +81,14 @@ class Program:
 
     Attributes:
         strategy: how devices share the work.
-        train_step: from a state and a shared batch to the next state and mean values.
+        train_steps: from a state, an epoch and the numbers of steps to the state after them and the mean
+            values of the last batch.
         eval_step: from parameters and a shared batch to sums and a count.
         remedy: what to change where the loss is not finite.
     """
 
     strategy: Strategy
-    train_step: Compiled
+    train_steps: Compiled
     eval_step: Compiled
     remedy: str = "choose a smaller learning rate (optimiser.schedule.rate)"
 
@@ -131,15 +133,22 @@ def fit(
     if first > 0:
         reporter.say(f"{label}: going on from step {first} of {total_steps}")
     state, note, validated = strategy.replicate(state), "", ""
+    examples, pace, done = None, _Pace(), first
     clock, since = time.perf_counter(), first
-    for step in range(first, total_steps):
-        state, values = program.train_step(state, strategy.share(feed.batch(step)))
-        done = step + 1
+    while done < total_steps:
+        epoch, within = divmod(done, feed.steps_per_epoch)
+        if examples is None or within == 0:
+            examples = strategy.replicate(feed.epoch(epoch))
+        # Numbers, validation and checkpoints come between calls.
+        line, end = _after(done, config.log_every), _after(done, feed.steps_per_epoch)
+        start, done = done, min(done + pace.steps, line, end, total_steps)
+        with pace.timing(done - start):
+            state, values = jax.block_until_ready(program.train_steps(state, examples, start, done))
         epoch, within = divmod(done, feed.steps_per_epoch)
         if done % config.log_every == 0 or done == total_steps:
             numbers = _numbers(strategy.unreplicate(values))
             now = time.perf_counter()
-            numbers["images_per_second"] = (done - since) * feed.batch_size / (now - clock)
+            numbers["images_per_second"] = (done - since) * feed.cut.batch_size / (now - clock)
             clock, since = now, done
             note = f"loss {numbers['loss']:.4f}"
             if not math.isfinite(numbers["loss"]):
@@ -163,6 +172,33 @@ def fit(
                 observe(epoch, here)
             clock += time.perf_counter() - pause
     return strategy.unreplicate(state)
+
+
+class _Pace:
+    """Choose how many steps the device takes in one call.
+
+    Within a call nothing waits for the host, and the host sees nothing: progress and Ctrl-C wait for its
+    end. So it should be short, but long beside the time that it takes to make a call.
+    """
+
+    SECONDS = 0.25
+
+    def __init__(self):
+        self.steps = 1
+
+    @contextlib.contextmanager
+    def timing(self, steps: int) -> Iterator[None]:
+        """Time a call of so many steps, and choose the next: at most twice as many as the last."""
+        begun = time.perf_counter()
+        yield
+        # The first call compiles, and takes long for that.
+        fitting = self.SECONDS * steps / (time.perf_counter() - begun)
+        self.steps = max(1, int(min(fitting, 2 * self.steps)))
+
+
+def _after(step: int, every: int) -> int:
+    """Return the next multiple of `every`."""
+    return (step // every + 1) * every
 
 
 def evaluate(

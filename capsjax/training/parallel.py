@@ -1,6 +1,7 @@
-"""One step over all local devices, each with its share of the batch: by `jit` or by `pmap`."""
+"""Steps over all local devices, each with its share of the batch: by `jit` or by `pmap`."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
@@ -10,7 +11,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from capsjax.training.state import Batch
-from capsjax.training.step import LossFunction, make_eval_step, make_train_step
+from capsjax.training.step import (
+    LossFunction,
+    make_eval_step,
+    make_train_step,
+    make_train_steps,
+)
 
 Parallel = Literal["jit", "pmap"]
 AXIS = "devices"
@@ -56,10 +62,22 @@ class Strategy(abc.ABC):
         """Give each device its part of a batch, padded with weight 0 where it does not divide."""
 
     @abc.abstractmethod
-    def train_step(
-        self, loss_function: LossFunction, optimiser: optax.GradientTransformation
+    def train_steps(
+        self,
+        loss_function: LossFunction,
+        optimiser: optax.GradientTransformation,
+        cut: Callable[[Any, Any], Batch],
     ) -> Compiled:
-        """Compile a step of training; it takes over (donates) the state that it is given."""
+        """Compile any number of steps of training as one call.
+
+        Args:
+            loss_function: from parameters and a batch to values of each example.
+            optimiser: from gradients to updates.
+            cut: from examples, as `replicate` makes them, and the number of a step to its batch.
+
+        Returns:
+            `step.make_train_steps` on all devices; it takes over (donates) the state that it is given.
+        """
 
     @abc.abstractmethod
     def eval_step(self, value_function: LossFunction) -> Compiled:
@@ -97,12 +115,19 @@ class JitStrategy(Strategy):
         """Give each device its part of a batch, padded with weight 0 where it does not divide."""
         return jax.device_put(self.pad(batch), self._split)
 
-    def train_step(
-        self, loss_function: LossFunction, optimiser: optax.GradientTransformation
+    def train_steps(
+        self,
+        loss_function: LossFunction,
+        optimiser: optax.GradientTransformation,
+        cut: Callable[[Any, Any], Batch],
     ) -> Compiled:
-        """Compile a step of training; it takes over (donates) the state that it is given."""
-        step = make_train_step(loss_function, optimiser)
-        return jax.jit(step, donate_argnums=0, out_shardings=self._everywhere)
+        """Compile any number of steps of training as one call, which donates its state."""
+
+        def part(examples: Any, step: Any) -> Batch:
+            return jax.lax.with_sharding_constraint(self.pad(cut(examples, step)), self._split)
+
+        steps = make_train_steps(make_train_step(loss_function, optimiser), part)
+        return jax.jit(steps, donate_argnums=0, out_shardings=self._everywhere)
 
     def eval_step(self, value_function: LossFunction) -> Compiled:
         """Compile a step of evaluation."""
@@ -128,12 +153,28 @@ class PmapStrategy(Strategy):
         parts = jax.tree.map(lambda x: x.reshape(len(self.devices), -1, *x.shape[1:]), padded)
         return jax.device_put(parts, self._split)
 
-    def train_step(
-        self, loss_function: LossFunction, optimiser: optax.GradientTransformation
+    def train_steps(
+        self,
+        loss_function: LossFunction,
+        optimiser: optax.GradientTransformation,
+        cut: Callable[[Any, Any], Batch],
     ) -> Compiled:
-        """Compile a step of training; it takes over (donates) the state that it is given."""
+        """Compile any number of steps of training as one call, which donates its state."""
+
+        def part(examples: Any, step: Any) -> Batch:
+            whole = self.pad(cut(examples, step))
+            size = whole.labels.shape[0] // len(self.devices)
+            start = jax.lax.axis_index(AXIS) * size
+            return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), whole)
+
         step = make_train_step(loss_function, optimiser, reduce=_add_up)
-        return jax.pmap(step, axis_name=AXIS, devices=self.devices, donate_argnums=0)
+        return jax.pmap(
+            make_train_steps(step, part),
+            axis_name=AXIS,
+            devices=self.devices,
+            in_axes=(0, 0, None, None),
+            donate_argnums=0,
+        )
 
     def eval_step(self, value_function: LossFunction) -> Compiled:
         """Compile a step of evaluation."""

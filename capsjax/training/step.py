@@ -6,13 +6,14 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from capsjax.training.state import Batch, Params, TrainState
 
 PerExample = dict[str, Float[Array, "b"]]
 Sums = dict[str, Float[Array, ""]]
 LossFunction = Callable[[Params, Batch], PerExample]
+Count = int | Int[Array, ""]
 Reduce = Callable[[Any], Any]
 
 
@@ -59,6 +60,33 @@ def make_train_step(
         return TrainState(state.step + 1, params, opt_state), means(sums)
 
     return train_step
+
+
+def make_train_steps(
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Sums]],
+    cut: Callable[[Any, Int[Array, ""]], Batch],
+) -> Callable[[TrainState, Any, Count, Count], tuple[TrainState, Sums]]:
+    """Make a loop of steps that the device runs by itself.
+
+    Args:
+        train_step: from a state and a batch to the next state and the batch's mean values.
+        cut: from examples and the number of a step to the step's batch.
+
+    Returns:
+        A pure function from a state, examples, and the numbers of the first step and of the one after
+        the last, to the state after them and the mean values of the last batch. How many steps there
+        are is no part of what is compiled.
+    """
+
+    def train_steps(state: TrainState, examples: Any, start: Count, stop: Count) -> Any:
+        def one(step: Int[Array, ""], carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+            return train_step(carry[0], cut(examples, step))
+
+        _, values = jax.eval_shape(one, jnp.asarray(start), (state, {}))
+        nothing = jax.tree.map(lambda value: jnp.zeros(value.shape, value.dtype), values)
+        return jax.lax.fori_loop(start, stop, one, (state, nothing))
+
+    return train_steps
 
 
 def make_eval_step(

@@ -1,5 +1,6 @@
 """One small comparison, run once, with a record of what each of its runs began with and saw."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -10,8 +11,8 @@ import capsjax as cj
 from capsjax import experiment
 from capsjax.analysis.compare import compare
 from capsjax.analysis.report import report_comparison
-from capsjax.training.feed import TrainFeed
 from capsjax.training.progress import Reporter
+from tests.training.watched import Watched
 
 MODES = ("uniform", "stop", "truncated", "full")
 
@@ -43,21 +44,23 @@ def compared(tmp_path_factory):
     config = cj.load_config("smoke")
     assert config.compare.modes == MODES
     began, saw = [], []
-    fit, batch = experiment.fit, TrainFeed.batch
+    fit = experiment.fit
 
-    def recorded_fit(program, state, *args, **kwargs):
+    def recorded_fit(program, state, feed, *args, **kwargs):
         began.append(jax.tree.map(np.array, state.params))
         saw.append([])
-        return fit(program, state, *args, **kwargs)
 
-    def recorded_batch(self, step):
-        found = batch(self, step)
-        saw[-1].append((step, jax.tree.map(np.array, found)))
-        return found
+        def record_batches(state, examples, start, stop):
+            batches = ((step, feed.cut(examples, step)) for step in range(start, stop))
+            saw[-1].extend((step, jax.tree.map(np.array, batch)) for step, batch in batches)
+
+        recorded = dataclasses.replace(
+            program, train_steps=Watched(program.train_steps, record_batches)
+        )
+        return fit(recorded, state, feed, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "fit", recorded_fit)
-        patch.setattr(TrainFeed, "batch", recorded_batch)
         record = Record()
         out = tmp_path_factory.mktemp("compare") / "comparison"
         folder = compare(config, out=out, reporter=record)

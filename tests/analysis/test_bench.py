@@ -30,10 +30,10 @@ class TestStep:
     def test_each_call_is_a_step_that_goes_on_from_the_last(self, monkeypatch):
         """The state that a call returns is what the next one starts from."""
         steps = []
-        compiled = bench._train_step
+        compiled = bench._train_steps
 
-        def spied(made, seed, batch):
-            lower, arguments, advance = compiled(made, seed, batch)
+        def spied(made, seed, epoch):
+            lower, arguments, advance = compiled(made, seed, epoch)
 
             def watch(result, used):
                 steps.append(int(result[0].step.reshape(-1)[0]))
@@ -41,13 +41,21 @@ class TestStep:
 
             return lower, arguments, watch
 
-        monkeypatch.setattr(bench, "_train_step", spied)
+        monkeypatch.setattr(bench, "_train_steps", spied)
         record = Record()
         measured = bench.measure(bench.step_work(small(), 8), 3, record, warm_up=1)
         assert steps == [1, 2, 3, 4]
         assert len(measured.seconds) == 3
         assert record.told[0] == ("timing: train step", 4, 0)
         assert record.told[-1] == (4, "")
+
+    def test_a_call_may_take_several_steps_and_the_time_is_of_one(self, monkeypatch):
+        work = bench.step_work(small(), 8, steps=3)
+        now = iter(range(0, 600, 6))
+        monkeypatch.setattr("time.perf_counter", lambda: next(now))
+        measured = bench.measure(work, 2, Record(), warm_up=0)
+        assert measured.seconds == (2, 2)
+        assert measured.as_json()["images_per_s"] == 4
 
     def test_the_images_have_the_shape_and_the_number_that_were_asked_for(self):
         work = bench.step_work(small(), 5)
@@ -76,6 +84,10 @@ class TestStep:
             bench.step_work(small(**{"data.kind": "arrays"}))
         with pytest.raises(FieldError, match=r"batch_size: got 0"):
             bench.step_work(small(), 0)
+        with pytest.raises(UserError, match=r"--steps: got 0, expected an integer of at least 1"):
+            bench.step_work(small(), steps=0)
+        with pytest.raises(UserError, match=r"--steps: got 2, expected 1 for a forward pass"):
+            bench.step_work(small(), steps=2, forward=True)
         with pytest.raises(UserError, match=r"--repeats: got 0"):
             bench.measure(bench.routing_work(SMALL), 0, Silent())
 

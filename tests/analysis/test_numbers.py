@@ -112,9 +112,9 @@ def test_timing_leaves_the_state_and_trains_nothing():
     }
     state = plans["full"].initial_state(0)
     before = jax.tree.map(np.array, state)
-    batch = TrainFeed(dataset.train, dataset.scale, batch_size=128, max_shift=1, seed=0).batch(0)
+    epoch = TrainFeed(dataset.train, plans["full"].cut, 0).epoch(0)
     programs = {name: planned.program for name, planned in plans.items()}
-    costs = measure_costs(programs, state, batch, rounds=4, reporter=Silent(), steps=2)
+    costs = measure_costs(programs, state, epoch, rounds=4, reporter=Silent(), steps=2)
     jax.tree.map(np.testing.assert_array_equal, state, before)
     assert list(costs) == ["full", "uniform"]
     for cost in costs.values():

@@ -173,8 +173,29 @@ MUTATIONS = (
     Mutation(
         "the same order in every epoch",
         "training/feed.py",
-        "        key = jax.random.fold_in(self._order_key, epoch)\n",
-        "        key = self._order_key\n",
+        "            jax.random.fold_in(self._order_key, number), self.labels.shape[0]\n",
+        "            self._order_key, self.labels.shape[0]\n",
+        ("tests/training",),
+    ),
+    Mutation(
+        "a call of steps that leaves out its last",
+        "training/step.py",
+        "        return jax.lax.fori_loop(start, stop, one, (state, nothing))\n",
+        "        return jax.lax.fori_loop(start, jnp.maximum(stop - 1, start + 1), one, (state, nothing))\n",
+        ("tests/training",),
+    ),
+    Mutation(
+        "every epoch with the first one's order",
+        "training/loop.py",
+        "        if examples is None or within == 0:\n",
+        "        if examples is None:\n",
+        ("tests/training",),
+    ),
+    Mutation(
+        "every device with the first one's share",
+        "training/parallel.py",
+        "            start = jax.lax.axis_index(AXIS) * size\n",
+        "            start = 0 * jax.lax.axis_index(AXIS) * size\n",
         ("tests/training",),
     ),
     Mutation(

@@ -1,6 +1,8 @@
 """The loop, on a model of one number: what is measured when, and what is kept."""
 
 import contextlib
+import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +13,17 @@ import pytest
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Split
 from capsjax.training import checkpoints
-from capsjax.training.feed import EvalFeed, TrainFeed
-from capsjax.training.loop import Program, TrainingConfig, evaluate, fit
+from capsjax.training.feed import Cut, EvalFeed, TrainFeed
+from capsjax.training.loop import Program, TrainingConfig, _Pace, evaluate, fit
 from capsjax.training.parallel import JitStrategy, PmapStrategy
 from capsjax.training.progress import Reporter
 from capsjax.training.state import TrainState
 from capsjax.training.writers import MetricsWriter, read_metrics
+from tests.training.watched import Watched
 
 OPTIMISER = optax.sgd(0.01, momentum=0.5)
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 2, 2, 1)).astype(np.uint8)
+CUT = Cut(batch_size=4, max_shift=1, scale=1 / 255)
 SPLIT = Split(IMAGES, np.arange(22) % 10)
 
 
@@ -50,7 +54,7 @@ class Record(Reporter):
 @pytest.fixture(scope="module", params=[JitStrategy, PmapStrategy])
 def program(request):
     strategy = request.param()
-    return Program(strategy, strategy.train_step(loss, OPTIMISER), strategy.eval_step(loss))
+    return Program(strategy, strategy.train_steps(loss, OPTIMISER, CUT), strategy.eval_step(loss))
 
 
 def initial():
@@ -66,7 +70,7 @@ def run(program, folder, total=7, state=None, observe=None, **fields):
         state = fit(
             program,
             initial() if state is None else state,
-            TrainFeed(SPLIT, 1 / 255, batch_size=4, max_shift=1, seed=3),
+            TrainFeed(SPLIT, CUT, 3),
             EvalFeed(SPLIT, 1 / 255, batch_size=5),
             config=config,
             total_steps=total,
@@ -93,7 +97,7 @@ def test_numbers_come_back_only_to_be_logged(program, tmp_path, monkeypatch):
 
 def test_the_loop_is_the_steps_one_after_another(program, tmp_path):
     state, lines, _ = run(program, tmp_path, log_every=1)
-    feed = TrainFeed(SPLIT, 1 / 255, batch_size=4, max_shift=1, seed=3)
+    feed = TrainFeed(SPLIT, CUT, 3)
     w, velocity, losses = 0.5, 0.0, []
     for step in range(7):
         batch = feed.batch(step)
@@ -112,6 +116,36 @@ def test_the_loop_is_the_steps_one_after_another(program, tmp_path):
     assert lines[-1]["examples"] == 22
 
 
+def test_the_device_takes_many_steps_in_a_call_and_the_same_ones(program, tmp_path, monkeypatch):
+    """Twice as many each time, up to a quarter of a second's, a line of metrics, an epoch's end."""
+    calls = []
+
+    def watch(state, examples, start, stop):
+        calls.append((start, stop))
+
+    watching = dataclasses.replace(program, train_steps=Watched(program.train_steps, watch))
+    monkeypatch.setattr(_Pace, "SECONDS", 60)
+    state, _, _ = run(watching, tmp_path / "many", total=22, log_every=8)
+    joins = [0, 1, 3, 5, 8, 10, 15, 16, 20, 22]
+    assert calls == list(itertools.pairwise(joins))
+    calls.clear()
+    monkeypatch.setattr(_Pace, "SECONDS", 0)
+    one_by_one, _, _ = run(watching, tmp_path / "one", total=22, log_every=8)
+    assert calls == [(step, step + 1) for step in range(22)]
+    jax.tree.map(np.testing.assert_array_equal, state, one_by_one)
+
+
+def test_a_call_is_as_long_as_one_is_willing_to_wait(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    pace, taken = _Pace(), []
+    for seconds in (9.0, *[0.0099] * 6, 0.1, 0.1):
+        taken.append(pace.steps)
+        with pace.timing(pace.steps):
+            now[0] += seconds * pace.steps
+    assert taken == [1, 1, 2, 4, 8, 16, 25, 25, 2]
+
+
 def test_lines_validation_and_checkpoints_come_when_they_should(program, tmp_path):
     _, lines, told = run(program, tmp_path, total=12, log_every=3)
     assert [(line["split"], line["step"]) for line in lines] == [
@@ -120,7 +154,9 @@ def test_lines_validation_and_checkpoints_come_when_they_should(program, tmp_pat
     ]
     assert checkpoints.steps(tmp_path / "checkpoints") == [5, 10, 12]
     assert told[0] == ("start", "here", 12, 0)
-    assert [call[1] for call in told[1:]] == list(range(1, 13))
+    reached = [call[1] for call in told[1:]]
+    assert reached == sorted(reached)
+    assert {3, 5, 6, 9, 10, 12} <= set(reached)
     assert "validation error" in told[-1][2]
     assert all(line["images_per_second"] > 0 for line in lines if line["split"] == "train")
 

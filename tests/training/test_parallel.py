@@ -1,5 +1,7 @@
 """One device, `jit` over four and `pmap` over four are one training."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,16 @@ def batch(size, seed):
     return Batch(jnp.asarray(images), jnp.asarray(rng.integers(0, 10, size)), jnp.ones(size))
 
 
+def batches(size, number=4):
+    return jax.tree.map(
+        lambda *each: jnp.stack(each), *(batch(size, seed) for seed in range(number))
+    )
+
+
+def cut(examples, step):
+    return jax.tree.map(lambda each: each[step], examples)
+
+
 def initial():
     return TrainState.create(MADE.initial(0), SMOKE.optimiser.make(TOTAL))
 
@@ -41,7 +53,7 @@ def steps():
     return {
         name: (
             strategy,
-            strategy.train_step(MADE.loss, SMOKE.optimiser.make(TOTAL)),
+            strategy.train_steps(MADE.loss, SMOKE.optimiser.make(TOTAL), cut),
             strategy.eval_step(MADE.score),
         )
         for name, strategy in strategies.items()
@@ -50,8 +62,9 @@ def steps():
 
 def train(strategy, step, size, number=4):
     state, lines = strategy.replicate(initial()), []
-    for seed in range(number):
-        state, values = step(state, strategy.share(batch(size, seed)))
+    examples = strategy.replicate(batches(size, number))
+    for first in range(number):
+        state, values = step(state, examples, first, first + 1)
         lines.append(strategy.unreplicate(values))
     return strategy.unreplicate(state), lines
 
@@ -69,6 +82,32 @@ def test_four_devices_train_as_one(steps, name, size):
     start = initial().params
     moved = [float(jnp.abs(ours[0].params[n] - start[n]).max()) for n in start]
     assert min(moved) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["jit", "pmap", "one"])
+def test_steps_of_one_call_are_the_steps_of_several(steps, name):
+    """To the bit: a run may be cut into calls, and stopped and gone on with, anywhere."""
+    strategy, step, _ = steps[name]
+    apart, lines = train(strategy, step, 30)
+    examples = strategy.replicate(batches(30))
+    together, values = strategy.unreplicate(step(strategy.replicate(initial()), examples, 0, 4))
+    jax.tree.map(np.testing.assert_array_equal, together, apart)
+    jax.tree.map(np.testing.assert_array_equal, values, lines[-1])
+    none, values = step(strategy.replicate(initial()), examples, 2, 2)
+    jax.tree.map(np.testing.assert_array_equal, strategy.unreplicate(none), initial())
+    assert not any(float(value) for value in strategy.unreplicate(values).values())
+
+
+@pytest.mark.parametrize("size", [32, 30])
+@pytest.mark.parametrize("name", ["jit", "pmap"])
+def test_each_device_computes_its_own_share(steps, name, size):
+    """The work of a step is split: the largest product of a device is of a quarter of the batch."""
+    strategy, step, _ = steps[name]
+    arguments = strategy.replicate(initial()), strategy.replicate(batches(size)), 0, 1
+    shapes = re.findall(r"f32\[([\d,]+)\]", step.lower(*arguments).compile().as_text())
+    features = {shape for shape in shapes if shape.endswith(",3,3,4")}
+    assert "8,3,3,4" in features
+    assert "32,3,3,4" not in features
 
 
 @pytest.mark.parametrize("size", [32, 30])
@@ -105,7 +144,8 @@ def test_four_devices_hold_different_examples(four, size):
 
 def test_the_result_is_on_all_four_devices(four, steps):
     name = "pmap" if isinstance(four, PmapStrategy) else "jit"
-    state, _ = steps[name][1](four.replicate(initial()), four.share(batch(32, 0)))
+    examples = four.replicate(batches(32))
+    state, _ = steps[name][1](four.replicate(initial()), examples, 0, 1)
     for leaf in jax.tree.leaves(state):
         assert leaf.devices() == set(jax.local_devices())
         copies = [np.asarray(shard.data).ravel() for shard in leaf.addressable_shards]
@@ -116,7 +156,7 @@ def test_the_result_is_on_all_four_devices(four, steps):
 def test_the_state_is_donated(four, steps):
     name = "pmap" if isinstance(four, PmapStrategy) else "jit"
     state = four.replicate(initial())
-    jax.block_until_ready(steps[name][1](state, four.share(batch(32, 0))))
+    jax.block_until_ready(steps[name][1](state, four.replicate(batches(32)), 0, 1))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
