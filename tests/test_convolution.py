@@ -219,6 +219,69 @@ def test_what_runs_here_has_no_convolution():
     assert " convolution(" not in compiled.compile().as_text()
 
 
+def as_bfloat16(x):
+    return np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64)
+
+
+class TestBfloat16:
+    """What is multiplied and what comes out is rounded to eight bits; sums are not."""
+
+    STEP = 2.0**-8
+
+    @pytest.mark.parametrize("implementation", ["auto", *IMPLEMENTATIONS])
+    @pytest.mark.parametrize(("h", "w", "kh", "kw", "stride"), SHAPES)
+    def test_it_is_the_oracle_of_rounded_arrays(self, h, w, kh, kw, stride, implementation):
+        x, k = arrays(h, w, kh, kw, np.float32)
+        x, k = jnp.asarray(x), jnp.asarray(k)
+        found = conv2d(x, k, stride=stride, implementation=implementation, precision="bfloat16")
+        exact = oracle(as_bfloat16(x), as_bfloat16(k), stride, "VALID")
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(as_bfloat16(found), found)
+        # A sum in float32 may fall on the other side of where rounding turns.
+        np.testing.assert_allclose(found, exact, rtol=1.01 * self.STEP, atol=1e-5)
+        assert np.abs(found - exact).max() > 1e-4
+
+    @pytest.mark.parametrize("implementation", ["auto", *IMPLEMENTATIONS])
+    def test_so_is_its_gradient(self, implementation):
+        x, k = arrays(9, 8, 2, 5, np.float32)
+        bar = np.random.default_rng(0).normal(size=(2, 3, 2, F)).astype(np.float32)
+
+        def total(x, k):
+            y = conv2d(x, k, stride=3, implementation=implementation, precision="bfloat16")
+            return jnp.sum(y * bar)
+
+        found = jax.grad(total, argnums=(0, 1))(x, k)
+        exact = oracle_gradient(*(as_bfloat16(array) for array in (x, k)), 3, as_bfloat16(bar))
+        for ours, theirs in zip(found, exact, strict=True):
+            assert ours.dtype == jnp.float32
+            np.testing.assert_array_equal(as_bfloat16(ours), ours)
+            np.testing.assert_allclose(ours, theirs, rtol=1.01 * self.STEP, atol=2e-5)
+            assert np.abs(ours - theirs).max() > 1e-4
+
+    @pytest.mark.parametrize("platform", ["cuda", "tpu"])
+    def test_an_accelerator_multiplies_bfloat16_forward_and_backward(self, platform):
+        def total(x, k):
+            return jnp.sum(jnp.sin(conv2d(x, k, stride=2, precision="bfloat16")))
+
+        exported = jax.export.export(
+            jax.jit(jax.grad(total, argnums=(0, 1))), platforms=[platform]
+        )(
+            jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32),
+            jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32),
+        )
+        lines = exported.mlir_module().splitlines()
+        types = [line.split(" : ")[-1] for line in lines if "stablehlo.convolution" in line]
+        assert len(types) == 3
+        assert all("bf16" in text and "f32" not in text for text in types)
+
+    def test_an_unknown_precision_is_refused(self):
+        message = r"got precision 'float16', expected one of float32, bfloat16; did you mean"
+        with pytest.raises(UserError, match=message):
+            inspect.unwrap(conv2d)(
+                jnp.ones([1, 5, 5, 1]), jnp.ones([3, 3, 1, 1]), precision="float16"
+            )
+
+
 def test_channels_that_differ_are_refused():
     with pytest.raises(
         UserError, match=r"images \[1, 5, 5, 2\].*kernel \[3, 3, 3, 4\].*equal chan"

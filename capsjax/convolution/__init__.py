@@ -6,6 +6,7 @@ TPU gets XLA's own operation.
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -17,6 +18,8 @@ from capsjax.convolution.direct import conv2d_lax, conv2d_patches
 from capsjax.convolution.frequency import conv2d_frequency
 
 Padding = Literal["VALID", "SAME"]
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 Implementation = Literal["auto", "lax", "patches", "frequency"]
 IMPLEMENTATIONS = {
     "lax": conv2d_lax,
@@ -24,7 +27,7 @@ IMPLEMENTATIONS = {
     "frequency": conv2d_frequency,
 }
 
-__all__ = ["Implementation", "Padding", "conv2d", "output_size"]
+__all__ = ["Implementation", "Padding", "Precision", "conv2d", "output_size"]
 
 
 def conv2d(
@@ -34,6 +37,7 @@ def conv2d(
     stride: int = 1,
     padding: Padding = "VALID",
     implementation: Implementation = "auto",
+    precision: Precision = "float32",
 ) -> Float[Array, "b ho wo f"]:
     """Convolve images with a kernel (cross-correlation, as everywhere in deep learning).
 
@@ -46,25 +50,24 @@ def conv2d(
         padding: "VALID" for none, "SAME" for zeros around the image, ceil(h / stride) outputs.
         implementation: "lax" for XLA's operation, "patches" or "frequency"; "auto" takes "lax" on a GPU or
             TPU, and on a CPU the one of the others that multiplies less, when the function is compiled.
+        precision: "float32" multiplies the arrays as they are. "bfloat16" rounds what is multiplied and
+            what comes out to bfloat16, in the backward pass too, and adds up in float32 at least: fast
+            where the hardware has it. A CPU rounds the same and gains nothing.
 
     Returns:
-        [b, ho, wo, f].
+        [b, ho, wo, f], of the images' type.
 
     Raises:
-        UserError: where channels differ, the kernel is larger than the image, or the implementation is
-            unknown.
+        UserError: where channels differ, the kernel is larger than the image, or the implementation or
+            the precision is unknown.
 
     Example:
         >>> import jax.numpy as jnp
         >>> conv2d(jnp.ones([1, 5, 5, 1]), jnp.ones([3, 3, 1, 2]), stride=2).shape
         (1, 2, 2, 2)
     """
-    if implementation != "auto" and implementation not in IMPLEMENTATIONS:
-        known = ("auto", *IMPLEMENTATIONS)
-        raise UserError(
-            f"conv2d: got implementation {implementation!r}, expected one of {', '.join(known)}"
-            + nearest(str(implementation), known)
-        )
+    _check_known("implementation", implementation, ("auto", *IMPLEMENTATIONS))
+    _check_known("precision", precision, PRECISIONS)
     if images.shape[-1] != kernel.shape[2]:
         raise UserError(
             f"conv2d: got images {list(images.shape)} and a kernel {list(kernel.shape)}, expected "
@@ -77,15 +80,45 @@ def conv2d(
             f"conv2d: got a {kernel.shape[0]}x{kernel.shape[1]} kernel for a {images.shape[1]}x"
             f"{images.shape[2]} image, expected a kernel no larger: choose a smaller kernel or stride"
         )
-    if implementation != "auto":
-        return IMPLEMENTATIONS[implementation](images, kernel, stride)
-    on_cpu = IMPLEMENTATIONS[cheapest(images.shape, kernel.shape, stride)]
-    return jax.lax.platform_dependent(
-        images,
-        kernel,
-        cpu=lambda x, k: on_cpu(x, k, stride),
-        default=lambda x, k: conv2d_lax(x, k, stride),
+    chosen = (
+        cheapest(images.shape, kernel.shape, stride) if implementation == "auto" else implementation
     )
+    named = _at(precision, IMPLEMENTATIONS[chosen], stride)
+    if implementation != "auto":
+        return named(images, kernel)
+    elsewhere = _at(precision, conv2d_lax, stride)
+    return jax.lax.platform_dependent(images, kernel, cpu=named, default=elsewhere)
+
+
+Convolution = Callable[[Float[Array, "b h w c"], Float[Array, "kh kw c f"]], Array]
+
+
+def _at(precision: Precision, implementation: Callable[..., Array], stride: int) -> Convolution:
+    """Return a convolution of that precision."""
+
+    def as_given(x: Array, k: Array) -> Array:
+        return implementation(x, k, stride)
+
+    def rounded(x: Array, k: Array) -> Array:
+        return _round(as_given(_round(x), _round(k)))
+
+    def in_bfloat16(x: Array, k: Array) -> Array:
+        return as_given(x.astype(jnp.bfloat16), k.astype(jnp.bfloat16)).astype(x.dtype)
+
+    if precision == "float32":
+        return as_given
+    return in_bfloat16 if implementation is conv2d_lax else rounded
+
+
+def _round(x: Array) -> Array:
+    """Round to bfloat16 and keep the type: a conversion there and back may be compiled away."""
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
+def _check_known(option: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        expected = f"expected one of {', '.join(known)}{nearest(given, known)}"
+        raise UserError(f"conv2d: got {option} {given!r}, {expected}")
 
 
 def cheapest(

@@ -11,7 +11,7 @@ from capsjax.checks import (
     check_int,
     check_type,
 )
-from capsjax.convolution import Padding
+from capsjax.convolution import PRECISIONS, Padding, Precision
 from capsjax.routing import DynamicRouting, Routing
 
 Initialisation = Literal["scaled", "released"]
@@ -103,6 +103,8 @@ class CapsNetConfig:
         decoder: what draws the reconstruction, or None for none.
         initialisation: "released" for the authors' truncated normals (0.05 for the stem, 0.1 elsewhere)
             and biases of 0.1; "scaled" for weights scaled by fan-in and biases of 0.
+        precision: what the convolutions multiply, "float32" or "bfloat16"; everything else, parameters
+            and routing among it, is float32 in both.
         kind: its name in a configuration.
     """
 
@@ -113,11 +115,13 @@ class CapsNetConfig:
     routing_bias: bool = False
     decoder: DecoderConfig | None = DecoderConfig()
     initialisation: Initialisation = "scaled"
+    precision: Precision = "float32"
     kind: Literal["capsnet"] = "capsnet"
 
     def __post_init__(self):
         check_int(self, "dim", low=1)
         check_choice(self, "initialisation", ("scaled", "released"))
+        check_choice(self, "precision", PRECISIONS)
         check_bool(self, "routing_bias")
         check_type(self, "stem", StemConfig, "StemConfig(...)")
         check_type(self, "primary", PrimaryConfig, "PrimaryConfig(...)")

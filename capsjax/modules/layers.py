@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.convolution import conv2d, output_size
+from capsjax.convolution import Precision, conv2d, output_size
 from capsjax.modules.architecture import DecoderConfig, Initialisation, PrimaryConfig, StemConfig
 from capsjax.modules.initialisers import (
     bias_initialiser,
@@ -28,13 +28,20 @@ class Stem(nnx.Module):
         channels: channels of the image.
         config: the convolution.
         initialisation: how the parameters begin.
+        precision: what is multiplied; see `conv2d`.
         rngs: random numbers for the parameters.
     """
 
     def __init__(
-        self, channels: int, config: StemConfig, *, initialisation: Initialisation, rngs: nnx.Rngs
+        self,
+        channels: int,
+        config: StemConfig,
+        *,
+        initialisation: Initialisation,
+        precision: Precision = "float32",
+        rngs: nnx.Rngs,
     ):
-        self.config = config
+        self.config, self.precision = config, precision
         shape = (config.kernel, config.kernel, channels, config.channels)
         draw = kernel_initialiser(initialisation, stddev=0.05)
         self.kernel = nnx.Param(draw(rngs.params(), shape))
@@ -43,7 +50,13 @@ class Stem(nnx.Module):
     def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b ho wo f"]:
         """Return features, [b, ho, wo, channels]."""
         config = self.config
-        x = conv2d(images, self.kernel[...], stride=config.stride, padding=config.padding)
+        x = conv2d(
+            images,
+            self.kernel[...],
+            stride=config.stride,
+            padding=config.padding,
+            precision=self.precision,
+        )
         return jax.nn.relu(x + self.bias[...].reshape(1, 1, 1, -1))
 
 
@@ -57,6 +70,7 @@ class PrimaryCapsules(nnx.Module):
         channels: channels of the features.
         config: the convolution and the capsules.
         initialisation: how the parameters begin.
+        precision: what is multiplied; see `conv2d`.
         rngs: random numbers for the parameters.
 
     Reference:
@@ -69,9 +83,10 @@ class PrimaryCapsules(nnx.Module):
         config: PrimaryConfig,
         *,
         initialisation: Initialisation,
+        precision: Precision = "float32",
         rngs: nnx.Rngs,
     ):
-        self.config = config
+        self.config, self.precision = config, precision
         shape = (config.kernel, config.kernel, channels, config.types * config.dim)
         draw = kernel_initialiser(initialisation, stddev=0.1)
         self.kernel = nnx.Param(draw(rngs.params(), shape))
@@ -80,7 +95,13 @@ class PrimaryCapsules(nnx.Module):
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b i d"]:
         """Return child poses u_i, i = ho * wo * types, [b, i, d]."""
         config = self.config
-        x = conv2d(features, self.kernel[...], stride=config.stride, padding=config.padding)
+        x = conv2d(
+            features,
+            self.kernel[...],
+            stride=config.stride,
+            padding=config.padding,
+            precision=self.precision,
+        )
         x = config.coupling * x + self.bias[...].reshape(1, 1, 1, -1)
         return squash(x.reshape(x.shape[0], -1, config.dim))
 

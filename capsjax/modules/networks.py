@@ -75,10 +75,16 @@ class CapsNet(nnx.Module):
         _check_fits(image_shape, config)
         self.config = config
         self.image_shape = image_shape
-        start = config.initialisation
-        self.stem = Stem(image_shape[-1], config.stem, initialisation=start, rngs=rngs)
+        start, precision = config.initialisation, config.precision
+        self.stem = Stem(
+            image_shape[-1], config.stem, initialisation=start, precision=precision, rngs=rngs
+        )
         self.primary = PrimaryCapsules(
-            config.stem.channels, config.primary, initialisation=start, rngs=rngs
+            config.stem.channels,
+            config.primary,
+            initialisation=start,
+            precision=precision,
+            rngs=rngs,
         )
         self.classes = DenseCapsules(
             primary_count(image_shape, config.stem, config.primary),

@@ -219,12 +219,57 @@ def test_images_of_another_shape_are_refused(network, shape):
         (lambda: CapsNetConfig(dim=0), "CapsNetConfig.dim"),
         (lambda: CapsNetConfig(routing="dynamic"), "CapsNetConfig.routing: got 'dynamic'"),
         (lambda: CapsNetConfig(initialisation="he"), "CapsNetConfig.initialisation"),
+        (lambda: CapsNetConfig(precision="float16"), "CapsNetConfig.precision"),
     ],
 )
 def test_bad_sizes_are_refused(build, field):
     # A type checker over the annotations may be quicker than the check itself.
     with pytest.raises((UserError, TypeError), match=field.split(".")[1].split(":")[0]):
         build()
+
+
+class TestBfloat16:
+    """Convolutions multiply bfloat16; parameters, routing and results stay float32."""
+
+    SMALL = dataclasses.replace(SMALL, precision="bfloat16")
+
+    def test_the_network_is_the_same_but_for_rounding(self, network):
+        rough = CapsNet(SHAPE, CLASSES, config=self.SMALL, rngs=nnx.Rngs(0))
+        for ours, theirs in zip(
+            *map(jax.tree.leaves, map(nnx.state, (rough, network))), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+        images = pictures()
+        found, expected = rough(images), network(images)
+        for name in ("poses", "coupling", "lengths", "reconstruction"):
+            ours, theirs = getattr(found, name), getattr(expected, name)
+            assert ours.dtype == jnp.float32
+            apart = jnp.linalg.norm(ours - theirs) / jnp.linalg.norm(theirs)
+            assert 0 < apart < 0.02, name
+
+    def test_both_convolutions_and_nothing_else_multiply_it_on_an_accelerator(self):
+        def total(key, images):
+            network = CapsNet(SHAPE, CLASSES, config=self.SMALL, rngs=nnx.Rngs(params=key))
+            graph, state = nnx.split(network)
+
+            def of_parameters(state):
+                output = nnx.merge(graph, state)(images)
+                return jnp.sum(output.lengths) + jnp.sum(output.reconstruction)
+
+            return jax.tree.leaves(jax.grad(of_parameters)(state))
+
+        images = jax.ShapeDtypeStruct((3, *SHAPE), jnp.float32)
+        exported = jax.export.export(jax.jit(total), platforms=["cuda"])(jax.random.key(0), images)
+        lines = exported.mlir_module().splitlines()
+
+        def types(operation):
+            return [line.split(" : ")[-1] for line in lines if operation in line]
+
+        # No gradient goes to the images: two products for the first convolution, three for the second.
+        assert ["bf16" in text for text in types("stablehlo.convolution")] == 5 * [True]
+        assert types("stablehlo.dot_general")
+        assert not any("bf16" in text for text in types("stablehlo.dot_general"))
+        assert {array.dtype for array in exported.out_avals} == {jnp.dtype(jnp.float32)}
 
 
 STEPS = """

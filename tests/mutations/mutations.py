@@ -220,6 +220,20 @@ MUTATIONS = (
         ("tests/test_convolution.py",),
     ),
     Mutation(
+        "bfloat16 that comes out unrounded",
+        "convolution/__init__.py",
+        "        return _round(as_given(_round(x), _round(k)))\n",
+        "        return as_given(_round(x), _round(k))\n",
+        ("tests/test_convolution.py",),
+    ),
+    Mutation(
+        "a precision that the network ignores",
+        "modules/networks.py",
+        "        start, precision = config.initialisation, config.precision\n",
+        '        start, precision = config.initialisation, "float32"\n',
+        ("tests/modules",),
+    ),
+    Mutation(
         "a fixed point that accumulates",
         "routing/fixed_point.py",
         "        return self.damping * state + (1 - self.damping) * asked\n",
