@@ -5,8 +5,11 @@ the command line prints it in one or two lines and exits with 2; from Python it 
 """
 
 import difflib
-import math
 from collections.abc import Iterable
+from typing import Any
+
+LARGEST_INT = 2**31 - 1  # what loops on a device can count to
+LARGEST_FLOAT = 3.4e38  # what float32 can hold
 
 
 class UserError(ValueError):
@@ -21,13 +24,17 @@ class FieldError(UserError):
         field: the field's name.
         given: the value that came.
         expected: what would have been accepted, in words.
+        in_config: the same in the words of a configuration file, where they are others.
     """
 
-    def __init__(self, owner: str, field: str, given: object, expected: str):
+    def __init__(
+        self, owner: str, field: str, given: object, expected: str, in_config: str | None = None
+    ):
         super().__init__(f"{owner}.{field}: got {given!r}, expected {expected}")
         self.field = field
         self.given = given
         self.expected = expected
+        self.in_config = expected if in_config is None else in_config
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -36,20 +43,37 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def plain(value: Any) -> Any:
+    """Return a number of NumPy's or JAX's as Python's own; anything else as it is."""
+    try:
+        return value.item() if getattr(value, "shape", None) == () else value
+    except TypeError:  # a number that is only known when the traced function runs
+        return value
+
+
+def _take(owner: object, field: str) -> Any:
+    """Return `owner.field`, having made a number there Python's own, as equality and files need it."""
+    given = plain(getattr(owner, field))
+    object.__setattr__(owner, field, given)
+    return given
+
+
 def check_int(owner: object, field: str, *, low: int, high: int | None = None) -> None:
-    """Check that `owner.field` is an integer from `low` to `high` (both included).
+    """Check that `owner.field` is an integer from `low` to `high` (both included), or to 2^31 - 1.
+
+    NumPy's and JAX's integers become Python's.
 
     Raises:
         FieldError: where it is not.
     """
-    given = getattr(owner, field)
-    expected = (
-        f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
-    )
-    if isinstance(given, bool) or not isinstance(given, int):
-        raise FieldError(type(owner).__name__, field, given, expected)
-    if given < low or (high is not None and given > high):
-        raise FieldError(type(owner).__name__, field, given, expected)
+    given = _take(owner, field)
+    is_int = isinstance(given, int) and not isinstance(given, bool)
+    most = LARGEST_INT if high is None else high
+    if is_int and low <= given <= most:
+        return
+    bounded = high is not None or (is_int and given > most)
+    expected = f"an integer from {low} to {most}" if bounded else f"an integer of at least {low}"
+    raise FieldError(type(owner).__name__, field, given, expected)
 
 
 def check_float(
@@ -57,24 +81,27 @@ def check_float(
     field: str,
     *,
     low: float,
-    high: float = math.inf,
+    high: float = LARGEST_FLOAT,
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:
     """Check that `owner.field` is a finite number from `low` to `high`, without the ends that are open.
 
+    NumPy's and JAX's numbers become Python's.
+
     Raises:
         FieldError: where it is not.
     """
-    given = getattr(owner, field)
+    given = _take(owner, field)
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    above = is_number and (given > low or (given == low and not open_low))
+    if above and (given < high or (given == high and not open_high)):
+        return
     bound = f"greater than {low:g}" if open_low else f"of at least {low:g}"
     most = f" and {'below' if open_high else 'at most'} {high:g}"
-    expected = f"a number {bound}" + ("" if math.isinf(high) else most)
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise FieldError(type(owner).__name__, field, given, expected)
-    outside = given > high or given < low
-    if outside or (open_low and given == low) or (open_high and given == high):
-        raise FieldError(type(owner).__name__, field, given, expected)
+    bounded = high != LARGEST_FLOAT or (is_number and given > high)
+    expected = f"a number {bound}" + (most if bounded else "")
+    raise FieldError(type(owner).__name__, field, given, expected)
 
 
 def check_bool(owner: object, field: str) -> None:
@@ -83,7 +110,7 @@ def check_bool(owner: object, field: str) -> None:
     Raises:
         FieldError: where it is not.
     """
-    given = getattr(owner, field)
+    given = _take(owner, field)
     if not isinstance(given, bool):
         raise FieldError(type(owner).__name__, field, given, "True or False")
 

@@ -14,6 +14,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from capsjax.checks import plain
 from capsjax.configerrors import (
     Problem,
     choose,
@@ -144,16 +145,16 @@ def _plain_flags(overrides: Mapping[str, object]) -> dict[str, Any]:
         try:
             flags[key] = json.loads(json.dumps(to_tree(value), default=_number))
         except (TypeError, ValueError) as error:
-            plain = "a number, a string, a boolean, None, a list or mapping of these"
+            values = "a number, a string, a boolean, None, a list or mapping of these"
             came = f"{key}: got {value!r}"
-            raise mistake(came, f"{plain}, or a part of a configuration") from error
+            raise mistake(came, f"{values}, or a part of a configuration") from error
     return flags
 
 
 def _number(value: Any) -> Any:
-    if getattr(value, "shape", None) == ():
-        return value.item()
-    raise TypeError(type(value))
+    if (number := plain(value)) is value:
+        raise TypeError(type(value))
+    return number
 
 
 def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = None) -> T:

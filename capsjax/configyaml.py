@@ -71,6 +71,11 @@ class _Dumper(yaml.SafeDumper):
         inline = not any(isinstance(item, dict) for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=inline)
 
+    def represent_scalar(self, tag, value, style=None):
+        # In a plain or single-quoted string, readers take these for a break of the line, and fold it.
+        breaks = isinstance(value, str) and set("\x85\u2028\u2029") & set(value)
+        return super().represent_scalar(tag, value, '"' if breaks else style)
+
 
 _EMPTY = object()
 

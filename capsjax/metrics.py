@@ -40,9 +40,9 @@ def coupling_entropy(coupling: Float[Array, "*batch i j"]) -> Float[Array, "*bat
         coupling: coupling coefficients, [*batch, i, j].
 
     Returns:
-        Mean entropy, [*batch].
+        Mean entropy, [*batch]; 0 where there is no child.
     """
-    return -jnp.mean(jnp.sum(xlogy(coupling, coupling), axis=-1), axis=-1)
+    return -jnp.sum(xlogy(coupling, coupling), axis=(-2, -1)) / max(coupling.shape[-2], 1)
 
 
 def coupled_agreement(
@@ -55,9 +55,9 @@ def coupled_agreement(
         agreement: vote_ij . v_j, as `votes.agreement(pose)` returns it, [*batch, i, j].
 
     Returns:
-        Mean coupled agreement, [*batch].
+        Mean coupled agreement, [*batch]; 0 where there is no child.
     """
-    return jnp.sum(coupling * agreement, axis=(-2, -1)) / coupling.shape[-2]
+    return jnp.sum(coupling * agreement, axis=(-2, -1)) / max(coupling.shape[-2], 1)
 
 
 def dead_capsules(activation: Float[Array, "*batch j"], threshold: float = 0.1) -> Float[Array, ""]:

@@ -348,6 +348,14 @@ def test_every_flag_has_a_description(command, capsys):
         ("train --training.epochs=2 smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
         ("train --training.epochs 2 smok", ["smok: got no such file"]),
         ("train smoke --training.epochs", ["--training.epochs: no value"]),
+        (
+            "train smoke --model.routing.gradient implicit",
+            ["--model.routing.gradient: got 'implicit'", "full or closed_form", "kind fixed_point"],
+        ),
+        (
+            "train smoke --model.routing.tolerance 0.1",
+            ["--model.routing.tolerance: got 0.1", "expected null with gradient full", "implicit"],
+        ),
         ("train smoke more", ["got 'more' on the command line", "a flag such as"]),
         ("train smoke --data arrays", ["data of kind 'arrays'", "cj.train(config, data="]),
         ("train", ["got no configuration", "--resume RUN"]),

@@ -174,7 +174,10 @@ def test_types_are_kept(dtype, tolerance, implementation):
 
 
 def test_the_form_can_be_chosen():
-    shapes = jax.ShapeDtypeStruct((2, 9, 9, 3), float), jax.ShapeDtypeStruct((3, 3, 3, 4), float)
+    shapes = (
+        jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32),
+        jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32),
+    )
     programs = {
         name: jax.jit(functools.partial(conv2d, implementation=name)).lower(*shapes).as_text()
         for name in IMPLEMENTATIONS

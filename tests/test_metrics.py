@@ -51,6 +51,11 @@ def test_coupled_agreement_weighs_and_takes_the_mean_over_children():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_without_a_child_both_are_zero():
+    none = jnp.ones([2, 0, 3])
+    assert coupling_entropy(none).tolist() == coupled_agreement(none, none).tolist() == [0, 0]
+
+
 def test_a_capsule_is_dead_when_no_example_activates_it():
     activation = jnp.asarray([[0.0, 0.2, 0.05, 0.1], [0.09, 0.0, 0.0, 0.0]])
     np.testing.assert_allclose(dead_capsules(activation), 0.5)

@@ -174,6 +174,19 @@ class TestOptionsAreUsed:
 
 
 class TestRefused:
+    def test_numbers_of_numpy_and_jax_are_python_s(self, as_installed):
+        for given in (np.int64(4), np.array(4), jnp.asarray(4)):
+            routing = DynamicRouting(num_iters=given)
+            assert routing == DynamicRouting(num_iters=4)
+            assert type(routing.num_iters) is int
+        routing = DynamicRouting(tolerance=np.float32(0.5), leaky=np.True_)
+        assert routing == DynamicRouting(tolerance=0.5, leaky=True)
+        assert (type(routing.tolerance), routing.leaky) == (float, True)
+
+    def test_a_number_that_is_not_known_yet_is_refused(self, as_installed):
+        with pytest.raises(FieldError, match="expected an integer of at least 1"):
+            jax.jit(lambda n: DynamicRouting(num_iters=n))(3)
+
     @pytest.mark.parametrize("num_iters", [0, -1, True, 2.5, "3", None])
     def test_iterations_that_are_no_count(self, num_iters, as_installed):
         for make in (DynamicRouting, lambda num_iters: dynamic_routing(VOTES, num_iters=num_iters)):
@@ -189,7 +202,9 @@ class TestRefused:
             ("stop", "; did you mean StopGradient()?"),
             ("full", "; did you mean FullGradient()?"),
             ("closed_form", "; did you mean ClosedForm()?"),
-            ("Truncated", "; did you mean TruncatedGradient()?"),
+            ("Truncated", "; did you mean TruncatedGradient(last=...)?"),
+            (FullGradient, "; did you mean FullGradient()?"),
+            (int, ""),
             ("StopGradent", "; did you mean 'StopGradient'?"),
             (True, ""),
             (None, ""),

@@ -300,16 +300,71 @@ class TestRefused:
             assert "expected u [*batch, i, d] and W [i, j, d, e]" in str(caught.value)
 
     def test_whole_numbers(self, as_installed):
-        with pytest.raises(UserError, match="got int32 and float32, expected floating-point"):
+        message = r"got u int32\[4, 2\] and W float32\[4, 2, 2, 3\], expected floating-point"
+        with pytest.raises(UserError, match=message):
             predict(jnp.ones((4, 2), jnp.int32), jnp.ones((4, 2, 2, 3)))
         with pytest.raises(UserError, match=r"got int32\[4, 2, 3\], expected a floating-point"):
             DenseVotes(jnp.ones((4, 2, 3), jnp.int32))
+
+    @pytest.mark.parametrize("given", [None, (U, W), "votes", [[1.0], [1.0, 2.0]]])
+    def test_what_is_no_array(self, given, as_installed):
+        for make in (dynamic_routing, lambda u: predict(u, W)):
+            with pytest.raises(UserError, match=r"got (None|a \w+), expected an array"):
+                make(given)
+        with pytest.raises(UserError, match="got u a list and W"):
+            LinearVotes([[1.0, 2.0]], W)
+        with pytest.raises(UserError, match="got a list, expected a floating-point array"):
+            DenseVotes([[[1.0]]])
+
+    def test_lists_of_numbers_are_arrays(self, as_installed):
+        votes = predict([[1.0, 2.0]], [[[[3.0], [4.0]]]])
+        assert votes.dense().tolist() == [[[11.0]]]
+        assert as_votes([[[11.0]]]).dense().tolist() == [[[11.0]]]
+
+    def test_no_parent(self, as_installed):
+        with pytest.raises(UserError, match=r"W \[4, 0, 2, 3\], expected .* at least one parent"):
+            predict(jnp.ones((3, 4, 2)), jnp.ones((4, 0, 2, 3)))
+        with pytest.raises(UserError, match=r"float32\[4, 0, 3\], expected .* at least one parent"):
+            dynamic_routing(jnp.ones((4, 0, 3)))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_couplings_and_poses_that_would_broadcast(self, kind, as_installed):
+        votes = make(kind, U, W)
+        for coupling in (COUPLING[0], COUPLING[:1], COUPLING[..., :1]):
+            with pytest.raises(UserError, match=r"combine: got a coupling .*\[\*batch, i, j\]"):
+                votes.combine(coupling)
+        for pose in (POSE[0], POSE[:, :1], POSE[..., :1]):
+            with pytest.raises(UserError, match=r"agreement: got a pose .*\[\*batch, j, e\]"):
+                votes.agreement(pose)
 
     def test_dense_votes_of_two_axes(self, as_installed):
         with pytest.raises(
             UserError, match=r"got float32\[4, 2\], expected .* \[\*batch, i, j, e\]"
         ):
             DenseVotes(jnp.ones((4, 2)))
+
+
+class TestMapped:
+    """Linear votes share W between examples, and say so where `jax.vmap` is told otherwise."""
+
+    def test_votes_may_enter(self, as_installed):
+        votes = predict(jnp.asarray(U), jnp.asarray(W))
+        mapped = jax.vmap(lambda votes: votes.total(), in_axes=(LinearVotes(0, None),))(votes)
+        np.testing.assert_allclose(mapped, votes.total(), rtol=1e-5)
+        dense = DenseVotes(votes.dense())
+        mapped = jax.vmap(lambda votes: votes.total(), in_axes=(DenseVotes(0),))(dense)
+        np.testing.assert_allclose(mapped, votes.total(), rtol=1e-5)
+
+    def test_votes_that_repeat_their_matrices_are_refused(self, as_installed):
+        votes = jax.vmap(lambda u: predict(u, jnp.asarray(W)))(jnp.asarray(U))
+        for use in (lambda votes: votes.shape, lambda votes: votes.dense(), dynamic_routing):
+            with pytest.raises(UserError, match=r"jax.vmap repeats the W .*LinearVotes\(0, None\)"):
+                use(votes)
+
+    def test_a_mapped_axis_of_the_matrices_is_refused(self, as_installed):
+        votes = predict(jnp.ones((4, 4, 2)), jnp.ones((4, 3, 2, 5)))
+        with pytest.raises(UserError, match=r"jax.vmap repeats the W .*LinearVotes\(0, None\)"):
+            jax.vmap(dynamic_routing)(votes)
 
 
 class TestForms:

@@ -17,7 +17,7 @@ from capsjax.analysis.tables import Table
 from capsjax.checks import UserError, check_int, nearest
 from capsjax.config import Config
 from capsjax.data import Arrays, Dataset, Digits, Mnist, Split
-from capsjax.gradients import MODES, GradientMode, StopGradient, TruncatedGradient
+from capsjax.gradients import MODES, GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
 from capsjax.program import Plan, plan
 from capsjax.routing import DynamicRouting
 from capsjax.training.feed import Epoch, TrainFeed
@@ -214,10 +214,15 @@ def gradient_named(name: str) -> GradientMode:
     Raises:
         UserError: where there is none.
     """
-    if name not in MODES:
-        raise UserError(
-            f"--gradient: got {name!r}, expected one of {', '.join(MODES)}{nearest(name, MODES)}"
-        )
+    known = [known for known in MODES if known != ImplicitGradient.kind]
+    if name not in known:
+        hint = nearest(name, known)
+        if name == ImplicitGradient.kind:
+            hint = (
+                ": routing by agreement has no fixed point; time what has one with capsjax bench step "
+                "CONFIG --model.routing.kind fixed_point --model.routing.gradient implicit"
+            )
+        raise UserError(f"--gradient: got {name!r}, expected one of {', '.join(known)}{hint}")
     return TruncatedGradient(last=1) if name == "truncated" else MODES[name]()
 
 

@@ -36,12 +36,12 @@ def routing_of(mode: Mode, routing: Routing) -> Routing:
         return UniformRouting()
     if not isinstance(routing, IterativeRouting):
         raise UserError(
-            f"compare: got a {type(routing).__name__}, expected an iterative routing, whose gradient "
+            f"got a {type(routing).__name__}, expected an iterative routing, whose gradient "
             "can be chosen: set model.routing.kind to dynamic"
         )
     if routing.num_iters < 2:
         raise UserError(
-            f"compare: got model.routing.num_iters {routing.num_iters}, expected at least 2: the first "
+            f"got model.routing.num_iters {routing.num_iters}, expected at least 2: the first "
             "coupling is uniform, and every gradient mode is the same"
         )
     gradients: dict[str, GradientMode] = {
@@ -49,6 +49,13 @@ def routing_of(mode: Mode, routing: Routing) -> Routing:
         "truncated": TruncatedGradient(last=1),
         "full": FullGradient(),
     }
+    tolerance = getattr(routing, "tolerance", None)
+    if tolerance is not None and gradients[mode].differentiates_updates:
+        raise UserError(
+            f"got model.routing.tolerance {tolerance} with mode {mode}, expected null: this mode "
+            "goes back through every update and has to know how many there are; or set compare.modes to "
+            "[uniform, stop]"
+        )
     return dataclasses.replace(routing, gradient=gradients[mode])
 
 

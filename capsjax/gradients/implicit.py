@@ -54,6 +54,7 @@ class ImplicitGradient(GradientMode):
 
     Each example is solved by itself, to the tolerance. Where that fails within `max_steps`, or the
     equation shows that the updates cannot end there, the gradient is NaN rather than a guess.
+    With `num_iters=1` there is no update, and the residual is that of uniform coupling.
     Works in reverse mode, once; JAX refuses forward mode and second derivatives.
 
     Args:
@@ -86,12 +87,17 @@ class ImplicitGradient(GradientMode):
         """Raise a `FieldError` where the routing has no fixed point."""
         del num_updates
         if not isinstance(routing, FixedPoint):
+            why = "DynamicRouting has no fixed point, as its logits grow"
             expected = (
                 "a gradient mode that goes through the iterations, such as FullGradient() or "
                 "ClosedForm(): this routing declares no fixed point (methods respond, largest, inner, "
-                "spread); DynamicRouting has none, as its logits grow; FixedPointRouting has one"
+                f"spread); {why}; FixedPointRouting has one"
             )
-            raise FieldError(type(routing).__name__, "gradient", self, expected)
+            in_config = (
+                f"a gradient through the iterations, such as full or closed_form, as {why}; or kind "
+                "fixed_point beside it, which has one"
+            )
+            raise FieldError(type(routing).__name__, "gradient", self, expected, in_config)
 
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int

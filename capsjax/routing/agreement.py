@@ -35,12 +35,16 @@ class AgreementRouting(IterativeRouting[BiasedVotes, PerPair]):
             return
         check_float(self, "tolerance", low=0)
         if self.gradient.differentiates_updates:
-            mode = type(self.gradient).__name__
+            why = "which goes back through every update and has to know how many there are"
             expected = (
-                f"None with {mode}, which goes back through every update and has to know how many there "
-                "are; StopGradient() takes a tolerance"
+                f"None with {type(self.gradient).__name__}, {why}; StopGradient() takes a tolerance, and "
+                "so does the ImplicitGradient() of FixedPointRouting"
             )
-            raise FieldError(type(self).__name__, "tolerance", self.tolerance, expected)
+            in_config = (
+                f"null with gradient {getattr(self.gradient, 'kind', self.gradient)}, {why}; gradient "
+                "stop takes a tolerance, and so does implicit of kind fixed_point"
+            )
+            raise FieldError(type(self).__name__, "tolerance", self.tolerance, expected, in_config)
 
     def prepare(
         self, votes: Votes, *, activation: Array | None = None, params: Array | None = None

@@ -6,6 +6,7 @@ trace and the handling of types from here. A one-shot routing writes `prepare` a
 
 import abc
 import dataclasses
+import inspect
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -102,16 +103,8 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
     def __post_init__(self):
         check_int(self, "num_iters", low=1)
         if not isinstance(self.gradient, GradientMode):
-            names = {name: mode.__name__ for name, mode in MODES.items()}
-            meant = names.get(str(self.gradient).lower(), "")
-            hint = (
-                f"; did you mean {meant}()?"
-                if meant
-                else nearest(str(self.gradient), names.values())
-            )
-            expected = (
-                "a gradient mode: " + ", ".join(f"{name}(...)" for name in names.values()) + hint
-            )
+            known = ", ".join(f"{mode.__name__}(...)" for mode in MODES.values())
+            expected = f"a gradient mode: {known}{_meant(self.gradient)}"
             raise FieldError(type(self).__name__, "gradient", self.gradient, expected)
         try:
             self.gradient.check(self, self.num_iters - 1)
@@ -182,6 +175,16 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         start = self.init(inputs), unsettled(self, inputs)
         _, trace = jax.lax.scan(step, start, jnp.arange(self.num_iters))
         return trace
+
+
+def _meant(given: object) -> str:
+    """Suggest the gradient mode of a name, or the value of a class."""
+    for kind, mode in MODES.items():
+        if given is mode or str(given).lower() == kind:
+            parameters = inspect.signature(mode).parameters.values()
+            needed = [f"{one.name}=..." for one in parameters if one.default is one.empty]
+            return f"; did you mean {mode.__name__}({', '.join(needed)})?"
+    return nearest(str(given), [mode.__name__ for mode in MODES.values()])
 
 
 def trace_of(

@@ -89,7 +89,8 @@ def dynamic_routing(
         bias: added to every s_j at every iteration, [j, e].
         leaky: adds a zero logit for "none of the parents".
         tolerance: ends each example's updates once another would move none of its couplings by more than
-            this; num_iters - 1 is then how many there are at most. With `StopGradient()` only.
+            this; num_iters - 1 is then how many there are at most. With modes that do not go back through
+            the updates: `StopGradient()`, or `TruncatedGradient(last=0)`, which is the same.
         trace: whether to return coupling, entropy and agreement of every iteration, as data.
 
     Returns:

@@ -9,11 +9,10 @@ import math
 from typing import Literal, get_args
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError, nearest
-from capsjax.votes.base import Votes
+from capsjax.votes.base import Votes, as_array
 from capsjax.votes.dense import DenseVotes
 from capsjax.votes.linear import LinearVotes, predict
 
@@ -73,4 +72,4 @@ def faster_form(votes: LinearVotes) -> Literal["linear", "dense"]:
 
 def as_votes(votes: Votes | Float[Array, "*batch i j e"]) -> Votes:
     """Take votes as they are, or an array [*batch, i, j, e] as dense votes."""
-    return votes if isinstance(votes, Votes) else DenseVotes(jnp.asarray(votes))
+    return votes if isinstance(votes, Votes) else DenseVotes(as_array("votes", votes))

@@ -11,7 +11,34 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from capsjax import numerics
+from capsjax.checks import UserError
 from capsjax.types import PerPair
+
+
+def as_array(name: str, given: Any) -> Array:
+    """Take an array, or lists of numbers as one.
+
+    Raises:
+        UserError: where it is neither.
+    """
+    if hasattr(given, "dtype"):
+        return given
+    try:
+        return jnp.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: got {described(given)}, expected an array") from error
+
+
+def described(given: Any) -> str:
+    """Describe in short what came for an array."""
+    if hasattr(given, "dtype"):
+        return f"{given.dtype}{list(given.shape)}"
+    return "None" if given is None else f"a {type(given).__name__}"
+
+
+def is_placeholder(given: Any) -> bool:
+    """Tell an axis, or None, as it stands for an array in `in_axes` of `jax.vmap`."""
+    return given is None or isinstance(given, int)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +76,22 @@ class Votes(abc.ABC):
         for name, value in zip(names, [*arrays, *static], strict=True):
             object.__setattr__(votes, name, value)
         return votes
+
+    def _check_pairs(self, given: Array) -> None:
+        """Refuse a coupling that is not [*batch, i, j], even where it would broadcast."""
+        self._check("combine", "a coupling", given, self.shape[:-1], "[*batch, i, j]")
+
+    def _check_poses(self, given: Array) -> None:
+        """Refuse poses that are not [*batch, j, e], even where they would broadcast."""
+        shape = *self.shape[:-3], *self.shape[-2:]
+        self._check("agreement", "a pose", given, shape, "[*batch, j, e]")
+
+    def _check(self, name: str, what: str, given: Array, shape: tuple[int, ...], axes: str) -> None:
+        if jnp.shape(given) != shape:
+            raise UserError(
+                f"{type(self).__name__}.{name}: got {what} {list(jnp.shape(given))} for votes "
+                f"{list(self.shape)}, expected {list(shape)}: {axes}"
+            )
 
     @property
     @abc.abstractmethod

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError
-from capsjax.votes.base import Votes
+from capsjax.votes.base import Votes, described, is_placeholder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,16 +19,21 @@ class DenseVotes(Votes):
         array: vote of child i for parent j, [*batch, i, j, e].
 
     Raises:
-        UserError: where the array has fewer than three axes or is not floating point.
+        UserError: where it is no array of floating-point numbers with at least three axes, or there is no
+            parent.
     """
 
     array: Float[Array, "*batch i j e"]
 
     def __post_init__(self):
-        if self.array.ndim < 3 or not jnp.issubdtype(self.array.dtype, jnp.floating):
+        if is_placeholder(self.array):
+            return
+        kind, shape = getattr(self.array, "dtype", None), getattr(self.array, "shape", ())
+        fits = len(shape) >= 3 and 0 not in shape[-2:]
+        if kind is None or not fits or not jnp.issubdtype(kind, jnp.floating):
             raise UserError(
-                f"votes: got {self.array.dtype}{list(self.array.shape)}, expected a floating-point "
-                "array [*batch, i, j, e]: children, parents and pose on the last three axes"
+                f"votes: got {described(self.array)}, expected a floating-point array [*batch, i, j, e]: "
+                "children, at least one parent, and its pose on the last three axes"
             )
 
     @property
@@ -43,10 +48,12 @@ class DenseVotes(Votes):
 
     def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:
         """Weigh and sum: s_j = sum_i c_ij vote_ij. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
+        self._check_pairs(coupling)
         return jnp.einsum("...ij,...ije->...je", coupling, self.array)
 
     def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
         """Compare: a_ij = vote_ij . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
+        self._check_poses(pose)
         return jnp.einsum("...ije,...je->...ij", self.array, pose)
 
     def dense(self) -> Float[Array, "*batch i j e"]:

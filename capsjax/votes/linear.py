@@ -11,19 +11,23 @@ from jaxtyping import Array, Float
 
 from capsjax.checks import UserError
 from capsjax.votes.arranged import ArrangedVotes
-from capsjax.votes.base import Votes
+from capsjax.votes.base import Votes, as_array, described, is_placeholder
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearVotes(Votes):
     """Hold children's poses and transformation matrices, and never form the votes W_ij u_i.
 
+    Under `jax.vmap` examples share W: map over u, or over votes with `in_axes=LinearVotes(0, None)`.
+
     Args:
         u: child poses, [*batch, i, d].
-        W: transformation matrices, one for each child and parent, [i, j, d, e].
+        W: transformation matrices, one for each child and parent, [i, j, d, e]: W[i, j] is the transpose of
+            the W_ij that stands before u_i.
 
     Raises:
-        UserError: where the shapes do not fit, or are not floating point.
+        UserError: where the shapes do not fit, there is no parent, or these are no arrays of
+            floating-point numbers.
     """
 
     u: Float[Array, "*batch i d"]
@@ -31,18 +35,36 @@ class LinearVotes(Votes):
 
     def __post_init__(self):
         u, W = self.u, self.W
-        fits = u.ndim >= 2 and W.ndim == 4 and u.shape[-2:] == (W.shape[0], W.shape[2])
-        if not fits:
-            raise UserError(
-                f"predict: got u {list(u.shape)} and W {list(W.shape)}, expected u [*batch, i, d] and "
-                "W [i, j, d, e]: the same number of children i and the same child dimension d"
+        if is_placeholder(u) or is_placeholder(W):
+            return
+        if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in (u, W)):
+            came = f"u {described(u)} and W {described(W)}"
+            raise UserError(f"predict: got {came}, expected floating-point arrays")
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        """Refuse arrays that do not fit together, also where a transformation made them."""
+        u, W = self.u.shape, self.W.shape
+        fits = len(u) >= 2 and len(W) == 4 and u[-2:] == (W[0], W[2])
+        if fits and W[1] > 0 and W[3] > 0:
+            return
+        expected = "the same number of children i and the same child dimension d"
+        if fits:
+            expected = "at least one parent j and one component e of its pose"
+        elif len(W) in (3, 5):
+            expected += (
+                ". jax.vmap repeats the W of votes that leave it: route inside, or form them there with "
+                ".dense(); for votes that enter it, use in_axes=LinearVotes(0, None)"
             )
-        if not all(jnp.issubdtype(array.dtype, jnp.floating) for array in (u, W)):
-            raise UserError(f"predict: got {u.dtype} and {W.dtype}, expected floating-point arrays")
+        raise UserError(
+            f"predict: got u {list(u)} and W {list(W)}, expected u [*batch, i, d] and W [i, j, d, e]: "
+            f"{expected}"
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape that the votes would have, (*batch, i, j, e)."""
+        self._check_fit()
         return (*self.u.shape[:-1], self.W.shape[1], self.W.shape[3])
 
     @property
@@ -52,26 +74,19 @@ class LinearVotes(Votes):
 
     def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:
         """Weigh and sum: s_j = sum_i c_ij W_ij u_i. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
-        self._check_batch("combine", "a coupling", coupling)
+        self._check_pairs(coupling)
         votes = self._arranged(jnp.promote_types(self.dtype, coupling.dtype))
         return votes.combine(votes.arrange(coupling.astype(votes.dtype)))
 
     def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
         """Compare: a_ij = (W_ij u_i) . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
-        self._check_batch("agreement", "a pose", pose)
+        self._check_poses(pose)
         votes = self._arranged(jnp.promote_types(self.dtype, pose.dtype))
         return votes.shown(votes.agreement(pose.astype(votes.dtype)))
 
-    def _check_batch(self, name: str, what: str, given: Array) -> None:
-        """Refuse leading axes that only multiply to the same number of examples."""
-        if given.shape[:-2] != self.shape[:-3]:
-            raise UserError(
-                f"LinearVotes.{name}: got {what} {list(given.shape)} for votes {list(self.shape)}, "
-                "expected the same leading axes"
-            )
-
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
+        self._check_fit()
         return jnp.einsum("...id,ijde->...ije", self.u, self.W)
 
     def total(self) -> Float[Array, "*batch j e"]:
@@ -111,6 +126,7 @@ class LinearVotes(Votes):
         return self._arranged(self.dtype)
 
     def _arranged(self, dtype: DTypeLike) -> ArrangedVotes:
+        self._check_fit()
         i, j, d, e = self.W.shape
         batch = self.u.shape[:-2]
         children = self.u.reshape(math.prod(batch), i, d).transpose(1, 2, 0)
@@ -132,7 +148,8 @@ def predict(u: Float[Array, "*batch i d"], W: Float[Array, "i j d e"]) -> Linear
         The votes, of shape (*batch, i, j, e).
 
     Raises:
-        UserError: where the shapes do not fit.
+        UserError: where the shapes do not fit, there is no parent, or these are no arrays of
+            floating-point numbers.
 
     Example:
         >>> import jax.numpy as jnp
@@ -142,4 +159,4 @@ def predict(u: Float[Array, "*batch i d"], W: Float[Array, "i j d e"]) -> Linear
     Reference:
         Sabour, Frosst and Hinton 2017, equation 2.
     """
-    return LinearVotes(u, W)
+    return LinearVotes(as_array("predict: u", u), as_array("predict: W", W))

@@ -126,7 +126,11 @@ class TestRouting:
     def test_sizes_and_names_are_checked(self):
         with pytest.raises(FieldError, match=r"RoutingSizes.parents: got 0"):
             bench.RoutingSizes(parents=0)
-        assert [bench.kind_of(bench.gradient_named(name)) for name in MODES] == list(MODES)
+        offered = [name for name in MODES if name != "implicit"]
+        assert [bench.kind_of(bench.gradient_named(name)) for name in offered] == offered
+        message = r"got 'implicit', expected one of stop, .*, closed_form: .* capsjax bench step"
+        with pytest.raises(UserError, match=message):
+            bench.gradient_named("implicit")
         with pytest.raises(UserError, match=r"got 'stopp', expected one of .*did you mean 'stop'"):
             bench.gradient_named("stopp")
 

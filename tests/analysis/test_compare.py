@@ -184,6 +184,14 @@ def test_a_routing_without_iterations_is_refused_before_anything_is_written(comp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tolerance_is_refused_where_a_mode_goes_back_through_the_updates():
+    routing = cj.DynamicRouting(num_iters=5, gradient=cj.StopGradient(), tolerance=0.01)
+    assert routing_of("stop", routing) == routing
+    message = r"got model.routing.tolerance 0.01 with mode full, expected null.*\[uniform, stop\]"
+    with pytest.raises(UserError, match=message):
+        routing_of("full", routing)
+
+
 def test_an_existing_directory_is_refused(compared):
     with pytest.raises(UserError, match="which exists, expected a new directory"):
         compare(compared.config, out=compared.folder, reporter=Silent())

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsjax import configtree, configyaml
+from capsjax.checks import LARGEST_FLOAT
 
 LOOKALIKES = ["no", "on", "y", "true", "null", "~", "", "1e3", "1e-3", "0x1f", "007", "1_0", "="]
 LOOKALIKES += ["2024-01-01", ".inf", "- a", "a: b", "a #b", "#", "'", '"', "a\n\nb\n", " a ", "<<"]
+LOOKALIKES += ["\x85", "a\x85b", "\u2028"]
 
 
 def configs(toy):
@@ -30,7 +32,7 @@ def configs(toy):
     )
     training = st.builds(
         toy.Training,
-        learning_rate=st.floats(0, exclude_min=True, allow_infinity=False),
+        learning_rate=st.floats(0, LARGEST_FLOAT, exclude_min=True),
         steps=st.none() | st.integers(),
         stages=st.lists(stage, max_size=3).map(tuple),
     )

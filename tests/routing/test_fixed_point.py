@@ -82,9 +82,12 @@ def test_the_residual_is_how_far_the_next_coupling_is(x64):
 
 @pytest.mark.parametrize("tolerance", [None, 1e-3])
 def test_no_child_at_all_is_at_its_fixed_point(tolerance):
-    result = cj.FixedPointRouting(num_iters=4, tolerance=tolerance)(jnp.ones([2, 0, 3, 4]))
+    routing = cj.FixedPointRouting(num_iters=4, tolerance=tolerance)
+    result = routing(jnp.ones([2, 0, 3, 4]), trace=True)
     assert not np.any(result.residual)
     assert not np.any(result.pose)
+    assert not np.any(result.trace.entropy)
+    assert not np.any(result.trace.agreement)
 
 
 def test_the_residual_has_no_gradient():
@@ -281,7 +284,7 @@ class TestTolerance:
         assert str(caught.value) == (
             f"DynamicRouting.tolerance: got 0.001, expected None with {type(mode).__name__}, which goes "
             "back through every update and has to know how many there are; StopGradient() takes a "
-            "tolerance"
+            "tolerance, and so does the ImplicitGradient() of FixedPointRouting"
         )
         cj.DynamicRouting(num_iters=5, tolerance=1e-3, gradient=cj.TruncatedGradient(last=0))
 
@@ -299,6 +302,11 @@ class TestTolerance:
         ("inverse_temperature", 0.0, "a number greater than 0"),
         ("damping", 1.0, "a number of at least 0 and below 1"),
         ("damping", -0.1, "a number of at least 0 and below 1"),
+        ("damping", float("nan"), "a number of at least 0 and below 1"),
+        ("inverse_temperature", float("inf"), "a number greater than 0 and at most 3.4e+38"),
+        ("inverse_temperature", 1e39, "a number greater than 0 and at most 3.4e+38"),
+        ("inverse_temperature", 10**400, "a number greater than 0 and at most 3.4e+38"),
+        ("num_iters", 2**31, "an integer from 1 to 2147483647"),
     ],
 )
 def test_numbers_out_of_range_are_refused(option, given, expected):
