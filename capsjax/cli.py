@@ -223,8 +223,9 @@ def _add_bench(command: Callable[..., Any]) -> None:
             work.add_argument("--batch-size", type=int, metavar="N", help="images in a batch")
             if name == "step":
                 work.add_argument(
-                    "--steps", type=int, default=1, metavar="N", help="steps in a call, 1"
+                    "--profile", action="store_true", help="add which parts take the time"
                 )
+        work.add_argument("--times", type=int, default=1, metavar="N", help="times in a call, 1")
         work.add_argument("--repeats", type=int, default=10, metavar="N", help="timings, 10")
         work.add_argument("--json", action="store_true", help="end with one line of JSON")
 
@@ -238,9 +239,12 @@ def _bench_step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     config = _read(arguments, rest)
     _start_jax()
     from capsjax.analysis import bench
+    from capsjax.analysis.profile import own_names
 
-    kind = {"forward": True} if arguments.work == "forward" else {"steps": arguments.steps}
-    return _measure(bench.step_work(config, arguments.batch_size, **kind), arguments)
+    forward = arguments.work == "forward"
+    with own_names() if getattr(arguments, "profile", False) else contextlib.nullcontext():
+        work = bench.step_work(config, arguments.batch_size, times=arguments.times, forward=forward)
+    return _measure(work, arguments)
 
 
 def _bench_routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -252,20 +256,24 @@ def _bench_routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     given = {name: getattr(arguments, name) for name in names}
     sizes = bench.RoutingSizes(**{name: n for name, n in given.items() if n is not None})
     mode = bench.gradient_named(arguments.gradient)
-    return _measure(bench.routing_work(sizes, gradient=mode, votes=arguments.votes), arguments)
+    work = bench.routing_work(sizes, gradient=mode, votes=arguments.votes, times=arguments.times)
+    return _measure(work, arguments)
 
 
 def _measure(work: Any, arguments: argparse.Namespace) -> int:
     import json
 
     from capsjax.analysis import bench
+    from capsjax.analysis.profile import profile
     from capsjax.training.progress import reporter
 
     with reporter() as progress:
         measured = bench.measure(work, arguments.repeats, progress)
-    _show([measured.table()])
+        parts = profile(work) if getattr(arguments, "profile", False) else None
+    _show([found.table() for found in (measured, parts) if found is not None])
     if arguments.json:
-        print(json.dumps(measured.as_json()))
+        more = {} if parts is None else {"profile": parts.as_json()}
+        print(json.dumps(measured.as_json() | more))
     return 0
 
 

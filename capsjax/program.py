@@ -85,6 +85,11 @@ def per_example(output: NetworkOutput, batch: Batch, config: LossConfig) -> PerE
         `loss`, `margin`, `reconstruction` (unweighted; 0 without a decoder), `error` (1 where the
         longest capsule is another than the label's), `entropy` of the coupling in nats.
     """
+    with jax.named_scope("loss"):
+        return _per_example(output, batch, config)
+
+
+def _per_example(output: NetworkOutput, batch: Batch, config: LossConfig) -> PerExample:
     margin = losses.margin_loss(
         output.lengths,
         batch.labels,

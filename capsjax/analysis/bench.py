@@ -35,11 +35,12 @@ class Work(NamedTuple):
         name: what it is, in a few words.
         sizes: what decides how much there is to do, as plain values.
         call: does it, `times` over, and returns when it is done.
-        times: how often a call does it: the steps of a call of the device.
+        times: how often a call does it, before it waits.
         examples: images or, for routing alone, examples that it treats each time.
         compile_s: seconds to trace and compile it; next to none where the compilation cache has it.
         cached: whether the compilation cache had it.
         temp_bytes: temporary memory of the compiled work, without arguments and results, in bytes.
+        program: returns the compiled program as text.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Work(NamedTuple):
     compile_s: float
     cached: bool
     temp_bytes: int
+    program: Callable[[], str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,32 +137,30 @@ class Measurement:
 
 
 def step_work(
-    config: Config, batch_size: int | None = None, *, steps: int = 1, forward: bool = False
+    config: Config, batch_size: int | None = None, *, times: int = 1, forward: bool = False
 ) -> Work:
     """Compile a training step of a configuration, for random images of its data's shape.
 
     Args:
         config: what is trained, and how.
         batch_size: examples in a batch, or None for the configuration's.
-        steps: how many steps the device takes in a call, each with a batch of its own.
+        times: how many steps the device takes by itself in a call, each with a batch of its own; or how
+            many forward passes are sent off before one is waited for.
         forward: compile the network's forward pass alone, as at evaluation, instead of a step.
 
     Returns:
         The work; each call of a step trains on, from where the last one stopped.
 
     Raises:
-        UserError: where the batch is empty, there are no steps, more than one forward pass is asked for
-            in a call, or the data have no shape of their own.
+        UserError: where the batch is empty, a call is to do nothing, or the data have no shape of their own.
     """
-    if steps < 1 or (forward and steps > 1):
-        expected = "1 for a forward pass" if forward else "an integer of at least 1"
-        raise UserError(f"--steps: got {steps}, expected {expected}")
+    _check_times(times)
     # The length of the run decides nothing but the learning rate, which takes no time.
     training = dataclasses.replace(config.training, epochs=None, steps=LONG)
     if batch_size is not None:
         training = dataclasses.replace(training, batch_size=batch_size)
     config = dataclasses.replace(config, training=training)
-    dataset = random_dataset(config, training.batch_size * steps)
+    dataset = random_dataset(config, training.batch_size * (1 if forward else times))
     made = plan(config, dataset)
     feed = TrainFeed(dataset.train, made.cut, config.seed)
     routing = config.model.routing
@@ -172,13 +172,17 @@ def step_work(
     }
     if forward:
         parts = _forward(made, config.seed, feed.batch(0))
-        return _compile("forward", sizes, training.batch_size, *parts)
+        return _compile("forward", sizes, training.batch_size, *parts, times=times)
     parts = _train_steps(made, config.seed, feed.epoch(0))
-    return _compile("train step", sizes, training.batch_size, *parts, times=steps)
+    return _compile("train step", sizes, training.batch_size, *parts, times=times, in_a_loop=True)
 
 
 def routing_work(
-    sizes: RoutingSizes, *, gradient: GradientMode = StopGradient(), votes: VoteForm = "auto"
+    sizes: RoutingSizes,
+    *,
+    gradient: GradientMode = StopGradient(),
+    votes: VoteForm = "auto",
+    times: int = 1,
 ) -> Work:
     """Compile value and gradient of routing alone, by u and W.
 
@@ -188,11 +192,13 @@ def routing_work(
         sizes: how much there is to route.
         gradient: how the gradient passes through the iterations.
         votes: "linear", "dense", or "auto" to choose by size.
+        times: how many are sent off in a call before one is waited for.
 
     Raises:
         FieldError: where the gradient mode does not fit the iterations.
-        UserError: where the form of votes is unknown.
+        UserError: where the form of votes is unknown, or a call is to do nothing.
     """
+    _check_times(times)
     routing = DynamicRouting(num_iters=sizes.num_iters, gradient=gradient)
     rng = np.random.default_rng(0)
     u = 0.3 * rng.normal(size=(sizes.batch, sizes.children, sizes.in_dim))
@@ -205,7 +211,13 @@ def routing_work(
 
     described = dataclasses.asdict(sizes) | {"gradient": kind_of(gradient), "votes": votes}
     lowered = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower
-    return _compile("routing", described, sizes.batch, lowered, arrays, lambda _, used: used)
+    parts = lowered, arrays, lambda _, used: used
+    return _compile("routing", described, sizes.batch, *parts, times=times)
+
+
+def _check_times(times: int) -> None:
+    if times < 1:
+        raise UserError(f"--times: got {times}, expected an integer of at least 1")
 
 
 def gradient_named(name: str) -> GradientMode:
@@ -326,8 +338,11 @@ def _compile(
     lower: Callable[..., Any],
     arguments: Arguments,
     advance: Advance,
-    times: int = 1,
+    *,
+    times: int,
+    in_a_loop: bool = False,
 ) -> Work:
+    """Compile work; `in_a_loop` says that what is compiled does it all `times` in one call."""
     jax.block_until_ready(arguments)
     hits = []
 
@@ -345,8 +360,10 @@ def _compile(
     ready = [arguments]
 
     def call() -> None:
-        result = jax.block_until_ready(compiled(*ready[0]))
-        ready[0] = advance(result, ready[0])
+        results = [compiled(*ready[0]) for _ in range(1 if in_a_loop else times)]
+        ready[0] = advance(jax.block_until_ready(results)[-1], ready[0])
 
     temp_bytes = int(compiled.memory_analysis().temp_size_in_bytes)
-    return Work(name, sizes, call, times, examples, seconds, bool(hits), temp_bytes)
+    return Work(
+        name, sizes, call, times, examples, seconds, bool(hits), temp_bytes, compiled.as_text
+    )

@@ -136,14 +136,19 @@ class CapsNet(nnx.Module):
                 f"CapsNet: got images {list(images.shape)}, expected [batch, "
                 f"{', '.join(map(str, self.image_shape))}], as the network was made for"
             )
-        u = self.primary(self.stem(images))
-        routed = self.classes(u, trace=trace)
+        with jax.named_scope("stem"):
+            features = self.stem(images)
+        with jax.named_scope("primary"):
+            u = self.primary(features)
+        with jax.named_scope("routing"):
+            routed = self.classes(u, trace=trace)
         lengths = routed.activation
         reconstruction = None
         if self.decoder is not None:
             one_hot = None if labels is None else jax.nn.one_hot(labels, lengths.shape[-1])
             mask = longest(lengths) if one_hot is None else one_hot
-            reconstruction = self.decoder(routed.pose, mask)
+            with jax.named_scope("decoder"):
+                reconstruction = self.decoder(routed.pose, mask)
         return NetworkOutput(lengths, routed.pose, routed.coupling, u, reconstruction, routed.trace)
 
 

@@ -48,6 +48,10 @@ class Cut:
 
     def __call__(self, epoch: Epoch, step: int | Int[Array, ""]) -> Batch:
         """Return the batch of a step of that epoch; steps are counted over all epochs."""
+        with jax.named_scope("batch"):
+            return self._batch(epoch, step)
+
+    def _batch(self, epoch: Epoch, step: int | Int[Array, ""]) -> Batch:
         start = (step - epoch.first) * self.batch_size
         chosen = jax.lax.dynamic_slice_in_dim(epoch.order, start, self.batch_size)
         key = jax.random.fold_in(epoch.shift_key, step)

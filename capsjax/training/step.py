@@ -50,13 +50,16 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         def objective(params: Params) -> tuple[Float[Array, ""], Sums]:
-            sums = weighted_sums(loss_function(params, batch), batch.weights)
+            values = loss_function(params, batch)
+            with jax.named_scope("loss"):
+                sums = weighted_sums(values, batch.weights)
             return sums["loss"], sums
 
         gradient, sums = reduce(jax.grad(objective, has_aux=True)(state.params))
-        gradient = jax.tree.map(lambda total: total / sums["count"], gradient)
-        updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
-        params = cast(Params, optax.apply_updates(state.params, updates))
+        with jax.named_scope("optimiser"):
+            gradient = jax.tree.map(lambda total: total / sums["count"], gradient)
+            updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
+            params = cast(Params, optax.apply_updates(state.params, updates))
         return TrainState(state.step + 1, params, opt_state), means(sums)
 
     return train_step

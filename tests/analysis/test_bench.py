@@ -50,12 +50,39 @@ class TestStep:
         assert record.told[-1] == (4, "")
 
     def test_a_call_may_take_several_steps_and_the_time_is_of_one(self, monkeypatch):
-        work = bench.step_work(small(), 8, steps=3)
+        work = bench.step_work(small(), 8, times=3)
         now = iter(range(0, 600, 6))
         monkeypatch.setattr("time.perf_counter", lambda: next(now))
         measured = bench.measure(work, 2, Record(), warm_up=0)
         assert measured.seconds == (2, 2)
         assert measured.as_json()["images_per_s"] == 4
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda times: bench.step_work(small(), 4, times=times, forward=True),
+            lambda times: bench.routing_work(SMALL, times=times),
+        ],
+    )
+    def test_a_call_may_send_off_several_before_it_waits(self, make, monkeypatch):
+        order = []
+        compiled = jax.stages.Compiled.__call__
+        wait = jax.block_until_ready
+
+        def called(self, *arguments):
+            order.append("sent")
+            return compiled(self, *arguments)
+
+        def waited(tree):
+            order.append("waited")
+            return wait(tree)
+
+        work = make(3)
+        monkeypatch.setattr(jax.stages.Compiled, "__call__", called)
+        monkeypatch.setattr(jax, "block_until_ready", waited)
+        work.call()
+        assert order == ["sent"] * 3 + ["waited"]
+        assert work.times == 3
 
     def test_the_images_have_the_shape_and_the_number_that_were_asked_for(self):
         work = bench.step_work(small(), 5)
@@ -84,10 +111,14 @@ class TestStep:
             bench.step_work(small(**{"data.kind": "arrays"}))
         with pytest.raises(FieldError, match=r"batch_size: got 0"):
             bench.step_work(small(), 0)
-        with pytest.raises(UserError, match=r"--steps: got 0, expected an integer of at least 1"):
-            bench.step_work(small(), steps=0)
-        with pytest.raises(UserError, match=r"--steps: got 2, expected 1 for a forward pass"):
-            bench.step_work(small(), steps=2, forward=True)
+        for make in (
+            lambda: bench.step_work(small(), times=0),
+            lambda: bench.step_work(small(), times=0, forward=True),
+            lambda: bench.routing_work(SMALL, times=0),
+        ):
+            message = r"--times: got 0, expected an integer of at least 1"
+            with pytest.raises(UserError, match=message):
+                make()
         with pytest.raises(UserError, match=r"--repeats: got 0"):
             bench.measure(bench.routing_work(SMALL), 0, Silent())
 
@@ -98,9 +129,9 @@ class TestRouting:
         seen = []
         compile_it = bench._compile
 
-        def spied(name, sizes, examples, lower, arguments, advance):
+        def spied(name, sizes, examples, lower, arguments, advance, *, times):
             seen.append((lower(*arguments).compile()(*arguments), arguments))
-            return compile_it(name, sizes, examples, lower, arguments, advance)
+            return compile_it(name, sizes, examples, lower, arguments, advance, times=times)
 
         monkeypatch.setattr(bench, "_compile", spied)
         work = bench.routing_work(SMALL, gradient=ClosedForm(), votes=votes)
