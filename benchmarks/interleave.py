@@ -85,7 +85,7 @@ def interleave(
         seldom: contenders so slow that they take part in the first two rounds only.
 
     Returns:
-        For each, the seconds of every round, and the most memory that it had resident.
+        For each, the seconds of every round, and the most memory that it had resident, and on a GPU.
     """
     results = {name: {"job": job, "seconds": []} for name, job in jobs.items()}
     with workers(jobs, env) as started:
@@ -95,7 +95,8 @@ def interleave(
                 if worker.name in seldom and number > 2:
                     continue
                 found = worker.go()
-                results[worker.name]["peak_rss_bytes"] = found["peak_rss_bytes"]
+                seconds = found.pop("seconds")
+                results[worker.name].update(found)
                 if number:
-                    results[worker.name]["seconds"].append(found["seconds"])
+                    results[worker.name]["seconds"].append(seconds)
     return results

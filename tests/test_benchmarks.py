@@ -1,5 +1,6 @@
 """The benchmark scripts: rounds that interleave processes, and tables that divide the right numbers."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ def scripts(monkeypatch):
     """Import from the folder, as the scripts do from each other."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("interleave", "report", "run", "figures"):
+    for name in ("interleave", "report", "run", "figures", "gpu"):
         sys.modules.pop(name, None)
 
 
@@ -79,3 +80,85 @@ def test_the_matrix_rate_is_that_of_the_faster_library(scripts):
     run = {"groups": {"machine": machine}}
     assert report.matrix_rate(run) == 1e9
     assert report.bandwidth(run) == 4000
+
+
+class TestGpu:
+    """The figures of a GPU: nothing here needs one, and nothing here is one."""
+
+    def measured(self):
+        job = {"who": "ours", "batch": 1000}
+        product = {"who": "matrix product", "precision": "bfloat16", "size": 1000}
+        environment = {"devices": ["a card"], "packages": {"jax": "1.2"}}
+        return {
+            "environment": environment,
+            "torch": "3.4",
+            "groups": {
+                "ceilings": {
+                    "slow": {"job": product, "seconds": [4.0]},
+                    "fast": {"job": product, "seconds": [9.0, 1e-5, 1e-5]},
+                    "TF32": {"job": {**product, "precision": "TF32"}, "seconds": [1e-9]},
+                    "copy": {"job": {"who": "copy", "size": 10**9}, "seconds": [0.004]},
+                },
+                "step, batch 1000": {
+                    "ours": {"job": job, "seconds": [0.1, 0.02, 0.01], "peak_device_bytes": 2e6},
+                    "PyTorch, compiled, bfloat16": {
+                        "job": job,
+                        "seconds": [0.05, 0.04, 0.03],
+                        "peak_device_bytes": None,
+                    },
+                },
+            },
+        }
+
+    def test_the_tables_divide_the_right_numbers(self, scripts):
+        import gpu
+
+        ceilings, step = gpu.tables(self.measured())
+        assert ceilings.title == "a card; jax 1.2, torch 3.4"
+        assert ceilings.rows[1][1] == "200.0 TFLOP/s"
+        assert ceilings.rows[3][1] == "2,000.0 GB/s"
+        # 1000 images of 1.195 GFLOP in 20 ms are 60 TFLOP/s, of 200.
+        ours = "20.000 ms", "10.000 to 100.000", "50,000", "0.50", "2 MB", "30 %"
+        assert step.rows[0] == ("ours", *ours)
+        assert step.rows[1][5] == ""
+
+    def test_files_of_one_machine_are_joined_and_others_refused(self, scripts, tmp_path):
+        import gpu
+
+        whole = self.measured()
+        paths = []
+        for name, found in whole["groups"].items():
+            paths.append(tmp_path / f"{len(paths)}.json")
+            paths[-1].write_text(json.dumps({**whole, "groups": {name: found}}))
+        joined = gpu.merged(paths)
+        assert joined == whole
+        gpu.show(joined, tmp_path / "all.json")
+        assert "| ours | 20.000 ms |" in (tmp_path / "all.md").read_text()
+        whole["environment"]["devices"] = ["another"]
+        paths[0].write_text(json.dumps(whole))
+        with pytest.raises(SystemExit, match="of several machines"):
+            gpu.merged(paths)
+
+    def test_every_group_has_what_it_is_measured_against(self, scripts):
+        import gpu
+
+        groups = gpu.groups(128, "cuda", 50, "mnist_sabour2017")
+        assert list(groups) == ["step, batch 128", "forward, batch 128", "routing, batch 128"]
+        for name, jobs in groups.items():
+            assert gpu.REFERENCE in jobs or "PyTorch, compiled, full" in jobs
+            assert all(job["work"] == name.split(",")[0] for job in jobs.values())
+        routing = groups["routing, batch 128"]
+        assert routing["capsjax, dense, closed_form"]["votes"] == "dense"
+
+    def test_our_contender_takes_precision_and_times(self, scripts, tmp_path):
+        import gpu
+        import interleave
+
+        jobs = gpu.groups(4, "cpu", 3, "smoke")["step, batch 4"]
+        chosen = {name: jobs[name] for name in ("capsjax, bfloat16", "capsjax, TF32")}
+        env = interleave.environment(str(tmp_path))
+        env.pop("XLA_FLAGS", None)
+        found = interleave.interleave(chosen, 1, env)
+        for result in found.values():
+            assert 0 < result["seconds"][0] < 1
+            assert result["peak_device_bytes"] is None
