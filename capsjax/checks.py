@@ -45,8 +45,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def plain(value: Any) -> Any:
     """Return a number of NumPy's or JAX's as Python's own; anything else as it is."""
+    is_number = getattr(value, "shape", None) == () and hasattr(value, "item")
     try:
-        return value.item() if getattr(value, "shape", None) == () else value
+        return value.item() if is_number else value
     except TypeError:  # a number that is only known when the traced function runs
         return value
 

@@ -22,8 +22,6 @@ OVERRIDES = (
     "Any field of the configuration can be set by a flag with its dotted name, such as "
     "--training.epochs 5 or --model.routing.gradient stop."
 )
-# Fields of the configuration that a flag without a dot can set; --seed is a flag of the commands, too.
-FIELDS = ("data", "max_shift", "model", "loss", "optimiser", "training", "compare")
 COMPUTING = ("train", "compare", "evaluate", "bench")
 
 
@@ -37,7 +35,7 @@ def run() -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 when done, 2 for a mistake that the user can mend, 1 for anything else."""
     parser = _parser()
-    own, overrides = _set_overrides_aside(sys.argv[1:] if argv is None else argv)
+    own, overrides = _set_overrides_aside(parser, sys.argv[1:] if argv is None else argv)
     known, rest = parser.parse_known_args(own)
     rest += overrides
     if known.command is None:
@@ -100,23 +98,37 @@ def _insisting_on_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _set_overrides_aside(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part a command's own words from dotted flags and fields of the configuration, with their values.
+def _set_overrides_aside(
+    parser: argparse.ArgumentParser, words: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Part a command's own words from flags of the configuration, which it does not know, with their values.
 
     `argparse` takes a flag that it does not know to have no value, and the value for the configuration.
     """
-    own, overrides = [], []
+    own, overrides, known = [], [], _options(parser, words)
     words = list(reversed(words))
     while words:
         word = words.pop()
-        name, equals, _ = word.removeprefix("--").partition("=")
-        if word == name or not ("." in name or name in FIELDS):
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--") or name in known:
             own.append(word)
             continue
         overrides.append(word)
-        if not equals and words and not words[-1].startswith("--"):
+        if not equals and words and not (words[-1].startswith("--") or words[-1] in known):
             overrides.append(words.pop())
     return own, overrides
+
+
+def _options(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
+    """Return the options of a parser, and of the commands that the words name."""
+    options = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            commands = [place for place, word in enumerate(words) if word in action.choices]
+            if commands:
+                command, rest = words[commands[0]], words[commands[0] + 1 :]
+                options |= _options(action.choices[command], rest)
+    return options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -294,7 +306,11 @@ def _no_flags(rest: Sequence[str]) -> None:
 
 def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if arguments.resume is None and arguments.config is None:
-        raise UserError("got no configuration, expected one, or --resume RUN; see capsjax info")
+        flag = rest[-2] if len(rest) > 1 and not rest[-1].startswith("--") else None
+        taken = f" ({rest[-1]!r} was taken as the value of {flag})" if flag else ""
+        raise UserError(
+            f"got no configuration{taken}, expected one, or --resume RUN; see capsjax info"
+        )
     if arguments.resume is not None and (
         arguments.config or rest or arguments.out or arguments.seed
     ):

@@ -20,7 +20,7 @@ from capsjax.types import Variant
 
 def show(value: object) -> str:
     """Write a value as the file would, in one short line."""
-    if dataclasses.is_dataclass(value) and hasattr(value, "kind"):
+    if isinstance(value, Variant) and hasattr(value, "kind"):
         value = value.kind
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -209,7 +209,9 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
     if kind == "missing":
         return Problem(path, "missing", words(annotation))
     if isinstance(raised, FieldError):
-        return Problem((*path, raised.field), f"got {show(raised.given)}", raised.in_config)
+        return Problem(
+            (*path, *raised.field.split(".")), f"got {show(raised.given)}", raised.in_config
+        )
     if kind == "literal_error":
         literals = [str(arg) for member in members(annotation) for arg in typing.get_args(member)]
         return Problem(path, came, words(annotation) + nearest(str(value), literals))

@@ -133,22 +133,30 @@ def _cached_adapter(schema: type, within: tuple[type, ...]) -> Any:
     return pydantic.TypeAdapter(wrapped, config={"strict": True, "extra": "forbid"})
 
 
-def _plain_flags(overrides: Mapping[str, object]) -> dict[str, Any]:
+def _plain_flags(overrides: Mapping[Any, object]) -> dict[str, Any]:
     """Return overrides from Python as they would come from flags.
 
     Dataclasses of a schema become mappings, NumPy's and JAX's numbers become Python's.
     """
     flags = {}
     for key, value in overrides.items():
-        if not all(key.split(".")):
+        if not isinstance(key, str) or not all(key.split(".")):
             raise mistake(f"got {key!r} as the key of an override", "a dotted name such as 'seed'")
         try:
             flags[key] = json.loads(json.dumps(to_tree(value), default=_number))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             values = "a number, a string, a boolean, None, a list or mapping of these"
-            came = f"{key}: got {value!r}"
+            came = f"{key}: got {_written(value)}"
             raise mistake(came, f"{values}, or a part of a configuration") from error
     return flags
+
+
+def _written(value: object) -> str:
+    """Write a value; what Python does not write, such as thousands of digits, by its type."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} too long to be written"
 
 
 def _number(value: Any) -> Any:

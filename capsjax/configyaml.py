@@ -152,7 +152,7 @@ def parse_overrides(args: Sequence[str]) -> dict[str, object]:
 
 def to_tree(config: Any) -> Any:
     """Write a configuration as plain values: fields in order, the kind first, tuples as lists."""
-    if dataclasses.is_dataclass(config):
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
         names = [field.name for field in dataclasses.fields(config) if field.init]
         names.sort(key=lambda name: name != "kind")
         return {name: to_tree(getattr(config, name)) for name in names}

@@ -261,7 +261,7 @@ def _finish(
             program,
             state,
             feed,
-            in_order(dataset.validation),
+            None if dataset.validation is None else in_order(dataset.validation),
             config=training,
             total_steps=planned.total_steps,
             writer=writer,

@@ -46,7 +46,7 @@ def test_a_shipped_configuration_is_whole_and_comes_back(name):
 
 def test_the_2017_configuration_is_the_authors():
     config = cj.load_config("mnist_sabour2017")
-    assert config.data == Mnist()
+    assert config.data == Mnist(validation=0)
     assert config.training.steps == 300_000
     assert config.training.batch_size == 128
     assert config.optimiser == Adam(schedule=Exponential())
@@ -249,6 +249,16 @@ def test_python_is_held_to_the_types_that_yaml_is(make, message, as_installed):
         make()
 
 
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
+
+
+def test_an_override_may_hold_parts_of_a_configuration():
+    schedule = Exponential(rate=0.25)
+    found = cj.load_config("smoke", {"optimiser": {"schedule": schedule}})
+    assert found.optimiser.schedule == schedule
+
+
 def test_overrides_from_python_may_be_parts_of_a_configuration_and_numpy_s_numbers():
     routing = cj.FixedPointRouting(num_iters=7, gradient=cj.ImplicitGradient(max_steps=9))
     found = cj.load_config(
@@ -270,9 +280,14 @@ def test_overrides_from_python_may_be_parts_of_a_configuration_and_numpy_s_numbe
         ({"seed": np.arange(2)}, ["seed: got array([0, 1])", "expected a number, a string"]),
         ({"model": {"routing": {1, 2}}}, ["model: got {'routing': {1, 2}}", "a list or mapping"]),
         ({"model..dim": 1}, ["got 'model..dim' as the key", "a dotted name"]),
+        ({3: 4}, ["got 3 as the key", "a dotted name"]),
+        ({"seed": 10**5000}, ["seed: got a int too long to be written"]),
+        ({"model.routing": cj.DynamicRouting}, ["got <class", "or a part of a configuration"]),
+        ({"model.routing.gradient": cj.TruncatedGradient}, ["got <class", "a part of a config"]),
+        ({"seed": ENDLESS}, ["seed: got [[...]]", "a list or mapping"]),
     ],
 )
-def test_an_override_that_is_no_value_is_refused(overrides, parts):
+def test_an_override_that_is_no_value_is_refused(overrides, parts, as_installed):
     with pytest.raises(UserError) as caught:
         cj.load_config("smoke", overrides)
     for part in parts:

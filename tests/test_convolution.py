@@ -233,10 +233,15 @@ class TestBfloat16:
 
     @pytest.mark.parametrize("implementation", ["auto", *IMPLEMENTATIONS])
     @pytest.mark.parametrize(("h", "w", "kh", "kw", "stride"), SHAPES)
-    def test_it_is_the_oracle_of_rounded_arrays(self, h, w, kh, kw, stride, implementation):
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_it_is_the_oracle_of_rounded_arrays(
+        self, h, w, kh, kw, stride, implementation, compiled
+    ):
         x, k = arrays(h, w, kh, kw, np.float32)
         x, k = jnp.asarray(x), jnp.asarray(k)
-        found = conv2d(x, k, stride=stride, implementation=implementation, precision="bfloat16")
+        options = {"stride": stride, "implementation": implementation, "precision": "bfloat16"}
+        convolve = functools.partial(conv2d, **options)
+        found = (jax.jit(convolve) if compiled else convolve)(x, k)
         exact = oracle(as_bfloat16(x), as_bfloat16(k), stride, "VALID")
         assert found.dtype == jnp.float32
         np.testing.assert_array_equal(as_bfloat16(found), found)
@@ -245,7 +250,8 @@ class TestBfloat16:
         assert np.abs(found - exact).max() > 1e-4
 
     @pytest.mark.parametrize("implementation", ["auto", *IMPLEMENTATIONS])
-    def test_so_is_its_gradient(self, implementation):
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_so_is_its_gradient(self, implementation, compiled):
         x, k = arrays(9, 8, 2, 5, np.float32)
         bar = np.random.default_rng(0).normal(size=(2, 3, 2, F)).astype(np.float32)
 
@@ -253,7 +259,8 @@ class TestBfloat16:
             y = conv2d(x, k, stride=3, implementation=implementation, precision="bfloat16")
             return jnp.sum(y * bar)
 
-        found = jax.grad(total, argnums=(0, 1))(x, k)
+        pull = jax.grad(total, argnums=(0, 1))
+        found = (jax.jit(pull) if compiled else pull)(x, k)
         exact = oracle_gradient(*(as_bfloat16(array) for array in (x, k)), 3, as_bfloat16(bar))
         for ours, theirs in zip(found, exact, strict=True):
             assert ours.dtype == jnp.float32
@@ -283,6 +290,9 @@ class TestBfloat16:
             inspect.unwrap(conv2d)(
                 jnp.ones([1, 5, 5, 1]), jnp.ones([3, 3, 1, 1]), precision="float16"
             )
+        for option in ({"precision": jnp.bfloat16}, {"implementation": None}):
+            with pytest.raises(UserError, match=r"got (precision|implementation) .*, expected one"):
+                inspect.unwrap(conv2d)(jnp.ones([1, 5, 5, 1]), jnp.ones([3, 3, 1, 1]), **option)
 
 
 def test_channels_that_differ_are_refused():

@@ -15,6 +15,10 @@ import pytest
 
 import capsjax as cj
 from capsjax import experiment, rundir
+from capsjax.analysis.compare import compare
+from capsjax.analysis.figures import comparison_figure
+from capsjax.analysis.report import report_run
+from capsjax.analysis.tables import read_comparison
 from capsjax.checks import UserError
 from capsjax.data import Arrays
 from capsjax.training import checkpoints
@@ -278,6 +282,23 @@ def test_the_user_s_own_arrays(tmp_path, monkeypatch):
     ):
         experiment.resume(run.folder, (images * 0.5, labels))
     same_bits(experiment.resume(run.folder, (images, labels)).params, run.params)
+
+
+def test_nothing_is_validated_where_nothing_is_held_out(tmp_path):
+    overrides = {"data": {"kind": "arrays", "validation_fraction": 0.0}, "compare.seeds": 1}
+    config = cj.load_config("smoke", overrides | {"compare.modes": ["stop", "full"]})
+    run = cj.train(config, arrays(), out=tmp_path / "run")
+    assert {line["split"] for line in run.metrics} == {"train", "test"}
+    assert "validation" not in rundir.read_data(run.folder)["examples"]
+    assert run.metrics[-1]["step"] == run.metrics[-2]["step"]  # tested after the last step
+    page, tables = report_run(run.folder, arrays())
+    assert page.exists()
+    assert [row[0] for row in tables[0].rows] == ["train", "test"]
+    folder = compare(config, arrays(), out=tmp_path / "compared", reporter=Silent())
+    figure = comparison_figure(read_comparison(folder), folder)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert "error, % (training; mean and range)" in titles
+    assert len(figure.axes[0].lines[0].get_xdata()) > 1
 
 
 def test_labels_out_of_range_are_refused_before_anything_is_written(tmp_path):

@@ -311,6 +311,13 @@ class TestRefused:
         for make in (dynamic_routing, lambda u: predict(u, W)):
             with pytest.raises(UserError, match=r"got (None|a \w+), expected an array"):
                 make(given)
+        for make in (lambda: DenseVotes(3), lambda: DenseVotes(None), lambda: LinearVotes(0, None)):
+            for use in (dynamic_routing, lambda votes: votes.shape, lambda votes: votes.dtype):
+                with pytest.raises(UserError, match=r"got .*, expected (a )?floating-point"):
+                    use(make())
+        for make in (lambda: DenseVotes(True), lambda: LinearVotes(jnp.asarray(U), None)):
+            with pytest.raises(UserError, match=r"expected (a )?floating-point array"):
+                make()
         with pytest.raises(UserError, match="got u a list and W"):
             LinearVotes([[1.0, 2.0]], W)
         with pytest.raises(UserError, match="got a list, expected a floating-point array"):
@@ -320,6 +327,27 @@ class TestRefused:
         votes = predict([[1.0, 2.0]], [[[[3.0], [4.0]]]])
         assert votes.dense().tolist() == [[[11.0]]]
         assert as_votes([[[11.0]]]).dense().tolist() == [[[11.0]]]
+
+    def test_arrays_of_others_are_jax_s(self, as_installed):
+        class Tensor:
+            """What another library's arrays look like: a type of its own, and NumPy's way to read it."""
+
+            dtype, shape = "other.float32", U.shape
+
+            def __array__(self, dtype=None, copy=None):
+                return np.asarray(U, dtype)
+
+        for given in (U, Tensor()):
+            votes = predict(given, W)
+            assert isinstance(votes.u, jax.Array)
+            assert votes.dtype == jnp.float32
+            assert as_votes(given).dtype == jnp.float32
+
+    @pytest.mark.parametrize("W", [(4, 2, 3), (4, 2, 2)])
+    def test_a_forgotten_axis_is_no_matter_of_vmap(self, W, as_installed):
+        with pytest.raises(UserError) as caught:
+            predict(jnp.ones((7, 4, 2)), jnp.ones(W))
+        assert "vmap" not in str(caught.value)
 
     def test_no_parent(self, as_installed):
         with pytest.raises(UserError, match=r"W \[4, 0, 2, 3\], expected .* at least one parent"):

@@ -26,6 +26,7 @@ from capsjax.training.state import Batch
 from capsjax.votes import VoteForm, form_votes
 
 LONG = 1_000_000  # steps
+LARGEST = 1_000_000  # random images
 
 
 class Work(NamedTuple):
@@ -287,10 +288,11 @@ def random_dataset(config: Config, examples: int) -> Dataset:
     Raises:
         UserError: where the data's shape is not known before they are there, or there are no examples.
     """
-    if examples < 1:
-        raise UserError(f"--batch-size: got {examples}, expected an integer of at least 1")
+    if not 1 <= examples <= LARGEST:
+        expected = f"an integer of at least 1, and at most {LARGEST} images in a call"
+        raise UserError(f"--batch-size: got {examples} images, expected {expected}")
     rng, data = np.random.default_rng(0), known_data(config)
-    images = rng.integers(0, 256, (examples, *data.image_shape)).astype(np.uint8)
+    images = rng.integers(0, 256, (examples, *data.image_shape), np.uint8)
     labels = rng.integers(0, data.num_classes, examples)
     split = Split(images, labels)
     return Dataset("random", split, split, split, data.num_classes, 1 / 255)

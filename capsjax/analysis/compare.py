@@ -53,8 +53,7 @@ def routing_of(mode: Mode, routing: Routing) -> Routing:
     if tolerance is not None and gradients[mode].differentiates_updates:
         raise UserError(
             f"got model.routing.tolerance {tolerance} with mode {mode}, expected null: this mode "
-            "goes back through every update and has to know how many there are; or set compare.modes to "
-            "[uniform, stop]"
+            "goes back through every update and has to know how many there are"
         )
     return dataclasses.replace(routing, gradient=gradients[mode])
 

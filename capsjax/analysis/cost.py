@@ -47,15 +47,15 @@ def measure_costs(
         The cost of a step, by name.
     """
     reporter.start("timing a step", rounds)
-    compiled, states, examples, seconds = {}, {}, {}, {name: [] for name in programs}
+    compiled, states, seconds = {}, {}, {name: [] for name in programs}
     first = int(epoch.first)
+    examples = next(iter(programs.values())).strategy.replicate(epoch)
 
     def arguments(name: str) -> tuple[Any, ...]:
-        return states[name], examples[name], first, first + steps
+        return states[name], examples, first, first + steps
 
     for name, program in programs.items():
         states[name] = program.strategy.replicate(jax.tree.map(lambda x: x.copy(), state))
-        examples[name] = program.strategy.replicate(epoch)
         compiled[name] = program.train_steps.lower(*arguments(name)).compile()
     for number in range(rounds + 1):
         order = list(programs) if number % 2 else list(programs)[::-1]

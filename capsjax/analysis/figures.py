@@ -27,7 +27,7 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figu
 
 
 def comparison_figure(comparison: Comparison, folder: Path) -> Figure:
-    """Draw a comparison: validation error, test errors by seed, alignment, and cost.
+    """Draw a comparison: error on the way, test errors by seed, alignment, and cost.
 
     Args:
         comparison: its numbers.
@@ -52,21 +52,26 @@ def _lines(path: Path, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _over_seeds(
     ax: Axes, comparison: Comparison, folder: Path, name: str, factor: float, title: str
 ) -> None:
-    """Draw a validation number of every mode: its mean over seeds, and the range as a band."""
+    """Draw a number of every mode on the way: its mean over seeds, and the range as a band.
+
+    In validation; in training where nothing validates.
+    """
+    first = folder / "runs" / f"{comparison.modes[0]}-seed{comparison.seeds[0]}"
+    split = "validation" if _lines(first, "validation", name)[0].size else "train"
     for colour, mode in zip(COLOURS, comparison.modes, strict=False):
         runs = [
-            _lines(folder / "runs" / f"{mode}-seed{seed}", "validation", name)
-            for seed in comparison.seeds
+            _lines(folder / "runs" / f"{mode}-seed{seed}", split, name) for seed in comparison.seeds
         ]
         steps, values = runs[0][0], factor * np.stack([run[1] for run in runs])
         ax.plot(steps, values.mean(0), color=colour, label=mode, linewidth=1.6)
         ax.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-    ax.set_title(title, fontsize=10)
+    where = {"validation": "validation", "train": "training"}[split]
+    ax.set_title(f"{title} ({where}; mean and range)", fontsize=10)
     ax.set_xlabel("step")
 
 
 def _curves(ax: Axes, comparison: Comparison, folder: Path) -> None:
-    _over_seeds(ax, comparison, folder, "error", 100.0, "validation error, % (mean and range)")
+    _over_seeds(ax, comparison, folder, "error", 100.0, "error, %")
     _error_axis(ax)
     ax.legend(frameon=False, fontsize=9)
 
@@ -79,9 +84,7 @@ def _error_axis(ax: Axes) -> None:
 
 
 def _entropy(ax: Axes, comparison: Comparison, folder: Path) -> None:
-    _over_seeds(
-        ax, comparison, folder, "entropy", 1.0, "entropy of the coupling, nats (validation)"
-    )
+    _over_seeds(ax, comparison, folder, "entropy", 1.0, "entropy of the coupling, nats")
 
 
 def _tests(ax: Axes, comparison: Comparison) -> None:
@@ -149,9 +152,9 @@ def run_figure(metrics: list[dict[str, Any]]) -> Figure:
         for colour, split in zip(COLOURS, ("train", "validation"), strict=False):
             lines = [line for line in metrics if line["split"] == split]
             values = [factor * line[name] for line in lines]
-            ax.plot(
-                [line["step"] for line in lines], values, color=colour, label=split, linewidth=1.3
-            )
+            if values:
+                steps = [line["step"] for line in lines]
+                ax.plot(steps, values, color=colour, label=split, linewidth=1.3)
         for line in metrics:
             if line["split"] == "test":
                 label = f"test {factor * line[name]:.4g}"

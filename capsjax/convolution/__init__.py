@@ -50,9 +50,9 @@ def conv2d(
         padding: "VALID" for none, "SAME" for zeros around the image, ceil(h / stride) outputs.
         implementation: "lax" for XLA's operation, "patches" or "frequency"; "auto" takes "lax" on a GPU or
             TPU, and on a CPU the one of the others that multiplies less, when the function is compiled.
-        precision: "float32" multiplies the arrays as they are. "bfloat16" rounds what is multiplied and
-            what comes out to bfloat16, in the backward pass too, and adds up in float32 at least: fast
-            where the hardware has it. A CPU rounds the same and gains nothing.
+        precision: "float32" multiplies at JAX's default precision. "bfloat16" rounds what is multiplied
+            and what comes out to bfloat16, in the backward pass too, and adds up in float32 at least:
+            fast where the hardware has it. A CPU rounds the same and gains nothing.
 
     Returns:
         [b, ho, wo, f], of the images' type.
@@ -100,14 +100,12 @@ def _at(precision: Precision, implementation: Callable[..., Array], stride: int)
         return implementation(x, k, stride)
 
     def rounded(x: Array, k: Array) -> Array:
-        return _round(as_given(_round(x), _round(k)))
+        operands = _round(x), _round(k)
+        if implementation is conv2d_lax:  # which multiplies bfloat16 where the hardware can
+            operands = tuple(operand.astype(jnp.bfloat16) for operand in operands)
+        return _round(as_given(*operands).astype(x.dtype))
 
-    def in_bfloat16(x: Array, k: Array) -> Array:
-        return as_given(x.astype(jnp.bfloat16), k.astype(jnp.bfloat16)).astype(x.dtype)
-
-    if precision == "float32":
-        return as_given
-    return in_bfloat16 if implementation is conv2d_lax else rounded
+    return as_given if precision == "float32" else rounded
 
 
 def _round(x: Array) -> Array:
@@ -115,9 +113,9 @@ def _round(x: Array) -> Array:
     return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
-def _check_known(option: str, given: str, known: tuple[str, ...]) -> None:
+def _check_known(option: str, given: object, known: tuple[str, ...]) -> None:
     if given not in known:
-        expected = f"expected one of {', '.join(known)}{nearest(given, known)}"
+        expected = f"expected one of {', '.join(known)}{nearest(str(given), known)}"
         raise UserError(f"conv2d: got {option} {given!r}, {expected}")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,8 +28,8 @@ class Arrays:
     """Choose the arrays that are passed from Python: `cj.train(config, data=(images, labels))`.
 
     Args:
-        validation_fraction: part of the examples that validates, between 0 and 1; unused where the
-            data name their own validation split.
+        validation_fraction: part of the examples that validates, from 0, where none does, to below 1;
+            unused where the data name their own validation split.
         test_fraction: part of the examples that tests, between 0 and 1; unused where the data name
             their own test split.
         seed: seed of the permutation that splits, from 0.
@@ -47,7 +47,7 @@ class Arrays:
     kind: Literal["arrays"] = "arrays"
 
     def __post_init__(self):
-        check_float(self, "validation_fraction", low=0.0, high=1.0, open_low=True)
+        check_float(self, "validation_fraction", low=0.0, high=1.0, open_high=True)
         check_float(self, "test_fraction", low=0.0, high=1.0, open_low=True)
         total = self.validation_fraction + self.test_fraction
         if total >= 1:
@@ -105,7 +105,7 @@ class Arrays:
         train, validation, test = self._divide(given)
         return Dataset("arrays", train, validation, test, num_classes, _scale(train))
 
-    def _divide(self, given: dict[str, Split]) -> tuple[Split, Split, Split]:
+    def _divide(self, given: dict[str, Split]) -> tuple[Split, Split | None, Split]:
         """Split off what the data do not name: validation, and test where nothing is named."""
         if "validation" in given:
             return given["train"], given["validation"], given["test"]
@@ -116,9 +116,10 @@ class Arrays:
         train, validation, test = self._permute(given["data"], fractions)
         return train, validation, test
 
-    def _permute(self, split: Split, fractions: tuple[float, ...]) -> list[Split]:
+    def _permute(self, split: Split, fractions: tuple[float, ...]) -> list[Any]:
+        """Return what is left and a part for each fraction, None for those of 0."""
         n = len(split)
-        counts = [max(1, round(n * fraction)) for fraction in fractions]
+        counts = [max(1, round(n * fraction)) if fraction else 0 for fraction in fractions]
         if n <= sum(counts):
             raise UserError(
                 f"data: got {n} examples, of which {sum(counts)} would validate and test and none "
@@ -126,7 +127,7 @@ class Arrays:
             )
         order = np.random.RandomState(self.seed).permutation(n)
         parts = np.split(order, np.cumsum([n - sum(counts), *counts])[:-1])
-        return [Split(split.images[part], split.labels[part]) for part in parts]
+        return [Split(split.images[p], split.labels[p]) if p.size else None for p in parts]
 
 
 def _scale(split: Split) -> float:

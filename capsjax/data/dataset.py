@@ -109,12 +109,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Hold the three splits of one dataset.
+    """Hold the splits of one dataset.
 
     Args:
         name: what to call it.
         train: examples to learn from.
-        validation: examples to choose by.
+        validation: examples to choose by, or None.
         test: examples to judge by, once.
         num_classes: how many classes there are, at least 2.
         scale: factor that brings raw pixels to 0 to 1: 1/255 for bytes, 1/16 for digits, 1 for floats.
@@ -126,7 +126,7 @@ class Dataset:
 
     name: str
     train: Split
-    validation: Split
+    validation: Split | None
     test: Split
     num_classes: int
     scale: float
@@ -160,8 +160,9 @@ class Dataset:
         return h, w, c
 
     def splits(self) -> dict[str, Split]:
-        """Return the splits by name: train, validation, test."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        """Return the splits by name: train, validation where there is one, test."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that training sees: pixels, labels, splits, classes and scale."""

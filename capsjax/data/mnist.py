@@ -44,20 +44,22 @@ FILES: Mapping[str, KnownFile] = MappingProxyType(
     }
 )
 VALIDATION = 10_000
-TRAIN = 50_000
+TRAIN = 60_000  # images in the training files
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mnist:
-    """Choose MNIST: the first 10,000 training images validate, the other 50,000 train, 10,000 test.
+    """Choose MNIST: of 60,000 training images the first validate and the others train; 10,000 test.
 
     The four IDX files, plain or compressed, are looked for in `folder`, else in `$CAPSJAX_DATA/mnist`,
     else in the user's cache, and downloaded there if missing. An empty CAPSJAX_DATA counts as none.
 
     Args:
         folder: folder with the four files, or None to look as above.
-        train_limit: train on this many images only, the first that do not validate, 1 to 50,000;
-            None for all.
+        validation: how many validate, 0 to 10,000; with 0 all train, none is measured on the way, and
+            nothing should be chosen by the run.
+        train_limit: train on this many images only, the first that do not validate, from 1; None for
+            all.
         kind: its name in a configuration.
 
     Attributes:
@@ -69,6 +71,7 @@ class Mnist:
     """
 
     folder: str | None = None
+    validation: int = VALIDATION
     train_limit: int | None = None
     image_shape: ClassVar[tuple[int, int, int]] = (28, 28, 1)
     num_classes: ClassVar[int] = 10
@@ -79,8 +82,9 @@ class Mnist:
             raise FieldError(
                 "Mnist", "folder", self.folder, "the path of a folder as a string, or nothing"
             )
+        check_int(self, "validation", low=0, high=VALIDATION)
         if self.train_limit is not None:
-            check_int(self, "train_limit", low=1, high=TRAIN)
+            check_int(self, "train_limit", low=1, high=TRAIN - self.validation)
 
     def load(self, report: Report | None = None) -> Dataset:
         """Read the files, and download them where they are to come from the cache and are not there.
@@ -96,7 +100,9 @@ class Mnist:
                 succeeds.
         """
         place = find_place(self.folder)
-        return read_mnist(place, train_limit=self.train_limit, report=report)
+        return read_mnist(
+            place, train_limit=self.train_limit, report=report, validation=self.validation
+        )
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def read_mnist(
         report: receives the progress of downloads.
         files: what the files must be; the published ones by default.
         mirrors: addresses to download from.
-        validation: how many of the first training images validate.
+        validation: how many of the first training images validate, or 0.
 
     Returns:
         The dataset, images uint8 [n, h, w, 1].
@@ -159,7 +165,7 @@ def read_mnist(
     return Dataset(
         "mnist",
         train=Split(images[validation:end], labels[validation:end]),
-        validation=Split(images[:validation], labels[:validation]),
+        validation=Split(images[:validation], labels[:validation]) if validation else None,
         test=Split(arrays["test_images"][..., None], arrays["test_labels"]),
         num_classes=Mnist.num_classes,
         scale=1 / 255,

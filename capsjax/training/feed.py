@@ -82,11 +82,14 @@ class TrainFeed:
 
     def epoch(self, number: int) -> Epoch:
         """Return the epoch of a number, counted from 0."""
+        return Epoch(self.images, self.labels, shift_key=self._shift_key, **self.turn(number))
+
+    def turn(self, number: int) -> dict[str, Array]:
+        """Return what an epoch differs from the others in: `order` and `first`."""
         order = jax.random.permutation(
             jax.random.fold_in(self._order_key, number), self.labels.shape[0]
         )
-        first = jnp.asarray(number * self.steps_per_epoch, jnp.int32)
-        return Epoch(self.images, self.labels, order, first, self._shift_key)
+        return {"order": order, "first": jnp.asarray(number * self.steps_per_epoch, jnp.int32)}
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs."""

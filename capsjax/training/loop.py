@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from capsjax.checks import FieldError, UserError, check_choice, check_int
+from capsjax.checks import LARGEST_INT, FieldError, UserError, check_choice, check_int
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.parallel import Compiled, Parallel, Strategy
@@ -64,7 +64,7 @@ class TrainingConfig:
         """Return the steps of a run on so many training examples.
 
         Raises:
-            UserError: where they do not fill one batch.
+            UserError: where they do not fill one batch, or there are more steps than can be counted.
         """
         steps_per_epoch = examples // self.batch_size
         if steps_per_epoch == 0:
@@ -72,7 +72,13 @@ class TrainingConfig:
                 f"training.batch_size: got {self.batch_size} for {examples} training examples, "
                 f"expected at most {examples}: choose a smaller batch"
             )
-        return self.steps if self.steps is not None else (self.epochs or 1) * steps_per_epoch
+        steps = self.steps if self.steps is not None else (self.epochs or 1) * steps_per_epoch
+        if steps > LARGEST_INT:
+            raise UserError(
+                f"training.epochs: got {self.epochs} of {steps_per_epoch} steps, {steps} in all, expected "
+                f"at most {LARGEST_INT} steps"
+            )
+        return steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +103,7 @@ def fit(
     program: Program,
     state: TrainState,
     feed: TrainFeed,
-    validation: EvalFeed,
+    validation: EvalFeed | None,
     *,
     config: TrainingConfig,
     total_steps: int,
@@ -113,7 +119,7 @@ def fit(
         program: the compiled steps.
         state: where to begin, not replicated; its step says how far it is. It is used up.
         feed: training batches.
-        validation: examples to validate on at the end of every epoch.
+        validation: examples to validate on at the end of every epoch, or None.
         config: batch size, logging, checkpoints.
         total_steps: the step to train to.
         writer: where metrics go.
@@ -137,8 +143,10 @@ def fit(
     clock, since = time.perf_counter(), first
     while done < total_steps:
         epoch, within = divmod(done, feed.steps_per_epoch)
-        if examples is None or within == 0:
+        if examples is None:
             examples = strategy.replicate(feed.epoch(epoch))
+        elif within == 0:  # the images stay where they are
+            examples = examples._replace(**strategy.replicate(feed.turn(epoch)))
         # Numbers, validation and checkpoints come between calls.
         line, end = _after(done, config.log_every), _after(done, feed.steps_per_epoch)
         start, done = done, min(done + pace.steps, line, end, total_steps)
@@ -161,9 +169,10 @@ def fit(
             reporter.update(done, note + validated)
         else:
             pause = time.perf_counter()
-            numbers = evaluate(program, state.params, validation)
-            writer.write("validation", done, numbers)
-            validated = f", validation error {100 * numbers['error']:.2f} %"
+            if validation is not None:
+                numbers = evaluate(program, state.params, validation)
+                writer.write("validation", done, numbers)
+                validated = f", validation error {100 * numbers['error']:.2f} %"
             reporter.update(done, note + validated)
             here = strategy.unreplicate(state)
             if (within == 0 and epoch % config.checkpoint_every == 0) or done == total_steps:

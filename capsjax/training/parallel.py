@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from capsjax.training.state import Batch
 from capsjax.training.step import (
@@ -139,9 +139,14 @@ class PmapStrategy(Strategy):
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Copy arrays to every device, as a leading axis."""
-        copies = len(self.devices)
-        stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (copies, *jnp.shape(x))), tree)
-        return jax.device_put(stacked, self._split)
+
+        def copy(x: Any) -> Array:
+            one = jnp.asarray(x)[None]
+            parts = [jax.device_put(one, device) for device in self.devices]
+            shape = len(parts), *one.shape[1:]
+            return jax.make_array_from_single_device_arrays(shape, self._split, parts)
+
+        return jax.tree.map(copy, tree)
 
     def unreplicate(self, tree: PyTree) -> PyTree:
         """Return the first device's copy."""

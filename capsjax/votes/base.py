@@ -21,10 +21,8 @@ def as_array(name: str, given: Any) -> Array:
     Raises:
         UserError: where it is neither.
     """
-    if hasattr(given, "dtype"):
-        return given
     try:
-        return jnp.asarray(given)
+        return given if isinstance(given, jax.Array) else jnp.asarray(given)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: got {described(given)}, expected an array") from error
 
@@ -37,8 +35,11 @@ def described(given: Any) -> str:
 
 
 def is_placeholder(given: Any) -> bool:
-    """Tell an axis, or None, as it stands for an array in `in_axes` of `jax.vmap`."""
-    return given is None or isinstance(given, int)
+    """Tell an axis, or None, as it stands for an array in `in_axes` of `jax.vmap`.
+
+    Votes can be made of them, for that, and of nothing else that is no array; they cannot be used.
+    """
+    return given is None or (isinstance(given, int) and not isinstance(given, bool))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,8 +26,10 @@ class DenseVotes(Votes):
     array: Float[Array, "*batch i j e"]
 
     def __post_init__(self):
-        if is_placeholder(self.array):
-            return
+        if not is_placeholder(self.array):
+            self._check_array()
+
+    def _check_array(self) -> None:
         kind, shape = getattr(self.array, "dtype", None), getattr(self.array, "shape", ())
         fits = len(shape) >= 3 and 0 not in shape[-2:]
         if kind is None or not fits or not jnp.issubdtype(kind, jnp.floating):
@@ -39,11 +41,13 @@ class DenseVotes(Votes):
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the array, (*batch, i, j, e)."""
+        self._check_array()
         return self.array.shape
 
     @property
     def dtype(self) -> jnp.dtype:
         """The type of the array."""
+        self._check_array()
         return self.array.dtype
 
     def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:

@@ -34,16 +34,15 @@ class LinearVotes(Votes):
     W: Float[Array, "i j d e"]
 
     def __post_init__(self):
-        u, W = self.u, self.W
-        if is_placeholder(u) or is_placeholder(W):
-            return
-        if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in (u, W)):
-            came = f"u {described(u)} and W {described(W)}"
-            raise UserError(f"predict: got {came}, expected floating-point arrays")
-        self._check_fit()
+        if not (is_placeholder(self.u) and is_placeholder(self.W)):
+            self._check_fit()
 
     def _check_fit(self) -> None:
-        """Refuse arrays that do not fit together, also where a transformation made them."""
+        """Refuse what is no arrays that fit together, also where a transformation made them."""
+        both = self.u, self.W
+        if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in both):
+            came = f"u {described(self.u)} and W {described(self.W)}"
+            raise UserError(f"predict: got {came}, expected floating-point arrays")
         u, W = self.u.shape, self.W.shape
         fits = len(u) >= 2 and len(W) == 4 and u[-2:] == (W[0], W[2])
         if fits and W[1] > 0 and W[3] > 0:
@@ -51,7 +50,7 @@ class LinearVotes(Votes):
         expected = "the same number of children i and the same child dimension d"
         if fits:
             expected = "at least one parent j and one component e of its pose"
-        elif len(W) in (3, 5):
+        elif len(W) == 5 or (len(W) == 3 and W[0] != u[-2] and W[1] == u[-1]):
             expected += (
                 ". jax.vmap repeats the W of votes that leave it: route inside, or form them there with "
                 ".dense(); for votes that enter it, use in_axes=LinearVotes(0, None)"
@@ -70,6 +69,7 @@ class LinearVotes(Votes):
     @property
     def dtype(self) -> jnp.dtype:
         """The type that the votes would have."""
+        self._check_fit()
         return jnp.promote_types(self.u.dtype, self.W.dtype)
 
     def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:

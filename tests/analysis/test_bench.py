@@ -91,6 +91,25 @@ class TestStep:
         assert work.sizes["gradient"] == "full"
         assert bench.step_work(small(**{"model.routing.kind": "uniform"})).sizes["gradient"] is None
 
+    def test_every_step_of_a_call_has_a_batch_of_its_own(self, monkeypatch):
+        seen = []
+        compiled = bench._train_steps
+
+        def spied(made, seed, epoch):
+            seen.append((epoch, compiled(made, seed, epoch)))
+            return seen[0][1]
+
+        monkeypatch.setattr(bench, "_train_steps", spied)
+        bench.step_work(small(), 8, times=3)
+        epoch, (_, (_, _, start, stop), _) = seen[0]
+        assert (start, stop) == (0, 3)
+        assert epoch.first == 0
+        assert sorted(epoch.order.tolist()) == list(range(3 * 8))
+
+    def test_more_images_than_there_is_room_for_are_refused(self):
+        with pytest.raises(UserError, match=r"got 1000008 images, expected .* at most 1000000"):
+            bench.step_work(small(), 8, times=125_001)
+
     def test_the_forward_pass_is_the_network_s(self):
         work = bench.step_work(small(), 4, forward=True)
         work.call()

@@ -1,6 +1,7 @@
 """Statistics, alignment and cost, each against its definition."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +102,34 @@ def test_alignment_weighs_examples():
 def test_ratios_are_taken_round_by_round():
     found = ratio(Cost((2.0, 3.0, 10.0), 1), Cost((1.0, 2.0, 4.0), 1))
     assert found == (2.0, 1.5, 2.5)
+
+
+def test_a_timing_is_the_mean_of_its_steps(monkeypatch):
+    """A clock that moves on by a second for every step that is taken says one second for a step."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    class Steps:
+        def lower(self, *arguments):
+            return self
+
+        def compile(self):
+            return self
+
+        def memory_analysis(self):
+            return types.SimpleNamespace(temp_size_in_bytes=7)
+
+        def __call__(self, state, examples, start, stop):
+            now[0] += stop - start
+            return state, {}
+
+    config, dataset = cj.load_config("smoke"), Digits().load()
+    planned = plan(config, dataset)
+    program = dataclasses.replace(planned.program, train_steps=Steps())
+    epoch = TrainFeed(dataset.train, planned.cut, 0).epoch(1)
+    state = planned.initial_state(0)
+    costs = measure_costs({"full": program}, state, epoch, rounds=3, reporter=Silent(), steps=5)
+    assert costs == {"full": Cost((1.0, 1.0, 1.0), 7)}
 
 
 def test_timing_leaves_the_state_and_trains_nothing():

@@ -148,7 +148,7 @@ def test_a_cached_program_has_the_names_of_today(tmp_path):
 
 
 def test_the_command_shows_it(capsys):
-    words = ["bench", "step", "smoke", "--repeats", "1", "--batch-size", "8", "--profile", "--json"]
+    words = ["bench", "step", "smoke", "--repeats", "1", "--batch-size", "9", "--profile", "--json"]
     assert cli.main(words) == 0
     told = capsys.readouterr().out
     assert "train step by parts" in told

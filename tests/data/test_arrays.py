@@ -57,6 +57,16 @@ def test_validation_is_split_from_train_where_it_is_not_named():
     assert origin(dataset.test) == [0, 1, 2]
 
 
+def test_nothing_validates_where_the_fraction_is_zero():
+    dataset = Arrays(validation_fraction=0.0, test_fraction=0.5).build(pair())
+    order = np.random.RandomState(0).permutation(20).tolist()
+    assert dataset.validation is None
+    assert [origin(split) for split in dataset.splits().values()] == [order[:10], order[10:]]
+    named = Arrays(validation_fraction=0.0).build({"train": pair(20), "test": pair(3)})
+    assert named.validation is None
+    assert sorted(origin(named.train)) == [*range(20)]
+
+
 def test_dataset_is_returned_as_it_is():
     dataset = Arrays().build(pair())
     assert Arrays(seed=3).build(dataset) is dataset
@@ -150,7 +160,8 @@ def test_load_says_where_arrays_come_from():
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"validation_fraction": 0.0}, "validation_fraction"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"test_fraction": 0.0}, "test_fraction"),
         ({"test_fraction": 1.5}, "test_fraction"),
         ({"validation_fraction": 0.5, "test_fraction": 0.5}, "test_fraction"),
         ({"seed": -1}, "seed"),

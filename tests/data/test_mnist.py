@@ -16,7 +16,7 @@ def place(folder, is_cache=False):
 
 
 def read(tiny, folder, **options):
-    return read_mnist(place(folder), files=tiny.files, validation=4, **options)
+    return read_mnist(place(folder), files=tiny.files, **{"validation": 4} | options)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -41,6 +41,14 @@ def test_train_limit_takes_the_first_after_validation(tmp_path, tiny):
     assert dataset.train.labels.tolist() == tiny.arrays["train_labels"][4:7].tolist()
     assert len(dataset.validation) == 4
     assert len(dataset.test) == 5
+
+
+def test_all_images_train_where_none_validates(tmp_path, tiny):
+    tiny.write(tmp_path)
+    dataset = read(tiny, tmp_path, validation=0)
+    assert (dataset.train.images[..., 0] == tiny.arrays["train_images"]).all()
+    assert dataset.validation is None
+    assert list(dataset.splits()) == ["train", "test"]
 
 
 def test_missing_file_is_named_with_what_it_must_be(tmp_path, tiny):
@@ -172,6 +180,9 @@ def test_downloads_into_the_cache_what_is_missing_there(tmp_path, tiny, server):
         {"train_limit": 0},
         {"train_limit": 50_001},
         {"train_limit": True},
+        {"train_limit": 60_000, "validation": 1},
+        {"validation": -1},
+        {"validation": 10_001},
         {"folder": ""},
     ],
 )

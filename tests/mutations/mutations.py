@@ -187,8 +187,8 @@ MUTATIONS = (
     Mutation(
         "every epoch with the first one's order",
         "training/loop.py",
-        "        if examples is None or within == 0:\n",
-        "        if examples is None:\n",
+        "        elif within == 0:  # the images stay where they are\n",
+        "        elif within < 0:\n",
         ("tests/training",),
     ),
     Mutation(
@@ -222,8 +222,8 @@ MUTATIONS = (
     Mutation(
         "bfloat16 that comes out unrounded",
         "convolution/__init__.py",
-        "        return _round(as_given(_round(x), _round(k)))\n",
-        "        return as_given(_round(x), _round(k))\n",
+        "        return _round(as_given(*operands).astype(x.dtype))\n",
+        "        return as_given(*operands).astype(x.dtype)\n",
         ("tests/test_convolution.py",),
     ),
     Mutation(

@@ -135,6 +135,53 @@ def test_the_device_takes_many_steps_in_a_call_and_the_same_ones(program, tmp_pa
     jax.tree.map(np.testing.assert_array_equal, state, one_by_one)
 
 
+def test_the_images_are_put_on_the_devices_once(program, tmp_path):
+    seen = []
+
+    def watch(state, examples, start, stop):
+        seen.append(examples)
+
+    watching = dataclasses.replace(program, train_steps=Watched(program.train_steps, watch))
+    run(watching, tmp_path, total=12)
+    assert len({id(examples.images) for examples in seen}) == 1
+    orders = {examples.order.tobytes() for examples in map(jax.device_get, seen)}
+    assert len(orders) == 3  # a new one every epoch
+
+
+def test_images_a_second_are_those_since_the_last_line(program, tmp_path, monkeypatch):
+    """A clock that moves on by a second for every step says as many images a second as are in a batch."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def watch(state, examples, start, stop):
+        now[0] += stop - start
+
+    watching = dataclasses.replace(program, train_steps=Watched(program.train_steps, watch))
+    _, lines, _ = run(watching, tmp_path, total=7, log_every=2)
+    rates = [line["images_per_second"] for line in lines if line["split"] == "train"]
+    assert rates == [4, 4, 4, 4]
+
+
+def test_nothing_is_validated_where_nothing_is_held_out(program, tmp_path):
+    told = Record()
+    with contextlib.closing(MetricsWriter(tmp_path / "metrics.jsonl")) as writer:
+        fit(
+            program,
+            initial(),
+            TrainFeed(SPLIT, CUT, 3),
+            None,
+            config=TrainingConfig(batch_size=4, steps=7, log_every=3),
+            total_steps=7,
+            writer=writer,
+            folder=tmp_path / "checkpoints",
+            reporter=told,
+        )
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(line["split"], line["step"]) for line in lines] == [("train", n) for n in (3, 6, 7)]
+    assert checkpoints.steps(tmp_path / "checkpoints") == [5, 7]
+    assert "validation" not in str(told.told)
+
+
 def test_a_call_is_as_long_as_one_is_willing_to_wait(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
