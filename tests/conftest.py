@@ -9,6 +9,8 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if os.environ["JAX_PLATFORMS"] != "cpu":  # else an accelerator keeps ten bits of a product's operands
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache")
 )
@@ -34,6 +36,13 @@ def x64():
     """Compute in float64."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def four_devices():
+    """Have four devices, as a CPU has here; an accelerator's number is what it is."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("several devices are tested on the CPU's: JAX_PLATFORMS=cpu")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from capsjax.votes import predict
 
 
-def test_there_are_four_devices():
+def test_there_are_four_devices(four_devices):
     assert jax.device_count() == 4
 
 
@@ -52,7 +52,7 @@ def test_figures_need_no_display():
     assert mpl.get_backend().lower() == "agg"
 
 
-def test_a_process_that_a_test_starts_has_the_same_devices():
+def test_a_process_that_a_test_starts_has_the_same_devices(four_devices):
     code = "import jax; print(jax.device_count(), jax.config.jax_compilation_cache_dir)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["4", jax.config.jax_compilation_cache_dir]

@@ -78,7 +78,7 @@ def test_a_run_writes_what_it_should(run):
     environment = json.loads((run.folder / "environment.json").read_text())
     assert environment["capsjax"] == cj.__version__
     assert environment["packages"]["jax"] == jax.__version__
-    assert len(environment["devices"]) == jax.local_device_count() == 4
+    assert len(environment["devices"]) == jax.local_device_count()
     assert environment["data"]["examples"] == {"train": 1097, "validation": 200, "test": 500}
 
 

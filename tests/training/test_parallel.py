@@ -38,8 +38,11 @@ def initial():
     return TrainState.create(MADE.initial(0), SMOKE.optimiser.make(TOTAL))
 
 
+pytestmark = pytest.mark.usefixtures("four_devices")
+
+
 @pytest.fixture(scope="module", params=["jit", "pmap"])
-def four(request):
+def four(request, four_devices):
     strategy = STRATEGIES[request.param]()
     assert len(strategy.devices) == 4
     return strategy
