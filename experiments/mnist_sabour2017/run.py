@@ -81,15 +81,46 @@ def note(out: Path, row: str, seed: int, event: str) -> None:
 
 
 def carry_out(words: list[str], seconds: float) -> str:
-    """Run a command; interrupt it where it takes too long. Returns what happened, in a word."""
+    """Run a command; interrupt it where it takes too long. Returns what happened, in a word.
+
+    An interrupt of this process, by Ctrl-C or a signal, interrupts the command, too, and waits for its end.
+    """
     process = subprocess.Popen(words)
     try:
         code = process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+        _interrupt(process)
         return "stopped"
+    except KeyboardInterrupt:
+        _interrupt(process)
+        return "interrupted"
     return "finished" if code == 0 else "failed"
+
+
+def _interrupt(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGINT)
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            process.wait()
+            return
+
+
+def settle(out: Path, config: str, flags: list[str]) -> None:
+    """Write down what all runs of a directory are trained with, or refuse another."""
+    path, asked = out / "command.json", {"config": config, "flags": flags}
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        rundir.write_json(path, asked)
+        rundir.write_json(out / "environment.json", rundir.environment())
+    elif (begun := json.loads(path.read_text(encoding="utf-8"))) != asked:
+        raise SystemExit(
+            f"{out}: got {_written(asked)}, expected {_written(begun)}, with which its runs began: give the "
+            "same, or another --out"
+        )
+
+
+def _written(asked: dict[str, Any]) -> str:
+    return " ".join(["--config", asked["config"], *asked["flags"]])
 
 
 def pending(out: Path, rows: list[str], seeds: list[int]) -> Iterator[tuple[str, int]]:
@@ -127,9 +158,12 @@ def table(out: Path) -> Table:
         mean += f" ± {summary.sd:.3f}" if len(done) > 1 else ""
         paired = "" if row == "full" else _paired(done, errors.get("full", {}))
         rows.append((row, each, mean, paired, ROWS[row][1]))
-    last = lines[-1]["at"]
+    asked = json.loads((out / "command.json").read_text(encoding="utf-8"))
+    title = f"{_written(asked)}: last parameters, as of {lines[-1]['at']}"
     headings = ("row", "test error of each seed, %", "mean ± sd", "minus full, 95 %", "paper")
-    return Table(f"MNIST, last parameters, as of {last}", headings, tuple(rows))
+    if asked["config"] != "mnist_sabour2017":  # the paper says nothing of it
+        headings, rows = headings[:-1], [row[:-1] for row in rows]
+    return Table(title, headings, tuple(rows))
 
 
 def _paired(done: dict[int, float], full: dict[int, float | None]) -> str:
@@ -156,8 +190,8 @@ def main() -> None:
     arguments, flags = parser.parse_known_args()
     out, end = arguments.out, time.monotonic() + arguments.seconds
     if not arguments.report:
-        out.mkdir(parents=True, exist_ok=True)
-        rundir.write_json(out / "environment.json", rundir.environment())
+        settle(out, arguments.config, flags)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         for row, seed in pending(out, arguments.rows, arguments.seeds):
             left = end - time.monotonic()
             if left <= 0:
@@ -169,6 +203,8 @@ def main() -> None:
             note(out, row, seed, event)
             if event == "failed":
                 raise SystemExit(f"{folder}: failed, as said above; nothing more was started")
+            if event == "interrupted":
+                raise SystemExit(f"{folder}: interrupted; the same command goes on with it")
     shown = table(out)
     Console(width=150).print(shown.to_rich())
     (out / "table.md").write_text(shown.to_markdown(), encoding="utf-8")

@@ -1,6 +1,8 @@
 """The runs of the paper's ablation: every one that was started is listed, and goes on where it stopped."""
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +23,8 @@ def driver(monkeypatch):
     sys.modules.pop("run")
 
 
-def finished(out, driver, row, seed, error):
+def finished(out, driver, row, seed, error, config="mnist_sabour2017"):
+    driver.settle(out, config, [])
     folder = driver.folder_of(out, row, seed)
     folder.mkdir(parents=True)
     lines = [{"split": "train", "error": 0.5}, {"split": "test", "error": error}]
@@ -75,6 +78,40 @@ def test_a_run_that_takes_too_long_is_stopped_and_one_that_fails_is_told_apart(d
     wait = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(1)"
     assert driver.carry_out([sys.executable, "-c", wait], 1.0) == "stopped"
     assert driver.carry_out([sys.executable, "-c", "raise SystemExit(2)"], 60) == "failed"
+
+
+def test_the_paper_stands_beside_its_own_configuration_only(driver, tmp_path):
+    finished(tmp_path, driver, "full", 0, 0.0025, "smoke")
+    table = driver.table(tmp_path)
+    assert table.title.startswith("--config smoke: last parameters")
+    assert "paper" not in table.headings
+    assert table.rows == (("full", "0: 0.25", "0.250", ""),)
+
+
+def test_other_flags_than_a_directory_began_with_are_refused(driver, tmp_path):
+    driver.settle(tmp_path, "smoke", ["--training.epochs", "1"])
+    driver.settle(tmp_path, "smoke", ["--training.epochs", "1"])
+    message = "got --config smoke --training.epochs 2, expected --config smoke --training.epochs 1"
+    with pytest.raises(SystemExit, match=message):
+        driver.settle(tmp_path, "smoke", ["--training.epochs", "2"])
+
+
+INTERRUPTED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import run
+child = "import signal, time\\ntry: print('up', flush=True), time.sleep(60)\\n"
+child += "except KeyboardInterrupt: print('down', flush=True)"
+print(run.carry_out([sys.executable, "-c", child], 60.0), flush=True)
+"""
+
+
+def test_an_interrupt_of_the_script_alone_ends_what_it_runs():
+    words = [sys.executable, "-c", INTERRUPTED, str(EXPERIMENT)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read().split() == ["down", "interrupted"]
 
 
 def test_a_run_from_its_start_to_the_table(driver, tmp_path, monkeypatch, capsys):
