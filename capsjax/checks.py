@@ -74,6 +74,8 @@ def check_int(owner: object, field: str, *, low: int, high: int | None = None) -
         return
     bounded = high is not None or (is_int and given > most)
     expected = f"an integer from {low} to {most}" if bounded else f"an integer of at least {low}"
+    if hasattr(given, "aval"):
+        expected += " that is known when the function is traced: a static argument of jax.jit"
     raise FieldError(type(owner).__name__, field, given, expected)
 
 

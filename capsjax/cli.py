@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import dataclasses
+import difflib
 import os
 import re
 import signal
@@ -22,6 +24,7 @@ OVERRIDES = (
     "Any field of the configuration can be set by a flag with its dotted name, such as "
     "--training.epochs 5 or --model.routing.gradient stop."
 )
+GO_ON = "go on with: capsjax train --resume "
 COMPUTING = ("train", "compare", "evaluate", "bench")
 
 
@@ -35,8 +38,10 @@ def run() -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 when done, 2 for a mistake that the user can mend, 1 for anything else."""
     parser = _parser()
-    own, overrides = _set_overrides_aside(parser, sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    own, overrides = _set_overrides_aside(parser, words)
     known, rest = parser.parse_known_args(own)
+    known.options = _options(parser, words)
     rest += overrides
     if known.command is None:
         if rest:
@@ -45,17 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     # Only a run of training can be gone on with; the others begin anew.
-    again = "capsjax train --resume RUN" if known.command == "train" else f"capsjax {known.command}"
+    training, again = known.command == "train", f"capsjax {known.command}"
     try:
         with _insisting_on_interrupts():
             return known.run(known, rest)
     except UserError as error:
         print(f"capsjax {known.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        advice = f"Go on with: {_resume(interrupt)}" if training else f"Start again with: {again}"
         print(
-            f"capsjax {known.command}: interrupted; what was written stays valid. "
-            f"{'Go on with' if known.command == 'train' else 'Start again with'}: {again}",
+            f"capsjax {known.command}: interrupted; what was written stays valid. {advice}",
             file=sys.stderr,
         )
         return 1
@@ -66,10 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(
             f"capsjax {known.command}: {where}{error.strerror or error}; what was written before "
-            f"stays valid. Make room or choose another place, then: {again}",
+            f"stays valid. Make room or choose another place, then: {_resume(error) if training else again}",
             file=sys.stderr,
         )
         return 1
+
+
+def _resume(error: BaseException) -> str:
+    """Return the command that goes on with the run that an error came from, as a note of it says."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(GO_ON)]
+    return (notes or [f"{GO_ON}RUN"])[-1].removeprefix("go on with: ")
 
 
 @contextlib.contextmanager
@@ -253,10 +264,14 @@ def _bench_step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax.analysis import bench
     from capsjax.analysis.profile import own_names
 
-    forward = arguments.work == "forward"
-    with own_names() if getattr(arguments, "profile", False) else contextlib.nullcontext():
-        work = bench.step_work(config, arguments.batch_size, times=arguments.times, forward=forward)
-    return _measure(work, arguments)
+    def make() -> Any:
+        forward = arguments.work == "forward"
+        with own_names() if getattr(arguments, "profile", False) else contextlib.nullcontext():
+            return bench.step_work(
+                config, arguments.batch_size, times=arguments.times, forward=forward
+            )
+
+    return _measure(make, arguments)
 
 
 def _bench_routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -268,11 +283,11 @@ def _bench_routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     given = {name: getattr(arguments, name) for name in names}
     sizes = bench.RoutingSizes(**{name: n for name, n in given.items() if n is not None})
     mode = bench.gradient_named(arguments.gradient)
-    work = bench.routing_work(sizes, gradient=mode, votes=arguments.votes, times=arguments.times)
-    return _measure(work, arguments)
+    options = {"gradient": mode, "votes": arguments.votes, "times": arguments.times}
+    return _measure(lambda: bench.routing_work(sizes, **options), arguments)
 
 
-def _measure(work: Any, arguments: argparse.Namespace) -> int:
+def _measure(make: Callable[[], Any], arguments: argparse.Namespace) -> int:
     import json
 
     from capsjax.analysis import bench
@@ -280,6 +295,8 @@ def _measure(work: Any, arguments: argparse.Namespace) -> int:
     from capsjax.training.progress import reporter
 
     with reporter() as progress:
+        _prepare(progress, "compiling")
+        work = make()
         measured = bench.measure(work, arguments.repeats, progress)
         parts = profile(work) if getattr(arguments, "profile", False) else None
     _show([found.table() for found in (measured, parts) if found is not None])
@@ -293,10 +310,27 @@ def _read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     """Read the configuration that a command names, with its flags."""
     from capsjax import config, configyaml
 
+    _check_flags(arguments, rest, [field.name for field in dataclasses.fields(config.Config)])
     overrides = configyaml.parse_overrides(rest)
     if getattr(arguments, "seed", None) is not None:
         overrides |= configyaml.parse_overrides(["--seed", arguments.seed])
     return config.load_config(arguments.config, overrides)
+
+
+def _check_flags(arguments: argparse.Namespace, rest: Sequence[str], fields: Sequence[str]) -> None:
+    """Refuse a flag that is near to one of the command's own, or has no value and is no field."""
+    for place, word in enumerate(rest):
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--") or "." in name or name[2:] in fields:
+            continue
+        last = place + 1 == len(rest) or rest[place + 1].startswith("--")
+        flags = [f"--{field}" for field in fields]
+        near = difflib.get_close_matches(name, arguments.options, n=1, cutoff=0.75)
+        if near or (last and not equals):
+            own = sorted(option for option in arguments.options if option.startswith("--"))
+            expected = f"one of {', '.join(own)}, or a field of the configuration, such as --seed 3"
+            hint = nearest(name, [*arguments.options, *flags])
+            raise UserError(f"{name}: unknown flag, expected {expected}{hint}")
 
 
 def _no_flags(rest: Sequence[str]) -> None:
@@ -324,6 +358,7 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax.training.progress import reporter
 
     with reporter() as progress:
+        _prepare(progress, "preparing")
         if config is None:
             run = experiment.resume(arguments.resume, reporter=progress)
         else:
@@ -343,6 +378,7 @@ def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax.training.progress import reporter
 
     with reporter() as progress:
+        _prepare(progress, "preparing")
         name = Path(arguments.config).stem
         folder = compare(config, out=arguments.out, name=name, reporter=progress)
     page, tables = report_comparison(folder)
@@ -358,10 +394,12 @@ def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax.training.progress import reporter
 
     with reporter() as progress:
-        tested = experiment.measure(experiment.load(arguments.folder), reporter=progress)
+        _prepare(progress, "preparing")
+        run = experiment.load(arguments.folder)
+        tested = experiment.measure(run, reporter=progress)
     print(
         f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
-        f"loss {tested['loss']:.5f}"
+        f"loss {tested['loss']:.5f}, after step {run.step}"
     )
     return 0
 
@@ -420,6 +458,12 @@ def _show(tables: Sequence[Any]) -> None:
         # A table that is cut to fit a pipe is of no use; on a terminal it wraps.
         width = console.width if console.is_terminal else 160
         Console(width=width).print(table.to_rich())
+
+
+def _prepare(progress: Any, label: str) -> None:
+    """Say on a terminal what takes the first seconds; elsewhere a mistake is to be the first line."""
+    if sys.stderr.isatty():
+        progress.start(label, None)
 
 
 def _start_jax() -> None:

@@ -123,9 +123,15 @@ def find_config(name: str | Path) -> Path:
     shipped = shipped_configs()
     if str(name) in shipped:
         return shipped[str(name)]
+    if not isinstance(name, str | Path):
+        raise UserError(f"got {name!r}, expected a path or one of {', '.join(shipped)}")
     path = Path(name)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise UserError(
+            f"{name}: got a directory, expected a file, such as a run's {path / 'config.yaml'}"
+        )
     raise UserError(
         f"{name}: got no such file, expected a path to a YAML file or one of "
         + ", ".join(shipped)

@@ -37,6 +37,7 @@ class Run:
         scale: factor that brings the data's raw pixels to 0 to 1.
         image_shape: height, width and channels of the images.
         num_classes: how many classes there are.
+        step: how many steps they were trained.
     """
 
     config: Config
@@ -45,6 +46,7 @@ class Run:
     scale: float
     image_shape: tuple[int, int, int]
     num_classes: int
+    step: int
 
     @functools.cached_property
     def model(self) -> CapsNet:
@@ -87,13 +89,18 @@ class Run:
             All that the network knows of them.
 
         Raises:
-            UserError: where their shape is another than the data's, or their pixels, brought to scale as
-                the data's are, do not run from 0 to 1.
+            UserError: where their shape is not that of several of the data's images, or their pixels,
+                brought to scale as the data's are, do not run from 0 to 1.
         """
         raw = np.asarray(images)
         if raw.size:
             check_range("images", raw, self.scale)
-        raw = raw[..., None] if raw.ndim == 3 else raw
+        given, raw = raw.shape, raw[..., None] if raw.ndim == 3 else raw
+        if raw.ndim != 4 or raw.shape[1:] != self.image_shape:
+            raise UserError(
+                f"images: got {list(given)}, expected [n, {', '.join(map(str, self.image_shape))}]; a single "
+                "image is images[:1]"
+            )
         made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
         return _apply(made.apply, self.params, to_float(raw, self.scale), trace=trace)
 
@@ -204,7 +211,7 @@ def load(run_dir: str | Path) -> Run:
     initial = functions(config.model, config.loss, shape, classes).initial(0)
     target = TrainState.create(initial, config.optimiser.make(2**31 - 1))
     state = checkpoints.restore(folder / "checkpoints", target)
-    return Run(config, folder, state.params, data["scale"], shape, classes)
+    return Run(config, folder, state.params, data["scale"], shape, classes, int(state.step))
 
 
 def measure(run: Run, data: Any = None, *, reporter: Reporter | None = None) -> dict[str, float]:
@@ -273,9 +280,14 @@ def _finish(
         params = program.strategy.replicate(state.params)
         tested = evaluate(program, params, in_order(dataset.test))
         writer.write("test", planned.total_steps, tested)
+    except (KeyboardInterrupt, OSError) as error:
+        error.add_note(f"go on with: capsjax train --resume {folder}")
+        raise
     finally:
         writer.close()
     # On one device, as from a checkpoint: arrays of two runs meet in one expression.
     params = jax.device_put(state.params, program.strategy.devices[0])
     shape = dataset.image_shape
-    return Run(config, folder, params, dataset.scale, shape, dataset.num_classes)
+    return Run(
+        config, folder, params, dataset.scale, shape, dataset.num_classes, planned.total_steps
+    )

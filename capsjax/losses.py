@@ -58,7 +58,8 @@ def margin_loss(
 
     Args:
         lengths: lengths of the class capsules, 0 to 1, [*batch, j].
-        labels: class numbers, integers [*batch], or T itself, [*batch, j], with any number of ones.
+        labels: class numbers, integers [*batch], or T itself, [*batch, j], with any number of ones. A
+            number that no class has counts as no class being present; data sets refuse such labels.
         positive_margin: m+, the length from which a present class costs nothing.
         negative_margin: m-, the length up to which an absent class costs nothing.
         down_weight: lambda, the weight of absent classes.

@@ -17,12 +17,13 @@ from capsjax.version import __version__
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy")
 
 
-def create(out: Path | None, name: str) -> Path:
+def create(out: Path | None, name: str, *, resumes: bool = True) -> Path:
     """Make a new directory for a run.
 
     Args:
         out: where; None for `runs/<name>-<UTC time>` below the working directory.
         name: what the run is called.
+        resumes: whether what is there already might be gone on with.
 
     Returns:
         The directory, which is empty.
@@ -45,9 +46,10 @@ def create(out: Path | None, name: str) -> Path:
                 count += 1
                 folder = stem.with_name(f"{stem.name}-{count}")
     except FileExistsError as error:
+        advice = f"to go on with a run that stopped: capsjax train --resume {folder}"
+        advice = advice if resumes else "a comparison starts anew: choose another"
         raise UserError(
-            f"--out: got {str(folder)!r}, which exists, expected a new directory; "
-            f"to go on with a run that stopped: capsjax train --resume {folder}"
+            f"--out: got {str(folder)!r}, which exists, expected a new directory; {advice}"
         ) from error
     except OSError as error:
         raise UserError(

@@ -191,8 +191,9 @@ def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(tmp_path):
     last = text.replace("\x1b[?25h", "").strip().splitlines()[-1]
     assert last.endswith(
         "capsjax train: interrupted; what was written stays valid. "
-        "Go on with: capsjax train --resume RUN"
+        f"Go on with: capsjax train --resume {folder}"
     )
+    assert "preparing" in text
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["step"] == 4
     newest = checkpoints.steps(folder / "checkpoints")[-1]
@@ -214,7 +215,7 @@ def test_a_full_disk_is_said_in_a_line_and_spoils_nothing(capsys, tmp_path):
     assert out == []
     assert err[-1] == (
         f"capsjax train: {folder}/checkpoints: {os.strerror(errno.EFBIG)}; what was written before "
-        "stays valid. Make room or choose another place, then: capsjax train --resume RUN"
+        f"stays valid. Make room or choose another place, then: capsjax train --resume {folder}"
     )
     assert "Traceback" not in "\n".join(err)
     assert [line["step"] for line in read_metrics(folder / "metrics.jsonl")] == [4, 8, 8]
@@ -337,7 +338,10 @@ def test_every_flag_has_a_description(command, capsys):
     ("argv", "parts"),
     [
         ("train smok", ["smok: got no such file", "did you mean 'smoke'?"]),
-        ("train smoke --sed 3", ["--sed: unknown key", "did you mean 'seed'?"]),
+        ("train smoke --sed 3", ["--sed: unknown flag", "did you mean '--seed'?"]),
+        ("bench step smoke --profle", ["--profle: unknown flag", "did you mean '--profile'?"]),
+        ("train smoke --verbose", ["--verbose: unknown flag", "--resume", "a field of the config"]),
+        ("info .", [".: got a directory, expected a file", "config.yaml"]),
         ("train smoke --seed x", ["--seed: got 'x'", "expected an integer"]),
         ("train smoke --training.epochs many", ["--training.epochs: got 'many'", "an integer"]),
         ("train smoke --training.batch_size 0", ["got 0", "an integer of at least 1"]),
@@ -372,7 +376,7 @@ def test_every_flag_has_a_description(command, capsys):
         ("train smoke --out .", ["--out: got '.', which exists", "capsjax train --resume ."]),
         ("compare", ["the following arguments are required: config"]),
         ("compare smok", ["did you mean 'smoke'?"]),
-        ("compare smoke --out .", ["which exists"]),
+        ("compare smoke --out .", ["which exists", "starts anew: choose another"]),
         ("compare smoke --model.routing uniform", ["expected an iterative routing"]),
         ("compare smoke --model.routing.num_iters 1", ["num_iters 1, expected at least 2"]),
         ("compare smoke --compare.modes [stop,ful]", ["got 'ful'", "did you mean 'full'?"]),
@@ -469,6 +473,16 @@ def test_compiled_programs_are_kept_in_the_user_s_cache(tmp_path):
     assert second.startswith(str(tmp_path))
     assert second.endswith("capsjax/compiled")
     assert third == "mine"
+
+
+def test_a_run_that_is_interrupted_is_named(capsys, monkeypatch, tmp_path):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("capsjax.experiment.fit", interrupt)
+    code, _, err = answer(capsys, "train", "smoke", "--out", tmp_path / "mine")
+    assert code == 1
+    assert err[-1].endswith(f"Go on with: capsjax train --resume {tmp_path / 'mine'}")
 
 
 def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):

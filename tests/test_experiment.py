@@ -213,6 +213,9 @@ def test_predictions_are_classes_of_raw_images(run):
     assert isinstance(predicted, np.ndarray)
     assert np.mean(predicted != test.labels) == pytest.approx(run.test["error"], abs=1e-6)
     np.testing.assert_array_equal(run.predict(test.images[..., 0]), predicted)
+    for wrong in (test.images[0], test.images[:, :4], test.images[0, :, 0]):
+        with pytest.raises(UserError, match=r"images: got \[.*, expected \[n, 8, 8, 1\]; a single"):
+            run.predict(wrong)
 
 
 def test_the_model_is_the_network_with_the_trained_parameters(run):
@@ -359,7 +362,7 @@ def test_a_configuration_s_name_names_its_run(tmp_path, monkeypatch, as_installe
     monkeypatch.chdir(tmp_path)
 
     def finish(config, dataset, planned, folder, *rest):
-        return experiment.Run(config, folder, {}, dataset.scale, dataset.image_shape, 10)
+        return experiment.Run(config, folder, {}, dataset.scale, dataset.image_shape, 10, 0)
 
     monkeypatch.setattr(experiment, "_finish", finish)
     folders = [cj.train("smoke").folder, cj.train("smoke").folder, cj.train(SMOKE).folder]

@@ -183,8 +183,19 @@ class TestRefused:
         assert routing == DynamicRouting(tolerance=0.5, leaky=True)
         assert (type(routing.tolerance), routing.leaky) == (float, True)
 
+    @pytest.mark.parametrize("params", [{"bias": 1}, 3.0, jnp.ones(3)])
+    def test_what_is_no_bias(self, params, as_installed):
+        with pytest.raises(UserError, match=r"as the bias, expected an array \[\d+, \d+\]"):
+            DynamicRouting()(VOTES, params=params)
+
+    def test_a_trace_that_is_no_truth_value(self, as_installed):
+        with pytest.raises(UserError, match="got trace 'yes', expected True or False"):
+            DynamicRouting()(VOTES, trace="yes")
+
     def test_a_number_that_is_not_known_yet_is_refused(self, as_installed):
-        with pytest.raises(FieldError, match="expected an integer of at least 1"):
+        with pytest.raises(
+            FieldError, match=r"an integer of at least 1 that is known when .* static"
+        ):
             jax.jit(lambda n: DynamicRouting(num_iters=n))(3)
 
     @pytest.mark.parametrize("num_iters", [0, -1, True, 2.5, "3", None])
@@ -238,7 +249,7 @@ class TestRefused:
     def test_a_bias_that_does_not_fit(self, routing, as_installed):
         with pytest.raises(UserError) as caught:
             routing(VOTES, params=jnp.zeros((6, 4)))
-        assert "got a bias [6, 4], expected [4, 6]" in str(caught.value)
+        assert "got float32[6, 4] as the bias, expected an array [4, 6]" in str(caught.value)
 
     @pytest.mark.parametrize("routing", [DynamicRouting(), UniformRouting()])
     def test_activations_that_it_would_ignore(self, routing, as_installed):

@@ -95,7 +95,7 @@ def compare(
     variants = {mode: variant(config, mode, config.seed) for mode in modes}
     # A last seed that is out of range is refused before the first run.
     dataclasses.replace(config, seed=seeds[-1])
-    folder = rundir.create(out, f"compare-{name or dataset.name}")
+    folder = rundir.create(out, f"compare-{name or dataset.name}", resumes=False)
     rundir.write_config(folder, config)
     rundir.write_json(folder / "environment.json", rundir.describe(config, dataset))
 

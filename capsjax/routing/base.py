@@ -20,6 +20,7 @@ from capsjax.gradients import MODES, GradientMode, StopGradient
 from capsjax.gradients.base import advance, unsettled
 from capsjax.types import PerPair, RoutingResult, RoutingTrace, Variant
 from capsjax.votes import Votes, as_votes
+from capsjax.votes.base import as_array, described
 
 Inputs = TypeVar("Inputs")
 State = TypeVar("State")
@@ -54,6 +55,8 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         Raises:
             UserError: where shapes do not fit, or the routing has no use for what it was given.
         """
+        if not isinstance(trace, bool):
+            raise UserError(f"{type(self).__name__}: got trace {trace!r}, expected True or False")
         return _route(self, as_votes(votes), activation, params, trace)
 
     @abc.abstractmethod
@@ -220,11 +223,12 @@ class BiasedVotes(NamedTuple):
         shape = votes.shape[-2:]
         if params is None:
             return cls(votes, jnp.zeros(shape, votes.dtype))
-        bias = jnp.asarray(params)
-        if bias.shape != shape:
+        one_array = hasattr(params, "shape") or isinstance(params, list | tuple)
+        bias = as_array(f"{name}: params", params) if one_array else None
+        if bias is None or bias.shape != shape:
             raise UserError(
-                f"{name}: got a bias {list(bias.shape)}, expected {list(shape)}: one vector for "
-                "each parent, [j, e]"
+                f"{name}: got {described(params)} as the bias, expected an array {list(shape)}: one vector "
+                "for each parent, [j, e]"
             )
         return cls(votes, bias)
 

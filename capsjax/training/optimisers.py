@@ -128,7 +128,7 @@ class Cosine(Schedule):
     def make(self, total_steps: int) -> optax.Schedule:
         """Return the schedule over so many steps."""
         if self.warmup >= total_steps:
-            expected = f"less than the {total_steps} steps of the run"
+            expected = f"less than the {total_steps} steps of the run: train longer, or set it to 0"
             raise FieldError("optimiser.schedule", "warmup", self.warmup, expected)
         start = 0.0 if self.warmup else self.rate
         return optax.warmup_cosine_decay_schedule(start, self.rate, self.warmup, total_steps)
