@@ -3,9 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import os
-import re
 import signal
 import sys
 import textwrap
@@ -18,6 +16,7 @@ from rich.console import Console
 
 from capsjax import memory
 from capsjax.checks import UserError, nearest
+from capsjax.cliflags import Parser, check_flags, options_of, set_overrides_aside
 from capsjax.version import __version__
 
 OVERRIDES = (
@@ -39,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 when done, 2 for a mistake that the user can mend, 1 for anything else."""
     parser = _parser()
     words = sys.argv[1:] if argv is None else argv
-    own, overrides = _set_overrides_aside(parser, words)
+    own, overrides = set_overrides_aside(parser, words)
     known, rest = parser.parse_known_args(own)
-    known.options = _options(parser, words)
+    known.options = options_of(parser, words)
     rest += overrides
     if known.command is None:
         if rest:
@@ -109,52 +108,8 @@ def _insisting_on_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _set_overrides_aside(
-    parser: argparse.ArgumentParser, words: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Part a command's own words from flags of the configuration, which it does not know, with their values.
-
-    `argparse` takes a flag that it does not know to have no value, and the value for the configuration.
-    """
-    own, overrides, known = [], [], _options(parser, words)
-    words = list(reversed(words))
-    while words:
-        word = words.pop()
-        name, equals, _ = word.partition("=")
-        if not name.startswith("--") or name in known:
-            own.append(word)
-            continue
-        overrides.append(word)
-        if not equals and words and not (words[-1].startswith("--") or words[-1] in known):
-            overrides.append(words.pop())
-    return own, overrides
-
-
-def _options(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
-    """Return the options of a parser, and of the commands that the words name."""
-    options = set(parser._option_string_actions)
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            commands = [place for place, word in enumerate(words) if word in action.choices]
-            if commands:
-                command, rest = words[commands[0]], words[commands[0] + 1 :]
-                options |= _options(action.choices[command], rest)
-    return options
-
-
-class _Parser(argparse.ArgumentParser):
-    """Answer mistakes in two lines instead of a page of usage."""
-
-    def error(self, message: str) -> Any:
-        unknown = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
-        if unknown:
-            message += nearest(unknown[1], re.findall(r"\w+", unknown[2]))
-        print(f"{self.prog}: {message}\n  see {self.prog} --help", file=sys.stderr)
-        raise SystemExit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="capsjax",
         description="Capsule networks in JAX, with the gradient through routing as a choice.",
         allow_abbrev=False,
@@ -310,27 +265,13 @@ def _read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     """Read the configuration that a command names, with its flags."""
     from capsjax import config, configyaml
 
-    _check_flags(arguments, rest, [field.name for field in dataclasses.fields(config.Config)])
+    check_flags(
+        arguments.options, rest, [field.name for field in dataclasses.fields(config.Config)]
+    )
     overrides = configyaml.parse_overrides(rest)
     if getattr(arguments, "seed", None) is not None:
         overrides |= configyaml.parse_overrides(["--seed", arguments.seed])
     return config.load_config(arguments.config, overrides)
-
-
-def _check_flags(arguments: argparse.Namespace, rest: Sequence[str], fields: Sequence[str]) -> None:
-    """Refuse a flag that is near to one of the command's own, or has no value and is no field."""
-    for place, word in enumerate(rest):
-        name, equals, _ = word.partition("=")
-        if not name.startswith("--") or "." in name or name[2:] in fields:
-            continue
-        last = place + 1 == len(rest) or rest[place + 1].startswith("--")
-        flags = [f"--{field}" for field in fields]
-        near = difflib.get_close_matches(name, arguments.options, n=1, cutoff=0.75)
-        if near or (last and not equals):
-            own = sorted(option for option in arguments.options if option.startswith("--"))
-            expected = f"one of {', '.join(own)}, or a field of the configuration, such as --seed 3"
-            hint = nearest(name, [*arguments.options, *flags])
-            raise UserError(f"{name}: unknown flag, expected {expected}{hint}")
 
 
 def _no_flags(rest: Sequence[str]) -> None:

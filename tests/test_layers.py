@@ -22,7 +22,7 @@ L4 = {"modules"}
 L5 = {"training"}
 L6 = {
     *("config", "configtree", "configyaml", "configerrors", "program", "rundir", "experiment"),
-    *("analysis", "cli", "memory", "__init__"),
+    *("analysis", "cli", "cliflags", "memory", "__init__"),
 }
 BELOW = L0 | L1 | L2 | L3 | L4 | L5
 

@@ -1,0 +1,87 @@
+"""The words of a command line: which are a command's own, and which are flags of the configuration."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from capsjax.checks import UserError, nearest
+
+
+def set_overrides_aside(
+    parser: argparse.ArgumentParser, words: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Part a command's own words from flags of the configuration, which it does not know, with their values.
+
+    `argparse` takes a flag that it does not know to have no value, and the value for the configuration.
+
+    Args:
+        parser: what knows the commands' own flags.
+        words: the command line, without the program.
+
+    Returns:
+        The words that the parser is to read, and the others: flags, each with its value where it has one.
+    """
+    own, overrides, known = [], [], options_of(parser, words)
+    words = list(reversed(words))
+    while words:
+        word = words.pop()
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--") or name in known:
+            own.append(word)
+            continue
+        overrides.append(word)
+        if not equals and words and not (words[-1].startswith("--") or words[-1] in known):
+            overrides.append(words.pop())
+    return own, overrides
+
+
+def options_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
+    """Return the options of a parser, and of the commands that the words name."""
+    options = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            commands = [place for place, word in enumerate(words) if word in action.choices]
+            if commands:
+                command, rest = words[commands[0]], words[commands[0] + 1 :]
+                options |= options_of(action.choices[command], rest)
+    return options
+
+
+class Parser(argparse.ArgumentParser):
+    """Answer mistakes in two lines instead of a page of usage."""
+
+    def error(self, message: str) -> Any:
+        """Print the mistake, with the nearest command where one is misspelt, and exit with 2."""
+        unknown = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
+        if unknown:
+            message += nearest(unknown[1], re.findall(r"\w+", unknown[2]))
+        print(f"{self.prog}: {message}\n  see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def check_flags(options: set[str], rest: Sequence[str], fields: Sequence[str]) -> None:
+    """Refuse a flag that is near to one of the command's own, or has no value and is no field.
+
+    Args:
+        options: the command's own flags.
+        rest: words that the command does not know.
+        fields: the outermost fields of a configuration.
+
+    Raises:
+        UserError: at the first such flag.
+    """
+    for place, word in enumerate(rest):
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--") or "." in name or name[2:] in fields:
+            continue
+        last = place + 1 == len(rest) or rest[place + 1].startswith("--")
+        flags = [f"--{field}" for field in fields]
+        near = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
+        if near or (last and not equals):
+            own = sorted(option for option in options if option.startswith("--"))
+            expected = f"one of {', '.join(own)}, or a field of the configuration, such as --seed 3"
+            hint = nearest(name, [*options, *flags])
+            raise UserError(f"{name}: unknown flag, expected {expected}{hint}")
