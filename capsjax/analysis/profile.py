@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import re
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,12 +129,15 @@ def parts_of(program: str) -> dict[str, str | None]:
 def seconds_of(traces: Iterable[Any]) -> dict[str, float]:
     """Add up the time of each operation of the compiled programs, in seconds."""
     taken: dict[str, float] = collections.defaultdict(float)
-    for trace in traces:
-        for line in _lines(trace):
-            for event in line.events:
-                operation = dict(event.stats).get("hlo_op")
-                if operation is not None and not event.name.startswith("end: "):
-                    taken[str(operation)] += event.duration_ns / 1e9
+    with warnings.catch_warnings():
+        # Python 3.12 warns of the reader's own types; made an error, that ends the process.
+        warnings.filterwarnings("ignore", "builtin type", DeprecationWarning)
+        for trace in traces:
+            for line in _lines(trace):
+                for event in line.events:
+                    operation = dict(event.stats).get("hlo_op")
+                    if operation is not None and not event.name.startswith("end: "):
+                        taken[str(operation)] += event.duration_ns / 1e9
     return dict(taken)
 
 
