@@ -38,9 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 when done, 2 for a mistake that the user can mend, 1 for anything else."""
     parser = _parser()
     words = sys.argv[1:] if argv is None else argv
-    own, overrides = set_overrides_aside(parser, words)
+    options = options_of(parser, words)
+    own, overrides = set_overrides_aside(options, words)
     known, rest = parser.parse_known_args(own)
-    known.options = options_of(parser, words)
+    known.options = options
     rest += overrides
     if known.command is None:
         if rest:

@@ -10,21 +10,19 @@ from typing import Any
 from capsjax.checks import UserError, nearest
 
 
-def set_overrides_aside(
-    parser: argparse.ArgumentParser, words: Sequence[str]
-) -> tuple[list[str], list[str]]:
+def set_overrides_aside(known: set[str], words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Part a command's own words from flags of the configuration, which it does not know, with their values.
 
     `argparse` takes a flag that it does not know to have no value, and the value for the configuration.
 
     Args:
-        parser: what knows the commands' own flags.
+        known: the command's own flags, from `options_of`.
         words: the command line, without the program.
 
     Returns:
-        The words that the parser is to read, and the others: flags, each with its value where it has one.
+        The words that the command is to read, and the others: flags, each with its value where it has one.
     """
-    own, overrides, known = [], [], options_of(parser, words)
+    own, overrides = [], []
     words = list(reversed(words))
     while words:
         word = words.pop()
@@ -73,15 +71,14 @@ def check_flags(options: set[str], rest: Sequence[str], fields: Sequence[str]) -
     Raises:
         UserError: at the first such flag.
     """
+    own = sorted(option for option in options if option.startswith("--"))
+    expected = f"one of {', '.join(own)}, or a field of the configuration, such as --seed 3"
     for place, word in enumerate(rest):
         name, equals, _ = word.partition("=")
         if not name.startswith("--") or "." in name or name[2:] in fields:
             continue
         last = place + 1 == len(rest) or rest[place + 1].startswith("--")
-        flags = [f"--{field}" for field in fields]
         near = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
         if near or (last and not equals):
-            own = sorted(option for option in options if option.startswith("--"))
-            expected = f"one of {', '.join(own)}, or a field of the configuration, such as --seed 3"
-            hint = nearest(name, [*options, *flags])
+            hint = nearest(name, [*options, *(f"--{field}" for field in fields)])
             raise UserError(f"{name}: unknown flag, expected {expected}{hint}")

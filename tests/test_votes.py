@@ -290,6 +290,8 @@ class TestRefused:
             ((3, 4, 2), (4, 2, 3, 2)),  # other dimensions
             ((3, 4, 2), (4, 2, 2)),
             ((4,), (4, 2, 2, 3)),
+            ((4,), (4, 4, 2)),
+            ((), (4, 2, 2)),
         ],
     )
     def test_matrices_that_do_not_fit(self, u, W, as_installed):

@@ -21,7 +21,7 @@ PARTS = ("batch", "stem", "primary", "routing", "decoder", "loss", "optimiser")
 OTHER = "other"
 # What only waits for operations inside it, each with a time of its own.
 _CONTAINERS = frozenset(("while", "call", "conditional", "async-start", "async-done"))
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(\S+) = (?:\(.*?\)|\S+) ([a-z][\w-]*)\(", re.MULTILINE)
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(\S+) = (?:\(.*?\)|\S+) ([a-z][\w-]*)\(")
 _SCOPE = re.compile(rf"\b({'|'.join(PARTS)})\b")
 
 

@@ -50,7 +50,7 @@ class LinearVotes(Votes):
         expected = "the same number of children i and the same child dimension d"
         if fits:
             expected = "at least one parent j and one component e of its pose"
-        elif len(W) == 5 or (len(W) == 3 and W[0] != u[-2] and W[1] == u[-1]):
+        elif len(W) == 5 or (len(W) == 3 and W[:1] != u[-2:-1] and W[1:2] == u[-1:]):
             expected += (
                 ". jax.vmap repeats the W of votes that leave it: route inside, or form them there with "
                 ".dense(); for votes that enter it, use in_axes=LinearVotes(0, None)"
