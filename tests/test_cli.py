@@ -18,7 +18,7 @@ import jax
 import pytest
 
 import capsjax as cj
-from capsjax import cli, experiment
+from capsjax import cli, cliparser, experiment
 from capsjax.training import checkpoints
 from capsjax.training.writers import read_metrics
 
@@ -315,7 +315,7 @@ def test_help_lists_the_commands_that_work(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_has_a_description(command, capsys):
-    parser = cli._parser()._subparsers._group_actions[0].choices[command]
+    parser = cliparser.make_parser()._subparsers._group_actions[0].choices[command]
     code, out, _ = answer(capsys, command, "--help")
     text = " ".join(" ".join(out).split())
     assert code == 0
@@ -403,7 +403,7 @@ def test_a_mistake_is_answered_in_two_lines_with_2(argv, parts, capsys, tmp_path
 
 def test_a_mistake_in_a_process(tmp_path):
     (tmp_path / "mine.yaml").write_text("data: digits\ntraining: {epochs: 1}\nsed: 3\n")
-    command = [sys.executable, "-m", "capsjax.cli", "train", "mine.yaml"]
+    command = [sys.executable, "-m", "capsjax", "train", "mine.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
@@ -449,15 +449,15 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch):
 
 CACHE = """
 import os, jax
-from capsjax import cli
+from capsjax import clisteps
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-cli._start_jax()
+clisteps.start_jax()
 print(jax.config.jax_compilation_cache_dir)
 del os.environ["JAX_ENABLE_COMPILATION_CACHE"]
-cli._start_jax()
+clisteps.start_jax()
 print(jax.config.jax_compilation_cache_dir)
 jax.config.update("jax_compilation_cache_dir", "mine")
-cli._start_jax()
+clisteps.start_jax()
 print(jax.config.jax_compilation_cache_dir)
 """
 
@@ -489,7 +489,7 @@ def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("capsjax.cli._read", interrupt)
+    monkeypatch.setattr("capsjax.cli.read", interrupt)
     code, _, err = answer(capsys, "compare", "smoke")
     assert code == 1
     assert err[-1].endswith("what was written stays valid. Start again with: capsjax compare")
@@ -501,7 +501,7 @@ def test_a_command_leaves_signals_as_it_found_them(capsys, monkeypatch):
 
     numbers = signal.SIGINT, signal.SIGALRM
     before = [signal.getsignal(number) for number in numbers]
-    monkeypatch.setattr("capsjax.cli._read", interrupted)
+    monkeypatch.setattr("capsjax.cli.read", interrupted)
     code, _, _ = answer(capsys, "compare", "smoke")
     assert code == 1
     assert [signal.getsignal(number) for number in numbers] == before

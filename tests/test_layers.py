@@ -22,7 +22,8 @@ L4 = {"modules"}
 L5 = {"training"}
 L6 = {
     *("config", "configtree", "configyaml", "configerrors", "program", "rundir", "experiment"),
-    *("analysis", "cli", "cliflags", "memory", "__init__"),
+    *("analysis", "cli", "clibench", "cliflags", "cliparser", "clisteps"),
+    *("memory", "__init__", "__main__"),
 }
 BELOW = L0 | L1 | L2 | L3 | L4 | L5
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from capsjax import cli
+from capsjax import cli, cliparser
 from capsjax.analysis import bench
 from capsjax.checks import FieldError, UserError
 from capsjax.config import load_config
@@ -208,7 +208,7 @@ class TestCommand:
         with pytest.raises(SystemExit, match="0"):
             cli.main(["bench", work, "--help"])
         text = " ".join(capsys.readouterr().out.split())
-        bench_parser = cli._parser()._subparsers._group_actions[0].choices["bench"]
+        bench_parser = cliparser.make_parser()._subparsers._group_actions[0].choices["bench"]
         parser = bench_parser._subparsers._group_actions[0].choices[work]
         for action in parser._actions:
             assert action.help

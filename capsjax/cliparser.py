@@ -1,0 +1,105 @@
+"""What may stand on the command line: the commands, their flags, and the help about them."""
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from capsjax.cliflags import Parser
+from capsjax.version import __version__
+
+OVERRIDES = (
+    "Any field of the configuration can be set by a flag with its dotted name, such as "
+    "--training.epochs 5 or --model.routing.gradient stop."
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of every command; what a command does is looked up by its name."""
+    parser = Parser(
+        prog="capsjax",
+        description="Capsule networks in JAX, with the gradient through routing as a choice.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"capsjax {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, text: str, more: str = "") -> Any:
+        return commands.add_parser(
+            name,
+            help=text,
+            description=textwrap.fill(f"{text} {more}".strip(), 90),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    train = command("train", "Train a configuration and test it once.", OVERRIDES)
+    train.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    train.add_argument("--seed", help="what parameters, order and shifts follow from")
+    train.add_argument("--out", type=Path, help="the run's directory, which must be new")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that stopped")
+
+    compare = command(
+        "compare",
+        "Train with uniform coupling and each gradient mode, the same seeds and data, and report.",
+        OVERRIDES,
+    )
+    compare.add_argument("config", help="a YAML file, or the name of one that ships")
+    compare.add_argument("--seed", help="the first seed")
+    compare.add_argument("--out", type=Path, help="the comparison's directory, which must be new")
+
+    evaluate = command("evaluate", "Measure a run's newest parameters on the test split.")
+    evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
+
+    report = command("report", "Draw the report of runs or comparisons; nothing is trained.")
+    report.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="directories of runs")
+
+    _add_bench(command)
+
+    info = command(
+        "info", "Show versions, devices and configurations, or what one comes to.", OVERRIDES
+    )
+    info.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    return parser
+
+
+def _add_bench(command: Callable[..., Any]) -> None:
+    """Add the command that times, with one subcommand for each kind of work."""
+    bench = command("bench", "Time a training step, a forward pass or routing alone.")
+    works = bench.add_subparsers(dest="work", metavar="WORK")
+    texts = {
+        "step": "Time a training step of a configuration, on random images of its data's shape.",
+        "forward": "Time the network's forward pass alone, as at evaluation.",
+        "routing": "Time value and gradient of routing alone; the sizes are the 2017 network's.",
+    }
+    for name, text in texts.items():
+        work = works.add_parser(
+            name,
+            help=text,
+            description=textwrap.fill(text + (f" {OVERRIDES}" if name != "routing" else ""), 90),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name == "routing":
+            for flag, text in (
+                ("--batch", "examples"),
+                ("--children", "child capsules i"),
+                ("--parents", "parent capsules j"),
+                ("--in-dim", "components d of a child's pose"),
+                ("--out-dim", "components e of a parent's pose"),
+                ("--num-iters", "readouts r"),
+            ):
+                work.add_argument(flag, type=int, metavar="N", help=text)
+            work.add_argument("--gradient", default="stop", help="gradient mode, such as full")
+            work.add_argument("--votes", default="auto", help="linear, dense or auto")
+        else:
+            work.add_argument("config", help="a YAML file, or the name of one that ships")
+            work.add_argument("--batch-size", type=int, metavar="N", help="images in a batch")
+            if name == "step":
+                work.add_argument(
+                    "--profile", action="store_true", help="add which parts take the time"
+                )
+        work.add_argument("--times", type=int, default=1, metavar="N", help="times in a call, 1")
+        work.add_argument("--repeats", type=int, default=10, metavar="N", help="timings, 10")
+        work.add_argument("--json", action="store_true", help="end with one line of JSON")
