@@ -4,12 +4,22 @@ Every error says what came, what was expected and how to mend it. `UserError` is
 the command line prints it in one or two lines and exits with 2; from Python it is a `ValueError`.
 """
 
+import dataclasses
 import difflib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 LARGEST_INT = 2**31 - 1  # what loops on a device can count to
 LARGEST_FLOAT = 3.4e38  # what float32 can hold
+KNOWN = (
+    " that is known when the function is traced: a Python number from outside it, or a static argument of "
+    "jax.jit (static_argnames)"
+)
+DERIVATIVE = (
+    "; for a derivative by it, call with Python numbers x + h and x - h and take (f(x + h) - f(x - h)) / "
+    "(2 h), or let a routing of your own take it as an array (docs/extending.md, Differentiate by a number)"
+)
 
 
 class UserError(ValueError):
@@ -30,7 +40,9 @@ class FieldError(UserError):
     def __init__(
         self, owner: str, field: str, given: object, expected: str, in_config: str | None = None
     ):
-        super().__init__(f"{owner}.{field}: got {given!r}, expected {expected}")
+        if is_traced(given):
+            expected += KNOWN + (DERIVATIVE if "float" in str(getattr(given, "dtype", "")) else "")
+        super().__init__(f"{owner}.{field}: got {written(given)}, expected {expected}")
         self.field = field
         self.given = given
         self.expected = expected
@@ -43,13 +55,31 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def is_traced(value: Any) -> bool:
+    """Tell whether a value, or one in a tuple, is a tracer: an array while JAX transforms."""
+    if isinstance(value, tuple):
+        return any(map(is_traced, value))
+    # Whoever has a tracer has imported JAX; the command line's first answers do without it.
+    core = sys.modules.get("jax.core")
+    return core is not None and isinstance(value, core.Tracer)
+
+
+def written(value: Any) -> str:
+    """Write a value for an error; a tracer by its type and shape."""
+    if not is_traced(value):
+        return repr(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(written, value))})"
+    return f"a traced {value.dtype}{list(value.shape)}"
+
+
 def plain(value: Any) -> Any:
-    """Return a number of NumPy's or JAX's as Python's own; anything else as it is."""
+    """Return a number of NumPy's or JAX's as Python's own; anything else as it is.
+
+    A tracer stays one: under `jax.grad` it has a number, which would be a constant to the gradient.
+    """
     is_number = getattr(value, "shape", None) == () and hasattr(value, "item")
-    try:
-        return value.item() if is_number else value
-    except TypeError:  # a number that is only known when the traced function runs
-        return value
+    return value.item() if is_number and not is_traced(value) else value
 
 
 def _take(owner: object, field: str) -> Any:
@@ -57,6 +87,20 @@ def _take(owner: object, field: str) -> Any:
     given = plain(getattr(owner, field))
     object.__setattr__(owner, field, given)
     return given
+
+
+def check_known(owner: Any) -> None:
+    """Check that no field of a frozen value, or of those in it, is a tracer, whatever else checks them.
+
+    Raises:
+        FieldError: where one is.
+    """
+    for field in dataclasses.fields(owner):
+        given = getattr(owner, field.name)
+        if is_traced(given):
+            raise FieldError(type(owner).__name__, field.name, given, "a value")
+        if dataclasses.is_dataclass(given) and not isinstance(given, type):
+            check_known(given)
 
 
 def check_int(owner: object, field: str, *, low: int, high: int | None = None) -> None:
@@ -74,8 +118,6 @@ def check_int(owner: object, field: str, *, low: int, high: int | None = None) -
         return
     bounded = high is not None or (is_int and given > most)
     expected = f"an integer from {low} to {most}" if bounded else f"an integer of at least {low}"
-    if hasattr(given, "aval"):
-        expected += " that is known when the function is traced: a static argument of jax.jit"
     raise FieldError(type(owner).__name__, field, given, expected)
 
 

@@ -14,7 +14,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from capsjax.checks import plain
+from capsjax.checks import KNOWN, is_traced, plain, written
 from capsjax.configerrors import (
     Problem,
     choose,
@@ -146,15 +146,16 @@ def _plain_flags(overrides: Mapping[Any, object]) -> dict[str, Any]:
             flags[key] = json.loads(json.dumps(to_tree(value), default=_number))
         except (TypeError, ValueError, RecursionError) as error:
             values = "a number, a string, a boolean, None, a list or mapping of these"
+            known = KNOWN if is_traced(value) else ""
             came = f"{key}: got {_written(value)}"
-            raise mistake(came, f"{values}, or a part of a configuration") from error
+            raise mistake(came, f"{values}, or a part of a configuration{known}") from error
     return flags
 
 
 def _written(value: object) -> str:
     """Write a value; what Python does not write, such as thousands of digits, by its type."""
     try:
-        return repr(value)
+        return written(value)
     except ValueError:
         return f"a {type(value).__name__} too long to be written"
 

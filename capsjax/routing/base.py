@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from capsjax import metrics, numerics
-from capsjax.checks import FieldError, UserError, check_int, nearest
+from capsjax.checks import FieldError, UserError, check_int, check_known, nearest
 from capsjax.gradients import MODES, GradientMode, StopGradient
 from capsjax.gradients.base import advance, unsettled
 from capsjax.types import PerPair, RoutingResult, RoutingTrace, Variant
@@ -57,6 +57,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         """
         if not isinstance(trace, bool):
             raise UserError(f"{type(self).__name__}: got trace {trace!r}, expected True or False")
+        check_known(self)
         return _route(self, as_votes(votes), activation, params, trace)
 
     @abc.abstractmethod

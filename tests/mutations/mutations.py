@@ -282,4 +282,11 @@ MUTATIONS = (
         "        far = jnp.where(going, length / curvature, 0)\n",
         ("tests/routing",),
     ),
+    Mutation(
+        "traced number made a constant",
+        "checks.py",
+        "    return value.item() if is_number and not is_traced(value) else value\n",
+        "    return value.item() if is_number else value\n",
+        ("tests/test_traced_numbers.py",),
+    ),
 )
