@@ -175,15 +175,15 @@ class TestAdjoints:
 
     @pytest.mark.parametrize("leaky", [False, True])
     @pytest.mark.parametrize("kind", [*KINDS, "arranged"])
-    def test_equal_shares_need_no_coupling(self, kind, leaky, x64):
-        """With all logits zero, `combine` is the votes' total over the shares; so are its derivatives."""
+    def test_the_uniform_sum_is_that_of_the_first_coupling(self, kind, leaky, x64):
+        """With all logits zero: `combine` of the couplings, in value and derivative."""
         votes = make("linear" if kind == "arranged" else kind, jnp.asarray(U), jnp.asarray(W))
         votes, v = votes.arranged() if kind == "arranged" else votes, jnp.asarray(POSE)
         coupling = votes.couple(votes.zeros(), leaky)
-        close(votes.total() / votes.shares(leaky), votes.combine(coupling))
-        expected = votes.adjoint([coupling], [v], votes)[1]
-        found = votes.total_adjoint(v / votes.shares(leaky), votes)
-        for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        found, pull = jax.vjp(lambda votes: votes.uniform(leaky), votes)
+        close(found, votes.combine(coupling))
+        expected = votes.adjoint([coupling], [v], jax.tree.map(jnp.zeros_like, votes))[1]
+        for one, other in zip(*map(jax.tree.leaves, (pull(v)[0], expected)), strict=True):
             close(one, other)
 
     @pytest.mark.parametrize("contraction", ["combine", "agreement"])
@@ -379,11 +379,11 @@ class TestMapped:
 
     def test_votes_may_enter(self, as_installed):
         votes = predict(jnp.asarray(U), jnp.asarray(W))
-        mapped = jax.vmap(lambda votes: votes.total(), in_axes=(LinearVotes(0, None),))(votes)
-        np.testing.assert_allclose(mapped, votes.total(), rtol=1e-5)
+        mapped = jax.vmap(lambda votes: votes.uniform(), in_axes=(LinearVotes(0, None),))(votes)
+        np.testing.assert_allclose(mapped, votes.uniform(), rtol=1e-5)
         dense = DenseVotes(votes.dense())
-        mapped = jax.vmap(lambda votes: votes.total(), in_axes=(DenseVotes(0),))(dense)
-        np.testing.assert_allclose(mapped, votes.total(), rtol=1e-5)
+        mapped = jax.vmap(lambda votes: votes.uniform(), in_axes=(DenseVotes(0),))(dense)
+        np.testing.assert_allclose(mapped, votes.uniform(), rtol=1e-5)
 
     def test_votes_that_repeat_their_matrices_are_refused(self, as_installed):
         votes = jax.vmap(lambda u: predict(u, jnp.asarray(W)))(jnp.asarray(U))

@@ -68,8 +68,8 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
         coupling = votes.couple(votes.zeros(), leaky)
         nothing = jnp.zeros((0, *votes.shape[:-3], *votes.shape[-2:]), votes.dtype)
         return coupling, votes.zeros(), Kept(nothing, coupling)
-    # While all logits are zero, a child divides itself equally: no coupling is formed.
-    first = readout(votes.total() / votes.shares(leaky))
+    # While all logits are zero, a child divides itself equally among the parents that it has.
+    first = readout(votes.uniform(leaky))
     total = numerics.squash(first)
     (_, logits), s = jax.lax.scan(update, (total, votes.agreement(total)), length=num_updates - 1)
     s = jnp.concatenate([first[None], s])
@@ -119,6 +119,7 @@ def adjoint(
     )
     # The first update begins with b_0 = 0: its coupling is constant, and only its sum has a term.
     s_bar = numerics.squash_jacobian(kept.s[0], total_bar)
-    votes_bar = votes.total_adjoint(s_bar / votes.shares(leaky), votes_bar)
+    _, pull = jax.vjp(lambda votes: votes.uniform(leaky), votes)
+    votes_bar = jax.tree.map(jnp.add, votes_bar, *pull(s_bar))
     every = jnp.concatenate([s_bar[None], s_bars])
     return BiasedVotes(votes_bar, every.reshape(-1, *bias.shape).sum(0))

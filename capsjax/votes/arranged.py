@@ -74,15 +74,10 @@ class ArrangedVotes(Votes):
         s, _, bars = contractions.adjoint(couplings, *operands, last, start)
         return self._poses(s), dataclasses.replace(self, children=bars[0], matrices=bars[1])
 
-    def total(self) -> Float[Array, "*batch j e"]:
-        """Sum each parent's votes, all with weight 1, [*batch, j, e]."""
-        return self._poses(contractions.total(self.children, self.matrices))
-
-    def total_adjoint(self, pose: Float[Array, "*batch j e"], onto: Any) -> "ArrangedVotes":
-        """Return the derivatives of sum_ij vote_ij . v_j by both arrays, added to `onto`."""
-        bars = contractions.total_adjoint(self.children, self.matrices, self._batch_last(pose))
-        more = dataclasses.replace(self, children=bars[0], matrices=bars[1])
-        return jax.tree.map(jnp.add, onto, more)
+    def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
+        """Return sum_i vote_ij / j, one product as every child has every parent, [*batch, j, e]."""
+        parents = self.matrices.shape[0]
+        return self._poses(contractions.total(self.children, self.matrices)) / (parents + leaky)
 
     def zeros(self) -> Float[Array, "j i b"]:
         """Return the logits that every forward pass starts from, all zero, [j, i, b]."""

@@ -141,17 +141,19 @@ class Votes(abc.ABC):
             their place.
         """
 
-    @abc.abstractmethod
-    def total(self) -> Float[Array, "*batch j e"]:
-        """Sum each parent's votes, all with weight 1, [*batch, j, e]."""
+    def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
+        """Weigh and sum by the first coupling, in which a child divides itself equally among its parents.
 
-    @abc.abstractmethod
-    def total_adjoint(self, pose: Float[Array, "*batch j e"], onto: Any) -> "Votes":
-        """Return the derivatives of sum_ij vote_ij . v_j by the votes' arrays, added to `onto`."""
+        Children may have different numbers of parents, so the coupling is asked for; where all have the same
+        number, a class may be faster.
 
-    def shares(self, leaky: bool = False) -> int:
-        """Return into how many equal shares a child divides itself while its logits are all zero."""
-        return self.shape[-2] + leaky
+        Args:
+            leaky: whether a share is left for none of the parents.
+
+        Returns:
+            s_j = sum_i vote_ij / (number of i's parents, and one more when leaky), [*batch, j, e].
+        """
+        return self.combine(self.couple(self.zeros(), leaky))
 
     def couple_adjoint(self, coupling: PerPair, cotangent: PerPair) -> PerPair:
         """Pull a cotangent of `couple` back to the logits."""

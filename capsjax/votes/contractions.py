@@ -89,14 +89,6 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
     return jnp.einsum("jxe,xb->jeb", W, u.reshape(u.shape[0] * u.shape[1], u.shape[2]))
 
 
-def total_adjoint(
-    u: Float[Array, "i d b"], W: Float[Array, "j id e"], v: Float[Array, "j e b"]
-) -> Bars:
-    """Return the derivatives of sum_ij (W_ij u_i) . v_j by u and W."""
-    flat = u.reshape(u.shape[0] * u.shape[1], u.shape[2])
-    return jnp.einsum("jxe,jeb->xb", W, v).reshape(u.shape), jnp.einsum("xb,jeb->jxe", flat, v)
-
-
 def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
     """Return the softmax over parents; `leaky` adds a zero logit for none of them."""
     largest = jax.lax.stop_gradient(_reduce(jnp.maximum, logits))

@@ -64,14 +64,6 @@ class DenseVotes(Votes):
         """Return the array."""
         return self.array
 
-    def total(self) -> Float[Array, "*batch j e"]:
-        """Sum each parent's votes, all with weight 1, [*batch, j, e]."""
-        return jnp.sum(self.array, axis=-3)
-
-    def total_adjoint(self, pose: Float[Array, "*batch j e"], onto: Any) -> "DenseVotes":
-        """Return `onto` with v_j added to every vote for j."""
-        return dataclasses.replace(self, array=onto.array + jnp.expand_dims(pose, -3))
-
     def agreements(
         self, poses: Sequence[Float[Array, "*batch j e"]]
     ) -> list[Float[Array, "*batch i j"]]:

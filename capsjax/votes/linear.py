@@ -89,13 +89,9 @@ class LinearVotes(Votes):
         self._check_fit()
         return jnp.einsum("...id,ijde->...ije", self.u, self.W)
 
-    def total(self) -> Float[Array, "*batch j e"]:
-        """Sum each parent's votes, all with weight 1, [*batch, j, e]."""
-        return self.arranged().total()
-
-    def total_adjoint(self, pose: Float[Array, "*batch j e"], onto: Any) -> "LinearVotes":
-        """Return the derivatives of sum_ij vote_ij . v_j by u and W, added to `onto`."""
-        return self._given(self.arranged().total_adjoint(pose, onto.arranged()))
+    def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
+        """Return sum_i vote_ij / j, one product as every child has every parent, [*batch, j, e]."""
+        return self.arranged().uniform(leaky)
 
     def agreements(
         self, poses: Sequence[Float[Array, "*batch j e"]]

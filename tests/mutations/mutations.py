@@ -289,4 +289,11 @@ MUTATIONS = (
         "    return value.item() if is_number else value\n",
         ("tests/test_traced_numbers.py",),
     ),
+    Mutation(
+        "every child has every parent",
+        "votes/base.py",
+        "        return self.combine(self.couple(self.zeros(), leaky))\n",
+        "        return self.combine(jnp.ones(self.shape[:-1])) / (self.shape[-2] + leaky)\n",
+        ("tests/gradients/test_ragged.py",),
+    ),
 )
