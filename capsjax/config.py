@@ -1,6 +1,7 @@
 """What a run is: one tree of frozen values, from YAML and flags, checked before anything starts."""
 
 import dataclasses
+import html
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal, get_args
 from capsjax import configtree, configyaml
 from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
 from capsjax.data import Arrays, Digits, Mnist
+from capsjax.display import changed
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNetConfig
 from capsjax.training.loop import TrainingConfig
@@ -81,6 +83,12 @@ class Config:
         check_type(self, "loss", LossConfig, "LossConfig(...)")
         check_type(self, "optimiser", Adam, "Adam(...)")
         check_type(self, "compare", CompareConfig, "CompareConfig(...)")
+
+    def __repr__(self) -> str:
+        return changed(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(configyaml.dump(self))}</pre>"
 
 
 def load_config(name: str | Path, overrides: Mapping[str, object] | None = None) -> Config:

@@ -16,6 +16,7 @@ from capsjax.checks import UserError
 from capsjax.config import Config, load_config
 from capsjax.data import Arrays, Dataset, Split, to_float
 from capsjax.data.dataset import check_range
+from capsjax.display import rows_as_table
 from capsjax.modules import CapsNet, NetworkOutput
 from capsjax.program import Plan, functions, plan
 from capsjax.training import checkpoints
@@ -47,6 +48,26 @@ class Run:
     image_shape: tuple[int, int, int]
     num_classes: int
     step: int
+
+    def __repr__(self) -> str:
+        facts = ", ".join(self._facts().values())
+        return f"Run({str(self.folder)!r}, {facts})"
+
+    def _repr_html_(self) -> str:
+        return rows_as_table(f"Run {self.folder}", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        """Say in a few words what the run is and how it did."""
+        count = sum(value.size for value in self.params.values())
+        facts = {
+            "network": f"{count:,} parameters",
+            "images": f"images {list(self.image_shape)} of {self.num_classes} classes",
+            "trained": f"step {self.step}",
+        }
+        try:
+            return facts | {"test": f"test error {100 * self.test['error']:.2f} %"}
+        except (UserError, OSError):  # not tested yet, or its folder is gone: still a value to show
+            return facts
 
     @functools.cached_property
     def model(self) -> CapsNet:

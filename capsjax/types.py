@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
+from capsjax.display import as_table, one_line
+
 # A number for each child and parent, a logit, coupling or agreement, as the votes hold it: [*batch, i, j],
 # or in an arrangement of their own, which `Votes.shown` turns into that.
 PerPair = Float[Array, "..."]
@@ -52,6 +54,12 @@ class RoutingTrace(NamedTuple):
     entropy: Float[Array, "r *batch"]
     agreement: Float[Array, "r *batch"]
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
+
 
 class RoutingResult(NamedTuple):
     """Hold what a routing computes.
@@ -72,3 +80,9 @@ class RoutingResult(NamedTuple):
     activation: Float[Array, "*batch j"]
     trace: RoutingTrace | None = None
     residual: Float[Array, "*batch"] | None = None
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)

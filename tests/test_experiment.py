@@ -98,6 +98,17 @@ def test_a_run_s_own_configuration_trains_the_same_run_to_the_bit(run, tmp_path)
     assert ours == theirs
 
 
+def test_a_run_shows_itself_in_one_line(run, copy):
+    facts = "1,560 parameters, images [8, 8, 1] of 10 classes, step 24"
+    error = f"test error {100 * run.test['error']:.2f} %"
+    assert repr(run) == f"Run({str(run.folder)!r}, {facts}, {error})"
+    assert f'<td style="text-align: left">{error}</td>' in run._repr_html_()
+    untested = cj.load(copy)
+    assert repr(untested) == f"Run({str(copy)!r}, {facts})"
+    shutil.rmtree(copy)
+    assert facts in repr(untested)
+
+
 def test_another_seed_is_another_run(run, tmp_path):
     other = cj.train(dataclasses.replace(SMOKE, seed=1), out=tmp_path / "other")
     for name in run.params:

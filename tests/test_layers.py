@@ -14,7 +14,7 @@ import capsjax
 
 PACKAGE = pathlib.Path(capsjax.__file__).parent
 
-L0 = {"types", "checks"}
+L0 = {"types", "checks", "display"}
 L1 = {"numerics", "votes", "losses", "metrics", "convolution", "gradients", "data"}
 L2 = {"routing"}
 L3 = {"kernels"}
@@ -50,7 +50,8 @@ class Place:
 PLACES = {
     "version": Place(set(), set()),
     # Types hold what everything has in common; they may say how a mistake is told.
-    "types": Place({"checks"}, JAX),
+    "types": Place({"checks", "display"}, JAX),
+    "display": Place(set(), set()),
     "checks": Place(set(), JAX),
     "numerics": Place(L0, JAX),
     "gradients": Place(L0, JAX),

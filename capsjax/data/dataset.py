@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from capsjax.checks import UserError
+from capsjax.display import as_table, one_line
 
 INT32 = np.iinfo(np.int32)
 RANGE_TOLERANCE = 1e-6  # 255 * (1 / 255) may round to a little more than 1
@@ -53,7 +54,7 @@ def check_range(name: str, images: np.ndarray, scale: float) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Hold images with their class numbers; the arrays are read-only views.
 
@@ -106,8 +107,14 @@ class Split:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    def __repr__(self) -> str:
+        return one_line(self)
 
-@dataclass(frozen=True, eq=False)
+    def _repr_html_(self) -> str:
+        return as_table(self)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Hold the splits of one dataset.
 
@@ -152,6 +159,12 @@ class Dataset:
                 )
             check_labels(f"{self.name}: {name} labels", split.labels, self.num_classes)
             check_range(f"{self.name}: {name} images", split.images, self.scale)
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from capsjax.checks import UserError
 from capsjax.convolution import output_size
+from capsjax.display import as_table, one_line
 from capsjax.modules.architecture import CapsNetConfig
 from capsjax.modules.layers import (
     Decoder,
@@ -38,6 +39,12 @@ class NetworkOutput(NamedTuple):
     children: Float[Array, "b i d"]
     reconstruction: Float[Array, "b h w c"] | None
     trace: RoutingTrace | None
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
 
 
 class CapsNet(nnx.Module):

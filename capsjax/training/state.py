@@ -9,6 +9,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from capsjax.display import as_table, one_line
+
 Params = dict[str, Array]
 
 
@@ -24,6 +26,12 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
     params: Params
     opt_state: optax.OptState
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
 
     @classmethod
     def create(cls, params: Params, optimiser: optax.GradientTransformation) -> "TrainState":
@@ -43,6 +51,12 @@ class Batch(NamedTuple):
     images: Float[Array, "b h w c"]
     labels: Int[Array, "b"]
     weights: Float[Array, "b"]
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
 
 
 def functionalise(module: nnx.Module) -> tuple[dict[str, Any], Callable[..., Any]]:

@@ -13,7 +13,7 @@ from capsjax.votes import contractions
 from capsjax.votes.base import Votes
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ArrangedVotes(Votes):
     """Hold linear votes with the batch last, and each parent's transformation matrices as one.
 

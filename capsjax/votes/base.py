@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Shaped
 
 from capsjax import numerics
 from capsjax.checks import UserError
+from capsjax.display import as_table, one_line
 from capsjax.types import PerPair
 
 
@@ -54,6 +55,12 @@ class Votes(abc.ABC):
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
 
     @classmethod
     def _names(cls, static: bool) -> list[str]:

@@ -11,7 +11,7 @@ from capsjax.checks import UserError
 from capsjax.votes.base import Votes, described, is_placeholder
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class DenseVotes(Votes):
     """Hold the votes themselves, as an array.
 

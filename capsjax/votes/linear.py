@@ -14,7 +14,7 @@ from capsjax.votes.arranged import ArrangedVotes
 from capsjax.votes.base import Votes, as_array, described, is_placeholder
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LinearVotes(Votes):
     """Hold children's poses and transformation matrices, and never form the votes W_ij u_i.
 

@@ -1,0 +1,79 @@
+"""How values with arrays show themselves: one line anywhere, a small table in a notebook."""
+
+import dataclasses
+import html
+from collections.abc import Mapping
+from typing import Any
+
+
+def one_line(value: Any) -> str:
+    """Write a value of named fields in one line, with the type and shape of each array, no numbers.
+
+    Args:
+        value: a named tuple or a dataclass.
+
+    Returns:
+        Such as `RoutingResult(pose=float32[32, 10, 16], ...)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from capsjax import DenseVotes
+        >>> DenseVotes(jnp.zeros([2, 6, 3, 4]))
+        DenseVotes(array=float32[2, 6, 3, 4])
+    """
+    inner = ", ".join(f"{name}={brief(field)}" for name, field in _fields(value).items())
+    return f"{type(value).__name__}({inner})"
+
+
+def as_table(value: Any) -> str:
+    """Write a value of named fields as a table in HTML, one row a field: what notebooks call for."""
+    return rows_as_table(
+        type(value).__name__, {name: brief(field) for name, field in _fields(value).items()}
+    )
+
+
+def rows_as_table(title: str, rows: Mapping[str, str]) -> str:
+    """Write names and what they stand for as a table in HTML, with a title."""
+    lines = "".join(
+        f'<tr><th style="text-align: left">{html.escape(name)}</th>'
+        f'<td style="text-align: left">{html.escape(text)}</td></tr>'
+        for name, text in rows.items()
+    )
+    caption = f'<caption style="text-align: left">{html.escape(title)}</caption>'
+    return f"<table>{caption}{lines}</table>"
+
+
+def brief(value: Any) -> str:
+    """Describe a field in a few words: an array by type and shape, arrays under names by their number."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, Mapping):
+        sizes = [getattr(inner, "size", 0) for inner in value.values()]
+        return f"{len(sizes)} arrays of {sum(sizes):,} numbers"
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return f"({', '.join(map(brief, value))})"
+    return one_line(value) if hasattr(value, "_fields") else repr(value)
+
+
+def changed(value: Any) -> str:
+    """Write a configuration as Python would make it again, without the fields that have their default.
+
+    Example:
+        >>> from capsjax import DynamicRouting, FullGradient
+        >>> changed(DynamicRouting(num_iters=5, gradient=FullGradient()))
+        'DynamicRouting(num_iters=5, gradient=FullGradient())'
+    """
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    inner = ", ".join(
+        f"{field.name}={changed(given)}"
+        for field in dataclasses.fields(value)
+        if (given := getattr(value, field.name)) != field.default
+    )
+    return f"{type(value).__name__}({inner})"
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    named = getattr(value, "_fields", None)
+    names = [field.name for field in dataclasses.fields(value)] if named is None else named
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
