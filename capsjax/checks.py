@@ -1,7 +1,8 @@
 """Checks at the edges, and the errors that they raise.
 
-Every error says what came, what was expected and how to mend it. `UserError` is what a user can mend:
-the command line prints it in one or two lines and exits with 2; from Python it is a `ValueError`.
+Every error says what came, what was expected and how to fix it. `UserError` is what a user can fix:
+the command line prints it in one or two lines and exits with 2; from Python it is a `ValueError`. Its message
+speaks of Python, of arguments and calls; what the command line calls otherwise, it carries beside that.
 """
 
 import dataclasses
@@ -23,7 +24,21 @@ DERIVATIVE = (
 
 
 class UserError(ValueError):
-    """Tell the user of a mistake that they can mend."""
+    """Tell the user of a mistake that they can fix.
+
+    Args:
+        message: what came, what was expected, and how to fix it, in the words of Python.
+        on_command_line: the same with commands instead of calls, where it differs.
+        argument: the argument, or the dotted key of an override, whose name begins the message; the command
+            line writes its own flag there.
+    """
+
+    def __init__(
+        self, message: str, *, on_command_line: str | None = None, argument: str | None = None
+    ):
+        super().__init__(message)
+        self.on_command_line = message if on_command_line is None else on_command_line
+        self.argument = argument
 
 
 class FieldError(UserError):
@@ -42,11 +57,16 @@ class FieldError(UserError):
     ):
         if is_traced(given):
             expected += KNOWN + (DERIVATIVE if "float" in str(getattr(given, "dtype", "")) else "")
-        super().__init__(f"{owner}.{field}: got {written(given)}, expected {expected}")
         self.field = field
         self.given = given
         self.expected = expected
         self.in_config = expected if in_config is None else in_config
+        argument = f"{owner}.{field}"
+        super().__init__(
+            f"{argument}: got {written(given)}, expected {expected}",
+            on_command_line=f"{argument}: got {written(given)}, expected {self.in_config}",
+            argument=argument,
+        )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

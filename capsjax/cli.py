@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -13,11 +14,11 @@ from typing import Any
 from capsjax import memory
 from capsjax.checks import UserError, nearest
 from capsjax.clibench import bench
-from capsjax.cliflags import options_of, set_overrides_aside
+from capsjax.cliflags import options_of, set_overrides_aside, told
 from capsjax.cliparser import make_parser
 from capsjax.clisteps import no_flags, prepare, read, show, start_jax
 
-GO_ON = "go on with: capsjax train --resume "
+RESUME = "resume with: "  # begins the note on an error that says how
 COMPUTING = ("train", "compare", "evaluate", "bench")
 
 
@@ -29,7 +30,7 @@ def run() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns 0 when done, 2 for a mistake that the user can mend, 1 for anything else."""
+    """Run a command; returns 0 when done, 2 for a mistake that the user can fix, 1 for anything else."""
     parser = make_parser()
     words = sys.argv[1:] if argv is None else argv
     options = options_of(parser, words)
@@ -43,20 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"got {rest[0]!r}, expected a command{hint}")
         parser.print_help()
         return 0
-    # Only a run of training can be gone on with; the others begin anew.
-    training, again = known.command == "train", f"capsjax {known.command}"
     try:
         with _insisting_on_interrupts():
             return COMMANDS[known.command](known, rest)
     except UserError as error:
-        print(f"capsjax {known.command}: {error}", file=sys.stderr)
+        text = told(error, options, rest)
+        print(f"capsjax {known.command}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        advice = f"Go on with: {_resume(interrupt)}" if training else f"Start again with: {again}"
-        print(
-            f"capsjax {known.command}: interrupted; what was written stays valid. {advice}",
-            file=sys.stderr,
-        )
+        text = f"interrupted; what was written stays valid. {_next(interrupt, words)}"
+        print(f"capsjax {known.command}: {text}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,16 +62,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(
             f"capsjax {known.command}: {where}{error.strerror or error}; what was written before "
-            f"stays valid. Make room or choose another place, then: {_resume(error) if training else again}",
+            f"stays valid. Make room or choose another place. {_next(error, words)}",
             file=sys.stderr,
         )
         return 1
 
 
-def _resume(error: BaseException) -> str:
-    """Return the command that goes on with the run that an error came from, as a note of it says."""
-    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(GO_ON)]
-    return (notes or [f"{GO_ON}RUN"])[-1].removeprefix("go on with: ")
+def _next(error: BaseException, words: Sequence[str]) -> str:
+    """Say how to resume the run that an error came from, as a note of it says, or how to start again.
+
+    Starting again is the same command but for `--out`: what is there stays.
+    """
+    for note in getattr(error, "__notes__", ()):
+        if note.startswith(RESUME):
+            return note[0].upper() + note[1:]
+    kept = []
+    for place, word in enumerate(words):
+        if word != "--out" and words[place - 1 : place] != ["--out"] and "--out=" not in word:
+            kept.append(word)
+    return f"Start again with: {shlex.join(['capsjax', *kept])}"
 
 
 @contextlib.contextmanager

@@ -82,3 +82,58 @@ def check_flags(options: set[str], rest: Sequence[str], fields: Sequence[str]) -
         if near or (last and not equals):
             hint = nearest(name, [*options, *(f"--{field}" for field in fields)])
             raise UserError(f"{name}: unknown flag, expected {expected}{hint}")
+
+
+def parse_overrides(args: Sequence[str]) -> dict[str, object]:
+    """Read dotted flags, `--model.routing.num_iters 5` or `--model.routing.num_iters=5`.
+
+    Values follow the rules of `configyaml.read_yaml`, so lists, `null` and `{kind: full}` work too.
+
+    Args:
+        args: the words of the command line.
+
+    Returns:
+        Dotted key to value, in the order of the flags.
+
+    Raises:
+        UserError: If a word is not a flag, a flag has no value or stands twice, or a value is not YAML.
+    """
+    from capsjax import configyaml  # which loads JAX's types
+    from capsjax.configerrors import mistake
+
+    overrides: dict[str, object] = {}
+    words = list(reversed(args))
+    while words:
+        word = words.pop()
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not all(key.split(".")):
+            raise mistake(f"got {word!r} on the command line", "a flag such as `--seed 3`")
+        if not equals and words and not words[-1].startswith("--"):
+            text = words.pop()
+        value = configyaml.read_value(text, f"--{key} {text}")
+        if value is configyaml.NOTHING:
+            raise mistake(f"--{key}: no value", f"`--{key} VALUE`, such as 3, null or '\"\"'")
+        if key in overrides:
+            raise mistake(f"--{key}: given twice", "every flag once")
+        overrides[key] = value
+    return overrides
+
+
+def told(error: UserError, options: set[str], overrides: Sequence[str]) -> str:
+    """Say a mistake in the words of the command line: flags instead of arguments, commands instead of calls.
+
+    Args:
+        error: what a function of the library raised.
+        options: the command's own flags.
+        overrides: the flags of the configuration that came.
+
+    Returns:
+        The message; its beginning is a flag where that is how the argument came.
+    """
+    text, argument = error.on_command_line, error.argument
+    if argument is None or not text.startswith(argument):
+        return text
+    own, dotted = "--" + argument.split(".")[-1].replace("_", "-"), f"--{argument}"
+    came = {word.partition("=")[0] for word in overrides} | options
+    flag = next((flag for flag in (dotted, own) if flag in came), argument)
+    return flag + text.removeprefix(argument)

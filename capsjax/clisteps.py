@@ -11,19 +11,19 @@ from typing import Any
 from rich.console import Console
 
 from capsjax.checks import UserError, nearest
-from capsjax.cliflags import check_flags
+from capsjax.cliflags import check_flags, parse_overrides
 
 
 def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     """Read the configuration that a command names, with its flags."""
-    from capsjax import config, configyaml
+    from capsjax import config
 
     check_flags(
         arguments.options, rest, [field.name for field in dataclasses.fields(config.Config)]
     )
-    overrides = configyaml.parse_overrides(rest)
+    overrides = parse_overrides(rest)
     if getattr(arguments, "seed", None) is not None:
-        overrides |= configyaml.parse_overrides(["--seed", arguments.seed])
+        overrides |= parse_overrides(["--seed", arguments.seed])
     return config.load_config(arguments.config, overrides)
 
 

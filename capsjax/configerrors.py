@@ -26,10 +26,11 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def mistake(came: str, expected: str) -> UserError:
-    """Make the error of two lines."""
+def mistake(came: str, expected: str, *, argument: str | None = None) -> UserError:
+    """Make the error of two lines; `argument` is the override whose key begins it, if any."""
     lines = came, f"  expected {expected}"
-    return UserError("\n".join(" ".join(line.splitlines()) for line in lines))
+    text = "\n".join(" ".join(line.splitlines()) for line in lines)
+    return UserError(text, argument=argument)
 
 
 def members(annotation: Any) -> tuple[Any, ...]:

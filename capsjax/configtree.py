@@ -44,7 +44,7 @@ def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
 
     Args:
         tree: the tree; it stays as it is.
-        overrides: dotted key to value, from `configyaml.parse_overrides`.
+        overrides: dotted key to value, such as `cliflags.parse_overrides` reads.
 
     Returns:
         A new tree.
@@ -67,7 +67,8 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
         inner: Any = {} if old is None else {"kind": old} if isinstance(old, str) else old
         if not isinstance(inner, dict):
             path = ".".join(parents[:depth])
-            raise mistake(f"--{key}: {path} is {show(old)}", f"{path} to be a mapping")
+            came = f"{key}: {path} is {show(old)}"
+            raise mistake(came, f"{path} to be a mapping", argument=key)
         node[parent] = inner
         node = inner
     old = node.get(name)
@@ -108,10 +109,9 @@ def _culprit(problem: Problem, flags: Tree) -> str | None:
     return next(iter(found), None)
 
 
-def _where(problem: Problem, source: str, flags: Tree) -> str:
-    """Name the flag that brought a problem, else the source, and the key where it is another."""
-    key, culprit = ".".join(map(str, problem.path)), _culprit(problem, flags)
-    place = source if culprit is None else f"--{culprit}"
+def _where(problem: Problem, source: str, culprit: str | None) -> str:
+    """Name the override that brought a problem, else the source, and the key where it is another."""
+    key, place = ".".join(map(str, problem.path)), culprit or source
     return place if key in ("", culprit) else f"{place}: {key}"
 
 
@@ -146,9 +146,8 @@ def _plain_flags(overrides: Mapping[Any, object]) -> dict[str, Any]:
             flags[key] = json.loads(json.dumps(to_tree(value), default=_number))
         except (TypeError, ValueError, RecursionError) as error:
             values = "a number, a string, a boolean, None, a list or mapping of these"
-            known = KNOWN if is_traced(value) else ""
-            came = f"{key}: got {_written(value)}"
-            raise mistake(came, f"{values}, or a part of a configuration{known}") from error
+            values += ", or a part of a configuration" + (KNOWN if is_traced(value) else "")
+            raise mistake(f"{key}: got {_written(value)}", values, argument=key) from error
     return flags
 
 
@@ -198,7 +197,9 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
                 problems.append(problem)
     first = min(problems, key=lambda problem: not problem.early)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    raise mistake(f"{_where(first, source, flags)}: {first.came}{more}", first.expected)
+    culprit = _culprit(first, flags)
+    came = f"{_where(first, source, culprit)}: {first.came}{more}"
+    raise mistake(came, first.expected, argument=culprit)
 
 
 def json_schema(schema: type) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Configurations as text: YAML and dotted flags to plain values, and dataclasses to YAML.
+"""Configurations as text: YAML to plain values, and dataclasses to YAML.
 
 Plain values are mappings, lists, strings, numbers, booleans and null: a tree. `configtree` builds
 dataclasses from it.
@@ -6,7 +6,7 @@ dataclasses from it.
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -77,15 +77,15 @@ class _Dumper(yaml.SafeDumper):
         return super().represent_scalar(tag, value, '"' if breaks else style)
 
 
-_EMPTY = object()
+NOTHING = object()  # what a text without a value holds
 
 
 def _load(text: str, place: str) -> object:
-    """Read one YAML document, `_EMPTY` where there is none; `place` begins the errors."""
+    """Read one YAML document, `NOTHING` where there is none; `place` begins the errors."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        return _EMPTY if node is None else loader.construct_document(node)
+        return NOTHING if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
         came = f"{place}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
@@ -113,41 +113,25 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     """
     tree = _load(text, source)
     if not isinstance(tree, dict):
-        came = "nothing is in it" if tree is _EMPTY else f"got {show(tree)}"
+        came = "nothing is in it" if tree is NOTHING else f"got {show(tree)}"
         raise mistake(f"{source}: {came}", "a mapping: `key: value` lines")
     return tree
 
 
-def parse_overrides(args: Sequence[str]) -> dict[str, object]:
-    """Read dotted flags, `--model.routing.num_iters 5` or `--model.routing.num_iters=5`.
-
-    Values follow the rules of `read_yaml`, so lists, `null` and `{kind: full}` work too.
+def read_value(text: str, place: str) -> object:
+    """Read one value, by the rules of `read_yaml`: a number, a string, a list, `{kind: full}`, `null`.
 
     Args:
-        args: the words of the command line.
+        text: the YAML text.
+        place: what error messages begin with.
 
     Returns:
-        Dotted key to value, in the order of the flags.
+        The plain value; `NOTHING` where the text holds none.
 
     Raises:
-        UserError: where a word is no flag, a flag has no value or stands twice, or a value is no YAML.
+        UserError: If the text is not YAML.
     """
-    overrides: dict[str, object] = {}
-    words = list(reversed(args))
-    while words:
-        word = words.pop()
-        key, equals, text = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not all(key.split(".")):
-            raise mistake(f"got {word!r} on the command line", "a flag such as `--seed 3`")
-        if not equals and words and not words[-1].startswith("--"):
-            text = words.pop()
-        value = _load(text, f"--{key} {text}")
-        if value is _EMPTY:
-            raise mistake(f"--{key}: no value", f"`--{key} VALUE`, such as 3, null or '\"\"'")
-        if key in overrides:
-            raise mistake(f"--{key}: given twice", "every flag once")
-        overrides[key] = value
-    return overrides
+    return _load(text, place)
 
 
 def to_tree(config: Any) -> Any:

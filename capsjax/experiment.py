@@ -1,7 +1,8 @@
-"""Train, load and go on with runs: what notebooks call, and the command line too."""
+"""Train, load and resume runs: what notebooks call, and the command line too."""
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,9 @@ class Run:
         """The last line of the test split, with its `error`, `loss` and so on."""
         lines = [line for line in self.metrics if line["split"] == "test"]
         if not lines:
-            raise UserError(
-                f"{self.folder}: got no test line in metrics.jsonl, expected a finished run; "
-                f"go on with: capsjax train --resume {self.folder}"
-            )
+            call, command = rundir.how_to_resume(self.folder, self.config)
+            came = f"{self.folder}: got no test line in metrics.jsonl, expected a finished run; resume it: "
+            raise UserError(came + call, on_command_line=came + command)
         return lines[-1]
 
     def outputs(self, images: np.ndarray, *, trace: bool = False) -> NetworkOutput:
@@ -201,10 +201,10 @@ def resume(folder: str | Path, data: Any = None, *, reporter: Reporter | None = 
             f"{begun[:12]}..., that of the data the run began with"
         )
     if any(line["split"] == "test" for line in read_metrics(folder / "metrics.jsonl")):
-        raise UserError(
-            f"{folder}: got a run that is finished, expected one that stopped; "
-            f"to measure it again: capsjax evaluate {folder}"
-        )
+        came = f"{folder}: got a run that is finished, expected one that stopped; to measure it again: "
+        command = f"capsjax evaluate {shlex.quote(str(folder))}"
+        call = f"capsjax.evaluate({str(folder)!r})"
+        raise UserError(came + call, on_command_line=came + command)
     planned = plan(config, dataset)
     state = planned.initial_state(config.seed)
     if checkpoints.steps(folder / "checkpoints"):
@@ -302,7 +302,7 @@ def _finish(
         tested = evaluate(program, params, in_order(dataset.test))
         writer.write("test", planned.total_steps, tested)
     except (KeyboardInterrupt, OSError) as error:
-        error.add_note(f"go on with: capsjax train --resume {folder}")
+        error.add_note(f"resume with: {rundir.how_to_resume(folder, config)[1]}")
         raise
     finally:
         writer.close()

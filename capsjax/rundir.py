@@ -3,6 +3,7 @@
 import datetime
 import json
 import platform
+import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 from capsjax import configtree, configyaml
 from capsjax.checks import UserError
 from capsjax.config import Config
-from capsjax.data import Dataset
+from capsjax.data import Arrays, Dataset
+from capsjax.training.writers import read_metrics
 from capsjax.version import __version__
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy")
@@ -23,13 +25,13 @@ def create(out: Path | None, name: str, *, resumes: bool = True) -> Path:
     Args:
         out: where; None for `runs/<name>-<UTC time>` below the working directory.
         name: what the run is called.
-        resumes: whether what is there already might be gone on with.
+        resumes: whether what is there already might be resumed.
 
     Returns:
         The directory, which is empty.
 
     Raises:
-        UserError: where it exists already, or cannot be made.
+        UserError: If it exists already, or cannot be made.
     """
     now = datetime.datetime.now(datetime.UTC)
     stem = Path("runs") / f"{name}-{now:%Y%m%dT%H%M%SZ}"
@@ -46,16 +48,47 @@ def create(out: Path | None, name: str, *, resumes: bool = True) -> Path:
                 count += 1
                 folder = stem.with_name(f"{stem.name}-{count}")
     except FileExistsError as error:
-        advice = f"to go on with a run that stopped: capsjax train --resume {folder}"
-        advice = advice if resumes else "a comparison starts anew: choose another"
-        raise UserError(
-            f"--out: got {str(folder)!r}, which exists, expected a new directory; {advice}"
-        ) from error
+        came = f"out: got {str(folder)!r}, which exists, expected a new directory; "
+        stopped = stopped_run(folder) if resumes else None
+        if stopped is None:
+            raise UserError(f"{came}choose another, or leave it out", argument="out") from error
+        call, command = how_to_resume(folder, stopped)
+        came += "to resume the run that stopped there: "
+        raise UserError(came + call, on_command_line=came + command, argument="out") from error
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot make this directory ({error.strerror}), expected a place to write; "
-            "choose one with --out"
+            f"out: got {str(folder)!r}, which cannot be made ({error.strerror}), expected a place to "
+            "write",
+            argument="out",
         ) from error
+
+
+def stopped_run(folder: Path) -> Config | None:
+    """Return the configuration of a run that stopped before its end; None where there is no such run."""
+    try:
+        config, lines = read_config(folder), read_metrics(folder / "metrics.jsonl")
+    except (UserError, OSError):
+        return None
+    finished = any(line["split"] == "test" for line in lines)
+    return None if finished or (folder / "runs").is_dir() else config
+
+
+def how_to_resume(folder: Path, config: Config) -> tuple[str, str]:
+    """Say how to resume a run.
+
+    Args:
+        folder: the run's directory.
+        config: what was run.
+
+    Returns:
+        The call in Python, and the command: that call again, where only Python has the run's arrays.
+    """
+    # Arrays may know the file that they come from.
+    if isinstance(config.data, Arrays) and getattr(config.data, "path", None) is None:
+        call = f"capsjax.resume({str(folder)!r}, data), with the data it began with"
+        return call, f"in Python, {call}"
+    command = f"capsjax train --resume {shlex.quote(str(folder))}"
+    return f"capsjax.resume({str(folder)!r})", command
 
 
 def describe(config: Config, dataset: Dataset) -> dict[str, Any]:

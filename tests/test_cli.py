@@ -162,7 +162,7 @@ os.execv(sys.executable, [sys.executable, "-m", "capsjax.cli", *sys.argv[1:]])
 """
 
 
-def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(tmp_path):
+def test_ctrl_c_ends_a_run_that_can_be_resumed(tmp_path):
     folder = tmp_path / "run"
     argv = ["train", "smoke", "--out", str(folder), "--training.epochs", "100000"]
     main, side = pty.openpty()
@@ -191,7 +191,7 @@ def test_ctrl_c_ends_a_run_that_can_be_gone_on_with(tmp_path):
     last = text.replace("\x1b[?25h", "").strip().splitlines()[-1]
     assert last.endswith(
         "capsjax train: interrupted; what was written stays valid. "
-        f"Go on with: capsjax train --resume {folder}"
+        f"Resume with: capsjax train --resume {folder}"
     )
     assert "preparing" in text
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -215,7 +215,7 @@ def test_a_full_disk_is_said_in_a_line_and_spoils_nothing(capsys, tmp_path):
     assert out == []
     assert err[-1] == (
         f"capsjax train: {folder}/checkpoints: {os.strerror(errno.EFBIG)}; what was written before "
-        f"stays valid. Make room or choose another place, then: capsjax train --resume {folder}"
+        f"stays valid. Make room or choose another place. Resume with: capsjax train --resume {folder}"
     )
     assert "Traceback" not in "\n".join(err)
     assert [line["step"] for line in read_metrics(folder / "metrics.jsonl")] == [4, 8, 8]
@@ -228,7 +228,7 @@ def test_a_full_disk_is_said_in_a_line_and_spoils_nothing(capsys, tmp_path):
 def test_a_place_that_cannot_be_written(capsys):
     code, out, err = answer(capsys, "train", "smoke", "--out", "/proc/run")
     assert (code, out, len(err)) == (2, [], 1)
-    assert "cannot make this directory" in err[0]
+    assert "--out: got '/proc/run', which cannot be made" in err[0]
 
 
 def test_evaluate_repeats_the_run_s_own_test(trained, capsys):
@@ -373,10 +373,16 @@ def test_every_flag_has_a_description(command, capsys):
         ),
         ("train smoke --resume here", ["got --resume with more beside it, expected it alone"]),
         ("train --resume here", ["here: got no directory"]),
-        ("train smoke --out .", ["--out: got '.', which exists", "capsjax train --resume ."]),
+        (
+            "train smoke --out .",
+            ["--out: got '.', which exists", "choose another, or leave it out"],
+        ),
         ("compare", ["the following arguments are required: config"]),
         ("compare smok", ["did you mean 'smoke'?"]),
-        ("compare smoke --out .", ["which exists", "starts anew: choose another"]),
+        (
+            "compare smoke --out .",
+            ["--out: got '.', which exists", "choose another, or leave it out"],
+        ),
         ("compare smoke --model.routing uniform", ["expected an iterative routing"]),
         ("compare smoke --model.routing.num_iters 1", ["num_iters 1, expected at least 2"]),
         ("compare smoke --compare.modes [stop,ful]", ["got 'ful'", "did you mean 'full'?"]),
@@ -482,7 +488,7 @@ def test_a_run_that_is_interrupted_is_named(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("capsjax.experiment.fit", interrupt)
     code, _, err = answer(capsys, "train", "smoke", "--out", tmp_path / "mine")
     assert code == 1
-    assert err[-1].endswith(f"Go on with: capsjax train --resume {tmp_path / 'mine'}")
+    assert err[-1].endswith(f"Resume with: capsjax train --resume {tmp_path / 'mine'}")
 
 
 def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):
@@ -492,7 +498,7 @@ def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):
     monkeypatch.setattr("capsjax.cli.read", interrupt)
     code, _, err = answer(capsys, "compare", "smoke")
     assert code == 1
-    assert err[-1].endswith("what was written stays valid. Start again with: capsjax compare")
+    assert err[-1].endswith("what was written stays valid. Start again with: capsjax compare smoke")
 
 
 def test_a_command_leaves_signals_as_it_found_them(capsys, monkeypatch):

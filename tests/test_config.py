@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import capsjax as cj
+from capsjax import cliflags, configtree, configyaml
 from capsjax import config as config_module
-from capsjax import configtree, configyaml
 from capsjax.checks import FieldError, UserError
 from capsjax.config import CompareConfig, Config, find_config, shipped_configs
 from capsjax.data import Arrays, Digits, Mnist
@@ -81,7 +81,7 @@ def test_flags_reach_every_part():
         "--compare.modes": "[stop, full]",
     }
     words = [word for flag in flags.items() for word in flag]
-    config = cj.load_config("smoke", configyaml.parse_overrides(words))
+    config = cj.load_config("smoke", cliflags.parse_overrides(words))
     assert (config.seed, config.max_shift, config.data) == (4, 0, Arrays(test_fraction=0.2))
     assert config.model.decoder is None
     gradient = cj.TruncatedGradient(last=1)
@@ -137,29 +137,29 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "came", "expected"),
     [
-        ({"modle.dim": 3}, "--modle.dim: modle: unknown key", "did you mean 'model'?"),
-        ({"training.epoch": 3}, "--training.epoch: unknown key", "did you mean 'epochs'?"),
-        ({"seed": "x"}, "--seed: got 'x'", "an integer"),
-        ({"seed": 1.5}, "--seed: got 1.5", "an integer"),
-        ({"seed": -1}, "--seed: got -1", "from 0 to 2147483647"),
-        ({"max_shift": -1}, "--max_shift: got -1", "of at least 0"),
-        ({"training.batch_size": 0}, "--training.batch_size: got 0", "of at least 1"),
+        ({"modle.dim": 3}, "modle.dim: modle: unknown key", "did you mean 'model'?"),
+        ({"training.epoch": 3}, "training.epoch: unknown key", "did you mean 'epochs'?"),
+        ({"seed": "x"}, "seed: got 'x'", "an integer"),
+        ({"seed": 1.5}, "seed: got 1.5", "an integer"),
+        ({"seed": -1}, "seed: got -1", "from 0 to 2147483647"),
+        ({"max_shift": -1}, "max_shift: got -1", "of at least 0"),
+        ({"training.batch_size": 0}, "training.batch_size: got 0", "of at least 1"),
         ({"training.steps": 3}, "training.epochs: got 3", "one of epochs and steps"),
-        ({"training.parallel": "pmpa"}, "--training.parallel: got 'pmpa'", "did you mean 'pmap'?"),
+        ({"training.parallel": "pmpa"}, "training.parallel: got 'pmpa'", "did you mean 'pmap'?"),
         (
             {"model.routing": "dynamc"},
             "model.routing.kind: got 'dynamc'",
             "did you mean 'dynamic'?",
         ),
-        ({"model.routing.num_iters": 0}, "--model.routing.num_iters: got 0", "at least 1"),
+        ({"model.routing.num_iters": 0}, "model.routing.num_iters: got 0", "at least 1"),
         (
             {"model.routing.gradient": "ful"},
-            "--model.routing.gradient: got 'ful'",
+            "model.routing.gradient: got 'ful'",
             "did you mean 'full'?",
         ),
         (
             {"model.routing.gradient": "unrolled"},
-            "--model.routing.gradient: got 'unrolled'",
+            "model.routing.gradient: got 'unrolled'",
             "one of ",
         ),
         (
@@ -167,19 +167,19 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
             "last: got 3",
             "at most 2",
         ),
-        ({"model.stem.kernel": 0}, "--model.stem.kernel: got 0", "at least 1"),
-        ({"model.decoder.hidden": []}, "--model.decoder.hidden: got []", "at least one size"),
+        ({"model.stem.kernel": 0}, "model.stem.kernel: got 0", "at least 1"),
+        ({"model.decoder.hidden": []}, "model.decoder.hidden: got []", "at least one size"),
         ({"optimiser.schedule": "cosin"}, "schedule.kind: got 'cosin'", "did you mean 'cosine'?"),
-        ({"optimiser.schedule.rate": 0}, "--optimiser.schedule.rate: got 0", "greater than 0"),
-        ({"loss.margin": "papper"}, "--loss.margin: got 'papper'", "did you mean 'paper'?"),
-        ({"data": "digit"}, "--data: got 'digit'", "did you mean 'digits'?"),
-        ({"compare.modes": ["stop"]}, '--compare.modes: got ["stop"]', "full among them"),
+        ({"optimiser.schedule.rate": 0}, "optimiser.schedule.rate: got 0", "greater than 0"),
+        ({"loss.margin": "papper"}, "loss.margin: got 'papper'", "did you mean 'paper'?"),
+        ({"data": "digit"}, "data: got 'digit'", "did you mean 'digits'?"),
+        ({"compare.modes": ["stop"]}, 'compare.modes: got ["stop"]', "full among them"),
         (
             {"compare.modes": ["ful"]},
-            "--compare.modes: compare.modes.0: got 'ful'",
+            "compare.modes: compare.modes.0: got 'ful'",
             "did you mean 'full'?",
         ),
-        ({"compare.seeds": 0}, "--compare.seeds: got 0", "at least 1"),
+        ({"compare.seeds": 0}, "compare.seeds: got 0", "at least 1"),
     ],
 )
 def test_a_mistake_is_answered_in_two_lines(overrides, came, expected):

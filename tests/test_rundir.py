@@ -31,7 +31,7 @@ def test_a_chosen_directory_is_made_with_its_parents(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["directory", "file", "full directory"])
-def test_what_exists_is_refused_and_resume_is_named(tmp_path, kind):
+def test_what_exists_is_refused(tmp_path, kind):
     out = tmp_path / "run"
     if kind == "file":
         out.write_text("mine")
@@ -42,8 +42,7 @@ def test_what_exists_is_refused_and_resume_is_named(tmp_path, kind):
     with pytest.raises(UserError) as caught:
         rundir.create(out, "digits")
     assert str(caught.value) == (
-        f"--out: got '{out}', which exists, expected a new directory; "
-        f"to go on with a run that stopped: capsjax train --resume {out}"
+        f"out: got '{out}', which exists, expected a new directory; choose another, or leave it out"
     )
     assert out.exists()
 

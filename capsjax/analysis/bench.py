@@ -218,25 +218,29 @@ def routing_work(
 
 def _check_times(times: int) -> None:
     if times < 1:
-        raise UserError(f"--times: got {times}, expected an integer of at least 1")
+        raise UserError(f"times: got {times}, expected an integer of at least 1", argument="times")
 
 
-def gradient_named(name: str) -> GradientMode:
+def gradient_named(gradient: str) -> GradientMode:
     """Return the gradient mode of a name; "truncated" goes through the last update only.
 
     Raises:
-        UserError: where there is none.
+        UserError: If there is none.
     """
     known = [known for known in MODES if known != ImplicitGradient.kind]
-    if name not in known:
-        hint = nearest(name, known)
-        if name == ImplicitGradient.kind:
-            hint = (
-                ": routing by agreement has no fixed point; time what has one with capsjax bench step "
-                "CONFIG --model.routing.kind fixed_point --model.routing.gradient implicit"
-            )
-        raise UserError(f"--gradient: got {name!r}, expected one of {', '.join(known)}{hint}")
-    return TruncatedGradient(last=1) if name == "truncated" else MODES[name]()
+    if gradient not in known:
+        came = f"gradient: got {gradient!r}, expected one of {', '.join(known)}"
+        if gradient != ImplicitGradient.kind:
+            raise UserError(came + nearest(gradient, known), argument="gradient")
+        came += ": routing by agreement has no fixed point; time what has one with "
+        overrides = '{"model.routing": {"kind": "fixed_point", "gradient": "implicit"}}'
+        flags = "--model.routing.kind fixed_point --model.routing.gradient implicit"
+        raise UserError(
+            f'{came}step_work(cj.load_config("digits", {overrides}))',
+            on_command_line=f"{came}capsjax bench step digits {flags}",
+            argument="gradient",
+        )
+    return TruncatedGradient(last=1) if gradient == "truncated" else MODES[gradient]()
 
 
 def kind_of(mode: GradientMode | None) -> str | None:
@@ -257,7 +261,9 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
         UserError: where there is nothing to repeat.
     """
     if repeats < 1:
-        raise UserError(f"--repeats: got {repeats}, expected an integer of at least 1")
+        raise UserError(
+            f"repeats: got {repeats}, expected an integer of at least 1", argument="repeats"
+        )
     reporter.start(f"timing: {work.name}", warm_up + repeats)
     seconds = []
     for number in range(warm_up + repeats):
@@ -276,8 +282,9 @@ def known_data(config: Config) -> Digits | Mnist:
     """
     if isinstance(config.data, Arrays):
         raise UserError(
-            "data.kind: got arrays, whose shape only the arrays know, expected digits or mnist: "
-            "choose one by --data.kind"
+            "data.kind: got arrays, whose shape only the arrays know, expected digits or mnist: set "
+            "data.kind to one of them",
+            argument="data.kind",
         )
     return config.data
 
@@ -290,7 +297,8 @@ def random_dataset(config: Config, examples: int) -> Dataset:
     """
     if not 1 <= examples <= LARGEST:
         expected = f"an integer of at least 1, and at most {LARGEST} images in a call"
-        raise UserError(f"--batch-size: got {examples} images, expected {expected}")
+        came = f"batch_size: got {examples} images, expected {expected}"
+        raise UserError(came, argument="batch_size")
     rng, data = np.random.default_rng(0), known_data(config)
     images = rng.integers(0, 256, (examples, *data.image_shape), np.uint8)
     labels = rng.integers(0, data.num_classes, examples)

@@ -54,10 +54,9 @@ class TrainingConfig:
             if getattr(self, field) is not None:
                 check_int(self, field, low=1)
         if (self.epochs is None) == (self.steps is None):
-            expected = (
-                "one of epochs and steps to be an integer, the other null (--training.epochs null)"
-            )
-            raise FieldError("TrainingConfig", "epochs", self.epochs, expected)
+            expected = "one of epochs and steps to be an integer, the other "
+            in_config = f"{expected}null: set training.epochs or training.steps to null"
+            raise FieldError("TrainingConfig", "epochs", self.epochs, f"{expected}None", in_config)
         check_choice(self, "parallel", ("jit", "pmap"))
 
     def total_steps(self, examples: int) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pydantic
 import pytest
 
-from capsjax import configtree, configyaml
+from capsjax import cliflags, configtree, configyaml
 from capsjax.checks import UserError, check_choice, check_float, check_int
 
 
@@ -108,7 +108,7 @@ def build(*flags, **changes):
     """Build the toy config with flags, and with dotted keys of the file itself changed."""
     changed = {key.replace("__", "."): value for key, value in changes.items()}
     tree = configtree.merge(read(TEXT), changed)
-    overrides = configyaml.parse_overrides(flags)
+    overrides = cliflags.parse_overrides(flags)
     return configtree.build(Config, tree, source="toy.yaml", overrides=overrides)
 
 

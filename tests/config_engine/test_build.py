@@ -5,7 +5,7 @@ import dataclasses
 import json
 from typing import Literal
 
-from capsjax import configtree, configyaml
+from capsjax import cliflags, configtree, configyaml
 from capsjax.types import Variant
 
 
@@ -40,7 +40,7 @@ def test_numbers_and_booleans_are_strict_but_an_integer_is_a_number(toy):
 
 
 def test_overrides_may_be_merged_before_or_by_build(toy):
-    flags = configyaml.parse_overrides(["--model.routing", "uniform", "--seed", "3"])
+    flags = cliflags.parse_overrides(["--model.routing", "uniform", "--seed", "3"])
     before = configtree.merge(toy.read(toy.text), flags)
     merged = configtree.build(toy.Config, before, source="toy.yaml", overrides=flags)
     assert merged == toy.build("--model.routing", "uniform", "--seed", "3")

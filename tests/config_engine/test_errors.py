@@ -151,47 +151,47 @@ def test_errors_in_a_file_to_the_letter(toy, message, changes, came, expected):
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (["--seed", "x"], "--seed: got 'x'\n  expected an integer"),
+        (["--seed", "x"], "seed: got 'x'\n  expected an integer"),
         (
             ["--model.routing.num_iters=0"],
-            "--model.routing.num_iters: got 0\n  expected an integer from 1 to 100",
+            "model.routing.num_iters: got 0\n  expected an integer from 1 to 100",
         ),
         (
             ["--sead", "3"],
-            "--sead: unknown key, with value 3\n"
+            "sead: unknown key, with value 3\n"
             "  expected one of name, seed, model, training; did you mean 'seed'?",
         ),
         (
             ["--model.rooting.num_iters", "3"],
-            '--model.rooting.num_iters: model.rooting: unknown key, with value {"num_iters": 3}\n'
+            'model.rooting.num_iters: model.rooting: unknown key, with value {"num_iters": 3}\n'
             "  expected one of channels, kernel, routing, decoder; did you mean 'routing'?",
         ),
         (
             ["--model.routing.gradient", "{kind: truncated, last: -2}"],
-            "--model.routing.gradient: model.routing.gradient.last: got -2\n"
+            "model.routing.gradient: model.routing.gradient.last: got -2\n"
             "  expected an integer of at least 0",
         ),
         (
             ["--model.routing", "uniform", "--model.routing.num_iters", "3"],
-            "--model.routing.num_iters: unknown key, with value 3\n  expected one of kind",
+            "model.routing.num_iters: unknown key, with value 3\n  expected one of kind",
         ),
         (
             ["--model", "3"],
-            "--model: got 3\n  expected a mapping with keys channels, kernel, routing, decoder",
+            "model: got 3\n  expected a mapping with keys channels, kernel, routing, decoder",
         ),
         (
             ["--name.first", "3"],
-            '--name.first: name: got {"kind": "toy", "first": 3}\n'
+            'name.first: name: got {"kind": "toy", "first": 3}\n'
             "  expected a string, in quotes where it looks like another type",
         ),
         (
             ["--model.routing", "unifrom"],
-            "--model.routing: model.routing.kind: got 'unifrom'\n"
+            "model.routing: model.routing.kind: got 'unifrom'\n"
             "  expected one of dynamic, uniform; did you mean 'uniform'?",
         ),
     ],
 )
-def test_errors_in_flags_name_the_flag(toy, message, flags, text):
+def test_errors_in_overrides_name_the_override(toy, message, flags, text):
     assert message(toy.build, *flags) == text
 
 
@@ -199,12 +199,12 @@ def test_what_a_flag_leaves_missing_names_the_flag(toy, message):
     tree = {"name": "toy", "model": {"channels": 3, "routing": {"kind": "uniform"}}}
     by_kind = {"model.routing.kind": "dynamic", "model.routing.gradient.kind": "truncated"}
     text = message(configtree.build, toy.Config, tree, source="toy.yaml", overrides=by_kind)
-    assert text.startswith("--model.routing.gradient.kind: model.routing.gradient.last: missing\n")
+    assert text.startswith("model.routing.gradient.kind: model.routing.gradient.last: missing\n")
     del tree["model"]["routing"]
     by_sibling = {"model.routing.num_iters": 3}
     text = message(configtree.build, toy.Config, tree, source="toy.yaml", overrides=by_sibling)
     assert text == (
-        "--model.routing.num_iters: model.routing.kind: missing\n  expected one of dynamic, uniform"
+        "model.routing.num_iters: model.routing.kind: missing\n  expected one of dynamic, uniform"
     )
 
 
@@ -238,7 +238,7 @@ def test_a_key_of_another_level_is_suggested_in_full(toy, message, flags, expect
 def test_a_key_of_another_kind_is_not_suggested_at_another_level(toy, message):
     flags = "--model.routing.gradient", "stop", "--model.routing.gradient.remat", "true"
     assert message(toy.build, *flags) == (
-        "--model.routing.gradient.remat: unknown key, with value true\n  expected one of kind"
+        "model.routing.gradient.remat: unknown key, with value true\n  expected one of kind"
     )
 
 

@@ -63,4 +63,4 @@ def test_a_merged_tree_shares_nothing_with_its_parts():
 @pytest.mark.parametrize(("value", "shown"), [(3, "3"), (True, "true"), ([1], "[1]")])
 def test_a_path_through_a_scalar_is_refused(message, value, shown):
     text = message(configtree.merge, {"a": {"b": value}}, {"a.b.c": 1})
-    assert text == f"--a.b.c: a.b is {shown}\n  expected a.b to be a mapping"
+    assert text == f"a.b.c: a.b is {shown}\n  expected a.b to be a mapping"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from capsjax import configyaml
+from capsjax import cliflags, configyaml
 
 INF = float("inf")
 
@@ -106,7 +106,7 @@ def test_flags_come_in_two_forms_and_carry_yaml():
     args += ["--g=null", "--h", "{kind: full}", "--i", "no", "--j=a=b", "--k", '""']
     values = {"a.b": 5, "c": 1e-3, "d": -1, "e": True, "f": [512, 1024], "g": None}
     values |= {"h": {"kind": "full"}, "i": "no", "j": "a=b", "k": ""}
-    assert configyaml.parse_overrides(args) == values
+    assert cliflags.parse_overrides(args) == values
 
 
 VALUE = "`--a VALUE`, such as 3, null or '\"\"'"
@@ -129,11 +129,11 @@ STRAY = "a flag such as `--seed 3`"
     ],
 )
 def test_bad_flags_are_refused(message, args, came, expected):
-    assert message(configyaml.parse_overrides, args) == f"{came}\n  expected {expected}"
+    assert message(cliflags.parse_overrides, args) == f"{came}\n  expected {expected}"
 
 
 def test_a_value_that_is_no_yaml_is_refused_with_its_flag(message):
-    text = message(configyaml.parse_overrides, ["--a", "[1, 2"])
+    text = message(cliflags.parse_overrides, ["--a", "[1, 2"])
     assert text.startswith("--a [1, 2, line 1, column 6: expected ',' or ']'")
 
 

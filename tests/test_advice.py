@@ -1,0 +1,171 @@
+"""Advice in errors, followed to the letter, works and loses nothing."""
+
+import ast
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+import capsjax as cj
+from capsjax import cli
+from capsjax.analysis import bench
+from capsjax.checks import UserError
+from capsjax.training.writers import read_metrics
+
+PACKAGE = Path(cj.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return cj.train("smoke", out=tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def stopped(finished, tmp_path):
+    """A copy of a run, stopped before its last checkpoint and its test, in a folder that a shell misreads."""
+    folder = tmp_path / "it's a run"
+    shutil.copytree(finished.folder, folder)
+    shutil.rmtree(folder / "checkpoints" / "24")
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"step": 24' not in line))
+    return folder
+
+
+def answer(capsys, *words):
+    """Run a command in this process; return its exit code and what it printed."""
+    capsys.readouterr()
+    try:
+        code = cli.main([str(word) for word in words])
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out + err
+
+
+def follow(capsys, text, before):
+    """Run the command that stands in an answer after some words."""
+    command = text.split(before)[1].splitlines()[0]
+    words = shlex.split(command)
+    assert words[0] == "capsjax"
+    return answer(capsys, *words[1:])
+
+
+def texts(tree):
+    """List the strings of a file that are not documentation."""
+    documented = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if text and id(node) not in documented:
+            yield node.value
+
+
+def test_no_error_of_the_library_begins_with_a_flag():
+    files = [file for file in PACKAGE.rglob("*.py") if not file.name.startswith("cli")]
+    found = {text for file in files for text in texts(ast.parse(file.read_text()))}
+    begin = {text for text in found if re.match(r"--\w", text)}
+    # The exception is a command in full, for the command line alone.
+    assert begin == {"--model.routing.kind fixed_point --model.routing.gradient implicit"}
+
+
+def test_a_run_that_stopped_is_resumed_by_what_its_errors_say(stopped, finished, capsys):
+    wanted = read_metrics(finished.folder / "metrics.jsonl")[-1]
+    with pytest.raises(UserError, match=r"^out: ") as caught:
+        cj.train("smoke", out=stopped)
+    assert f"capsjax.resume({str(stopped)!r})" in str(caught.value)
+    code, text = answer(capsys, "train", "smoke", "--out", stopped)
+    assert code == 2
+    assert text.startswith("capsjax train: --out: got ")
+    code, text = follow(capsys, text, "to resume the run that stopped there: ")
+    assert code == 0, text
+    assert read_metrics(stopped / "metrics.jsonl")[-1] == wanted
+    # Finished, it is measured again by what the next answer says, and no longer offered to be resumed.
+    code, text = answer(capsys, "train", "--resume", stopped)
+    assert code == 2
+    code, text = follow(capsys, text, "to measure it again: ")
+    assert code == 0
+    assert f"test error {100 * wanted['error']:.2f} %" in text
+    code, text = answer(capsys, "train", "smoke", "--out", stopped)
+    assert (code, "resume" in text) == (2, False)
+    assert "choose another, or leave it out" in text
+
+
+def test_a_run_without_its_test_says_how_to_resume_it(stopped):
+    with pytest.raises(UserError) as caught:
+        _ = cj.load(stopped).test
+    command = caught.value.on_command_line.split("resume it: ")[1]
+    assert shlex.split(command) == ["capsjax", "train", "--resume", str(stopped)]
+
+
+def test_a_run_on_arrays_is_resumed_with_its_arrays(stopped):
+    path = stopped / "config.yaml"
+    path.write_text(
+        re.sub("kind: digits.*?\n(?=\\w)", "kind: arrays\n", path.read_text(), flags=re.S)
+    )
+    with pytest.raises(UserError) as caught:
+        cj.train("smoke", out=stopped)
+    for text in (str(caught.value), caught.value.on_command_line):
+        assert f"capsjax.resume({str(stopped)!r}, data), with the data it began with" in text
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "smoke"], ["compare", "smoke", "--compare.seeds", "1"]]
+)
+@pytest.mark.parametrize("out", [["--out", "a b"], ["--out=a b"], []])
+def test_what_is_interrupted_early_is_started_again(words, out, capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("capsjax.cli.read", interrupt)
+    code, text = answer(capsys, *words, *out)
+    assert code == 1
+    again = text.split("Start again with: ")[1]
+    assert shlex.split(again) == ["capsjax", *words]
+
+
+def test_a_fixed_point_is_timed_by_what_the_error_says(capsys, as_installed):
+    code, text = answer(capsys, "bench", "routing", "--gradient", "implicit")
+    assert code == 2
+    assert text.startswith("capsjax bench: --gradient: got 'implicit'")
+    config = cj.load_config(
+        "digits", {"model.routing": {"kind": "fixed_point", "gradient": "implicit"}}
+    )
+    with pytest.raises(UserError) as caught:
+        bench.gradient_named("implicit")
+    call = str(caught.value).split("time what has one with ")[1]
+    work = eval(call, {"cj": cj, "step_work": lambda found: found})
+    assert work == config
+    command = caught.value.on_command_line.split("time what has one with ")[1]
+    words = shlex.split(command)[1:]
+    code, text = answer(capsys, *words, "--repeats", "1", "--batch-size", "8")
+    assert code == 0
+    assert "implicit" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["step", "smoke", "--times", "0"], "--times: got 0"),
+        (["routing", "--repeats", "0", "--batch", "2", "--children", "2"], "--repeats: got 0"),
+        (["step", "smoke", "--batch-size", "0"], "--batch-size: got 0, expected an integer"),
+        (["routing", "--in-dim", "0"], "--in-dim: got 0, expected an integer"),
+        (["step", "smoke", "--data.kind", "arrays"], "--data.kind: got arrays"),
+        (["forward", "smoke", "--batch-size", "2000000"], "--batch-size: got 2000000 images"),
+    ],
+)
+def test_the_command_line_names_its_flag(words, flag, capsys, as_installed):
+    code, text = answer(capsys, "bench", *words)
+    assert code == 2
+    assert flag in text
