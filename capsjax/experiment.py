@@ -16,7 +16,7 @@ from capsjax import rundir
 from capsjax.checks import UserError
 from capsjax.config import Config, load_config
 from capsjax.data import Arrays, Dataset, Split, to_float
-from capsjax.data.dataset import check_range
+from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.display import rows_as_table
 from capsjax.modules import CapsNet, NetworkOutput
 from capsjax.program import Plan, functions, plan
@@ -40,6 +40,7 @@ class Run:
         image_shape: height, width and channels of the images.
         num_classes: how many classes there are.
         step: how many steps they were trained.
+        pixels: what pixels it was trained on; None for those that the scale tells.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Run:
     image_shape: tuple[int, int, int]
     num_classes: int
     step: int
+    pixels: Pixels | None = None
 
     def __repr__(self) -> str:
         facts = ", ".join(self._facts().values())
@@ -103,27 +105,29 @@ class Run:
         """Run the network on images as the data has them.
 
         Args:
-            images: raw pixels, [n, h, w, c], or [n, h, w] where there is one channel.
+            images: pixels of the type that the run was trained on, [n, h, w, c], or [n, h, w] where there
+                is one channel; the same images in the other type, bytes or floats from 0 to 1, are
+                brought to that unit.
             trace: whether to return every iteration of the routing.
 
         Returns:
             All that the network knows of them.
 
         Raises:
-            UserError: where their shape is not that of several of the data's images, or their pixels,
-                brought to scale as the data's are, do not run from 0 to 1.
+            UserError: where their shape is not that of several of the data's images, a pixel is not finite
+                or out of range, or their unit cannot be told.
         """
         raw = np.asarray(images)
-        if raw.size:
-            check_range("images", raw, self.scale)
         given, raw = raw.shape, raw[..., None] if raw.ndim == 3 else raw
         if raw.ndim != 4 or raw.shape[1:] != self.image_shape:
             raise UserError(
-                f"images: got {list(given)}, expected [n, {', '.join(map(str, self.image_shape))}]; a single "
-                "image is images[:1]"
+                f"images: got {list(given)}, expected [n, {', '.join(map(str, self.image_shape))}]"
+                + shape_remedy(given, self.image_shape)
             )
+        pixels = self.pixels or Pixels.recorded({"scale": self.scale})
+        scale = pixels.factor(raw) if raw.size else self.scale
         made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
-        return _apply(made.apply, self.params, to_float(raw, self.scale), trace=trace)
+        return _apply(made.apply, self.params, to_float(raw, scale), trace=trace)
 
     def predict(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
         """Classify images as the data has them, [n, h, w, c] or [n, h, w]; returns class numbers, [n]."""
@@ -232,7 +236,8 @@ def load(run_dir: str | Path) -> Run:
     initial = functions(config.model, config.loss, shape, classes).initial(0)
     target = TrainState.create(initial, config.optimiser.make(2**31 - 1))
     state = checkpoints.restore(folder / "checkpoints", target)
-    return Run(config, folder, state.params, data["scale"], shape, classes, int(state.step))
+    pixels, step = Pixels.recorded(data), int(state.step)
+    return Run(config, folder, state.params, data["scale"], shape, classes, step, pixels)
 
 
 def measure(run: Run, data: Any = None, *, reporter: Reporter | None = None) -> dict[str, float]:
@@ -310,5 +315,12 @@ def _finish(
     params = jax.device_put(state.params, program.strategy.devices[0])
     shape = dataset.image_shape
     return Run(
-        config, folder, params, dataset.scale, shape, dataset.num_classes, planned.total_steps
+        config,
+        folder,
+        params,
+        dataset.scale,
+        shape,
+        dataset.num_classes,
+        planned.total_steps,
+        dataset.pixels,
     )

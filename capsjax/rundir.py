@@ -99,6 +99,7 @@ def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
             "image_shape": list(dataset.image_shape),
             "num_classes": dataset.num_classes,
             "scale": dataset.scale,
+            "pixels": dataset.pixels.as_json(),
             "examples": {name: len(split) for name, split in dataset.splits().items()},
             "fingerprint": dataset.fingerprint(),
         },

@@ -222,8 +222,14 @@ def test_predictions_are_classes_of_raw_images(run):
     assert isinstance(predicted, np.ndarray)
     assert np.mean(predicted != test.labels) == pytest.approx(run.test["error"], abs=1e-6)
     np.testing.assert_array_equal(run.predict(test.images[..., 0]), predicted)
-    for wrong in (test.images[0], test.images[:, :4], test.images[0, :, 0]):
-        with pytest.raises(UserError, match=r"images: got \[.*, expected \[n, 8, 8, 1\]; a single"):
+    for wrong in (test.images[0], test.images[0, ..., 0]):
+        with pytest.raises(
+            UserError, match=r"images: got \[8.*, expected \[n, 8, 8, 1\]; a single"
+        ):
+            run.predict(wrong)
+        np.testing.assert_array_equal(run.predict(wrong[None]), predicted[:1])  # as it says
+    for wrong in (test.images[:, :4], test.images[0, :, 0]):
+        with pytest.raises(UserError, match=r"images: got \[.*, expected \[n, 8, 8, 1\]$"):
             run.predict(wrong)
 
 
@@ -388,7 +394,9 @@ def test_a_comparison_is_not_gone_on_with_as_a_run(tmp_path):
 
 
 def test_pixels_of_another_scale_than_the_data_s_are_refused(run):
-    with pytest.raises(UserError, match="images: pixels run from 0 to 15"):
+    with pytest.raises(
+        UserError, match=r"images: got float.* from 0 to 255, expected integers from 0 to 16"
+    ):
         run.predict(np.full((2, 8, 8), 255.0, np.float32) * np.arange(2).reshape(2, 1, 1))
 
 

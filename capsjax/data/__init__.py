@@ -11,6 +11,7 @@ from capsjax.data.download import Report, download
 from capsjax.data.idx import parse_idx, read_idx
 from capsjax.data.known import KnownFile
 from capsjax.data.mnist import Mnist
+from capsjax.data.pixels import Pixels
 from capsjax.data.transforms import random_shift, shift, to_float
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Digits",
     "KnownFile",
     "Mnist",
+    "Pixels",
     "Report",
     "Split",
     "download",

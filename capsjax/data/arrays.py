@@ -7,14 +7,16 @@ from typing import Any, Literal
 import numpy as np
 
 from capsjax.checks import (
+    LARGEST_FLOAT,
     FieldError,
     UserError,
     check_float,
     check_int,
     nearest,
 )
-from capsjax.data.dataset import Dataset, Split, check_labels, check_range
+from capsjax.data.dataset import Dataset, Split, check_labels
 from capsjax.data.download import Report
+from capsjax.data.pixels import check_finite, check_range, type_remedy
 
 KEYS = ("train", "validation", "test")
 EXPECTED = (
@@ -99,9 +101,13 @@ class Arrays:
         )
         largest = max(0, *(int(split.labels.max()) for split in given.values()))
         num_classes = self.num_classes or largest + 1
+        ends = (
+            min(float(split.images.min()) for split in given.values()),
+            max(float(split.images.max()) for split in given.values()),
+        )
         for name, split in given.items():  # before any permutation: the index is the user's own
             check_labels(f"{name} labels", split.labels, num_classes)
-            check_range(f"{name} images", split.images, _scale(split))
+            check_range(f"{name} images", split.images, _scale(split), ends=ends)
         train, validation, test = self._divide(given)
         return Dataset("arrays", train, validation, test, num_classes, _scale(train))
 
@@ -168,9 +174,12 @@ def _to_pixels(images: np.ndarray) -> np.ndarray:
     if images.dtype == np.uint8:
         return images
     if np.issubdtype(images.dtype, np.floating):
-        with np.errstate(over="ignore"):  # what overflows is infinite, which is refused
-            return images.astype(np.float32)
+        if images.ndim == 4 and images.size:
+            check_finite(images)
+            if float(np.abs(images).max()) > LARGEST_FLOAT:  # float32 cannot hold it
+                check_range("images", images, 1.0)
+        return images.astype(np.float32)
     raise UserError(
         f"images: got type {images.dtype}, expected uint8 from 0 to 255 or floats from 0 to 1; "
-        "use images.astype(np.uint8) or images.astype(np.float32)"
+        f"{type_remedy(images)}"
     )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from capsjax.checks import UserError
+from capsjax.data.pixels import Pixels, check_finite, check_range, type_remedy
 from capsjax.display import as_table, one_line
 
 INT32 = np.iinfo(np.int32)
-RANGE_TOLERANCE = 1e-6  # 255 * (1 / 255) may round to a little more than 1
 
 
 def check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
@@ -31,26 +31,6 @@ def check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
             f"{name}: label {first} is {labels[first]}, expected an integer from 0 to "
             f"{num_classes - 1} ({wrong.size} of {labels.size} labels are out of range); "
             "number the classes from 0, or correct num_classes"
-        )
-
-
-def check_range(name: str, images: np.ndarray, scale: float) -> None:
-    """Check that every scaled pixel is from 0 to 1.
-
-    Args:
-        name: what the images are, for the message.
-        images: raw pixels of any shape.
-        scale: factor that brings them to 0 to 1.
-
-    Raises:
-        UserError: where one is not.
-    """
-    low, high = (float(end) * scale for end in (images.min(), images.max()))
-    if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
-        scaled = "" if scale == 1 else f" after multiplication by scale={scale:g}"
-        raise UserError(
-            f"{name}: pixels run from {low:g} to {high:g}{scaled}, expected 0 to 1, all that a "
-            "decoder ending in a sigmoid can draw; divide them by their largest possible value"
         )
 
 
@@ -79,7 +59,9 @@ class Split:
         if images.size == 0:
             raise UserError(f"images: got shape {list(images.shape)}, expected at least one image")
         if images.dtype not in (np.uint8, np.float32):
-            raise UserError(f"images: got type {images.dtype}, expected uint8 or float32")
+            raise UserError(
+                f"images: got type {images.dtype}, expected uint8 or float32; {type_remedy(images)}"
+            )
         if labels.ndim != 1:
             raise UserError(
                 f"labels: got shape {list(labels.shape)}, expected [n], one class number for each "
@@ -100,7 +82,7 @@ class Split:
                 "from 0; number the classes from 0"
             )
         if images.dtype == np.float32:
-            _check_finite(images)
+            check_finite(images)
         object.__setattr__(self, "images", _read_only(images))
         object.__setattr__(self, "labels", _read_only(labels.astype(np.int32)))
 
@@ -172,6 +154,11 @@ class Dataset:
         h, w, c = self.train.images.shape[1:]
         return h, w, c
 
+    @property
+    def pixels(self) -> Pixels:
+        """What pixels there are to learn from."""
+        return Pixels.of(self.train.images, self.scale)
+
     def splits(self) -> dict[str, Split]:
         """Return the splits by name: train, validation where there is one, test."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -185,15 +172,6 @@ class Dataset:
                 digest.update(f"{name} {array.dtype.name} {array.shape} ".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
-
-
-def _check_finite(images: np.ndarray) -> None:
-    wrong = np.flatnonzero(~np.isfinite(images.reshape(images.shape[0], -1)).all(axis=1))
-    if wrong.size:
-        raise UserError(
-            f"images: image {wrong[0]} has a pixel that is NaN or infinite ({wrong.size} of "
-            f"{images.shape[0]} images have), expected finite numbers; repair or remove them"
-        )
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

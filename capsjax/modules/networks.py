@@ -1,13 +1,17 @@
 """Whole networks: from an image to the lengths of the class capsules and a reconstruction."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from capsjax.checks import UserError
 from capsjax.convolution import output_size
+from capsjax.data.dataset import check_labels
+from capsjax.data.pixels import check_finite, check_range, shape_remedy, type_remedy, unit_remedy
 from capsjax.display import as_table, one_line
 from capsjax.modules.architecture import CapsNetConfig
 from capsjax.modules.layers import (
@@ -136,13 +140,13 @@ class CapsNet(nnx.Module):
             All that the network knows of the batch.
 
         Raises:
-            UserError: where the images have another shape than the network was made for.
+            UserError: where the images have another shape or type than the network was made for, there is
+                not one class number for each; and where a pixel is not finite or not from 0 to 1, or a
+                label not a class, unless a transformation traces them.
         """
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            raise UserError(
-                f"CapsNet: got images {list(images.shape)}, expected [batch, "
-                f"{', '.join(map(str, self.image_shape))}], as the network was made for"
-            )
+        _check_images(images, self.image_shape)
+        if labels is not None:
+            _check_labels(labels, images.shape[0], self.classes.weight.shape[1])
         with jax.named_scope("stem"):
             features = self.stem(images)
         with jax.named_scope("primary"):
@@ -162,6 +166,41 @@ class CapsNet(nnx.Module):
 def count_parameters(module: nnx.Module) -> int:
     """Return how many numbers a module trains."""
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+def _check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
+    if images.ndim != 4 or images.shape[1:] != image_shape:
+        raise UserError(
+            f"CapsNet: got images {list(images.shape)}, expected [batch, "
+            f"{', '.join(map(str, image_shape))}], as the network was made for"
+            + shape_remedy(images.shape, image_shape)
+        )
+    known = not isinstance(images, jax.core.Tracer)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        remedy = "use images / 255, where they are bytes"
+        if known and images.size:
+            low, high = float(images.min()), float(images.max())
+            dark = low >= 0 and high <= 1  # also True and False
+            remedy = type_remedy(np.asarray(images)) if dark else unit_remedy(low, high)
+        raise UserError(
+            f"CapsNet: got images of type {images.dtype}, expected floats from 0 to 1; {remedy}"
+        )
+    if not known or not images.size:
+        return
+    low, high = images.min(), images.max()  # two numbers to fetch, wherever the images are
+    if not (low >= 0 and high <= 1):  # NaN neither
+        check_finite(np.asarray(images))
+        check_range("CapsNet: images", np.asarray(images), 1.0)
+
+
+def _check_labels(labels: Any, count: int, num_classes: int) -> None:
+    if labels.shape != (count,) or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise UserError(
+            f"CapsNet: got labels {labels.dtype}{list(labels.shape)}, expected integers [{count}], one "
+            "class number for each image"
+        )
+    if not isinstance(labels, jax.core.Tracer):
+        check_labels("CapsNet: labels", np.asarray(labels), num_classes)
 
 
 def _check_fits(image_shape: tuple[int, int, int], config: CapsNetConfig) -> None:

@@ -126,7 +126,11 @@ IMAGES, LABELS = pair()
             "data images: pixels run from 0 to 19, expected 0 to 1.*divide",
         ),
         ((IMAGES - 1.0, LABELS), "data images: pixels run from -1 to 18, expected 0 to 1"),
-        ((np.full((20, 3, 2), 1e300), LABELS), "data: images: image 0 has a pixel"),
+        (
+            (np.full((20, 3, 2), 1e300), LABELS),
+            "data: images: pixels run from 1e\\+300 to 1e\\+300",
+        ),
+        ((np.full((20, 3, 2), np.inf), LABELS), "data: images: image 0 has a pixel"),
         (([[[1.0]], [[1.0, 2.0]]], [0, 1]), "data: got no rectangular array"),
         ((IMAGES, LABELS - 1), "data labels: label 0 is -1, expected an integer from 0 to 2"),
         ((IMAGES, LABELS * 0), "got num_classes=1, expected at least 2.*set num_classes"),

@@ -234,6 +234,27 @@ MUTATIONS = (
         ("tests/modules",),
     ),
     Mutation(
+        "floats from 0 to 1 divided again for a run on bytes",
+        "data/pixels.py",
+        "            elif in_unit:\n                return 1.0\n",
+        "            elif in_unit:\n                return self.scale\n",
+        ("tests/data/test_pixels.py",),
+    ),
+    Mutation(
+        "bytes that are masks taken for nearly black",
+        "data/pixels.py",
+        "            if fits and (high > 1 or full <= 1):\n",
+        "            if fits:\n",
+        ("tests/data/test_pixels.py",),
+    ),
+    Mutation(
+        "a network that takes any pixel",
+        "modules/networks.py",
+        "    if not (low >= 0 and high <= 1):  # NaN neither\n",
+        "    if low < 0:\n",
+        ("tests/test_units.py",),
+    ),
+    Mutation(
         "a fixed point that accumulates",
         "routing/fixed_point.py",
         "        return self.damping * state + (1 - self.damping) * asked\n",
