@@ -13,7 +13,7 @@ from capsjax import configtree, configyaml
 from capsjax.checks import UserError
 from capsjax.config import Config
 from capsjax.data import Arrays, Dataset
-from capsjax.training.writers import read_metrics
+from capsjax.training.writers import read_metrics, strict
 from capsjax.version import __version__
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy")
@@ -128,9 +128,10 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write plain values as JSON, whole or not at all."""
+    """Write plain values as JSON, whole or not at all; a number that is not finite as null."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(strict(values), indent=2, allow_nan=False)
+    part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)
 
 

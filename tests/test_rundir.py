@@ -82,3 +82,11 @@ def test_a_name_taken_between_a_look_and_the_making_is_passed_over(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "exists", lambda path: False)
     assert len({rundir.create(None, "x") for _ in range(3)}) == 3
+
+
+def test_json_holds_no_token_that_json_does_not_have(tmp_path):
+    path = tmp_path / "values.json"
+    rundir.write_json(path, {"a": [float("nan"), 1.5], "b": {"c": (float("inf"), 2)}})
+    assert "NaN" not in path.read_text()
+    assert "Infinity" not in path.read_text()
+    assert rundir.read_json(path) == {"a": [None, 1.5], "b": {"c": [None, 2]}}

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from capsjax import rundir
 from capsjax.analysis.cost import Cost, ratio
 from capsjax.analysis.statistics import paired_difference, summarise
+from capsjax.training.writers import numbers
 
 
 class Table(NamedTuple):
@@ -87,7 +88,7 @@ def read_comparison(folder: Path) -> Comparison:
         iterations=raw["iterations"],
         errors=raw["test_error"],
         costs=costs,
-        alignment=raw["alignment"],
+        alignment=[numbers(record) for record in raw["alignment"]],
     )
 
 

@@ -7,8 +7,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from capsjax.checks import LARGEST_INT, FieldError, UserError, check_choice, check_int
 from capsjax.training import checkpoints
@@ -16,7 +18,7 @@ from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.parallel import Compiled, Parallel, Strategy
 from capsjax.training.progress import Reporter
 from capsjax.training.state import Params, TrainState
-from capsjax.training.step import Sums
+from capsjax.training.step import NOT_FINITE, Sums
 from capsjax.training.writers import MetricsWriter
 
 
@@ -87,9 +89,9 @@ class Program:
     Attributes:
         strategy: how devices share the work.
         train_steps: from a state, an epoch and the numbers of steps to the state after them and the mean
-            values of the last batch.
+            values of the last batch, with `step.NOT_FINITE` of both.
         eval_step: from parameters and a shared batch to sums and a count.
-        remedy: what to change where the loss is not finite.
+        remedy: what to change where the loss or a parameter is not finite.
     """
 
     strategy: Strategy
@@ -130,6 +132,10 @@ def fit(
 
     Returns:
         The state after the last step, not replicated.
+
+    Raises:
+        UserError: where the loss or a parameter is not finite after a call of the device; nothing is
+            measured or saved of that state.
     """
     strategy, first = program.strategy, int(state.step)
     reporter.start(label, total_steps, first)
@@ -151,6 +157,11 @@ def fit(
         start, done = done, min(done + pace.steps, line, end, total_steps)
         with pace.timing(done - start):
             state, values = jax.block_until_ready(program.train_steps(state, examples, start, done))
+        # Before anything is written: a parameter that is NaN stays so, and the longest of capsules of
+        # NaN is class 0, whose error looks like a number.
+        if np.any(values.pop(NOT_FINITE)):
+            params, lost = strategy.unreplicate((state.params, values["loss"]))
+            raise UserError(f"{label}: {_not_finite(params, lost, done)}; {program.remedy}")
         epoch, within = divmod(done, feed.steps_per_epoch)
         if done % config.log_every == 0 or done == total_steps:
             numbers = _numbers(strategy.unreplicate(values))
@@ -158,11 +169,6 @@ def fit(
             numbers["images_per_second"] = (done - since) * feed.cut.batch_size / (now - clock)
             clock, since = now, done
             note = f"loss {numbers['loss']:.4f}"
-            if not math.isfinite(numbers["loss"]):
-                raise UserError(
-                    f"{label}: got a loss of {numbers['loss']} at step {done}, expected a finite number; "
-                    + program.remedy
-                )
             writer.write("train", done, numbers)
         if within != 0 and done < total_steps:
             reporter.update(done, note + validated)
@@ -202,6 +208,14 @@ class _Pace:
         # The first call compiles, and takes long for that.
         fitting = self.SECONDS * steps / (time.perf_counter() - begun)
         self.steps = max(1, int(min(fitting, 2 * self.steps)))
+
+
+def _not_finite(params: Params, loss: Any, step: int) -> str:
+    """Say what is not finite after a step: the loss, or else the parameters, by name."""
+    if not math.isfinite(loss):
+        return f"got a loss of {float(loss)} at step {step}, expected a finite number"
+    names = ", ".join(name for name, value in params.items() if not np.isfinite(value).all())
+    return f"got parameters that are not finite ({names}) at step {step}, expected finite ones"
 
 
 def _after(step: int, every: int) -> int:

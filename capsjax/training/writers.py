@@ -1,6 +1,7 @@
 """The metrics of a run: one JSON object a line, flushed, and read back."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -26,12 +27,12 @@ class MetricsWriter:
         Args:
             split: what was measured: train, validation or test.
             step: optimiser steps done by then.
-            values: the numbers.
+            values: the numbers; one that is not finite is written as null, since JSON has none for it.
         """
         line = {"split": split, "step": step} | {
             name: float(value) for name, value in values.items()
         }
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps(strict(line), allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -39,11 +40,25 @@ class MetricsWriter:
         self._file.close()
 
 
+def strict(values: Any) -> Any:
+    """Return plain values as JSON can hold them: numbers that are not finite become None."""
+    if isinstance(values, dict):
+        return {name: strict(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [strict(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def numbers(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping that `strict` made with its numbers that were not finite, all of them as NaN."""
+    return {name: math.nan if value is None else value for name, value in line.items()}
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read a run's metrics in the order of their steps, one line for each split and step.
 
-    Where a resumed run measured a step again, the later line counts. A line that was cut short is left
-    out.
+    Where a resumed run measured a step again, the later line counts. A line that was cut short, or is
+    only written in part as yet, is left out. A number that is null was not finite, and is NaN.
 
     Args:
         path: the run's `metrics.jsonl`.
@@ -60,5 +75,5 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
         if isinstance(line, dict):
-            lines[line["split"], line["step"]] = line
+            lines[line["split"], line["step"]] = numbers(line)
     return sorted(lines.values(), key=lambda line: line["step"])

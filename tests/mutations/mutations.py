@@ -317,4 +317,11 @@ MUTATIONS = (
         "        return self.combine(jnp.ones(self.shape[:-1])) / (self.shape[-2] + leaky)\n",
         ("tests/gradients/test_ragged.py",),
     ),
+    Mutation(
+        "parameters that are NaN unnoticed",
+        "training/step.py",
+        "    finite = [jnp.isfinite(leaf).all() for leaf in (loss, *params.values())]\n",
+        "    finite = [jnp.isfinite(leaf).all() for leaf in (loss,)]\n",
+        ("tests/training/test_loop.py",),
+    ),
 )

@@ -259,8 +259,43 @@ def test_a_loss_that_is_not_finite_stops_the_run(program, tmp_path):
         UserError, match=r"here: got a loss of (inf|nan) at step 1, expected a finite.*rate\)$"
     ):
         run(program, tmp_path, state=state, log_every=1)
-    assert read_metrics(tmp_path / "metrics.jsonl") == []  # JSON has no number for it
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
     assert checkpoints.steps(tmp_path / "checkpoints") == []
+
+
+def broken_from(step, strategy):
+    """A program whose update is NaN at a step (counted from 0), while the loss there is finite."""
+    optimiser = optax.sgd(lambda count: jnp.where(count == step, jnp.nan, 0.01), momentum=0.5)
+    return Program(strategy, strategy.train_steps(loss, optimiser, CUT), strategy.eval_step(loss))
+
+
+@pytest.mark.parametrize("strategy", [JitStrategy, PmapStrategy])
+def test_parameters_that_are_not_finite_stop_the_run_in_its_last_step_too(tmp_path, strategy):
+    program, optimiser = broken_from(11, strategy()), optax.sgd(lambda count: 0.01, momentum=0.5)
+    state = TrainState.create({"w": jnp.asarray(0.5), "b": jnp.asarray(0.0)}, optimiser)
+    message = r"here: got parameters that are not finite \(b, w\) at step 12, expected finite ones; .*rate\)$"
+    with pytest.raises(UserError, match=message):
+        run(program, tmp_path, 12, state, keep_checkpoints=1)
+    # Neither is measured, and the good checkpoint stays where only one is kept.
+    assert max(line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")) == 10
+    kept = checkpoints.restore(tmp_path / "checkpoints", state)
+    assert kept.step == 10
+    assert np.isfinite(kept.params["w"])
+
+
+def test_what_is_not_finite_is_seen_after_one_call_of_the_device(tmp_path, monkeypatch):
+    calls = []
+
+    def watch(state, examples, start, stop):
+        calls.append((start, stop))
+
+    program, optimiser = broken_from(3, JitStrategy()), optax.sgd(lambda count: 0.01, momentum=0.5)
+    watching = dataclasses.replace(program, train_steps=Watched(program.train_steps, watch))
+    state = TrainState.create({"w": jnp.asarray(0.5)}, optimiser)
+    monkeypatch.setattr(_Pace, "SECONDS", 0)
+    with pytest.raises(UserError, match=r"not finite \(w\) at step 4"):
+        run(watching, tmp_path, 22, state, log_every=1000)
+    assert calls[-1] == (3, 4)
 
 
 @pytest.mark.parametrize("size", [22, 10, 4, 1])

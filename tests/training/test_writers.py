@@ -64,11 +64,26 @@ def test_no_file_is_no_lines(path):
     assert read_metrics(path) == []
 
 
-def test_a_number_that_is_not_finite_is_kept(path):
+def refuse(token):
+    raise ValueError(token)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.float32("nan")])
+def test_a_number_that_is_not_finite_is_null_in_strict_json_and_nan_when_read(path, value):
     writer = MetricsWriter(path)
-    writer.write("train", 1, {"loss": float("nan")})
+    writer.write("train", 1, {"loss": value, "error": 0.5})
     writer.close()
-    assert np.isnan(read_metrics(path)[0]["loss"])
+    line = json.loads(path.read_text(), parse_constant=refuse)
+    assert line == {"split": "train", "step": 1, "loss": None, "error": 0.5}
+    (read,) = read_metrics(path)
+    assert np.isnan(read["loss"])
+    assert read["error"] == 0.5
+
+
+@pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
+def test_the_tokens_that_were_written_before_are_read(path, token):
+    path.write_text(f'{{"split": "train", "step": 1, "loss": {token}}}\n')
+    assert not np.isfinite(read_metrics(path)[0]["loss"])
 
 
 def test_a_line_that_is_no_mapping_is_left_out(tmp_path):
