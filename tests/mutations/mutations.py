@@ -180,8 +180,9 @@ MUTATIONS = (
     Mutation(
         "a call of steps that leaves out its last",
         "training/step.py",
-        "        return jax.lax.fori_loop(start, stop, one, (state, nothing))\n",
-        "        return jax.lax.fori_loop(start, jnp.maximum(stop - 1, start + 1), one, (state, nothing))\n",
+        "        state, values = jax.lax.fori_loop(start, stop, one, (state, nothing))\n",
+        "        stop = jnp.maximum(stop - 1, start + 1)\n"
+        "        state, values = jax.lax.fori_loop(start, stop, one, (state, nothing))\n",
         ("tests/training",),
     ),
     Mutation(
