@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 from capsjax.version import __version__
 
 if TYPE_CHECKING:
+    from capsjax.analysis.compare import compare
+    from capsjax.analysis.report import report
     from capsjax.config import Config, load_config
-    from capsjax.experiment import Run, load, train
+    from capsjax.experiment import Run, evaluate, load, resume, train
     from capsjax.gradients import (
         ClosedForm,
         FullGradient,
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 # What is public, and where it is: imported when it is first asked for, so that a command which only
 # answers does not wait for JAX.
 _HOMES = {
+    "analysis.compare": ("compare",),
+    "analysis.report": ("report",),
     "config": ("Config", "load_config"),
-    "experiment": ("Run", "load", "train"),
+    "experiment": ("Run", "evaluate", "load", "resume", "train"),
     "gradients": (
         "ClosedForm",
         "FullGradient",
@@ -74,12 +78,16 @@ __all__ = [
     "UniformRouting",
     "Votes",
     "__version__",
+    "compare",
     "dynamic_routing",
+    "evaluate",
     "load",
     "load_config",
     "margin_loss",
     "predict",
     "reconstruction_loss",
+    "report",
+    "resume",
     "safe_norm",
     "squash",
     "train",

@@ -16,7 +16,7 @@ from capsjax.checks import UserError, nearest
 from capsjax.clibench import bench
 from capsjax.cliflags import options_of, set_overrides_aside, told
 from capsjax.cliparser import make_parser
-from capsjax.clisteps import no_flags, prepare, read, show, start_jax
+from capsjax.clisteps import no_flags, prepare, read, show, start_jax, written
 
 RESUME = "resume with: "  # begins the note on an error that says how
 COMPUTING = ("train", "compare", "evaluate", "bench")
@@ -137,7 +137,7 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             run = experiment.train(config, out=arguments.out, name=name, reporter=progress)
     tested = run.test
     print(f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images")
-    print(f"run: {run.folder}")
+    print(f"run: {written(run.folder, arguments.resume or arguments.out)}")
     return 0
 
 
@@ -154,7 +154,7 @@ def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         folder = compare(config, out=arguments.out, name=name, reporter=progress)
     page, tables = report_comparison(folder)
     show(tables)
-    print(f"report: {page}")
+    print(f"report: {written(folder, arguments.out) / page.name}")
     return 0
 
 
@@ -167,7 +167,7 @@ def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     with reporter() as progress:
         prepare(progress, "preparing")
         run = experiment.load(arguments.folder)
-        tested = experiment.measure(run, reporter=progress)
+        tested = experiment.evaluate(run, reporter=progress)
     print(
         f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
         f"loss {tested['loss']:.5f}, after step {run.step}"

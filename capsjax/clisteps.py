@@ -37,6 +37,12 @@ def no_flags(rest: Sequence[str]) -> None:
         raise UserError(f"got {rest[0]!r}, expected nothing more" + nearest(rest[0], ["--help"]))
 
 
+def written(folder: Path, given: Path | None) -> Path:
+    """Return a directory as the user wrote it, or else as it is called from the working directory."""
+    here = Path.cwd()
+    return given or (folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
 def show(tables: Sequence[Any]) -> None:
     """Print tables, as wide as they are where no terminal bounds them."""
     console = Console()

@@ -1,4 +1,4 @@
-"""Train, load and resume runs: what notebooks call, and the command line too."""
+"""Train, load, resume and evaluate runs: what notebooks call, and the command line too."""
 
 import dataclasses
 import functools
@@ -19,10 +19,11 @@ from capsjax.data import Arrays, Dataset, Split, to_float
 from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.display import rows_as_table
 from capsjax.modules import CapsNet, NetworkOutput
-from capsjax.program import Plan, functions, plan
+from capsjax.program import Plan, evaluation, functions, plan
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
-from capsjax.training.loop import evaluate, fit
+from capsjax.training.loop import evaluate as measure
+from capsjax.training.loop import fit
 from capsjax.training.progress import Reporter, Silent
 from capsjax.training.state import Params, TrainState
 from capsjax.training.writers import MetricsWriter, read_metrics
@@ -34,7 +35,7 @@ class Run:
 
     Attributes:
         config: what was run.
-        folder: its directory.
+        folder: its directory, an absolute path.
         params: the trained parameters, under their dotted names.
         scale: factor that brings the data's raw pixels to 0 to 1.
         image_shape: height, width and channels of the images.
@@ -179,18 +180,21 @@ def train(
     return _finish(config, dataset, planned, folder, state, reporter, observe)
 
 
-def resume(folder: str | Path, data: Any = None, *, reporter: Reporter | None = None) -> Run:
-    """Go on with a run that stopped, from its newest checkpoint, as if it never had, to the bit.
+def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None = None) -> Run:
+    """Resume a run that stopped, from its newest checkpoint, as if it never had, to the bit.
 
     Args:
-        folder: the run's directory.
-        data: the user's own arrays, where the run was trained on such.
+        run_dir: the run's directory.
+        data: the user's own arrays, as `train` got them, where the run was trained on such.
         reporter: what tells of progress; None for silence.
 
+    Returns:
+        The run.
+
     Raises:
-        UserError: where there is no such run, it is finished, or the data are not those it began with.
+        UserError: If there is no such run, it is finished, or the data are not those it began with.
     """
-    folder, reporter = Path(folder), reporter or Silent()
+    folder, reporter = Path(run_dir).absolute(), reporter or Silent()
     config = rundir.read_config(folder)
     if (folder / "runs").is_dir():
         raise UserError(
@@ -228,7 +232,7 @@ def load(run_dir: str | Path) -> Run:
     Raises:
         UserError: where there is no such run, or it has no checkpoint.
     """
-    folder = Path(run_dir)
+    folder = Path(run_dir).absolute()
     config = rundir.read_config(folder)
     data = rundir.read_data(folder)
     height, width, channels = data["image_shape"]
@@ -240,22 +244,37 @@ def load(run_dir: str | Path) -> Run:
     return Run(config, folder, state.params, data["scale"], shape, classes, step, pixels)
 
 
-def measure(run: Run, data: Any = None, *, reporter: Reporter | None = None) -> dict[str, float]:
+def evaluate(
+    run_dir: Run | str | Path, data: Any = None, *, reporter: Reporter | None = None
+) -> dict[str, float]:
     """Measure a run's newest parameters on the test split; nothing is written.
 
     Args:
-        run: a run from `train` or `load`.
-        data: the user's own arrays, where the run was trained on such.
+        run_dir: the run's directory, or the run.
+        data: arrays in the forms that `train` takes: those of a run that was trained on such, or others,
+            of whose test split the numbers then are; None for the data of the run's configuration.
         reporter: what tells of progress; None for silence.
 
     Returns:
-        Means over all test examples, and their number as `examples`.
+        Means over all test examples: `error`, `loss` and its parts `margin` and `reconstruction`, and
+        `entropy` of the coupling in nats; and their number as `examples`.
+
+    Raises:
+        UserError: If there is no such run, or the data have images or classes that it does not know.
     """
     reporter = reporter or Silent()
+    run = run_dir if isinstance(run_dir, Run) else load(run_dir)
     dataset = load_data(run.config, data, reporter)
-    program = plan(run.config, dataset).program
+    if dataset.image_shape != run.image_shape:
+        raise UserError(
+            f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
+            "was trained on: bring all images to that size"
+        )
+    # What these data hold of the run's classes may be fewer; another class is refused here.
+    dataset = dataclasses.replace(dataset, num_classes=run.num_classes)
+    program = evaluation(run.config, run.image_shape, run.num_classes)
     feed = EvalFeed(dataset.test, dataset.scale, batch_size=run.config.training.eval_batch_size)
-    return evaluate(program, program.strategy.replicate(run.params), feed, reporter)
+    return measure(program, program.strategy.replicate(run.params), feed, reporter)
 
 
 def with_data(config: Config, data: Any) -> Config:
@@ -267,9 +286,9 @@ def with_data(config: Config, data: Any) -> Config:
 
 def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
     """Load what a configuration learns from, or split the user's own arrays as it says."""
-    if isinstance(config.data, Arrays):
-        return config.data.load() if data is None else config.data.build(data)
-    return config.data.load(reporter.download)
+    if data is None:
+        return config.data.load(reporter.download)
+    return (config.data if isinstance(config.data, Arrays) else Arrays()).build(data)
 
 
 def _finish(
@@ -304,7 +323,7 @@ def _finish(
             observe=observe,
         )
         params = program.strategy.replicate(state.params)
-        tested = evaluate(program, params, in_order(dataset.test))
+        tested = measure(program, params, in_order(dataset.test))
         writer.write("test", planned.total_steps, tested)
     except (KeyboardInterrupt, OSError) as error:
         error.add_note(f"resume with: {rundir.how_to_resume(folder, config)[1]}")

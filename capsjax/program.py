@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from capsjax import losses, metrics
+from capsjax.checks import LARGEST_INT
 from capsjax.config import Config
 from capsjax.data import Dataset
 from capsjax.gradients import ImplicitGradient
@@ -19,7 +20,7 @@ from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
 from capsjax.training.feed import Cut
 from capsjax.training.loop import Program
 from capsjax.training.optimisers import Adam
-from capsjax.training.parallel import STRATEGIES, Parallel
+from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
 from capsjax.training.state import Batch, Params, TrainState, functionalise
 from capsjax.training.step import LossFunction, PerExample
 
@@ -112,6 +113,19 @@ def _per_example(output: NetworkOutput, batch: Batch, config: LossConfig) -> Per
 
 
 @functools.lru_cache(maxsize=64)
+def _scoring(
+    model: CapsNetConfig,
+    loss: LossConfig,
+    parallel: Parallel,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+) -> tuple[Strategy, Compiled]:
+    """Make a step of evaluation, which runs of any length and optimiser share, and its strategy."""
+    strategy = STRATEGIES[parallel]()
+    return strategy, strategy.eval_step(functions(model, loss, image_shape, num_classes).score)
+
+
+@functools.lru_cache(maxsize=64)
 def _program(
     model: CapsNetConfig,
     loss: LossConfig,
@@ -123,11 +137,11 @@ def _program(
     num_classes: int,
 ) -> Program:
     made = functions(model, loss, image_shape, num_classes)
-    strategy = STRATEGIES[parallel]()
+    strategy, eval_step = _scoring(model, loss, parallel, image_shape, num_classes)
     program = Program(
         strategy=strategy,
         train_steps=strategy.train_steps(made.loss, optimiser.make(total_steps), cut),
-        eval_step=strategy.eval_step(made.score),
+        eval_step=eval_step,
     )
     if isinstance(getattr(model.routing, "gradient", None), ImplicitGradient):
         return dataclasses.replace(program, remedy=f"{IMPLICIT_REMEDY}, or {program.remedy}")
@@ -155,6 +169,20 @@ class Plan:
     def initial_state(self, seed: int) -> TrainState:
         """Return the state before the first step."""
         return TrainState.create(self.functions.initial(seed), self.optimiser)
+
+
+def evaluation(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Program:
+    """Return the program of a run for evaluation alone: whatever the data, nothing is trained."""
+    return _program(
+        config.model,
+        config.loss,
+        config.optimiser,
+        LARGEST_INT,
+        config.training.parallel,
+        Cut(1, 0, 1.0),
+        image_shape,
+        num_classes,
+    )
 
 
 def plan(config: Config, dataset: Dataset) -> Plan:

@@ -28,7 +28,7 @@ def create(out: Path | None, name: str, *, resumes: bool = True) -> Path:
         resumes: whether what is there already might be resumed.
 
     Returns:
-        The directory, which is empty.
+        The directory, which is empty, as an absolute path.
 
     Raises:
         UserError: If it exists already, or cannot be made.
@@ -40,7 +40,7 @@ def create(out: Path | None, name: str, *, resumes: bool = True) -> Path:
         while True:
             try:
                 folder.mkdir(parents=True)
-                return folder
+                return folder.absolute()
             except FileExistsError:
                 if out is not None or not folder.is_dir():
                     raise

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,6 @@ import pytest
 
 import capsjax as cj
 from capsjax import experiment, rundir
-from capsjax.analysis.compare import compare
 from capsjax.analysis.figures import comparison_figure
 from capsjax.analysis.report import report_run
 from capsjax.analysis.tables import read_comparison
@@ -40,9 +40,7 @@ def copy(run, tmp_path):
     """A copy of the run's folder as it was before the test split was measured."""
     folder = tmp_path / "copy"
     shutil.copytree(run.folder, folder)
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (folder / "metrics.jsonl").write_text("".join(line for line in lines if '"test"' not in line))
-    return folder
+    return stopped_at(folder)
 
 
 def measured(folder):
@@ -130,7 +128,7 @@ def test_a_run_that_stopped_goes_on_to_the_bit(run, tmp_path):
     with pytest.raises(DownError):
         cj.train(SMOKE, out=folder, observe=stop)
     assert checkpoints.steps(folder / "checkpoints") == [8, 16]
-    resumed = experiment.resume(folder)
+    resumed = cj.resume(folder)
     same_bits(resumed.params, run.params)
     assert measured(folder) == measured(run.folder)
 
@@ -165,20 +163,20 @@ def test_a_run_that_was_killed_goes_on_to_the_bit(run, tmp_path):
     shutil.rmtree(folder / "checkpoints" / "24")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"split": "train", "step": 28, "lo')
-    resumed = experiment.resume(folder)
+    resumed = cj.resume(folder)
     same_bits(resumed.params, run.params)
     assert measured(folder) == measured(run.folder)
 
 
 def test_a_run_without_any_checkpoint_begins_anew(run, copy):
     shutil.rmtree(copy / "checkpoints")
-    same_bits(experiment.resume(copy).params, run.params)
+    same_bits(cj.resume(copy).params, run.params)
 
 
 def test_a_run_that_stopped_before_its_test_is_tested(run, copy):
     with pytest.raises(UserError, match=r"got no test line .*resume it: capsjax.resume\("):
         _ = cj.load(copy).test
-    resumed = experiment.resume(copy)
+    resumed = cj.resume(copy)
     assert resumed.test == run.test
     assert measured(copy) == measured(run.folder)
 
@@ -186,7 +184,7 @@ def test_a_run_that_stopped_before_its_test_is_tested(run, copy):
 def test_a_finished_run_is_not_resumed(run):
     before = (run.folder / "metrics.jsonl").read_bytes()
     with pytest.raises(UserError, match=r"got a run that is finished.*capsjax.evaluate\("):
-        experiment.resume(run.folder)
+        cj.resume(run.folder)
     assert (run.folder / "metrics.jsonl").read_bytes() == before
 
 
@@ -268,7 +266,7 @@ def test_a_split_is_measured_whole_unshifted_and_by_itself(run, name):
 
 def test_measuring_again_gives_the_same_and_writes_nothing(run):
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
-    found = experiment.measure(cj.load(run.folder))
+    found = cj.evaluate(run.folder)
     for name in ("loss", "error", "examples", "entropy"):
         assert found[name] == pytest.approx(run.test[name], rel=1e-6)
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
@@ -289,17 +287,56 @@ def test_the_user_s_own_arrays(tmp_path, monkeypatch):
     assert (run.image_shape, run.num_classes, run.scale) == ((8, 8, 1), 10, 1.0)
     assert run.predict(images[:5]).shape == (5,)
     assert run.test["examples"] == 130
-    assert experiment.measure(run, (images, labels))["loss"] == pytest.approx(run.test["loss"])
+    assert cj.evaluate(run, (images, labels))["loss"] == pytest.approx(run.test["loss"])
     same_bits(cj.load(run.folder).params, run.params)
     with pytest.raises(UserError, match=r"cj.train\(config, data=\(images, labels\)\)"):
-        experiment.measure(run)
+        cj.evaluate(run)
     lines = (run.folder / "metrics.jsonl").read_text().splitlines(keepends=True)[:-1]
     (run.folder / "metrics.jsonl").write_text("".join(lines))
     with pytest.raises(
         UserError, match=r"got data whose SHA-256 is .*, that of the data the run began"
     ):
-        experiment.resume(run.folder, (images * 0.5, labels))
-    same_bits(experiment.resume(run.folder, (images, labels)).params, run.params)
+        cj.resume(run.folder, (images * 0.5, labels))
+    same_bits(cj.resume(run.folder, (images, labels)).params, run.params)
+
+
+def test_a_run_is_evaluated_on_other_arrays_of_its_classes(run):
+    digits = dataset()
+    raw, labels = digits.test.images[:60], digits.test.labels[:60]
+    few = labels < 4  # these classes of the run's ten
+    split = (raw[few] / 16, labels[few])
+    found = cj.evaluate(run, {"train": split, "test": split})
+    wrong = run.predict(raw[few]) != labels[few]
+    assert found["error"] == pytest.approx(wrong.mean())
+    assert found["examples"] == few.sum()
+    for bad, message in (
+        ((raw[:, :6] / 16, labels), r"data: got images \[6, 8, 1\], expected \[8, 8, 1\]"),
+        ((raw / 16, labels + 3), r"labels: label \d+ is \d+, expected an integer from 0 to 9"),
+    ):
+        with pytest.raises(UserError, match=message):
+            cj.evaluate(run, bad)
+
+
+def test_a_run_s_folder_stays_the_same_wherever_the_process_goes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = cj.load_config("smoke", {"training.epochs": None, "training.steps": 1})
+    made = [
+        cj.train(short, out="here/run"),
+        cj.load("here/run"),
+        cj.resume(stopped_at("here/run")),
+    ]
+    monkeypatch.chdir("/")
+    for one in made:
+        assert one.folder == tmp_path / "here" / "run"
+        assert one.test["step"] == 1
+
+
+def stopped_at(folder):
+    """Forget a run's test, as if it had stopped before."""
+    path = Path(folder) / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"test"' not in line))
+    return folder
 
 
 def test_nothing_is_validated_where_nothing_is_held_out(tmp_path):
@@ -312,7 +349,8 @@ def test_nothing_is_validated_where_nothing_is_held_out(tmp_path):
     page, tables = report_run(run.folder, arrays())
     assert page.exists()
     assert [row[0] for row in tables[0].rows] == ["train", "test"]
-    folder = compare(config, arrays(), out=tmp_path / "compared", reporter=Silent())
+    folder = cj.compare(config, arrays(), out=tmp_path / "compared")
+    assert cj.report(folder) == folder / "report.html"
     figure = comparison_figure(read_comparison(folder), folder)
     titles = [ax.get_title() for ax in figure.axes]
     assert "error, % (training; mean and range)" in titles
@@ -337,7 +375,7 @@ def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(tmp_
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("call", [cj.load, experiment.resume])
+@pytest.mark.parametrize("call", [cj.load, cj.resume])
 def test_what_is_no_run_is_refused(tmp_path, call):
     with pytest.raises(UserError, match="got no directory, expected a run's directory"):
         call(tmp_path / "nowhere")
@@ -350,7 +388,7 @@ def test_a_run_whose_files_are_broken_is_refused(copy):
     with pytest.raises(UserError, match="got no checkpoint"):
         cj.load(copy)
     (copy / "environment.json").write_text('{"data": ')
-    for call in (cj.load, experiment.resume):
+    for call in (cj.load, cj.resume):
         with pytest.raises(UserError, match=r"environment.json: got a broken file"):
             call(copy)
     (copy / "environment.json").unlink()
@@ -390,7 +428,7 @@ def test_a_comparison_is_not_gone_on_with_as_a_run(tmp_path):
     rundir.write_config(tmp_path, cj.load_config("smoke"))
     (tmp_path / "runs").mkdir()
     with pytest.raises(UserError, match="got a comparison, expected a single run"):
-        experiment.resume(tmp_path)
+        cj.resume(tmp_path)
 
 
 def test_pixels_of_another_scale_than_the_data_s_are_refused(run):

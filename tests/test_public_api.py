@@ -42,6 +42,10 @@ CONTRACT = {
     "safe_norm": ["x", "axis", "keepdims"],
     "train": ["config", "data", "out", "reporter", "name", "observe"],
     "load": ["run_dir"],
+    "resume": ["run_dir", "data", "reporter"],
+    "evaluate": ["run_dir", "data", "reporter"],
+    "report": ["run_dir", "data"],
+    "compare": ["config", "data", "out", "name", "reporter"],
     "load_config": ["name", "overrides"],
     "Config": [
         *("data", "training", "model", "seed", "max_shift", "loss", "optimiser", "compare"),

@@ -10,13 +10,13 @@ from capsjax import experiment, rundir
 from capsjax.analysis.alignment import make_alignment
 from capsjax.analysis.cost import measure_costs
 from capsjax.checks import UserError
-from capsjax.config import Config, Mode
+from capsjax.config import Config, Mode, load_config
 from capsjax.data import Dataset
 from capsjax.gradients import FullGradient, GradientMode, StopGradient, TruncatedGradient
 from capsjax.program import plan
 from capsjax.routing import IterativeRouting, Routing, UniformRouting
 from capsjax.training.feed import EvalFeed, TrainFeed
-from capsjax.training.progress import Reporter
+from capsjax.training.progress import Reporter, Silent
 from capsjax.training.state import Batch, TrainState
 
 ALIGNMENT_EXAMPLES = 256
@@ -65,37 +65,44 @@ def variant(config: Config, mode: Mode, seed: int) -> Config:
 
 
 def compare(
-    config: Config,
+    config: Config | str | Path,
     data: Any = None,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     name: str | None = None,
-    reporter: Reporter,
+    reporter: Reporter | None = None,
 ) -> Path:
-    """Run a comparison.
+    """Train the same network with several gradient modes, seed by seed, and measure what each costs.
 
     Within a seed every mode begins with the same parameters and sees the same batches.
 
     Args:
-        config: what to train; `config.compare` says which modes and how many seeds.
-        data: the user's own arrays; None for the configuration's.
+        config: a configuration, a path to one, or the name of one that ships with the package; its field
+            `compare` says which modes and how many seeds.
+        data: the user's own arrays, in the forms that `train` takes; None for the configuration's.
         out: the comparison's directory, which must be new; None for `runs/compare-<name>-<UTC time>`.
-        name: what it is called; None for the data's name.
-        reporter: what tells of progress.
+        name: what it is called; None for the configuration's own name.
+        reporter: what tells of progress; None for silence.
 
     Returns:
-        The directory: `comparison.json`, and below `runs/` one run's directory for each mode and seed.
+        The directory, an absolute path: `comparison.json`, and below `runs/` one run's directory for each
+        mode and seed. `report` draws it.
 
     Raises:
-        UserError: where the configuration, the data or the directory is not as it should be.
+        UserError: If the configuration, the data or the directory is not as it should be.
     """
+    if not isinstance(config, Config):
+        name = name or Path(config).stem
+        config = load_config(config)
+    reporter = reporter or Silent()
     config = experiment.with_data(config, data)
     dataset = experiment.load_data(config, data, reporter)
     modes, seeds = config.compare.modes, range(config.seed, config.seed + config.compare.seeds)
     variants = {mode: variant(config, mode, config.seed) for mode in modes}
     # A last seed that is out of range is refused before the first run.
     dataclasses.replace(config, seed=seeds[-1])
-    folder = rundir.create(out, f"compare-{name or dataset.name}", resumes=False)
+    place = None if out is None else Path(out)
+    folder = rundir.create(place, f"compare-{name or dataset.name}", resumes=False)
     rundir.write_config(folder, config)
     rundir.write_json(folder / "environment.json", rundir.describe(config, dataset))
 

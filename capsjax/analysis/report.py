@@ -10,6 +10,7 @@ from capsjax import configyaml, experiment, rundir
 from capsjax.analysis import figures, tables
 from capsjax.analysis.tables import Table
 from capsjax.data import to_float
+from capsjax.experiment import Run
 from capsjax.training.progress import Silent
 
 STYLE = """
@@ -90,6 +91,26 @@ def report_run(folder: Path, data: object = None) -> tuple[Path, list[Table]]:
         "Curves, and the first test images above what the decoder drew from the longest capsule."
     )
     return _page(folder, reading, [table], pictures), [table]
+
+
+def report(run_dir: Run | str | Path, data: object = None) -> Path:
+    """Draw the report of a run or a comparison, from its directory alone; nothing is trained.
+
+    Args:
+        run_dir: the directory of a run or of a comparison, or the run.
+        data: the user's own arrays, as `train` got them, where the run was trained on such; a comparison
+            needs none.
+
+    Returns:
+        The page, `report.html` in that directory.
+
+    Raises:
+        UserError: If there is no such run or finished comparison, or the data that were given do not fit.
+    """
+    folder = run_dir.folder if isinstance(run_dir, Run) else Path(run_dir).absolute()
+    if (folder / "comparison.json").exists():
+        return report_comparison(folder)[0]
+    return report_run(folder, data)[0]
 
 
 def _page(folder: Path, reading: str, shown: list[Table], pictures: list[Path]) -> Path:
