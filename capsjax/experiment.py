@@ -17,6 +17,7 @@ from capsjax.checks import UserError
 from capsjax.config import Config, load_config
 from capsjax.data import Arrays, Dataset, Split, to_float
 from capsjax.data.pixels import Pixels, shape_remedy
+from capsjax.data.trainable import check_classes, describe
 from capsjax.display import rows_as_table
 from capsjax.modules import CapsNet, NetworkOutput
 from capsjax.program import Plan, evaluation, functions, plan
@@ -172,6 +173,7 @@ def train(
     reporter = reporter or Silent()
     config = with_data(config, data)
     dataset = load_data(config, data, reporter)
+    check_data(config, dataset, data, reporter)
     planned = plan(config, dataset)
     folder = rundir.create(None if out is None else Path(out), name or dataset.name)
     rundir.write_config(folder, config)
@@ -289,6 +291,15 @@ def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
     if data is None:
         return config.data.load(reporter.download)
     return (config.data if isinstance(config.data, Arrays) else Arrays()).build(data)
+
+
+def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) -> None:
+    """Check, before a run begins, that its data are worth training on; say what they are."""
+    own = isinstance(config.data, Arrays)
+    stated = not own or config.data.num_classes is not None or isinstance(data, Dataset)
+    check_classes(dataset, data, stated=stated)
+    if own:
+        reporter.say(describe(dataset))
 
 
 def _finish(

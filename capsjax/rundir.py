@@ -148,6 +148,9 @@ def read_config(folder: Path) -> Config:
             "expected a run's directory, such as runs/digits-20260131T120000Z"
         )
     tree = configyaml.read_yaml(path.read_text(encoding="utf-8"), str(path))
+    data = tree.get("data") if isinstance(tree, dict) else None
+    if isinstance(data, dict) and data.get("kind") == "arrays":
+        data.setdefault("stratified", False)  # what was written before there was a choice
     return configtree.build(Config, tree, source=str(path))
 
 

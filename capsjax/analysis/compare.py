@@ -97,6 +97,7 @@ def compare(
     reporter = reporter or Silent()
     config = experiment.with_data(config, data)
     dataset = experiment.load_data(config, data, reporter)
+    experiment.check_data(config, dataset, data, reporter)
     modes, seeds = config.compare.modes, range(config.seed, config.seed + config.compare.seeds)
     variants = {mode: variant(config, mode, config.seed) for mode in modes}
     # A last seed that is out of range is refused before the first run.

@@ -10,11 +10,13 @@ from capsjax.checks import (
     LARGEST_FLOAT,
     FieldError,
     UserError,
+    check_bool,
     check_float,
     check_int,
     nearest,
 )
-from capsjax.data.dataset import Dataset, Split, check_labels
+from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, check_labels, stratify, to_class_numbers
+from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.pixels import check_finite, check_range, type_remedy
 
@@ -35,7 +37,10 @@ class Arrays:
         test_fraction: part of the examples that tests, between 0 and 1; unused where the data name
             their own test split.
         seed: seed of the permutation that splits, from 0.
-        num_classes: how many classes there are; by default the largest label and one.
+        num_classes: how many classes there are; by default the largest label and one. Where it is given,
+            some classes may have no example.
+        stratified: whether each part has its share of every class, and the training part one of each at
+            least; False for parts of the permutation alone, as before there was a choice.
         kind: its name in a configuration.
 
     Raises:
@@ -46,6 +51,7 @@ class Arrays:
     test_fraction: float = 0.1
     seed: int = 0
     num_classes: int | None = None
+    stratified: bool = True
     kind: Literal["arrays"] = "arrays"
 
     def __post_init__(self):
@@ -58,6 +64,7 @@ class Arrays:
         check_int(self, "seed", low=0, high=2**32 - 1)
         if self.num_classes is not None:
             check_int(self, "num_classes", low=2)
+        check_bool(self, "stratified")
 
     def load(self, report: Report | None = None) -> Dataset:
         """Refuse: arrays come from Python.
@@ -75,7 +82,7 @@ class Arrays:
         """Make a dataset of the user's arrays.
 
         Pixels are uint8, 0 to 255, or floats, 0 to 1. What is not split already is split by a
-        permutation that depends on `seed` and the number of examples alone.
+        permutation that depends on `seed` and the labels alone.
 
         Args:
             data: (images [n, h, w] or [n, h, w, c], labels [n]); or a mapping with such a pair under
@@ -106,7 +113,7 @@ class Arrays:
             max(float(split.images.max()) for split in given.values()),
         )
         for name, split in given.items():  # before any permutation: the index is the user's own
-            check_labels(f"{name} labels", split.labels, num_classes)
+            check_labels(f"{name} labels", split.labels, num_classes, renumber=_renumber(data))
             check_range(f"{name} images", split.images, _scale(split), ends=ends)
         train, validation, test = self._divide(given)
         return Dataset("arrays", train, validation, test, num_classes, _scale(train))
@@ -132,12 +139,34 @@ class Arrays:
                 "train; expected more examples or smaller fractions"
             )
         order = np.random.RandomState(self.seed).permutation(n)
-        parts = np.split(order, np.cumsum([n - sum(counts), *counts])[:-1])
+        if self.stratified:
+            self._check_room(split, counts)
+            parts = stratify(split.labels, order, counts)
+        else:
+            parts = np.split(order, np.cumsum([n - sum(counts), *counts])[:-1])
         return [Split(split.images[p], split.labels[p]) if p.size else None for p in parts]
+
+    def _check_room(self, split: Split, counts: list[int]) -> None:
+        """Check that one example of each class can train."""
+        classes, left = len(np.unique(split.labels)), len(split) - sum(counts)
+        if left >= classes:
+            return
+        remedy = "give more examples"
+        if len(split) - sum(count > 0 for count in counts) >= classes:
+            remedy += ", smaller validation_fraction and test_fraction"
+        raise UserError(
+            f"data: got {len(split)} examples of {classes} classes, of which {sum(counts)} would validate "
+            f"and test, expected at least {classes} to train, one of each class; {remedy}, or name the "
+            "splits: {'train': (images, labels), 'test': (images, labels)}"
+        )
 
 
 def _scale(split: Split) -> float:
     return 1 / 255 if split.images.dtype == np.uint8 else 1.0
+
+
+def _renumber(data: object) -> str:
+    return RENUMBER_SPLITS if isinstance(data, Mapping) else RENUMBER
 
 
 def _read_mapping(data: Mapping) -> dict[str, Split]:
@@ -147,16 +176,19 @@ def _read_mapping(data: Mapping) -> dict[str, Split]:
     for key in ("train", "test"):
         if key not in data:
             raise UserError(f"data: got no key {key!r}, {EXPECTED}")
-    return {key: _read_pair(f"data[{key!r}]", data[key]) for key in KEYS if key in data}
+    return {
+        key: _read_pair(f"data[{key!r}]", data[key], RENUMBER_SPLITS) for key in KEYS if key in data
+    }
 
 
-def _read_pair(name: str, pair: object) -> Split:
+def _read_pair(name: str, pair: object, renumber: str = RENUMBER) -> Split:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         given = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, tuple | list) else ""
         raise UserError(f"{name}: got {given or type(pair).__name__}, {EXPECTED}")
     images, labels = (_to_array(name, what) for what in pair)
     try:
-        return Split(_to_pixels(images), labels)
+        pixels = _to_pixels(images)
+        return Split(pixels, to_class_numbers(labels, pixels.shape[0], renumber=renumber))
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 

@@ -7,31 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from capsjax.checks import UserError
+from capsjax.data.classes import check_labels, to_class_numbers
 from capsjax.data.pixels import Pixels, check_finite, check_range, type_remedy
 from capsjax.display import as_table, one_line
-
-INT32 = np.iinfo(np.int32)
-
-
-def check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
-    """Check that every label is a class number, 0 to num_classes - 1.
-
-    Args:
-        name: what the labels belong to, for the message.
-        labels: class numbers, integers [n].
-        num_classes: how many classes there are.
-
-    Raises:
-        UserError: where one is not; the first such label is named with its index.
-    """
-    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if wrong.size:
-        first = wrong[0]
-        raise UserError(
-            f"{name}: label {first} is {labels[first]}, expected an integer from 0 to "
-            f"{num_classes - 1} ({wrong.size} of {labels.size} labels are out of range); "
-            "number the classes from 0, or correct num_classes"
-        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,29 +40,11 @@ class Split:
             raise UserError(
                 f"images: got type {images.dtype}, expected uint8 or float32; {type_remedy(images)}"
             )
-        if labels.ndim != 1:
-            raise UserError(
-                f"labels: got shape {list(labels.shape)}, expected [n], one class number for each "
-                "image; from one-hot labels take labels.argmax(-1)"
-            )
-        if labels.shape[0] != images.shape[0]:
-            raise UserError(
-                f"labels: got {labels.shape[0]} labels for {images.shape[0]} images, "
-                "expected one label for each image"
-            )
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise UserError(
-                f"labels: got type {labels.dtype}, expected integers; use labels.astype(np.int32)"
-            )
-        if labels.min() < INT32.min or labels.max() > INT32.max:
-            raise UserError(
-                f"labels: they run from {labels.min()} to {labels.max()}, expected class numbers "
-                "from 0; number the classes from 0"
-            )
+        labels = to_class_numbers(labels, images.shape[0])
         if images.dtype == np.float32:
             check_finite(images)
         object.__setattr__(self, "images", _read_only(images))
-        object.__setattr__(self, "labels", _read_only(labels.astype(np.int32)))
+        object.__setattr__(self, "labels", _read_only(labels))
 
     def __len__(self) -> int:
         return self.images.shape[0]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from capsjax.checks import UserError
 from capsjax.convolution import output_size
-from capsjax.data.dataset import check_labels
+from capsjax.data.classes import check_labels
 from capsjax.data.pixels import check_finite, check_range, shape_remedy, type_remedy, unit_remedy
 from capsjax.display import as_table, one_line
 from capsjax.modules.architecture import CapsNetConfig

@@ -18,7 +18,7 @@ def origin(split):
 
 
 def test_pair_is_split_by_a_fixed_permutation():
-    dataset = Arrays().build(pair())
+    dataset = Arrays(stratified=False).build(pair())
     order = np.random.RandomState(0).permutation(20).tolist()
     assert origin(dataset.train) == order[:16]
     assert origin(dataset.validation) == order[16:18]
@@ -28,15 +28,17 @@ def test_pair_is_split_by_a_fixed_permutation():
 
 
 def test_fractions_and_seed_are_obeyed():
-    dataset = Arrays(validation_fraction=0.25, test_fraction=0.5, seed=5).build(pair())
+    fields = {"validation_fraction": 0.25, "test_fraction": 0.5, "seed": 5}
+    assert [len(split) for split in Arrays(**fields).build(pair()).splits().values()] == [5, 5, 10]
+    dataset = Arrays(**fields, stratified=False).build(pair())
     order = np.random.RandomState(5).permutation(20).tolist()
     assert [len(split) for split in dataset.splits().values()] == [5, 5, 10]
     assert origin(dataset.train) == order[:5]
 
 
 def test_small_fractions_still_give_an_example():
-    dataset = Arrays(validation_fraction=0.001, test_fraction=0.001).build(pair(3))
-    assert [len(split) for split in dataset.splits().values()] == [1, 1, 1]
+    dataset = Arrays(validation_fraction=0.001, test_fraction=0.001).build(pair(4, classes=2))
+    assert [len(split) for split in dataset.splits().values()] == [2, 1, 1]
 
 
 def test_mapping_with_all_splits_is_taken_as_it_is():
@@ -50,7 +52,9 @@ def test_mapping_with_all_splits_is_taken_as_it_is():
 
 
 def test_validation_is_split_from_train_where_it_is_not_named():
-    dataset = Arrays(validation_fraction=0.25).build({"train": pair(20), "test": pair(3)})
+    dataset = Arrays(validation_fraction=0.25, stratified=False).build(
+        {"train": pair(20), "test": pair(3)}
+    )
     order = np.random.RandomState(0).permutation(20).tolist()
     assert origin(dataset.train) == order[:15]
     assert origin(dataset.validation) == order[15:]
@@ -58,7 +62,8 @@ def test_validation_is_split_from_train_where_it_is_not_named():
 
 
 def test_nothing_validates_where_the_fraction_is_zero():
-    dataset = Arrays(validation_fraction=0.0, test_fraction=0.5).build(pair())
+    whole = {"validation_fraction": 0.0, "stratified": False}
+    dataset = Arrays(test_fraction=0.5, **whole).build(pair())
     order = np.random.RandomState(0).permutation(20).tolist()
     assert dataset.validation is None
     assert [origin(split) for split in dataset.splits().values()] == [order[:10], order[10:]]

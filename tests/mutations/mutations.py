@@ -256,6 +256,20 @@ MUTATIONS = (
         ("tests/test_units.py",),
     ),
     Mutation(
+        "a split that forgets how large a class is",
+        "data/classes.py",
+        "(rank + 0.5) / sizes[given])\n",
+        "rank + 0.5)\n",
+        ("tests/data/test_classes.py",),
+    ),
+    Mutation(
+        "a class of one that may be held out",
+        "data/classes.py",
+        "    place = np.where(rank == 0, 0.0, ",
+        "    place = np.where(rank < 0, 0.0, ",
+        ("tests/data/test_classes.py",),
+    ),
+    Mutation(
         "a fixed point that accumulates",
         "routing/fixed_point.py",
         "        return self.damping * state + (1 - self.damping) * asked\n",
