@@ -16,7 +16,7 @@ from capsjax.checks import UserError, nearest
 from capsjax.clibench import bench
 from capsjax.cliflags import options_of, set_overrides_aside, told
 from capsjax.cliparser import make_parser
-from capsjax.clisteps import no_flags, prepare, read, show, start_jax, written
+from capsjax.clisteps import no_flags, progress, read, show, start_jax, written
 
 RESUME = "resume with: "  # begins the note on an error that says how
 COMPUTING = ("train", "compare", "evaluate", "bench")
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = options_of(parser, words)
     own, overrides = set_overrides_aside(options, words)
     known, rest = parser.parse_known_args(own)
-    known.options = options
+    known.options = options - {"--version"}
     rest += overrides
     if known.command is None:
         if rest:
@@ -126,15 +126,13 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     config = None if arguments.resume else read(arguments, rest)
     start_jax()
     from capsjax import experiment
-    from capsjax.training.progress import reporter
 
-    with reporter() as progress:
-        prepare(progress, "preparing")
+    with progress(arguments, "preparing") as reporter:
         if config is None:
-            run = experiment.resume(arguments.resume, reporter=progress)
+            run = experiment.resume(arguments.resume, reporter=reporter)
         else:
             name = Path(arguments.config).stem
-            run = experiment.train(config, out=arguments.out, name=name, reporter=progress)
+            run = experiment.train(config, out=arguments.out, name=name, reporter=reporter)
     tested = run.test
     print(f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images")
     print(f"run: {written(run.folder, arguments.resume or arguments.out)}")
@@ -146,28 +144,25 @@ def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     start_jax()
     from capsjax.analysis.compare import compare
     from capsjax.analysis.report import report_comparison
-    from capsjax.training.progress import reporter
 
-    with reporter() as progress:
-        prepare(progress, "preparing")
+    with progress(arguments, "preparing") as reporter:
         name = Path(arguments.config).stem
-        folder = compare(config, out=arguments.out, name=name, reporter=progress)
+        folder = compare(config, out=arguments.out, name=name, reporter=reporter)
     page, tables = report_comparison(folder)
-    show(tables)
+    if not arguments.quiet:
+        show(tables)
     print(f"report: {written(folder, arguments.out) / page.name}")
     return 0
 
 
 def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    no_flags(rest)
+    no_flags(arguments, rest)
     start_jax()
     from capsjax import experiment
-    from capsjax.training.progress import reporter
 
-    with reporter() as progress:
-        prepare(progress, "preparing")
+    with progress(arguments, "preparing") as reporter:
         run = experiment.load(arguments.folder)
-        tested = experiment.evaluate(run, reporter=progress)
+        tested = experiment.evaluate(run, reporter=reporter)
     print(
         f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
         f"loss {tested['loss']:.5f}, after step {run.step}"
@@ -176,14 +171,15 @@ def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    no_flags(rest)
+    no_flags(arguments, rest)
     start_jax()
     from capsjax.analysis.report import report_comparison, report_run
 
     for folder in arguments.folders:
         comparison = (folder / "comparison.json").exists()
         page, tables = report_comparison(folder) if comparison else report_run(folder)
-        show(tables)
+        if not arguments.quiet:
+            show(tables)
         print(f"report: {page}")
     return 0
 
@@ -193,7 +189,7 @@ def _info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
     if arguments.config is not None:
         return _describe(read(arguments, rest))
-    no_flags(rest)
+    no_flags(arguments, rest)
     found = rundir.environment()
     print(f"capsjax {found['capsjax']}, Python {found['python']}, {found['platform']}")
     print(", ".join(f"{name} {version}" for name, version in found["packages"].items()))

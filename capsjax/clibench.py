@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from capsjax.checks import UserError
-from capsjax.clisteps import no_flags, prepare, read, show, start_jax
+from capsjax.clisteps import no_flags, progress, read, show, start_jax
 
 
 def bench(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def _step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    no_flags(rest)
+    no_flags(arguments, rest)
     start_jax()
     from capsjax.analysis import bench as benchmark
 
@@ -51,12 +51,10 @@ def _measure(make: Callable[[], Any], arguments: argparse.Namespace) -> int:
 
     from capsjax.analysis import bench as benchmark
     from capsjax.analysis.profile import profile
-    from capsjax.training.progress import reporter
 
-    with reporter() as progress:
-        prepare(progress, "compiling")
+    with progress(arguments, "compiling") as reporter:
         work = make()
-        measured = benchmark.measure(work, arguments.repeats, progress)
+        measured = benchmark.measure(work, arguments.repeats, reporter)
         parts = profile(work) if getattr(arguments, "profile", False) else None
     show([found.table() for found in (measured, parts) if found is not None])
     if arguments.json:

@@ -8,6 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from capsjax.checks import UserError, nearest
+from capsjax.confignames import canonical, did_you_mean, keys_named, keys_near
+
+# What other programs call a command's own flags.
+USUAL_FLAGS = {
+    **dict.fromkeys(
+        ("o", "output", "output_dir", "outdir", "save_dir", "logdir", "folder"), "--out"
+    ),
+    **dict.fromkeys(("continue", "ckpt", "checkpoint", "resume_from", "restore"), "--resume"),
+    **dict.fromkeys(("q", "silent", "no_progress", "no_progress_bar"), "--quiet"),
+    **dict.fromkeys(("s", "random_seed"), "--seed"),
+}
 
 
 def set_overrides_aside(known: set[str], words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -60,28 +71,56 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def check_flags(options: set[str], rest: Sequence[str], fields: Sequence[str]) -> None:
-    """Refuse a flag that is near to one of the command's own, or has no value and is no field.
+def check_flags(options: set[str], rest: Sequence[str], keys: Sequence[str]) -> None:
+    """Refuse a flag that is neither the command's own nor a field of the configuration.
+
+    What is below a field that there is, the configuration checks.
 
     Args:
         options: the command's own flags.
         rest: words that the command does not know.
-        fields: the outermost fields of a configuration.
+        keys: every dotted key of the configuration; none where the command reads no configuration.
 
     Raises:
-        UserError: at the first such flag.
+        UserError: At the first such flag.
     """
     own = sorted(option for option in options if option.startswith("--"))
-    expected = f"one of {', '.join(own)}, or a field of the configuration, such as --seed 3"
-    for place, word in enumerate(rest):
-        name, equals, _ = word.partition("=")
-        if not name.startswith("--") or "." in name or name[2:] in fields:
-            continue
-        last = place + 1 == len(rest) or rest[place + 1].startswith("--")
-        near = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
-        if near or (last and not equals):
-            hint = nearest(name, [*options, *(f"--{field}" for field in fields)])
+    expected = f"one of {', '.join(own)}"
+    if keys:
+        expected += ", or a field of the configuration, such as --seed 3"
+    for word in rest:
+        name = word.partition("=")[0]
+        is_flag = re.match(r"--?[A-Za-z_]", name)
+        if is_flag and name.removeprefix("--").split(".")[0] not in keys:
+            hint = did_you_mean(suggestions(name, options, keys))
             raise UserError(f"{name}: unknown flag, expected {expected}{hint}")
+    if rest and not keys:
+        raise UserError(f"got {rest[0]!r}, expected nothing more")
+
+
+def suggestions(name: str, options: set[str], keys: Sequence[str]) -> list[str]:
+    """Find the flags that an unknown one may mean: the command's own, or of the configuration.
+
+    Args:
+        name: the flag, such as `--lr` or `-q`.
+        options: the command's own flags.
+        keys: every dotted key of the configuration.
+
+    Returns:
+        Flags: those of that name, else those that other programs call so, else the nearest.
+    """
+    word, own = canonical(name), {canonical(option): option for option in options}
+    if word in own:
+        return [own[word]]
+    if named := keys_named(keys, name):
+        return [f"--{key}" for key in named]
+    if (usual := USUAL_FLAGS.get(word)) in options:
+        return [usual]
+    outer = {key: f"--{key}" for key in keys if "." not in key}
+    close = difflib.get_close_matches(word, [*own, *outer], n=1, cutoff=0.7)
+    if close:
+        return [({**outer, **own})[close[0]]]
+    return [f"--{key}" for key in keys_near(keys, name)]
 
 
 def parse_overrides(args: Sequence[str]) -> dict[str, object]:

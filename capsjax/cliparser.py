@@ -55,6 +55,10 @@ def make_parser() -> argparse.ArgumentParser:
     report = command("report", "Draw the report of runs or comparisons; nothing is trained.")
     report.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="directories of runs")
 
+    quiet = "no progress and no tables: results and mistakes alone"
+    for sub in (train, compare, evaluate, report):
+        sub.add_argument("--quiet", action="store_true", help=quiet)
+
     _add_bench(command)
 
     info = command(

@@ -1,40 +1,55 @@
 """What several commands do first or last: read the configuration, start JAX, show tables."""
 
 import argparse
-import dataclasses
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from capsjax.checks import UserError, nearest
 from capsjax.cliflags import check_flags, parse_overrides
 
 
 def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     """Read the configuration that a command names, with its flags."""
-    from capsjax import config
+    from capsjax import config, configerrors
 
-    check_flags(
-        arguments.options, rest, [field.name for field in dataclasses.fields(config.Config)]
-    )
+    check_flags(arguments.options, rest, configerrors.all_keys(config.Config))
     overrides = parse_overrides(rest)
     if getattr(arguments, "seed", None) is not None:
         overrides |= parse_overrides(["--seed", arguments.seed])
     return config.load_config(arguments.config, overrides)
 
 
-def no_flags(rest: Sequence[str]) -> None:
+def no_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     """Refuse flags of the configuration where a command reads none.
 
     Raises:
         UserError: If there is one.
     """
-    if rest:
-        raise UserError(f"got {rest[0]!r}, expected nothing more" + nearest(rest[0], ["--help"]))
+    check_flags(arguments.options, rest, ())
+
+
+@contextlib.contextmanager
+def progress(arguments: argparse.Namespace, label: str) -> Iterator[Any]:
+    """Open what tells of progress on standard error; nothing with `--quiet`.
+
+    Args:
+        arguments: what the command line says.
+        label: what takes the first seconds, said on a terminal; elsewhere a mistake is to be the first line.
+    """
+    from capsjax.training.progress import Silent, reporter
+
+    if getattr(arguments, "quiet", False):
+        yield Silent()
+        return
+    with reporter() as chosen:
+        if sys.stderr.isatty():
+            chosen.start(label, None)
+        yield chosen
 
 
 def written(folder: Path, given: Path | None) -> Path:
@@ -50,12 +65,6 @@ def show(tables: Sequence[Any]) -> None:
         # A table that is cut to fit a pipe is of no use; on a terminal it wraps.
         width = console.width if console.is_terminal else 160
         Console(width=width).print(table.to_rich())
-
-
-def prepare(progress: Any, label: str) -> None:
-    """Say on a terminal what takes the first seconds; elsewhere a mistake is to be the first line."""
-    if sys.stderr.isatty():
-        progress.start(label, None)
 
 
 def start_jax() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError, nearest
+from capsjax.confignames import did_you_mean, keys_named
 from capsjax.types import Variant
 
 
@@ -142,16 +143,20 @@ def unknown_kind(path: tuple, given: object, known: Mapping[str, type]) -> Probl
     return Problem(path, came, expected, early=True)
 
 
-def _elsewhere(schema: type, path: tuple) -> str:
-    """Suggest the keys of that name at other levels, at most three.
+def all_keys(schema: type) -> list[str]:
+    """List the dotted keys of a schema, of whatever kind, the outer ones first; items of lists have none."""
+    spots = ((at, cls) for at, cls in reach(schema) if "*" not in at)
+    found = dict.fromkeys(".".join((*at, name)) for at, cls in spots for name in fields(cls))
+    return sorted(found, key=lambda key: key.count("."))
 
-    Nothing where the very key exists in another variant: then the kind is the mistake, not the level.
-    """
-    name, key = path[-1], ".".join(map(str, path))
-    places = [at for at, cls in reach(schema) if name in fields(cls) and "*" not in at]
-    keys = dict.fromkeys(".".join((*at, name)) for at in places)
-    hint = " or ".join(repr(other) for other in list(keys)[:3])
-    return f"; did you mean {hint}?" if keys and key not in keys else ""
+
+def _elsewhere(schema: type, path: tuple) -> str:
+    """Suggest the kinds that have that very key, else keys of that name at other levels."""
+    owners = [cls for at, cls in reach(schema) if at == path[:-1] and path[-1] in fields(cls)]
+    if owners:  # then the kind is the mistake, not the level
+        having = [kind for cls in owners for kind in kinds(cls)]
+        return f"; {path[-1]} belongs to kind {' or '.join(dict.fromkeys(having))}"
+    return did_you_mean(keys_named(all_keys(schema), ".".join(map(str, path))))
 
 
 class _Spot(NamedTuple):

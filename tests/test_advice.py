@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import capsjax as cj
-from capsjax import cli
 from capsjax.analysis import bench
 from capsjax.checks import UserError
 from capsjax.training.writers import read_metrics
@@ -40,23 +39,22 @@ def stopped(finished, tmp_path):
     return folder
 
 
-def answer(capsys, *words):
-    """Run a command in this process; return its exit code and what it printed."""
-    capsys.readouterr()
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out + err
+def said(answered):
+    """Join what a command printed; its exit code stays beside it."""
+    code, out, err = answered
+    return code, "\n".join(out + err)
 
 
-def follow(capsys, text, before):
-    """Run the command that stands in an answer after some words."""
-    command = text.split(before)[1].splitlines()[0]
-    words = shlex.split(command)
-    assert words[0] == "capsjax"
-    return answer(capsys, *words[1:])
+@pytest.fixture
+def follow(answer):
+    """Run the command that stands in a text after some words; its exit code and output."""
+
+    def run(text, before, *more):
+        words = shlex.split(text.split(before)[1].splitlines()[0])
+        assert words[0] == "capsjax"
+        return said(answer(*words[1:], *more))
+
+    return run
 
 
 def texts(tree):
@@ -80,24 +78,24 @@ def test_no_error_of_the_library_begins_with_a_flag():
     assert begin == {"--model.routing.kind fixed_point --model.routing.gradient implicit"}
 
 
-def test_a_run_that_stopped_is_resumed_by_what_its_errors_say(stopped, finished, capsys):
+def test_a_run_that_stopped_is_resumed_by_what_its_errors_say(stopped, finished, answer, follow):
     wanted = read_metrics(finished.folder / "metrics.jsonl")[-1]
     with pytest.raises(UserError, match=r"^out: ") as caught:
         cj.train("smoke", out=stopped)
     assert f"capsjax.resume({str(stopped)!r})" in str(caught.value)
-    code, text = answer(capsys, "train", "smoke", "--out", stopped)
+    code, text = said(answer("train", "smoke", "--out", stopped))
     assert code == 2
     assert text.startswith("capsjax train: --out: got ")
-    code, text = follow(capsys, text, "to resume the run that stopped there: ")
+    code, text = follow(text, "to resume the run that stopped there: ")
     assert code == 0, text
     assert read_metrics(stopped / "metrics.jsonl")[-1] == wanted
     # Finished, it is measured again by what the next answer says, and no longer offered to be resumed.
-    code, text = answer(capsys, "train", "--resume", stopped)
+    code, text = said(answer("train", "--resume", stopped))
     assert code == 2
-    code, text = follow(capsys, text, "to measure it again: ")
+    code, text = follow(text, "to measure it again: ")
     assert code == 0
     assert f"test error {100 * wanted['error']:.2f} %" in text
-    code, text = answer(capsys, "train", "smoke", "--out", stopped)
+    code, text = said(answer("train", "smoke", "--out", stopped))
     assert (code, "resume" in text) == (2, False)
     assert "choose another, or leave it out" in text
 
@@ -124,19 +122,19 @@ def test_a_run_on_arrays_is_resumed_with_its_arrays(stopped):
     "words", [["train", "smoke"], ["compare", "smoke", "--compare.seeds", "1"]]
 )
 @pytest.mark.parametrize("out", [["--out", "a b"], ["--out=a b"], []])
-def test_what_is_interrupted_early_is_started_again(words, out, capsys, monkeypatch):
+def test_what_is_interrupted_early_is_started_again(words, out, answer, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("capsjax.cli.read", interrupt)
-    code, text = answer(capsys, *words, *out)
+    code, text = said(answer(*words, *out))
     assert code == 1
     again = text.split("Start again with: ")[1]
     assert shlex.split(again) == ["capsjax", *words]
 
 
-def test_a_fixed_point_is_timed_by_what_the_error_says(capsys, as_installed):
-    code, text = answer(capsys, "bench", "routing", "--gradient", "implicit")
+def test_a_fixed_point_is_timed_by_what_the_error_says(answer, as_installed):
+    code, text = said(answer("bench", "routing", "--gradient", "implicit"))
     assert code == 2
     assert text.startswith("capsjax bench: --gradient: got 'implicit'")
     config = cj.load_config(
@@ -149,7 +147,7 @@ def test_a_fixed_point_is_timed_by_what_the_error_says(capsys, as_installed):
     assert work == config
     command = caught.value.on_command_line.split("time what has one with ")[1]
     words = shlex.split(command)[1:]
-    code, text = answer(capsys, *words, "--repeats", "1", "--batch-size", "8")
+    code, text = said(answer(*words, "--repeats", "1", "--batch-size", "8"))
     assert code == 0
     assert "implicit" in text
 
@@ -165,7 +163,7 @@ def test_a_fixed_point_is_timed_by_what_the_error_says(capsys, as_installed):
         (["forward", "smoke", "--batch-size", "2000000"], "--batch-size: got 2000000 images"),
     ],
 )
-def test_the_command_line_names_its_flag(words, flag, capsys, as_installed):
-    code, text = answer(capsys, "bench", *words)
+def test_the_command_line_names_its_flag(words, flag, answer, as_installed):
+    code, text = said(answer("bench", *words))
     assert code == 2
     assert flag in text

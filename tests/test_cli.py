@@ -18,11 +18,10 @@ import jax
 import pytest
 
 import capsjax as cj
-from capsjax import cli, cliparser, experiment
+from capsjax import cli, experiment
 from capsjax.training import checkpoints
 from capsjax.training.writers import read_metrics
 
-COMMANDS = ("train", "compare", "evaluate", "report", "bench", "info")
 QUICK = ["--compare.modes", "[stop, full]", "--compare.seeds", "1"]
 
 
@@ -287,124 +286,8 @@ def test_info_shows_what_a_configuration_comes_to(capsys):
     assert sorted(counts) == [["classes", "320"], ["primary", "296"], ["stem", "40"]]
 
 
-def test_flags_may_stand_before_the_configuration(capsys):
-    before = answer(capsys, "info", "--data", "digits", "--seed", "3", "--model.dim", "6", "smoke")
-    after = answer(capsys, "info", "smoke", "--data", "digits", "--seed", "3", "--model.dim=6")
-    assert before == after
-    assert before[0] == 0
-    assert "seed: 3" in before[1]
-
-
-def test_help_is_no_value(capsys):
-    code, out, _ = answer(capsys, "info", "--model.dim", "-h")
-    assert code == 0
-    assert out[0].startswith("usage: capsjax info")
-
-
 def test_the_version(capsys):
     assert answer(capsys, "--version") == (0, [f"capsjax {cj.__version__}"], [])
-
-
-def test_help_lists_the_commands_that_work(capsys):
-    code, out, _ = answer(capsys, "--help")
-    assert code == 0
-    listed = re.findall(r"^    (\w+) ", "\n".join(out), re.M)
-    assert listed == list(COMMANDS)
-    assert answer(capsys)[:2] == (0, out)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_has_a_description(command, capsys):
-    parser = cliparser.make_parser()._subparsers._group_actions[0].choices[command]
-    code, out, _ = answer(capsys, command, "--help")
-    text = " ".join(" ".join(out).split())
-    assert code == 0
-    assert parser._actions
-    for action in parser._actions:
-        if command == "bench" and not action.option_strings:
-            continue  # its own subcommands, which test_bench looks at
-        assert action.help
-        assert " ".join(action.help.split()) in text
-        for flag in action.option_strings:
-            assert flag in text
-    if command in ("train", "compare", "info"):
-        assert "--training.epochs 5" in text
-    expected = {"train": {"--seed", "--out", "--resume"}, "compare": {"--seed", "--out"}}
-    flags = {flag for action in parser._actions for flag in action.option_strings}
-    assert flags == {"-h", "--help"} | expected.get(command, set())
-
-
-@pytest.mark.parametrize(
-    ("argv", "parts"),
-    [
-        ("train smok", ["smok: got no such file", "did you mean 'smoke'?"]),
-        ("train smoke --sed 3", ["--sed: unknown flag", "did you mean '--seed'?"]),
-        ("bench step smoke --profle", ["--profle: unknown flag", "did you mean '--profile'?"]),
-        ("train smoke --verbose", ["--verbose: unknown flag", "--resume", "a field of the config"]),
-        ("info .", [".: got a directory, expected a file", "config.yaml"]),
-        ("train smoke --seed x", ["--seed: got 'x'", "expected an integer"]),
-        ("train smoke --training.epochs many", ["--training.epochs: got 'many'", "an integer"]),
-        ("train smoke --training.batch_size 0", ["got 0", "an integer of at least 1"]),
-        ("train smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
-        ("train smoke --model.routing dynami", ["got 'dynami'", "did you mean 'dynamic'?"]),
-        ("train smoke --model.routing.gradient stpo", ["got 'stpo'", "did you mean 'stop'?"]),
-        ("train --training.epochs many smoke", ["--training.epochs: got 'many'", "an integer"]),
-        ("train --training.epochs=2 smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
-        ("train --training.epochs 2 smok", ["smok: got no such file"]),
-        ("train smoke --training.epochs", ["--training.epochs: no value"]),
-        (
-            "train smoke --model.routing.gradient implicit",
-            ["--model.routing.gradient: got 'implicit'", "full or closed_form", "kind fixed_point"],
-        ),
-        (
-            "train smoke --model.routing.tolerance 0.1",
-            ["--model.routing.tolerance: got 0.1", "expected null with gradient full", "implicit"],
-        ),
-        ("train smoke more", ["got 'more' on the command line", "a flag such as"]),
-        ("train smoke --data arrays", ["data of kind 'arrays'", "cj.train(config, data="]),
-        ("train", ["got no configuration, expected one", "--resume RUN"]),
-        ("train --model.dim smoke", ["'smoke' was taken as the value of --model.dim"]),
-        ("train --trainin 3 smoke", ["--trainin: unknown key", "did you mean 'training'?"]),
-        ("bench forward --steps 2 smoke", ["--steps: unknown key", "'training.steps'?"]),
-        ("info --seed many smoke", ["--seed: got 'many'"]),
-        (
-            "train --training.epochs 2000000000 smoke",
-            ["got 2000000000 of 8 steps", "at most 2147483647 steps"],
-        ),
-        ("train smoke --resume here", ["got --resume with more beside it, expected it alone"]),
-        ("train --resume here", ["here: got no directory"]),
-        (
-            "train smoke --out .",
-            ["--out: got '.', which exists", "choose another, or leave it out"],
-        ),
-        ("compare", ["the following arguments are required: config"]),
-        ("compare smok", ["did you mean 'smoke'?"]),
-        (
-            "compare smoke --out .",
-            ["--out: got '.', which exists", "choose another, or leave it out"],
-        ),
-        ("compare smoke --model.routing uniform", ["expected an iterative routing"]),
-        ("compare smoke --model.routing.num_iters 1", ["num_iters 1, expected at least 2"]),
-        ("compare smoke --compare.modes [stop,ful]", ["got 'ful'", "did you mean 'full'?"]),
-        ("evaluate here", ["here: got no directory, expected a run's directory"]),
-        ("evaluate here --fast", ["got '--fast', expected nothing more"]),
-        ("evaluate", ["required: RUN"]),
-        ("report here", ["here: got no directory"]),
-        ("info smok", ["did you mean 'smoke'?"]),
-        ("info --hepl", ["got '--hepl', expected nothing more; did you mean '--help'?"]),
-        ("trian smoke", ["invalid choice: 'trian'", "did you mean 'train'?"]),
-        ("--verison", ["got '--verison'", "did you mean '--version'?"]),
-    ],
-)
-def test_a_mistake_is_answered_in_two_lines_with_2(argv, parts, capsys, tmp_path):
-    code, out, err = answer(capsys, *argv.split())
-    assert code == 2
-    assert out == []
-    assert 1 <= len(err) <= 2
-    assert err[0].startswith("capsjax")
-    for part in parts:
-        assert part in "\n".join(err)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mistake_in_a_process(tmp_path):

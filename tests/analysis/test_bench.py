@@ -238,7 +238,7 @@ class TestCommand:
             ([], "expected what to time: step, forward or routing"),
             (["routing", "--gradient", "ful"], "did you mean 'full'"),
             (["routing", "--votes", "dens"], "did you mean 'dense'"),
-            (["routing", "--training.steps", "3"], "expected nothing more"),
+            (["routing", "--training.steps", "3"], "--training.steps: unknown flag"),
             (["step", "smok"], "did you mean 'smoke'"),
             (["step", "smoke", "--model.dims", "3"], "dims"),
         ],

@@ -173,7 +173,8 @@ def test_errors_in_a_file_to_the_letter(toy, message, changes, came, expected):
         ),
         (
             ["--model.routing", "uniform", "--model.routing.num_iters", "3"],
-            "model.routing.num_iters: unknown key, with value 3\n  expected one of kind",
+            "model.routing.num_iters: unknown key, with value 3\n"
+            "  expected one of kind; num_iters belongs to kind dynamic",
         ),
         (
             ["--model", "3"],
@@ -238,7 +239,8 @@ def test_a_key_of_another_level_is_suggested_in_full(toy, message, flags, expect
 def test_a_key_of_another_kind_is_not_suggested_at_another_level(toy, message):
     flags = "--model.routing.gradient", "stop", "--model.routing.gradient.remat", "true"
     assert message(toy.build, *flags) == (
-        "model.routing.gradient.remat: unknown key, with value true\n  expected one of kind"
+        "model.routing.gradient.remat: unknown key, with value true\n"
+        "  expected one of kind; remat belongs to kind full"
     )
 
 
