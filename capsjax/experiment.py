@@ -13,9 +13,10 @@ from flax import nnx
 from jaxtyping import Int
 
 from capsjax import rundir
+from capsjax.batches import Work
 from capsjax.checks import UserError
 from capsjax.config import Config, load_config
-from capsjax.data import Arrays, Dataset, Split, to_float
+from capsjax.data import Arrays, Dataset, Split
 from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.data.trainable import check_classes, describe
 from capsjax.display import rows_as_table
@@ -104,11 +105,11 @@ class Run:
         return lines[-1]
 
     def outputs(self, images: np.ndarray, *, trace: bool = False) -> NetworkOutput:
-        """Run the network on images as the data has them.
+        """Run the network on images, as many at once as `training.eval_batch_size` says.
 
         Args:
             images: pixels of the type that the run was trained on, [n, h, w, c], or [n, h, w] where there
-                is one channel; the same images in the other type, bytes or floats from 0 to 1, are
+                is one channel, n from 0; the same images in the other type, bytes or floats from 0 to 1, are
                 brought to that unit.
             trace: whether to return every iteration of the routing.
 
@@ -119,6 +120,20 @@ class Run:
             UserError: where their shape is not that of several of the data's images, a pixel is not finite
                 or out of range, or their unit cannot be told.
         """
+        work, raw = self._work(images)
+        return work.outputs(raw, trace=trace)
+
+    def predict(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
+        """Classify images as `outputs` takes them, [n, h, w, c] or [n, h, w]; returns class numbers, [n].
+
+        Many images take the memory of one batch. Whatever their number, at most two sizes of a batch are
+        compiled: 16 for a few, and `training.eval_batch_size`.
+        """
+        work, raw = self._work(images)
+        return work.classes(raw)
+
+    def _work(self, images: np.ndarray) -> tuple[Work, np.ndarray]:
+        """Check images, and say what they go through."""
         raw = np.asarray(images)
         given, raw = raw.shape, raw[..., None] if raw.ndim == 3 else raw
         if raw.ndim != 4 or raw.shape[1:] != self.image_shape:
@@ -129,16 +144,7 @@ class Run:
         pixels = self.pixels or Pixels.recorded({"scale": self.scale})
         scale = pixels.factor(raw) if raw.size else self.scale
         made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
-        return _apply(made.apply, self.params, to_float(raw, scale), trace=trace)
-
-    def predict(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
-        """Classify images as the data has them, [n, h, w, c] or [n, h, w]; returns class numbers, [n]."""
-        return np.asarray(self.outputs(images).lengths.argmax(-1))
-
-
-@functools.partial(jax.jit, static_argnames=("apply", "trace"))
-def _apply(apply: Callable[..., NetworkOutput], params: Params, images: Any, *, trace: bool) -> Any:
-    return apply(params, images, trace=trace)
+        return Work(made.apply, self.params, scale, self.config.training.eval_batch_size), raw
 
 
 def train(

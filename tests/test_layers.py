@@ -21,7 +21,16 @@ L3 = {"kernels"}
 L4 = {"modules"}
 L5 = {"training"}
 L6 = {
-    *("config", "configtree", "configyaml", "configerrors", "program", "rundir", "experiment"),
+    *(
+        "config",
+        "configtree",
+        "configyaml",
+        "configerrors",
+        "program",
+        "rundir",
+        "batches",
+        "experiment",
+    ),
     *("analysis", "cli", "clibench", "cliflags", "cliparser", "clisteps"),
     *("memory", "__init__", "__main__"),
 }
