@@ -1,8 +1,18 @@
-"""`python -m capsjax`: the command line, where the program `capsjax` is not on the path."""
+"""The program `capsjax`, and `python -m capsjax` where that is not on the path."""
 
 import sys
 
-from capsjax.cli import run
+from capsjax import signals, streams
+
+
+def start() -> int:
+    """Run the command line, with signals watched before anything that takes time is imported."""
+    streams.secure()
+    signals.install()
+    from capsjax import cli
+
+    return cli.start()
+
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(start())

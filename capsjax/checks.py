@@ -8,10 +8,12 @@ speaks of Python, of arguments and calls; what the command line calls otherwise,
 import dataclasses
 import difflib
 import sys
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 LARGEST_INT = 2**31 - 1  # what loops on a device can count to
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that draw nothing
 LARGEST_FLOAT = 3.4e38  # what float32 can hold
 KNOWN = (
     " that is known when the function is traced: a Python number from outside it, or a static argument of "
@@ -91,6 +93,23 @@ def written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(written, value))})"
     return f"a traced {value.dtype}{list(value.shape)}"
+
+
+def printable(text: str) -> str:
+    """Escape what would move a cursor, colour a terminal or turn the direction of writing round.
+
+    Args:
+        text: what is to be shown, with names that others chose; its breaks of lines and tabs stay.
+
+    Returns:
+        The text, with every other control or format character escaped as in a Python string.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        repr(char)[1:-1] if unicodedata.category(char) in UNSEEN and char not in "\n\t" else char
+        for char in text
+    )
 
 
 def plain(value: Any) -> Any:

@@ -1,25 +1,32 @@
 """The command line: every command a thin call of what notebooks call."""
 
 import argparse
-import contextlib
 import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from capsjax import memory
-from capsjax.checks import UserError, nearest
+from capsjax import memory, signals, streams
+from capsjax.checks import UserError, nearest, printable
 from capsjax.clibench import bench
 from capsjax.cliflags import options_of, set_overrides_aside, told
 from capsjax.cliparser import make_parser
 from capsjax.clisteps import no_flags, progress, read, show, start_jax, written
 
-RESUME = "resume with: "  # begins the note on an error that says how
 COMPUTING = ("train", "compare", "evaluate", "bench")
+
+
+def start() -> int:
+    """Run the command line of this process, whatever becomes of its streams and whoever sends signals."""
+    streams.secure()
+    signals.install()
+    try:
+        code = run()
+    except SystemExit as answered:  # by --help, or a misspelt word
+        code = int(answered.code or 0)
+    return streams.end(code)
 
 
 def run() -> int:
@@ -30,7 +37,15 @@ def run() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns 0 when done, 2 for a mistake that the user can fix, 1 for anything else."""
+    """Run a command.
+
+    Args:
+        argv: the command line, without the program; None for this process's.
+
+    Returns:
+        0 when done, 2 for a mistake that the user can fix, 128 + the signal's number where one ended the
+        command, 1 for anything else.
+    """
     parser = make_parser()
     words = sys.argv[1:] if argv is None else argv
     options = options_of(parser, words)
@@ -44,69 +59,39 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"got {rest[0]!r}, expected a command{hint}")
         parser.print_help()
         return 0
+    title = f"capsjax {known.command}"
+    signals.advise(f"Start again with: {shlex.join(['capsjax', *_without_out(words)])}", title)
     try:
-        with _insisting_on_interrupts():
-            return COMMANDS[known.command](known, rest)
+        return COMMANDS[known.command](known, rest) or signals.code() or 0
     except UserError as error:
-        text = told(error, options, rest)
-        print(f"capsjax {known.command}: {text}", file=sys.stderr)
+        _say(f"{title}: {told(error, options, rest)}")
         return 2
     except KeyboardInterrupt as interrupt:
-        text = f"interrupted; what was written stays valid. {_next(interrupt, words)}"
-        print(f"capsjax {known.command}: {text}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        if signals.first_to_speak():
+            _say(signals.interrupted())
+        return signals.code(interrupt) or 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"capsjax {known.command}: {where}{error.strerror or error}; what was written before "
-            f"stays valid. Make room or choose another place. {_next(error, words)}",
-            file=sys.stderr,
+        _say(
+            f"{title}: {where}{error.strerror or error}; what was written before stays valid. "
+            f"Make room or choose another place. {signals.advice()}"
         )
         return 1
 
 
-def _next(error: BaseException, words: Sequence[str]) -> str:
-    """Say how to resume the run that an error came from, as a note of it says, or how to start again.
-
-    Starting again is the same command but for `--out`: what is there stays.
-    """
-    for note in getattr(error, "__notes__", ()):
-        if note.startswith(RESUME):
-            return note[0].upper() + note[1:]
-    kept = []
-    for place, word in enumerate(words):
-        if word != "--out" and words[place - 1 : place] != ["--out"] and "--out=" not in word:
-            kept.append(word)
-    return f"Start again with: {shlex.join(['capsjax', *kept])}"
+def _without_out(words: Sequence[str]) -> list[str]:
+    """Leave out where to write, since what is there already stays."""
+    before = ["", *words]
+    return [
+        word
+        for last, word in zip(before, words, strict=False)
+        if "--out" not in (last, word.partition("=")[0])
+    ]
 
 
-@contextlib.contextmanager
-def _insisting_on_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt once more, a second after Ctrl-C, where the first did not get through.
-
-    Python drops an exception that is raised inside a callback of its garbage collector, and JAX has one.
-    """
-
-    def interrupt(*_: Any) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
-        raise KeyboardInterrupt
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _say(text: str) -> None:
+    """Say what went wrong; names of files in it move no cursor."""
+    print(printable(text), file=sys.stderr)
 
 
 def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -135,7 +120,7 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             run = experiment.train(config, out=arguments.out, name=name, reporter=reporter)
     tested = run.test
     print(f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images")
-    print(f"run: {written(run.folder, arguments.resume or arguments.out)}")
+    print(f"run: {printable(str(written(run.folder, arguments.resume or arguments.out)))}")
     return 0
 
 
@@ -151,7 +136,7 @@ def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     page, tables = report_comparison(folder)
     if not arguments.quiet:
         show(tables)
-    print(f"report: {written(folder, arguments.out) / page.name}")
+    print(f"report: {printable(str(written(folder, arguments.out) / page.name))}")
     return 0
 
 
@@ -180,7 +165,7 @@ def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         page, tables = report_comparison(folder) if comparison else report_run(folder)
         if not arguments.quiet:
             show(tables)
-        print(f"report: {page}")
+        print(f"report: {printable(str(page))}")
     return 0
 
 
@@ -229,4 +214,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(start())

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Int
 
-from capsjax import rundir
+from capsjax import rundir, signals
 from capsjax.batches import Work
 from capsjax.checks import UserError
 from capsjax.config import Config, load_config
@@ -181,9 +181,12 @@ def train(
     dataset = load_data(config, data, reporter)
     check_data(config, dataset, data, reporter)
     planned = plan(config, dataset)
-    folder = rundir.create(None if out is None else Path(out), name or dataset.name)
-    rundir.write_config(folder, config)
-    rundir.write_json(folder / "environment.json", rundir.describe(config, dataset))
+    described = rundir.describe(config, dataset)
+    with signals.held():  # a directory without its files could not be resumed
+        folder = rundir.create(None if out is None else Path(out), name or dataset.name)
+        rundir.write_config(folder, config)
+        rundir.write_json(folder / "environment.json", described)
+        signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
     state = planned.initial_state(config.seed)
     return _finish(config, dataset, planned, folder, state, reporter, observe)
 
@@ -221,6 +224,7 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
         command = f"capsjax evaluate {shlex.quote(str(folder))}"
         call = f"capsjax.evaluate({str(folder)!r})"
         raise UserError(came + call, on_command_line=came + command)
+    signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
     planned = plan(config, dataset)
     state = planned.initial_state(config.seed)
     if checkpoints.steps(folder / "checkpoints"):
@@ -326,22 +330,26 @@ def _finish(
         return EvalFeed(split, dataset.scale, batch_size=training.eval_batch_size)
 
     try:
-        state = fit(
-            program,
-            state,
-            feed,
-            None if dataset.validation is None else in_order(dataset.validation),
-            config=training,
-            total_steps=planned.total_steps,
-            writer=writer,
-            folder=folder / "checkpoints",
-            reporter=reporter,
-            label=folder.name,
-            observe=observe,
-        )
+        with signals.held():
+            state = fit(
+                program,
+                state,
+                feed,
+                None if dataset.validation is None else in_order(dataset.validation),
+                config=training,
+                total_steps=planned.total_steps,
+                writer=writer,
+                folder=folder / "checkpoints",
+                reporter=reporter,
+                label=folder.name,
+                observe=observe,
+            )
         params = program.strategy.replicate(state.params)
         tested = measure(program, params, in_order(dataset.test))
         writer.write("test", planned.total_steps, tested)
+        signals.advise(
+            f"The run is complete; see it with: capsjax report {shlex.quote(str(folder))}"
+        )
     except (KeyboardInterrupt, OSError) as error:
         error.add_note(f"resume with: {rundir.how_to_resume(folder, config)[1]}")
         raise

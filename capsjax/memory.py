@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from capsjax import signals
+
 TUNABLE = "glibc.malloc.hugetlb"
 SWITCH = "CAPSJAX_HUGE_PAGES"
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -41,4 +43,5 @@ def restart_with_large_pages() -> None:
     tunables = os.environ.get("GLIBC_TUNABLES")
     setting = f"{TUNABLE}=1"
     os.environ["GLIBC_TUNABLES"] = f"{tunables}:{setting}" if tunables else setting
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    with signals.kept():
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

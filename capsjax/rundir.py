@@ -87,7 +87,9 @@ def how_to_resume(folder: Path, config: Config) -> tuple[str, str]:
     if isinstance(config.data, Arrays) and getattr(config.data, "path", None) is None:
         call = f"capsjax.resume({str(folder)!r}, data), with the data it began with"
         return call, f"in Python, {call}"
-    command = f"capsjax train --resume {shlex.quote(str(folder))}"
+    # A folder that begins like a flag is one only behind an equals sign.
+    flag = "--resume=" if str(folder).startswith("-") else "--resume "
+    command = f"capsjax train {flag}{shlex.quote(str(folder))}"
     return f"capsjax.resume({str(folder)!r})", command
 
 

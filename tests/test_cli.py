@@ -19,6 +19,7 @@ import pytest
 
 import capsjax as cj
 from capsjax import cli, experiment
+from capsjax.signals import Interrupted
 from capsjax.training import checkpoints
 from capsjax.training.writers import read_metrics
 
@@ -181,7 +182,7 @@ def test_ctrl_c_ends_a_run_that_can_be_resumed(tmp_path):
         assert process.poll() is None, shown
         time.sleep(0.1)
     os.write(main, b"\x03")
-    assert process.wait(timeout=30) == 1
+    assert process.wait(timeout=30) == 130
     reader.join()
     os.close(main)
     text = shown[0].replace("\r\n", "\n")
@@ -311,10 +312,11 @@ def test_a_mistake_in_a_process(tmp_path):
             "/here: No space left on device",
         ),
         (OSError(errno.EROFS, os.strerror(errno.EROFS)), 1, "Read-only file system"),
-        (KeyboardInterrupt(), 1, "interrupted; what was written stays valid"),
+        (KeyboardInterrupt(), 130, "interrupted; what was written stays valid"),
+        (Interrupted(15), 143, "interrupted; what was written stays valid"),
         (cj.config.UserError("got a, expected b"), 2, "got a, expected b"),
     ],
-    ids=["full", "read-only", "interrupted", "mistake"],
+    ids=["full", "read-only", "interrupted", "ended", "mistake"],
 )
 def test_errors_have_their_exit_codes(error, code, said, capsys, monkeypatch):
     def fail(*args, **kwargs):
@@ -370,7 +372,7 @@ def test_a_run_that_is_interrupted_is_named(capsys, monkeypatch, tmp_path):
 
     monkeypatch.setattr("capsjax.experiment.fit", interrupt)
     code, _, err = answer(capsys, "train", "smoke", "--out", tmp_path / "mine")
-    assert code == 1
+    assert code == 130
     assert err[-1].endswith(f"Resume with: capsjax train --resume {tmp_path / 'mine'}")
 
 
@@ -379,19 +381,20 @@ def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("capsjax.cli.read", interrupt)
-    code, _, err = answer(capsys, "compare", "smoke")
-    assert code == 1
-    assert err[-1].endswith("what was written stays valid. Start again with: capsjax compare smoke")
+    code, _, err = answer(capsys, "compare", "smoke", "--out", "it's", "--seed", "3")
+    assert code == 130
+    assert err[-1].endswith(
+        "what was written stays valid. Start again with: capsjax compare smoke --seed 3"
+    )
 
 
 def test_a_command_leaves_signals_as_it_found_them(capsys, monkeypatch):
     def interrupted(*arguments, **options):
         os.kill(os.getpid(), signal.SIGINT)
 
-    numbers = signal.SIGINT, signal.SIGALRM
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     before = [signal.getsignal(number) for number in numbers]
     monkeypatch.setattr("capsjax.cli.read", interrupted)
     code, _, _ = answer(capsys, "compare", "smoke")
-    assert code == 1
+    assert code == 130
     assert [signal.getsignal(number) for number in numbers] == before
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

@@ -14,7 +14,7 @@ import capsjax
 
 PACKAGE = pathlib.Path(capsjax.__file__).parent
 
-L0 = {"types", "checks", "display"}
+L0 = {"types", "checks", "display", "signals", "streams"}
 L1 = {"numerics", "votes", "losses", "metrics", "convolution", "gradients", "data"}
 L2 = {"routing"}
 L3 = {"kernels"}
@@ -62,6 +62,8 @@ PLACES = {
     "types": Place({"checks", "display"}, JAX),
     "display": Place(set(), set()),
     "checks": Place(set(), JAX),
+    "signals": Place(set(), set()),
+    "streams": Place(set(), set()),
     "numerics": Place(L0, JAX),
     "gradients": Place(L0, JAX),
     **{name: Place(L0 | {"numerics"}, JAX) for name in ("votes", "losses", "metrics")},

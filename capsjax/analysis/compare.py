@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from capsjax import experiment, rundir
+from capsjax import experiment, rundir, signals
 from capsjax.analysis.alignment import make_alignment
 from capsjax.analysis.cost import measure_costs
 from capsjax.checks import UserError
@@ -102,6 +102,7 @@ def compare(
     variants = {mode: variant(config, mode, config.seed) for mode in modes}
     # A last seed that is out of range is refused before the first run.
     dataclasses.replace(config, seed=seeds[-1])
+    signals.advise(signals.advice(), whole=True)  # not that of the run which goes on then
     place = None if out is None else Path(out)
     folder = rundir.create(place, f"compare-{name or dataset.name}", resumes=False)
     rundir.write_config(folder, config)

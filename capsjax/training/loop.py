@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from capsjax import signals
 from capsjax.checks import LARGEST_INT, FieldError, UserError, check_choice, check_int
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
@@ -136,6 +137,7 @@ def fit(
     Raises:
         UserError: where the loss or a parameter is not finite after a call of the device; nothing is
             measured or saved of that state.
+        Interrupted: If a signal asked to end, after the state was saved.
     """
     strategy, first = program.strategy, int(state.step)
     reporter.start(label, total_steps, first)
@@ -145,6 +147,10 @@ def fit(
         reporter.say(f"{label}: going on from step {first} of {total_steps}")
     state, note, validated = strategy.replicate(state), "", ""
     examples, pace, done = None, _Pace(), first
+    at_end = first > 0 and first % feed.steps_per_epoch == 0
+    if at_end and validation is not None and not writer.has("validation", first):
+        # A signal came while it was measured.
+        writer.write("validation", first, evaluate(program, state.params, validation))
     clock, since = time.perf_counter(), first
     while done < total_steps:
         epoch, within = divmod(done, feed.steps_per_epoch)
@@ -155,7 +161,7 @@ def fit(
         # Numbers, validation and checkpoints come between calls.
         line, end = _after(done, config.log_every), _after(done, feed.steps_per_epoch)
         start, done = done, min(done + pace.steps, line, end, total_steps)
-        with pace.timing(done - start):
+        with pace.timing(done - start), signals.released(start == first):
             state, values = jax.block_until_ready(program.train_steps(state, examples, start, done))
         # Before anything is written: a parameter that is NaN stays so, and the longest of capsules of
         # NaN is class 0, whose error looks like a number.
@@ -175,7 +181,11 @@ def fit(
         else:
             pause = time.perf_counter()
             if validation is not None:
-                numbers = evaluate(program, state.params, validation)
+                try:
+                    numbers = evaluate(program, state.params, validation)
+                except signals.Interrupted:
+                    checkpoints.save(folder, strategy.unreplicate(state), config.keep_checkpoints)
+                    raise
                 writer.write("validation", done, numbers)
                 validated = f", validation error {100 * numbers['error']:.2f} %"
             reporter.update(done, note + validated)
@@ -185,6 +195,9 @@ def fit(
             if observe is not None and within == 0:
                 observe(epoch, here)
             clock += time.perf_counter() - pause
+        if signals.asked() and done < total_steps:
+            checkpoints.save(folder, strategy.unreplicate(state), config.keep_checkpoints)
+            signals.check()
     return strategy.unreplicate(state)
 
 
@@ -236,11 +249,15 @@ def evaluate(
 
     Returns:
         Means over all examples, and their number as `examples`.
+
+    Raises:
+        Interrupted: If a signal asked to end.
     """
     strategy, totals = program.strategy, collections.Counter()
     if reporter is not None:
         reporter.start("evaluating", len(feed))
     for number, batch in enumerate(feed):
+        signals.check()
         # Fetched before the next: of several sums over devices under way at once, each can hold threads
         # that another waits for. Added up on the host, in double precision: 67 of 10,000 is 0.0067.
         part = program.eval_step(params, strategy.share(batch))

@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from capsjax.checks import printable
+
 
 class Reporter(abc.ABC):
     """Define how a task tells where it is. A task has a label, a number of units, and a note."""
@@ -93,7 +95,7 @@ class Lines(Reporter):
 
     def say(self, line: str) -> None:
         """Write the line."""
-        print(line, file=self._stream, flush=True)
+        print(printable(line), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Do nothing: every line is written already."""
@@ -125,6 +127,7 @@ class Bar(Reporter):
             self._progress.start()
         else:
             self._progress.remove_task(self._task)
+        label = printable(label)
         self._task = self._progress.add_task(label, total=total, completed=done, note="")
 
     def update(self, done: int, note: str = "") -> None:
@@ -134,7 +137,7 @@ class Bar(Reporter):
 
     def say(self, line: str) -> None:
         """Write a line above the bar."""
-        self._console.print(line, markup=False, highlight=False)
+        self._console.print(printable(line), markup=False, highlight=False)
 
     def close(self) -> None:
         """Stop drawing; the last bar stays."""

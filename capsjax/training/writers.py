@@ -17,6 +17,7 @@ class MetricsWriter:
 
     def __init__(self, path: Path):
         cut_short = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+        self._path = path
         self._file = path.open("a", encoding="utf-8")
         if cut_short:
             self._file.write("\n")
@@ -34,6 +35,11 @@ class MetricsWriter:
         }
         self._file.write(json.dumps(strict(line), allow_nan=False) + "\n")
         self._file.flush()
+
+    def has(self, split: str, step: int) -> bool:
+        """Tell whether a split's line of a step stands there, from this run or before it stopped."""
+        lines = read_metrics(self._path)
+        return any((line["split"], line["step"]) == (split, step) for line in lines)
 
     def close(self) -> None:
         """Close the file."""

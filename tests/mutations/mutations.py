@@ -339,4 +339,18 @@ MUTATIONS = (
         "    finite = [jnp.isfinite(leaf).all() for leaf in (loss,)]\n",
         ("tests/training/test_loop.py",),
     ),
+    Mutation(
+        "a signal while it validates saves nothing",
+        "training/loop.py",
+        "                except signals.Interrupted:\n                    checkpoints.save(",
+        "                except signals.Interrupted:\n                    str(",
+        ("tests/test_signals.py",),
+    ),
+    Mutation(
+        "validation that a signal cut short is not measured again",
+        "training/loop.py",
+        '    if at_end and validation is not None and not writer.has("validation", first):\n',
+        "    if False:\n",
+        ("tests/test_signals.py",),
+    ),
 )
