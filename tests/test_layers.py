@@ -26,6 +26,7 @@ L6 = {
         "configtree",
         "configyaml",
         "configerrors",
+        "confignames",
         "program",
         "rundir",
         "batches",
