@@ -96,8 +96,9 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
 
     Args:
         name: a path to a YAML file, or the name of one that ships with the package, such as "digits".
-        overrides: dotted keys and their values: plain ones, or parts of a configuration. A value takes the
-            place of all that the key holds: to change one field of it, name that field.
+        overrides: dotted keys and their values: plain ones, mappings, or parts of a configuration. A mapping
+            changes the fields that it names and leaves the others; where it changes a `kind`, the others
+            have their defaults. A part of a configuration, such as `ClosedForm()`, is taken whole.
 
     Returns:
         The configuration.
@@ -110,6 +111,8 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
         >>> overrides = {"model.routing.num_iters": 5, "model.routing.gradient": ClosedForm()}
         >>> load_config("digits", overrides).model.routing.num_iters
         5
+        >>> load_config("digits", {"training": {"epochs": 3}}).training.batch_size  # as the file says
+        64
     """
     path = find_config(name)
     try:

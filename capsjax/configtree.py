@@ -41,6 +41,7 @@ def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
     beside it belonged to the old variant and go, unless flags set them. A string is short for a kind
     here too: `--gradient full` over a mapping that has a kind is `--gradient.kind full`, and
     `--gradient.remat true` over `gradient: full` keeps that kind. Where `null` stands, a mapping begins.
+    A mapping as a value names each of its keys: `{training: {epochs: 3}}` is `training.epochs: 3`.
 
     Args:
         tree: the tree; it stays as it is.
@@ -53,10 +54,14 @@ def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
         UserError: where a key leads through a value that is neither a mapping nor a string.
     """
     merged = copy.deepcopy(dict(tree))
-    # The outer before the inner, and a kind before the keys beside it.
-    for key in sorted(overrides, key=lambda key: (key.count("."), key.split(".")[-1] != "kind")):
-        _set(merged, key, copy.deepcopy(overrides[key]))
+    _set_all(merged, overrides)
     return merged
+
+
+def _set_all(node: dict[str, Any], values: Tree) -> None:
+    """Set dotted keys, in place: the outer before the inner, and a kind before the keys beside it."""
+    for key in sorted(values, key=lambda key: (key.count("."), key.split(".")[-1] != "kind")):
+        _set(node, key, copy.deepcopy(values[key]))
 
 
 def _set(node: dict[str, Any], key: str, value: object) -> None:
@@ -76,6 +81,10 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
         node, name = old, "kind"
     if name == "kind" and node.get(name, value) != value:
         node.clear()
+    if isinstance(value, dict):
+        inner = {"kind": old} if isinstance(old, str) else old if isinstance(old, dict) else {}
+        _set_all(inner, value)
+        value = inner
     node[name] = value
 
 

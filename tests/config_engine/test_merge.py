@@ -6,6 +6,7 @@ import pytest
 
 from capsjax import configtree
 
+FULL = {"kind": "full", "remat": True}
 ROUTING = {"kind": "dynamic", "num_iters": 5, "gradient": {"kind": "truncated", "last": 1}}
 
 
@@ -18,7 +19,17 @@ ROUTING = {"kind": "dynamic", "num_iters": 5, "gradient": {"kind": "truncated", 
         ({"r": {"kind": "uniform"}}, {"kind": "uniform"}),
         ({"r.kind": "dynamic"}, ROUTING),
         ({"r": "dynamic"}, ROUTING),
-        ({"r": {"kind": "dynamic"}}, {"kind": "dynamic"}),
+        ({"r": {"kind": "dynamic"}}, ROUTING),
+        ({"r": {"num_iters": 7}}, {**ROUTING, "num_iters": 7}),
+        (
+            {"r": {"gradient": {"last": 2}}},
+            {**ROUTING, "gradient": {"kind": "truncated", "last": 2}},
+        ),
+        ({"r": {"gradient.last": 2}}, {**ROUTING, "gradient": {"kind": "truncated", "last": 2}}),
+        ({"r": {"gradient": {"remat": True, "kind": "full"}}}, {**ROUTING, "gradient": FULL}),
+        ({"r": {"num_iters": 2, "kind": "other"}}, {"kind": "other", "num_iters": 2}),
+        ({"r": {"num_iters": 7}, "r.num_iters": 8}, {**ROUTING, "num_iters": 8}),
+        ({"r": {}}, ROUTING),
         ({"r.gradient": "full"}, {**ROUTING, "gradient": {"kind": "full"}}),
         (
             {"r.gradient.remat": True, "r.gradient": "full"},
@@ -58,6 +69,23 @@ def test_a_merged_tree_shares_nothing_with_its_parts():
     merged["a"]["b"].append(0)
     merged["c"].append(0)
     assert (tree, flags) == ({"a": {"b": [1]}}, {"c": [2]})
+
+
+def test_a_mapping_as_a_value_begins_where_null_or_the_short_form_of_a_kind_stands():
+    tree = {"decoder": None, "gradient": "truncated", "seed": 0}
+    flags = {
+        "decoder": {"hidden": [4]},
+        "gradient": {"last": 2},
+        "new": {"key": 1},
+        "seed": {"a": 1},
+    }
+    assert configtree.merge(tree, flags) == {
+        "decoder": {"hidden": [4]},
+        "gradient": {"kind": "truncated", "last": 2},
+        "new": {"key": 1},
+        "seed": {"a": 1},
+    }
+    assert configtree.merge({"decoder": None}, {"decoder": {}}) == {"decoder": {}}
 
 
 @pytest.mark.parametrize(("value", "shown"), [(3, "3"), (True, "true"), ([1], "[1]")])
