@@ -18,7 +18,7 @@ from capsjax.checks import UserError
 from capsjax.config import Config, load_config
 from capsjax.data import Arrays, Dataset, Split
 from capsjax.data.pixels import Pixels, shape_remedy
-from capsjax.data.trainable import check_classes, describe
+from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
 from capsjax.display import rows_as_table
 from capsjax.modules import CapsNet, NetworkOutput
 from capsjax.program import Plan, evaluation, functions, plan
@@ -74,6 +74,11 @@ class Run:
             return facts | {"test": f"test error {100 * self.test['error']:.2f} %"}
         except (UserError, OSError):  # not tested yet, or its folder is gone: still a value to show
             return facts
+
+    @property
+    def unit(self) -> Pixels:
+        """What pixels the run was trained on."""
+        return self.pixels or Pixels.recorded({"scale": self.scale})
 
     @functools.cached_property
     def model(self) -> CapsNet:
@@ -141,8 +146,7 @@ class Run:
                 f"images: got {list(given)}, expected [n, {', '.join(map(str, self.image_shape))}]"
                 + shape_remedy(given, self.image_shape)
             )
-        pixels = self.pixels or Pixels.recorded({"scale": self.scale})
-        scale = pixels.factor(raw) if raw.size else self.scale
+        scale = self.unit.factor(raw) if raw.size else self.scale
         made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
         return Work(made.apply, self.params, scale, self.config.training.eval_batch_size), raw
 
@@ -285,7 +289,8 @@ def evaluate(
     # What these data hold of the run's classes may be fewer; another class is refused here.
     dataset = dataclasses.replace(dataset, num_classes=run.num_classes)
     program = evaluation(run.config, run.image_shape, run.num_classes)
-    feed = EvalFeed(dataset.test, dataset.scale, batch_size=run.config.training.eval_batch_size)
+    scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)
+    feed = EvalFeed(dataset.test, scale, batch_size=run.config.training.eval_batch_size)
     return measure(program, program.strategy.replicate(run.params), feed, reporter)
 
 
@@ -305,9 +310,15 @@ def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
 
 def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) -> None:
     """Check, before a run begins, that its data are worth training on; say what they are."""
-    own = isinstance(config.data, Arrays)
-    stated = not own or config.data.num_classes is not None or isinstance(data, Dataset)
-    check_classes(dataset, data, stated=stated)
+    own, stated = (
+        isinstance(config.data, Arrays),
+        isinstance(data, Dataset),
+    )  # which states its scale
+    if own and not stated:
+        check_pixels(dataset)
+    check_geometry(dataset, config.max_shift)
+    counted = not own or stated or config.data.num_classes is not None
+    check_classes(dataset, data, stated=counted)
     if own:
         reporter.say(describe(dataset))
 

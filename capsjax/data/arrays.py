@@ -186,6 +186,11 @@ def _read_pair(name: str, pair: object, renumber: str = RENUMBER) -> Split:
         given = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, tuple | list) else ""
         raise UserError(f"{name}: got {given or type(pair).__name__}, {EXPECTED}")
     images, labels = (_to_array(name, what) for what in pair)
+    if images.ndim in (3, 4) and labels.shape == images.shape[-1:] != images.shape[:1]:
+        raise UserError(
+            f"{name}: images: got {list(images.shape)} for {len(labels)} labels, expected [n, h, w, c]; the "
+            "examples come last: np.moveaxis(images, -1, 0)"
+        )
     try:
         pixels = _to_pixels(images)
         return Split(pixels, to_class_numbers(labels, pixels.shape[0], renumber=renumber))

@@ -87,7 +87,7 @@ def unit_remedy(low: float, high: float) -> str:
         inside = low >= -1 and high <= 1
         ends = "(-1, 1)" if inside else f"({low!r}, {high!r})"
         return f"map the smallest to 0 and the largest to 1: np.interp(images, {ends}, (0, 1))"
-    return f"divide them by their largest possible value: images / {_white(high)}"
+    return f"divide them by their largest possible value: images / {white_of(high)}"
 
 
 def type_remedy(images: np.ndarray) -> str:
@@ -103,7 +103,7 @@ def type_remedy(images: np.ndarray) -> str:
     return "bring them to numbers first"
 
 
-def _white(high: float) -> str:
+def white_of(high: float) -> str:
     """Return the largest possible value of pixels whose largest is `high`, as far as can be told."""
     white = next((white for white in WHITES if white / 2 < high <= white), high)
     return repr(int(white) if white == int(white) else white)
@@ -189,7 +189,7 @@ class Pixels:
             elif fits and (images == np.rint(images)).all():  # bytes that a float type holds
                 return self.scale
         elif full > 1 or self.type == "uint8":  # raw pixels
-            if fits and (high > 1 or full <= 1):
+            if fits and (high > 1 or full <= 1 or self.high <= 1):
                 return self.scale
         elif low >= 0 and 128 <= high <= 255:
             return 1 / 255
@@ -215,7 +215,7 @@ class Pixels:
             return "bring them to the unit that the run was trained on"
         if is_float and high <= 1:
             return f"use images * {full:g}"
-        white = _white(max(high, full) if is_float else high)
+        white = white_of(max(high, full) if is_float else high)
         unit = "images.astype(np.float32)" if high <= 1 else f"images / {white}"
         other = ", images / 255 where 255 is" if not is_float and high < 128 else ""
         return f"use {unit} where {white} is white{other}"

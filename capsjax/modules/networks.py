@@ -12,6 +12,7 @@ from capsjax.checks import UserError
 from capsjax.convolution import output_size
 from capsjax.data.classes import check_labels
 from capsjax.data.pixels import check_finite, check_range, shape_remedy, type_remedy, unit_remedy
+from capsjax.data.trainable import channels_first
 from capsjax.display import as_table, one_line
 from capsjax.modules.architecture import CapsNetConfig
 from capsjax.modules.layers import (
@@ -210,7 +211,12 @@ def _check_fits(image_shape: tuple[int, int, int], config: CapsNetConfig) -> Non
             if conv.padding == "VALID" and conv.kernel > size:
                 raise UserError(
                     f"CapsNet: got images of {axis} {pixels}, which leave {size} for the {name}'s "
-                    f"kernel of {conv.kernel}; expected at least {conv.kernel}: choose a smaller "
-                    f"{name}.kernel, or padding SAME"
+                    f"kernel of {conv.kernel}; expected at least {conv.kernel}: "
+                    + (
+                        "if the channels come first, images are np.moveaxis(images, 1, -1), and image_shape "
+                        f"is {(*image_shape[1:], image_shape[0])}"
+                        if channels_first(image_shape)
+                        else f"choose {name}.kernel of at most {size}, or {name}.padding SAME"
+                    )
                 )
             size = output_size(size, conv.kernel, conv.stride, conv.padding)

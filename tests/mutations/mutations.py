@@ -244,7 +244,7 @@ MUTATIONS = (
     Mutation(
         "bytes that are masks taken for nearly black",
         "data/pixels.py",
-        "            if fits and (high > 1 or full <= 1):\n",
+        "            if fits and (high > 1 or full <= 1 or self.high <= 1):\n",
         "            if fits:\n",
         ("tests/data/test_pixels.py",),
     ),
@@ -268,6 +268,20 @@ MUTATIONS = (
         "    place = np.where(rank == 0, 0.0, ",
         "    place = np.where(rank < 0, 0.0, ",
         ("tests/data/test_classes.py",),
+    ),
+    Mutation(
+        "a shift by the whole image",
+        "data/trainable.py",
+        "    if max_shift >= side:\n",
+        "    if max_shift > side:\n",
+        ("tests/data/test_trainable.py",),
+    ),
+    Mutation(
+        "evaluation in the unit of the type, not of the run",
+        "experiment.py",
+        "dataset.scale if data is None else run.unit.factor(dataset.test.images)",
+        "dataset.scale",
+        ("tests/data/test_trainable.py",),
     ),
     Mutation(
         "a fixed point that accumulates",
