@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 from report import bandwidth, matrix_rate
 
 from capsjax.analysis.figures import COLOURS, new_figure
+from capsjax.analysis.looks import MODE_COLOURS
 
 NAMES = {
     "batch": "examples in a batch",
@@ -18,11 +19,11 @@ NAMES = {
     "num_iters": "routing iterations",
 }
 STYLES = {
-    "capsjax, stop": (COLOURS[0], "o", "-"),
-    "capsjax, full": (COLOURS[2], "s", "-"),
-    "capsjax, full, dense": (COLOURS[3], "D", ":"),
-    "PyTorch, detached": (COLOURS[1], "^", "--"),
-    "PyTorch, full": (COLOURS[5], "v", "--"),
+    "capsjax, stop": (MODE_COLOURS["stop"], "o", "-"),
+    "capsjax, full": (MODE_COLOURS["full"], "s", "-"),
+    "capsjax, full, dense": (MODE_COLOURS["full"], "D", ":"),
+    "PyTorch, detached": (MODE_COLOURS["stop"], "^", "--"),
+    "PyTorch, full": (MODE_COLOURS["full"], "v", "--"),
 }
 
 

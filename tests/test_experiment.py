@@ -16,7 +16,7 @@ import pytest
 
 import capsjax as cj
 from capsjax import batches, experiment, rundir
-from capsjax.analysis.figures import comparison_figure
+from capsjax.analysis.comparison_panels import comparison_figure
 from capsjax.analysis.report import report_run
 from capsjax.analysis.tables import read_comparison
 from capsjax.checks import UserError

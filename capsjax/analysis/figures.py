@@ -1,19 +1,38 @@
-"""Figures of runs and comparisons, drawn from what their directories hold."""
+"""Figures: how panels become pictures, on light and on dark pages, and files of every form.
 
-from collections.abc import Sequence
+A figure is made of panels, each of which is also a file of its own. A colour stands for a mode, and for
+nothing else; line styles and markers tell the rest apart.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from capsjax.analysis.tables import Comparison
-from capsjax.training.writers import read_metrics
+from capsjax.analysis.looks import LIGHT, Look, drawn_with
 
 # Paul Tol's "bright" colours, which stay apart for colour-blind readers.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+PANEL = (4.7, 3.3)  # inches: words stay legible on a telephone, and in a column of a paper
+
+
+class Panel(NamedTuple):
+    """Hold one picture of a report.
+
+    Attributes:
+        name: of its files.
+        caption: what it shows and how it is read.
+        alt: what it shows, for those who do not see it.
+        draw: draws it, on axes that it is given.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    draw: Callable[[Axes, Look], None]
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
@@ -26,174 +45,68 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figu
     return figure, axes
 
 
-def comparison_figure(comparison: Comparison, folder: Path) -> Figure:
-    """Draw a comparison: error on the way, test errors by seed, alignment, and cost.
-
-    Args:
-        comparison: its numbers.
-        folder: its directory, for the runs' curves.
-    """
-    figure, axes = new_figure(2, 3, (14, 7.5))
-    _curves(axes[0, 0], comparison, folder)
-    _tests(axes[0, 1], comparison)
-    _costs(axes[0, 2], comparison)
-    _alignment(axes[1, 0], comparison, "cosine", "cosine of stop and full gradient")
-    _alignment(axes[1, 1], comparison, "norm_ratio", "length of stop over full gradient")
-    _entropy(axes[1, 2], comparison, folder)
+def panel_figure(panel: Panel, look: Look = LIGHT) -> Figure:
+    """Draw one panel as a figure of its own."""
+    with drawn_with(look):
+        figure, axes = new_figure(1, 1, PANEL)
+        panel.draw(axes[0, 0], look)
     return figure
 
 
-def _lines(path: Path, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    lines = [line for line in read_metrics(path / "metrics.jsonl") if line["split"] == split]
-    steps = np.asarray([line["step"] for line in lines])
-    return steps, np.asarray([line[name] for line in lines])
-
-
-def _over_seeds(
-    ax: Axes, comparison: Comparison, folder: Path, name: str, factor: float, title: str
-) -> None:
-    """Draw a number of every mode on the way: its mean over seeds, and the range as a band.
-
-    In validation; in training where nothing validates.
-    """
-    first = folder / "runs" / f"{comparison.modes[0]}-seed{comparison.seeds[0]}"
-    split = "validation" if _lines(first, "validation", name)[0].size else "train"
-    for colour, mode in zip(COLOURS, comparison.modes, strict=False):
-        runs = [
-            _lines(folder / "runs" / f"{mode}-seed{seed}", split, name) for seed in comparison.seeds
-        ]
-        steps, values = runs[0][0], factor * np.stack([run[1] for run in runs])
-        ax.plot(steps, values.mean(0), color=colour, label=mode, linewidth=1.6)
-        ax.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-    where = {"validation": "validation", "train": "training"}[split]
-    ax.set_title(f"{title} ({where}; mean and range)", fontsize=10)
-    ax.set_xlabel("step")
-
-
-def _curves(ax: Axes, comparison: Comparison, folder: Path) -> None:
-    _over_seeds(ax, comparison, folder, "error", 100.0, "error, %")
-    _error_axis(ax)
-    ax.legend(frameon=False, fontsize=9)
-
-
-def _error_axis(ax: Axes) -> None:
-    """Show errors in percent on a logarithmic axis that is linear below 1, since some are 0."""
-    ax.set_yscale("symlog", linthresh=1.0)
-    ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter("{x:g}")
-
-
-def _entropy(ax: Axes, comparison: Comparison, folder: Path) -> None:
-    _over_seeds(ax, comparison, folder, "entropy", 1.0, "entropy of the coupling, nats")
-
-
-def _tests(ax: Axes, comparison: Comparison) -> None:
-    places = np.arange(len(comparison.modes))
-    for number in range(len(comparison.seeds)):
-        errors = [100 * comparison.errors[mode][number] for mode in comparison.modes]
-        ax.plot(places, errors, "-o", color="#999999", markersize=4, linewidth=0.8)
-    means = [100 * np.mean(comparison.errors[mode]) for mode in comparison.modes]
-    ax.scatter(places, means, s=120, marker="_", c=COLOURS[: len(places)], zorder=3, linewidths=3)
-    ax.set_xticks(places, comparison.modes)
-    ax.set_ylim(bottom=0)
-    ax.set_title("test error, % (grey: one seed; bar: mean)", fontsize=10)
-
-
-def _costs(ax: Axes, comparison: Comparison) -> None:
-    places = np.arange(len(comparison.modes))
-    full = comparison.costs["full"]
-    ratios = [
-        np.asarray(comparison.costs[mode].seconds) / np.asarray(full.seconds)
-        for mode in comparison.modes
-    ]
-    memory = [comparison.costs[mode].temp_bytes / full.temp_bytes for mode in comparison.modes]
-    middle = np.asarray([np.median(r) for r in ratios])
-    quartiles = np.asarray([np.percentile(r, [25, 75]) for r in ratios]).T
-    ax.bar(
-        places - 0.2,
-        middle,
-        0.38,
-        yerr=np.abs(quartiles - middle),
-        color=COLOURS[0],
-        ecolor="#333333",
-        label="time of a step (median, quartiles)",
-    )
-    ax.bar(places + 0.2, memory, 0.38, color=COLOURS[3], label="temporary memory")
-    ax.set_xticks(places, comparison.modes)
-    ax.set_ylim(0, 1.35 * max(*middle, *memory))
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
-    ax.set_title("cost of a step, full = 1", fontsize=10)
-
-
-def _alignment(ax: Axes, comparison: Comparison, name: str, title: str) -> None:
-    groups = list(dict.fromkeys(record["group"] for record in comparison.alignment))
-    for colour, group in zip(COLOURS, groups, strict=False):
-        for mode, style in (("full", "-"), ("stop", "--")):
-            chosen = [r for r in comparison.alignment if r["group"] == group and r["mode"] == mode]
-            epochs = sorted({record["epoch"] for record in chosen})
-            values = [np.mean([r[name] for r in chosen if r["epoch"] == e]) for e in epochs]
-            label = group if style == "-" else None
-            ax.plot(epochs, values, style, color=colour, marker=".", label=label, linewidth=1.3)
-    ax.axhline(1, color="#333333", linewidth=0.6)
-    ax.set_xlabel("epoch (solid: along full runs, dashed: along stop runs)")
-    ax.set_title(title, fontsize=10)
-    ax.legend(frameon=False, fontsize=8)
-
-
-def run_figure(metrics: list[dict[str, Any]]) -> Figure:
-    """Draw a run's curves: loss, error and entropy of the coupling, in training and validation."""
-    figure, axes = new_figure(1, 3, (13, 3.8))
-    names = (
-        ("loss", 1.0, "loss"),
-        ("error", 100.0, "error, %"),
-        ("entropy", 1.0, "coupling entropy"),
-    )
-    for ax, (name, factor, title) in zip(axes[0], names, strict=True):
-        for colour, split in zip(COLOURS, ("train", "validation"), strict=False):
-            lines = [line for line in metrics if line["split"] == split]
-            values = [factor * line[name] for line in lines]
-            if values:
-                steps = [line["step"] for line in lines]
-                ax.plot(steps, values, color=colour, label=split, linewidth=1.3)
-        for line in metrics:
-            if line["split"] == "test":
-                label = f"test {factor * line[name]:.4g}"
-                ax.plot(line["step"], factor * line[name], "k*", markersize=9, label=label)
-        ax.set_title(title, fontsize=10)
-        ax.set_xlabel("step")
-        ax.legend(frameon=False, fontsize=8)
-    axes[0, 0].set_yscale("log")
-    _error_axis(axes[0, 1])
+def together(panels: Sequence[Panel], columns: int = 3) -> Figure:
+    """Draw panels as one figure, row by row."""
+    rows = -(-len(panels) // columns)
+    with drawn_with(LIGHT):
+        figure, axes = new_figure(rows, columns, (4.7 * columns, 3.6 * rows))
+        for ax, panel in zip(axes.flat, panels, strict=False):
+            panel.draw(ax, LIGHT)
+        for ax in axes.flat[len(panels) :]:
+            ax.set_axis_off()
     return figure
 
 
 def reconstruction_figure(
-    images: np.ndarray, reconstructions: np.ndarray, labels: Sequence[int], predicted: Sequence[int]
+    images: np.ndarray,
+    reconstructions: np.ndarray,
+    labels: Sequence[int],
+    predicted: Sequence[int],
+    look: Look = LIGHT,
 ) -> Figure:
-    """Draw images above what the decoder made of their longest capsules.
+    """Draw images above what the decoder made of their longest capsules, six in a row.
 
     Args:
         images: pixels from 0 to 1, [n, h, w, c].
         reconstructions: the same for what was drawn.
         labels: class numbers, [n].
         predicted: class numbers, [n].
+        look: of the page.
     """
-    figure, axes = new_figure(2, len(images), (1.1 * len(images), 2.7))
-    for column in range(len(images)):
-        for row, picture in enumerate((images[column], reconstructions[column])):
-            ax = axes[row, column]
-            shown = picture[..., 0] if picture.shape[-1] != 3 else picture
-            ax.imshow(shown, cmap="gray_r", vmin=0, vmax=1)
+    count = len(images)
+    columns = min(6, count)
+    rows = -(-count // columns)
+    with drawn_with(look):
+        figure, axes = new_figure(2 * rows, columns, (1.1 * columns, 2.5 * rows))
+        for ax in axes.flat:
             ax.set_axis_off()
-        colour = "#333333" if labels[column] == predicted[column] else "#CC3311"
-        axes[0, column].set_title(
-            f"{labels[column]} → {predicted[column]}", fontsize=9, color=colour
-        )
+        for place in range(count):
+            row, column = divmod(place, columns)
+            for half, picture in enumerate((images[place], reconstructions[place])):
+                shown = picture[..., 0] if picture.shape[-1] != 3 else picture
+                axes[2 * row + half, column].imshow(shown, cmap="gray_r", vmin=0, vmax=1)
+            right = labels[place] == predicted[place]
+            axes[2 * row, column].set_title(
+                f"{labels[place]} → {predicted[place]}",
+                fontsize=10,
+                color=look.ink if right else look.wrong,
+                fontweight="normal" if right else "bold",
+            )
     return figure
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG."""
-    with matplotlib.rc_context({"savefig.dpi": 130}):
-        figure.savefig(path)
+    """Write a figure, in the form that the file's suffix says; the same figure gives the same bytes."""
+    empty = {".svg": ("Date", "Creator"), ".pdf": ("CreationDate",), ".png": ("Software",)}
+    with drawn_with(LIGHT):
+        nothing = dict.fromkeys(empty.get(path.suffix, ()))
+        figure.savefig(path, dpi=130, metadata=nothing, facecolor=figure.get_facecolor())
     return path

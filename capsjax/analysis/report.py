@@ -1,27 +1,19 @@
 """Reports: one page for a run or a comparison, from its directory alone; nothing is trained."""
 
-import base64
-import html
 from pathlib import Path
 
 import numpy as np
 
 from capsjax import configyaml, experiment, rundir
-from capsjax.analysis import figures, tables
+from capsjax.analysis import arms, comparison_panels, figures, page, panels, tables
+from capsjax.analysis.arms import Lines
+from capsjax.analysis.looks import DARK, LIGHT
+from capsjax.analysis.page import Page, Picture
 from capsjax.analysis.tables import Table
+from capsjax.checks import UserError
 from capsjax.data import to_float
 from capsjax.experiment import Run
 from capsjax.training.progress import Silent
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; }
-body { max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1.5rem 0; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; } pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; }
-"""
 
 READING = (
     "Every mode of a seed began with the same parameters and saw the same batches. Differences are "
@@ -30,10 +22,19 @@ READING = (
     "come from one pass in which the modes took turns; memory is the compiler's figure for temporary "
     "arrays of one step."
 )
+TRAINING = (
+    "The training error is the mean over the logged batches of the steps named, each measured before its "
+    "step, on images as they are trained on; validation and test errors are of all images, with the "
+    "parameters after the step named."
+)
+SHOWN = 12  # test images that are reconstructed
 
 
 def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
-    """Write `report.html`, `report.md` and `comparison.png` into a comparison's directory.
+    """Write the report of a comparison into its directory.
+
+    `report.html`, `report.md` and `comparison.png`; in `figures` each figure as SVG, PDF and PNG, in
+    `tables` each table as CSV and LaTeX; and `metrics.csv`.
 
     Args:
         folder: a comparison's directory.
@@ -45,18 +46,56 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         UserError: where the directory holds no finished comparison.
     """
     comparison = tables.read_comparison(folder)
+    config = rundir.read_config(folder)
     shown = [tables.results_table(comparison), tables.alignment_table(comparison)]
-    figure = figures.save(figures.comparison_figure(comparison, folder), folder / "comparison.png")
+    whole = comparison_panels.comparison_figure(comparison, folder)
+    figures.save(whole, folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
     (folder / "report.md").write_text(
         f"# {folder.name}\n\n{text}\n{READING}\n\n![figures](comparison.png)\n", encoding="utf-8"
     )
-    page = _page(folder, READING, shown, [figure])
-    return page, shown
+    runs = comparison_panels.comparison_runs(comparison, folder)
+    page.write_tables({"results": shown[0], "alignment": shown[1]}, folder / "tables")
+    page.write_metrics(
+        folder / "metrics.csv",
+        [({"mode": mode, "seed": seed}, lines) for (mode, seed), lines in runs.items()],
+    )
+    gone = [f"{mode}-seed{seed}" for (mode, seed), lines in runs.items() if not lines]
+    reading = [READING]
+    if gone:
+        few = ", ".join(gone[:4]) + (", ..." if len(gone) > 4 else "")
+        reading.append(
+            f"Curves leave out {len(gone)} of {len(runs)} runs, whose metrics are gone: {few}."
+        )
+    count, found = len(comparison.seeds), arms.environment_of(folder)
+    made = Page(
+        title=f"{folder.name}: gradient modes compared",
+        lead=[
+            f"{', '.join(comparison.modes)} on {arms.data_name(found)}, r = {comparison.iterations}, "
+            f"{count} seed{'s' if count != 1 else ''} each."
+        ],
+        tables=shown,
+        reading=reading,
+        pictures=page.draw_panels(
+            comparison_panels.comparison_panels(comparison, folder), folder / "figures"
+        ),
+        modes=comparison.modes,
+        machine=page.machine_table([("", found)]),
+        settings=[("", configyaml.dump(config))],
+        files=[
+            *("report.md", "comparison.png", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)"),
+            *("metrics.csv", "comparison.json"),
+        ],
+    )
+    return page.write_page(folder / "report.html", made), shown
 
 
 def report_run(folder: Path, data: object = None) -> tuple[Path, list[Table]]:
-    """Write `report.html`, `curves.png` and `reconstructions.png` into a run's directory.
+    """Write the report of a run into its directory.
+
+    `report.html`, `curves.png` and `reconstructions.png`; in `figures` each figure as SVG, PDF and PNG,
+    in `tables` each table as CSV and LaTeX; and `metrics.csv`. Where the data cannot be had, the report
+    leaves out reconstructions and says so.
 
     Args:
         folder: a run's directory.
@@ -66,31 +105,107 @@ def report_run(folder: Path, data: object = None) -> tuple[Path, list[Table]]:
         The HTML page, and its tables.
 
     Raises:
-        UserError: where there is no such run, or its data cannot be had.
+        UserError: where there is no such run, or the data that were given do not fit.
     """
     run = experiment.load(folder)
-    pictures = [figures.save(figures.run_figure(run.metrics), folder / "curves.png")]
+    metrics, mode = run.metrics, arms.mode_of(run.config)
+    figures.save(panels.run_figure(metrics, mode), folder / "curves.png")
+    pictures = page.draw_panels(
+        panels.run_panels(metrics, mode, run.num_classes), folder / "figures"
+    )
+    found = arms.environment_of(folder)
+    table = last_measurements(metrics, run.config.training.batch_size)
+    reading = [TRAINING]
+    try:
+        pictures += _reconstructions(run, data)
+    except UserError as error:
+        if data is not None:
+            raise
+        reading.append(f"Reconstructions are left out, since the data cannot be had: {error}.")
+    page.write_tables({"last_measurements": table}, folder / "tables")
+    page.write_metrics(folder / "metrics.csv", [({}, metrics)])
+    rounds = getattr(run.config.model.routing, "num_iters", 1)
+    made = Page(
+        title=f"{folder.name}: a run with gradient mode {mode}",
+        lead=[
+            f"{arms.data_name(found)}, r = {rounds}, seed {run.config.seed}, {run.step} steps"
+            + ("." if any(line["split"] == "test" for line in metrics) else "; not finished.")
+        ],
+        tables=[table],
+        reading=reading,
+        pictures=pictures,
+        modes=[mode],
+        machine=page.machine_table([("", found)]),
+        settings=[("", configyaml.dump(run.config))],
+        files=["figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "curves.png", "metrics.csv"],
+    )
+    return page.write_page(folder / "report.html", made), [table]
+
+
+def last_measurements(metrics: Lines, batch_size: int) -> Table:
+    """Tell the last error and loss of each split, in training averaged over logged batches.
+
+    Args:
+        metrics: a run's lines.
+        batch_size: images in a step.
+    """
+    rows = []
+    trained = arms.recent_training(metrics)
+    if trained is not None:
+        s = "" if trained.batches == 1 else "es"
+        rows.append(
+            (
+                "train",
+                f"{trained.first} to {trained.last}" if trained.batches > 1 else f"{trained.last}",
+                f"{trained.batches} logged batch{s}, {trained.batches * batch_size} images",
+                tables.percent(trained.error),
+                f"{trained.loss:.4f}",
+            )
+        )
+    last = {line["split"]: line for line in metrics if line["split"] != "train"}
+    for split, line in last.items():
+        count = line.get("examples")
+        rows.append(
+            (
+                split,
+                str(line["step"]),
+                "all images" if count is None else f"all {count:.0f} images",
+                tables.percent(line["error"]),
+                f"{line['loss']:.4f}",
+            )
+        )
+    headings = ("split", "step", "measured on", "error, %", "loss")
+    return Table("Last measurements", headings, tuple(rows))
+
+
+def _reconstructions(run: Run, data: object) -> list[Picture]:
+    """Draw the first test images and what the decoder made of them, where there is a decoder."""
     dataset = experiment.load_data(run.config, data, Silent())
-    images, labels = dataset.test.images[:12], dataset.test.labels[:12]
+    images, labels = dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN]
     output = run.outputs(images)
-    if output.reconstruction is not None:
-        figure = figures.reconstruction_figure(
+    if output.reconstruction is None:
+        return []
+    predicted = np.asarray(output.lengths.argmax(-1)).tolist()
+    light, dark = (
+        figures.reconstruction_figure(
             np.asarray(to_float(images, dataset.scale)),
             np.asarray(output.reconstruction),
             labels.tolist(),
-            np.asarray(output.lengths.argmax(-1)).tolist(),
+            predicted,
+            look,
         )
-        pictures.append(figures.save(figure, folder / "reconstructions.png"))
-    last = {line["split"]: line for line in run.metrics}
-    rows = tuple(
-        (split, str(line["step"]), f"{100 * line['error']:.2f}", f"{line['loss']:.4f}")
-        for split, line in last.items()
+        for look in (LIGHT, DARK)
     )
-    table = Table("Last measurements", ("split", "step", "error, %", "loss"), rows)
-    reading = (
-        "Curves, and the first test images above what the decoder drew from the longest capsule."
+    figures.save(light, run.folder / "reconstructions.png")
+    for suffix in ("svg", "pdf", "png"):
+        figures.save(light, run.folder / "figures" / f"reconstructions.{suffix}")
+    right = sum(a == b for a, b in zip(labels.tolist(), predicted, strict=True))
+    caption = (
+        "Test images, and below each what the decoder drew from its longest capsule. Above: the "
+        "label → the prediction; bold where they differ."
     )
-    return _page(folder, reading, [table], pictures), [table]
+    alt = f"{len(images)} test images and their reconstructions; {right} of them classified correctly."
+    return [page.picture(light, dark, caption, alt)]
 
 
 def report(run_dir: Run | str | Path, data: object = None) -> Path:
@@ -111,22 +226,3 @@ def report(run_dir: Run | str | Path, data: object = None) -> Path:
     if (folder / "comparison.json").exists():
         return report_comparison(folder)[0]
     return report_run(folder, data)[0]
-
-
-def _page(folder: Path, reading: str, shown: list[Table], pictures: list[Path]) -> Path:
-    """Write one page that needs nothing beside it."""
-    embedded = "".join(
-        f'<img alt="{picture.stem}" src="data:image/png;base64,'
-        f'{base64.b64encode(picture.read_bytes()).decode()}">'
-        for picture in pictures
-    )
-    settings = html.escape(configyaml.dump(rundir.read_config(folder)))
-    path = folder / "report.html"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(folder.name)}</title>'
-        f"<style>{STYLE}</style><h1>{html.escape(folder.name)}</h1><p>{reading}</p>"
-        f"{''.join(table.to_html() for table in shown)}{embedded}"
-        f"<h2>Configuration</h2><pre>{settings}</pre></html>\n",
-        encoding="utf-8",
-    )
-    return path

@@ -1,6 +1,8 @@
-"""A comparison's numbers as tables: one form for terminals, Markdown and HTML."""
+"""A comparison's numbers as tables: one form for terminals, Markdown, HTML, CSV and LaTeX."""
 
+import csv
 import html
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +10,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from capsjax import rundir
 from capsjax.analysis.cost import Cost, ratio
-from capsjax.analysis.statistics import paired_difference, summarise
+from capsjax.analysis.statistics import Difference, paired_difference, summarise
 from capsjax.training.writers import numbers
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "→": r"$\to$",
+    "—": "---",
+}
+
+
+def plain(text: str) -> str:
+    """Replace what a terminal or a page would take as a command: escape sequences, line ends."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 class Table(NamedTuple):
@@ -24,31 +47,73 @@ class Table(NamedTuple):
 
     def to_rich(self) -> RichTable:
         """Return it for a terminal."""
-        table = RichTable(title=self.title, title_justify="left")
+        table = RichTable(title=Text(plain(self.title)), title_justify="left")
         for place, heading in enumerate(self.headings):
-            table.add_column(heading, justify="right" if place else "left")
+            table.add_column(Text(plain(heading)), justify="right" if place else "left")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*(Text(plain(cell)) for cell in row))
         return table
 
     def to_markdown(self) -> str:
         """Return it as Markdown."""
         rule = ("---", *("---:" for _ in self.headings[1:]))
-        lines = ["| " + " | ".join(row) + " |" for row in (self.headings, rule, *self.rows)]
-        return f"**{self.title}**\n\n" + "\n".join(lines) + "\n"
+        rows = [
+            [plain(cell).replace("|", "\\|") for cell in r] for r in (self.headings, *self.rows)
+        ]
+        lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
+        return f"**{plain(self.title)}**\n\n" + "\n".join(lines) + "\n"
 
     def to_html(self) -> str:
-        """Return it as HTML."""
+        """Return it as HTML; the first cell of a row is its heading."""
 
-        def line(cells: Sequence[str], tag: str) -> str:
-            return (
-                "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-            )
+        def cell(text: str, tag: str) -> str:
+            return f"<{tag}>{html.escape(plain(text))}</{tag.split()[0]}>"
 
-        body = "".join(line(row, "td") for row in self.rows)
+        def line(first: str, rest: str, cells: Sequence[str]) -> str:
+            tags = (first, *(rest for _ in cells[1:]))
+            return "<tr>" + "".join(map(cell, cells, tags)) + "</tr>"
+
+        column = 'th scope="col"'
+        head = line(column, column, self.headings)
+        body = "".join(line('th scope="row"', "td", row) for row in self.rows)
+        caption = html.escape(plain(self.title))
         return (
-            f"<table><caption>{html.escape(self.title)}</caption><thead>"
-            f"{line(self.headings, 'th')}</thead><tbody>{body}</tbody></table>"
+            f"<table><caption>{caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
+        )
+
+    def to_csv(self) -> str:
+        """Return headings and rows as CSV."""
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows(
+            [plain(cell) for cell in row] for row in (self.headings, *self.rows)
+        )
+        return stream.getvalue()
+
+    def to_latex(self) -> str:
+        """Return it as a LaTeX table, which needs no package."""
+
+        def written(text: str) -> str:
+            return "".join(LATEX.get(sign, sign) for sign in plain(text))
+
+        def cell(text: str) -> str:
+            return written(f"−{text[1:]}" if text[:1] == "-" and text[1:2].isdigit() else text)
+
+        lines = [" & ".join(map(cell, row)) + r" \\" for row in (self.headings, *self.rows)]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{written(self.title)}}}",
+                rf"\begin{{tabular}}{{l{'r' * (len(self.headings) - 1)}}}",
+                r"\hline",
+                lines[0],
+                r"\hline",
+                *lines[1:],
+                r"\hline",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
         )
 
 
@@ -105,7 +170,7 @@ def results_table(comparison: Comparison) -> Table:
                 mode,
                 percent(found.mean) + (f" ± {percent(found.sd)}" if len(errors) > 1 else ""),
                 "—" if mode == "full" else signed(difference.mean),
-                "—" if mode == "full" else interval(difference.low, difference.high),
+                "—" if mode == "full" else told_interval(difference, len(errors)),
                 f"{1000 * float(np.median(cost.seconds)):.2f}",
                 "1" if mode == "full" else f"{middle:.2f} ({low:.2f} to {high:.2f})",
                 f"{cost.temp_bytes / 1e6:.2f}",
@@ -154,6 +219,14 @@ def percent(share: float) -> str:
 def signed(share: float) -> str:
     """Write a difference of shares in percentage points, with its sign."""
     return f"{100 * share:+.2f}"
+
+
+def told_interval(difference: Difference, count: int) -> str:
+    """Write the interval of a paired difference; in words where every seed has the same one."""
+    if count > 1 and math.isclose(difference.low, difference.high, rel_tol=0, abs_tol=1e-12):
+        same = "equal" if abs(difference.mean) < 1e-12 else signed(difference.mean)
+        return f"{same} in {'both' if count == 2 else f'all {count}'} seeds"
+    return interval(difference.low, difference.high)
 
 
 def interval(low: float, high: float) -> str:

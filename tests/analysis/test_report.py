@@ -1,70 +1,20 @@
 """Reports are what the raw numbers say, on pages that need nothing beside them."""
 
-import base64
-import html.parser
+import csv
 import io
 import json
-import re
+import shutil
 
-import matplotlib.image
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy import stats
 
 from capsjax.analysis import tables
 from capsjax.analysis.report import report_comparison, report_run
 from capsjax.checks import UserError
+from tests.analysis.pages import check_alone, check_picture
 
 MODES = ("uniform", "stop", "truncated", "full")
-
-
-class Page(html.parser.HTMLParser):
-    """Collect tags, what they point to, and the cells of tables."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.sources, self.cells, self.row = [], [], [], None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.sources += [
-            value for name, value in attrs if name in ("src", "href", "action", "data")
-        ]
-        if tag == "tr":
-            self.cells.append([])
-        self.row = tag in ("td", "th")
-
-    def handle_data(self, data):
-        if self.row:
-            self.cells[-1].append(data)
-
-    def handle_endtag(self, tag):
-        self.row = False
-
-
-def check_picture(content, least=(300, 600)):
-    """A picture is large enough, has colours, and is not mostly of one."""
-    pixels = matplotlib.image.imread(io.BytesIO(content))[..., :3]
-    assert pixels.shape[0] >= least[0]
-    assert pixels.shape[1] >= least[1]
-    some = (pixels[::3, ::3] * 255).astype(int).reshape(-1, 3)
-    assert len({tuple(colour) for colour in some.tolist()}) > 50
-    assert 0.01 < np.mean(pixels.min(-1) < 0.95) < 0.9
-
-
-def check_alone(path, pictures):
-    """A page points to nothing but pictures that are in it."""
-    text = path.read_text("utf-8")
-    page = Page(text)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert not re.search(r"https?://|url\(|@import", text)
-    assert len(page.sources) == pictures
-    for source in page.sources:
-        check_picture(base64.b64decode(source.split(",")[1]), (150, 600))
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +37,9 @@ def test_the_table_is_the_raw_numbers(compared, raw):
         found = stats.ttest_rel(errors, full)
         low, high = found.confidence_interval(0.95)
         assert row[2] == f"{100 * (errors - full).mean():+.2f}"
-        assert row[3] == f"{100 * low:+.2f} to {100 * high:+.2f}"
+        same = "equal in both seeds" if low == high == 0 else f"{100 * low:+.2f} in both seeds"
+        apart = f"{100 * low:+.2f} to {100 * high:+.2f}"
+        assert row[3] == (same if high - low < 1e-12 else apart)
         ratios = np.array(cost["seconds"]) / np.array(base["seconds"])
         assert row[5] == f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
     assert "2 seeds" in compared.tables[0].title
@@ -113,12 +65,22 @@ def test_the_table_of_alignment_is_the_raw_numbers(compared, raw):
 
 
 def test_the_page_stands_alone_and_holds_the_tables(compared):
-    page = check_alone(compared.page, 1)
+    page = check_alone(compared.page, 6)
     rows = [list(row) for table in compared.tables for row in (table.headings, *table.rows)]
-    assert [row for row in page.cells if row] == rows
+    found = [row for row in page.cells if row]
+    assert found[: len(rows)] == rows
+    environment = json.loads((compared.folder / "environment.json").read_text())
+    machine = dict(found[len(rows) + 1 :])
+    assert list(machine) == list(environment)
+    assert machine["python"] == environment["python"]
+    assert f"jax {environment['packages']['jax']}" in machine["packages"]
+    assert "cpu" in machine["devices"]
     text = compared.page.read_text("utf-8")
     assert "num_iters: 3" in text  # the configuration
     assert "paired by seed" in text
+    for mode in MODES:  # the words are told, each with its colour
+        assert f'mode-{mode}" aria-hidden="true">■</span>{mode}</dt><dd>' in text
+    assert "<dt>r</dt>" in text
 
 
 def test_markdown_and_picture_lie_beside_the_page(compared):
@@ -129,30 +91,99 @@ def test_markdown_and_picture_lie_beside_the_page(compared):
     check_picture((compared.folder / "comparison.png").read_bytes(), (700, 1400))
 
 
-def test_drawing_again_trains_nothing_and_gives_the_same_page(compared):
-    kept = {p: p.stat().st_mtime_ns for p in compared.folder.rglob("*") if "report" not in p.name}
-    before = compared.page.read_bytes()
-    page, _ = report_comparison(compared.folder)
-    assert page.read_bytes() == before
-    del kept[compared.folder / "comparison.png"]
-    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+def test_every_figure_and_table_is_a_file_of_its_own(compared):
+    names = ("error", "test_error", "cost", "cosine", "norm_ratio", "entropy")
+    folder = compared.folder / "figures"
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")
+    }
+    for name in names:
+        check_picture((folder / f"{name}.png").read_bytes(), (300, 500))
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert "<svg" in (folder / f"{name}.svg").read_text("utf-8")
+    for name, table in zip(("results", "alignment"), compared.tables, strict=True):
+        text = (compared.folder / "tables" / f"{name}.csv").read_text("utf-8")
+        assert [tuple(row) for row in csv.reader(io.StringIO(text))] == [
+            table.headings,
+            *table.rows,
+        ]
+        latex = (compared.folder / "tables" / f"{name}.tex").read_text("utf-8")
+        assert latex == table.to_latex()
+
+
+def test_the_metrics_of_every_run_are_in_one_file(compared, raw):
+    with (compared.folder / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for mode in MODES:
+        tested = [row for row in rows if row["mode"] == mode and row["split"] == "test"]
+        assert [row["seed"] for row in tested] == ["0", "1"]
+        assert [float(row["error"]) for row in tested] == raw["test_error"][mode]
+    path = compared.folder / "runs" / "stop-seed1" / "metrics.jsonl"
+    chosen = [row for row in rows if (row["mode"], row["seed"]) == ("stop", "1")]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted((row["split"], int(row["step"]), float(row["loss"])) for row in chosen) == sorted(
+        (line["split"], line["step"], line["loss"]) for line in lines
+    )
+
+
+def test_drawing_again_trains_nothing_and_gives_the_same_bytes(compared):
+    made = ("report.html", "report.md", "comparison.png", "metrics.csv")
+    folders = {compared.folder / "figures", compared.folder / "tables"}
+    files = [path for path in compared.folder.rglob("*") if path.is_file()]
+    drawn = {p: p.read_bytes() for p in files if p.name in made or p.parent in folders}
+    kept = {path: path.stat().st_mtime_ns for path in files if path not in drawn}
+    assert len(drawn) == 4 + 18 + 4
+    assert report_comparison(compared.folder)[0] == compared.page
+    assert {path: path.read_bytes() for path in drawn} == drawn
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_comparison_whose_runs_are_gone_is_reported_without_curves(compared, tmp_path):
+    for name in ("comparison.json", "config.yaml", "environment.json"):
+        shutil.copy(compared.folder / name, tmp_path)
+    page, shown = report_comparison(tmp_path)
+    assert shown == compared.tables
+    check_alone(page, 4)
+    assert "Curves leave out 8 of 8 runs" in page.read_text("utf-8")
 
 
 def test_the_page_of_a_run(compared):
     folder = compared.folder / "runs" / "full-seed0"
     page, (table,) = report_run(folder)
-    found = check_alone(page, 2)
+    found = check_alone(page, 4)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["split"] == "train"][-5:]
+    assert [line["step"] for line in trained] == [8, 12, 16, 20, 24]
+    error, loss = (np.mean([line[name] for line in trained]) for name in ("error", "loss"))
     last = {line["split"]: line for line in lines}
     assert list(table.rows) == [
-        (split, "24", f"{100 * last[split]['error']:.2f}", f"{last[split]['loss']:.4f}")
-        for split in ("train", "validation", "test")
+        ("train", "8 to 24", "5 logged batches, 640 images", f"{100 * error:.2f}", f"{loss:.4f}"),
+        *(
+            (s, "24", f"all {n} images", f"{100 * last[s]['error']:.2f}", f"{last[s]['loss']:.4f}")
+            for s, n in (("validation", 200), ("test", 500))
+        ),
     ]
-    assert [row for row in found.cells if row] == [
-        list(row) for row in (table.headings, *table.rows)
-    ]
+    rows = [list(row) for row in (table.headings, *table.rows)]
+    assert [row for row in found.cells if row][: len(rows)] == rows
+    assert "mean over the logged batches" in page.read_text("utf-8")
     check_picture((folder / "curves.png").read_bytes(), (300, 600))
     check_picture((folder / "reconstructions.png").read_bytes(), (200, 600))
+    assert (folder / "figures" / "reconstructions.pdf").exists()
+    assert (folder / "metrics.csv").read_text().startswith("split,step,entropy,error,")
+
+
+def test_a_report_without_its_data_leaves_out_reconstructions_and_says_so(compared, monkeypatch):
+    def lost(*_):
+        raise UserError("got no data, expected some")
+
+    monkeypatch.setattr("capsjax.experiment.load_data", lost)
+    folder = compared.folder / "runs" / "stop-seed0"
+    page, _ = report_run(folder)
+    check_alone(page, 3)
+    assert "Reconstructions are left out" in page.read_text("utf-8")
+    assert "got no data, expected some" in page.read_text("utf-8")
+    with pytest.raises(UserError, match="got no data"):
+        report_run(folder, data="what was given")
 
 
 def test_what_is_no_comparison_is_refused(tmp_path):
@@ -172,17 +203,18 @@ def test_a_single_seed_has_no_interval(compared, raw):
     assert not any("±" in row[1] for row in table.rows)
 
 
-def test_one_table_in_three_forms():
-    table = tables.Table("A <b>", ("x", "y & z"), (("1", "2 < 3"), ("4", "[red]5")))
-    assert table.to_markdown() == (
-        "**A <b>**\n\n| x | y & z |\n| --- | ---: |\n| 1 | 2 < 3 |\n| 4 | [red]5 |\n"
-    )
-    assert "2 &lt; 3" in table.to_html()
-    assert "<b>" not in table.to_html()
-    stream = io.StringIO()
-    Console(file=stream, width=80).print(table.to_rich())
-    for part in ("x", "y & z", "2 < 3"):
-        assert part in stream.getvalue()
+@pytest.mark.parametrize(
+    ("errors", "full", "text"),
+    [
+        ([0.02, 0.03, 0.04], [0.02, 0.03, 0.04], "equal in all 3 seeds"),
+        ([0.04, 0.05], [0.02, 0.03], "+2.00 in both seeds"),
+        ([0.02, 0.04], [0.02, 0.03], "-5.85 to +6.85"),
+        ([0.02], [0.02], "—"),
+    ],
+)
+def test_equal_differences_are_told_in_words(errors, full, text):
+    difference = tables.paired_difference(errors, full)
+    assert tables.told_interval(difference, len(errors)) == text
 
 
 @pytest.mark.parametrize(

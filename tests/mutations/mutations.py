@@ -367,4 +367,25 @@ MUTATIONS = (
         "    if False:\n",
         ("tests/test_signals.py",),
     ),
+    Mutation(
+        "training error of a single batch",
+        "analysis/arms.py",
+        "    count = max(int(np.sum(steps > 0.9 * steps[-1])), min(LEAST, len(steps)))\n",
+        "    count = 1\n",
+        ("tests/analysis/test_arms.py",),
+    ),
+    Mutation(
+        "entropy bound of another number of classes",
+        "analysis/panels.py",
+        "        top = math.log(bound)\n",
+        "        top = math.log(bound - 1)\n",
+        ("tests/analysis/test_panels.py",),
+    ),
+    Mutation(
+        "arms of one mode drawn alike",
+        "analysis/panels.py",
+        "    return [STYLES[count % len(STYLES)] for count in before]\n",
+        "    return [STYLES[0] for _ in before]\n",
+        ("tests/analysis/test_panels.py",),
+    ),
 )

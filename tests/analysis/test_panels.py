@@ -1,0 +1,83 @@
+"""Panels show the numbers that they are given, with colours that mean modes."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from capsjax.analysis import panels
+from capsjax.analysis.arms import Arm
+from capsjax.analysis.figures import panel_figure
+from capsjax.analysis.looks import DARK, LIGHT
+
+
+def validated(scale, steps=(10, 20, 30)):
+    return [
+        {
+            "split": "validation",
+            "step": s,
+            "error": scale / s,
+            "loss": scale / s,
+            "entropy": 1 + scale / s,
+        }
+        for s in steps
+    ]
+
+
+ARMS = [
+    Arm("a", "stop", (validated(1), validated(3))),
+    Arm("b", "stop", (validated(4),)),
+    Arm("c", "full", (validated(6),)),
+]
+
+
+@pytest.mark.parametrize("look", [LIGHT, DARK])
+def test_curves_over_each_other(look):
+    error, loss, entropy = panels.course_panels(ARMS, bound=10)
+    (ax,) = panel_figure(error, look).axes
+    drawn = ax.lines
+    assert [line.get_label() for line in drawn] == ["a", "b", "c"]
+    assert np.allclose(drawn[0].get_ydata(), [20, 10, 200 / 30])  # the mean, in percent
+    colours = [to_hex(line.get_color()) for line in drawn]
+    assert colours == [look.modes["stop"], look.modes["stop"], look.modes["full"]]
+    styles = [line.get_linestyle() for line in drawn]
+    assert styles[0] != styles[1]  # of one mode, so told apart by their lines
+    assert styles[0] == styles[2] == "-"
+    assert to_hex(ax.get_facecolor()) == look.page
+    assert "a ends at 6.667" in error.alt
+    (ax,) = panel_figure(loss, look).axes
+    assert ax.get_yscale() == "log"
+    (ax,) = panel_figure(entropy, look).axes
+    bound = ax.lines[-1]
+    assert bound.get_label() == "uniform coupling, log 10 = 2.303"
+    assert np.allclose(bound.get_ydata(), np.log(10))
+    assert ax.get_ylim()[1] > np.log(10)
+
+
+def test_without_a_known_number_of_classes_no_bound_is_drawn():
+    *_, entropy = panels.course_panels(ARMS, bound=None)
+    (ax,) = panel_figure(entropy).axes
+    assert len(ax.lines) == 3
+
+
+def test_what_nothing_is_known_of_is_not_drawn():
+    arms = [Arm("a", "stop", ()), Arm("b", "full", ([{"split": "test", "step": 1, "error": 0.1}],))]
+    assert panels.course_panels(arms, bound=10) == []
+
+
+def test_a_run_has_the_colour_of_its_mode():
+    lines = [
+        *validated(2),
+        {"split": "test", "step": 30, "error": 0.1, "loss": 0.3, "entropy": 1.1},
+    ]
+    _, error, _ = panels.run_panels(lines, "truncated", 10)
+    (ax,) = panel_figure(error).axes
+    assert to_hex(ax.lines[0].get_color()) == LIGHT.modes["truncated"]
+    assert ax.lines[-1].get_label() == "test 10"
+
+
+def test_every_test_error_is_a_mark():
+    panel = panels.tests_panel({"x": ("stop", [0.1, 0.2]), "y": ("full", [0.3])}, paired=False)
+    (ax,) = panel_figure(panel).axes
+    marks = [list(line.get_ydata()) for line in ax.lines]
+    assert [np.round(y, 6).tolist() for y in marks] == [[10, 20], [15], [30]]
+    assert panel.alt == "Mean test error in percent: x 15.00, y 30.00."
