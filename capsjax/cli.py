@@ -159,13 +159,24 @@ def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     no_flags(arguments, rest)
     start_jax()
     from capsjax.analysis.report import report_comparison, report_run
+    from capsjax.analysis.side_by_side import report_several
 
-    for folder in arguments.folders:
-        comparison = (folder / "comparison.json").exists()
-        page, tables = report_comparison(folder) if comparison else report_run(folder)
-        if not arguments.quiet:
-            show(tables)
-        print(f"report: {printable(str(page))}")
+    folder, *others = arguments.folders
+    if others:
+        page, tables = report_several(arguments.folders, arguments.out)
+        page = written(page.parent, arguments.out) / page.name
+    elif arguments.out is not None:
+        raise UserError(
+            f"got --out with one directory, whose report goes into it: {folder}; expected --out with "
+            "several, which share a page"
+        )
+    elif (folder / "comparison.json").exists():
+        page, tables = report_comparison(folder)
+    else:
+        page, tables = report_run(folder)
+    if not arguments.quiet:
+        show(tables)
+    print(f"report: {printable(str(page))}")
     return 0
 
 

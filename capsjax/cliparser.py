@@ -52,8 +52,13 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", "Measure a run's newest parameters on the test split.")
     evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
 
-    report = command("report", "Draw the report of runs or comparisons; nothing is trained.")
+    report = command(
+        "report",
+        "Draw the report of a run or a comparison, or one page of several; nothing is trained.",
+    )
     report.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="directories of runs")
+    out = "a new directory for the page of several; runs/report-<UTC time> where none is given"
+    report.add_argument("--out", type=Path, help=out)
 
     quiet = "no progress and no tables: results and mistakes alone"
     for sub in (train, compare, evaluate, report):

@@ -262,6 +262,24 @@ def test_report_draws_a_run(trained, capsys):
     assert any("validation" in line for line in out)
 
 
+def test_report_of_several_is_one_page(trained, capsys, tmp_path, monkeypatch):
+    shutil.copytree(trained[1], tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = answer(capsys, "report", trained[1], "copy")
+    assert code == 0
+    (page,) = (tmp_path / "runs").glob("report-*/report.html")
+    assert out[-1] == f"report: {page.relative_to(tmp_path)}"
+    assert out[0].startswith("Last errors of every arm")
+    code, out, _ = answer(capsys, "report", trained[1], "copy", "--out", "both")
+    assert (code, out[-1]) == (0, "report: both/report.html")
+    code, out, err = answer(capsys, "report", "copy", "--out", "one")
+    assert (code, out) == (2, [])
+    assert "got --out with one directory, whose report goes into it: copy" in err[0]
+    code, out, err = answer(capsys, "report", "copy", "copy")
+    assert (code, out) == (2, [])
+    assert "expected at least two" in err[0]
+
+
 def test_info_shows_versions_devices_and_configurations(capsys, monkeypatch):
     monkeypatch.setenv("CAPSJAX_DATA", "/somewhere")
     code, out, _ = answer(capsys, "info")

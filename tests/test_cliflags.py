@@ -47,7 +47,7 @@ def test_every_flag_has_a_description(command, answer):
         "train": {"--seed", "--out", "--resume", "--quiet"},
         "compare": {"--seed", "--out", "--quiet"},
         "evaluate": {"--quiet"},
-        "report": {"--quiet"},
+        "report": {"--out", "--quiet"},
     }
     flags = {flag for action in parser._actions for flag in action.option_strings}
     assert flags == {"-h", "--help"} | expected.get(command, set())
