@@ -1,13 +1,14 @@
-"""Losses, one number for each example."""
+"""Losses, one number for each example, computed in float32 at least and returned in the type that came."""
 
 import dataclasses
 from typing import Literal, get_args
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from capsjax.checks import UserError, check_choice, check_float, nearest
+from capsjax.labels import class_lengths, presence
+from capsjax.numerics import as_floats, compute_dtype
 
 MarginPreset = Literal["paper", "released"]
 PRESETS = get_args(MarginPreset)
@@ -58,18 +59,19 @@ def margin_loss(
 
     Args:
         lengths: lengths of the class capsules, 0 to 1, [*batch, j].
-        labels: class numbers, integers [*batch], or T itself, [*batch, j], with any number of ones. A
-            number that no class has counts as no class being present; data sets refuse such labels.
+        labels: class numbers, integers [*batch], or T itself, [*batch, j], with any number of ones; for an
+            example of no class, zeros. A number that no class has is refused where it can be seen; inside
+            functions that JAX traces, where it cannot, no class counts as present.
         positive_margin: m+, the length from which a present class costs nothing.
         negative_margin: m-, the length up to which an absent class costs nothing.
         down_weight: lambda, the weight of absent classes.
         preset: "paper" for the formula above, "released" for it divided by 2 j.
 
     Returns:
-        The loss of each example, [*batch].
+        The loss of each example, of the lengths' type, [*batch]; computed in float32 at least.
 
     Raises:
-        UserError: where the preset is unknown or the labels' shape does not fit.
+        UserError: where the preset is unknown, or the labels' shape, type or numbers do not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -84,30 +86,25 @@ def margin_loss(
             f"margin_loss: got preset {preset!r}, expected 'paper' or 'released'"
             + nearest(str(preset), PRESETS)
         )
-    present = _present(labels, lengths)
-    short = jnp.square(jnp.maximum(0, positive_margin - lengths))
-    long = jnp.square(jnp.maximum(0, lengths - negative_margin))
+    lengths = class_lengths("margin_loss", lengths)
+    wide = lengths.astype(compute_dtype(lengths.dtype))
+    present = presence("margin_loss", labels, wide)
+    # A huge length's square overflows, and where the class is present 0 times that would be NaN.
+    huge = float(jnp.finfo(wide.dtype).max) ** 0.5
+    beyond = jnp.where((present == 1) & (wide > huge), 0, wide)
+    short = jnp.square(jnp.maximum(0, positive_margin - wide))
+    long = jnp.square(jnp.maximum(0, beyond - negative_margin))
     loss = jnp.sum(present * short + down_weight * (1 - present) * long, axis=-1)
-    return loss / (2 * lengths.shape[-1]) if preset == "released" else loss
-
-
-def _present(labels: Num[Array, "..."], lengths: Float[Array, "*batch j"]) -> Array:
-    """Return T, one for each class that is present, [*batch, j]."""
-    if labels.shape == lengths.shape:
-        return labels.astype(lengths.dtype)
-    if labels.shape == lengths.shape[:-1] and jnp.issubdtype(labels.dtype, jnp.integer):
-        return jax.nn.one_hot(labels, lengths.shape[-1], dtype=lengths.dtype)
-    raise UserError(
-        f"margin_loss: got labels {labels.dtype}{list(labels.shape)} for lengths "
-        f"{list(lengths.shape)}, expected integers {list(lengths.shape[:-1])} or zeros and ones "
-        f"{list(lengths.shape)}"
-    )
+    loss = loss / (2 * wide.shape[-1]) if preset == "released" else loss
+    return loss.astype(lengths.dtype)
 
 
 def reconstruction_loss(
     reconstruction: Float[Array, "*batch h w c"], image: Float[Array, "*batch h w c"]
 ) -> Float[Array, "*batch"]:
-    """Return the sum of squared differences over the pixels of each image, [*batch].
+    """Sum the squared differences over the pixels of each image.
+
+    L = sum_p (reconstruction_p - image_p)^2
 
     The 2017 paper adds it to the margin loss with the weight 0.0005.
 
@@ -115,15 +112,22 @@ def reconstruction_loss(
         reconstruction: what the decoder drew, 0 to 1, [*batch, h, w, c].
         image: what it should have drawn, 0 to 1, [*batch, h, w, c].
 
+    Returns:
+        The loss of each example, [*batch], of the wider of the two types; computed in float32 at least.
+        float16 holds no sum above 65504.
+
     Raises:
         UserError: where the shapes differ.
 
     Reference:
         Sabour, Frosst and Hinton 2017, section 4.1.
     """
+    reconstruction, image = as_floats(reconstruction), as_floats(image)
     if reconstruction.shape != image.shape:
         raise UserError(
             f"reconstruction_loss: got {list(reconstruction.shape)} for an image "
             f"{list(image.shape)}, expected equal shapes"
         )
-    return jnp.sum(jnp.square(reconstruction - image), axis=(-3, -2, -1))
+    dtype = jnp.promote_types(reconstruction.dtype, image.dtype)
+    drawn, given = (x.astype(compute_dtype(dtype)) for x in (reconstruction, image))
+    return jnp.sum(jnp.square(drawn - given), axis=(-3, -2, -1)).astype(dtype)

@@ -16,7 +16,8 @@ def safe_norm(
     """Measure the Euclidean length |x| along an axis, with gradient 0 (not NaN) at x = 0.
 
     Scales by the largest component first, so nothing overflows or underflows; computes in float32
-    at least. `jnp.linalg.norm` has the gradient 0/0 at zero, which a `where` around the result does
+    at least. Subnormal numbers of that type count as zero where the processor takes them so, as XLA has
+    CPUs do. `jnp.linalg.norm` has the gradient 0/0 at zero, which a `where` around the result does
     not mend: the argument itself has to be kept away from zero (the double `where`).
 
     Args:
@@ -34,12 +35,12 @@ def safe_norm(
         >>> [float(g) for g in jax.grad(safe_norm)(jnp.zeros(2))]
         [0.0, 0.0]
     """
-    x = _as_floats(x)
+    x = as_floats(x)
     length, _ = _polar(x.astype(compute_dtype(x.dtype)), axis)
     return (length if keepdims else jnp.squeeze(length, axis)).astype(x.dtype)
 
 
-def _as_floats(x: Array) -> Array:
+def as_floats(x: Array) -> Array:
     """Take NumPy's arrays and whole numbers too, which would be rounded to nothing as what they are."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
@@ -49,8 +50,10 @@ def _polar(x: Float[Array, "..."], axis: int) -> tuple[Float[Array, "..."], Floa
     """Return the length, with its axis kept, and the unit vector, both 0 at 0."""
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
     nonzero = largest > 0
-    # The inverse of the very largest numbers is subnormal, which processors flush to zero.
-    scale = jnp.where(nonzero, jnp.minimum(largest, jnp.finfo(x.dtype).max / 64), 1)
+    # Processors flush subnormal numbers to zero: the inverse of the very largest, and, where the gradient
+    # takes it times a component, the very smallest.
+    kind = jnp.finfo(x.dtype)
+    scale = jnp.where(nonzero, jnp.clip(largest, kind.tiny / kind.eps, kind.max / 64), 1)
     # Neither result depends on the scale, so holding the scale constant is exact.
     scaled = x / scale
     squares = jnp.sum(jnp.square(scaled), axis=axis, keepdims=True)
@@ -134,7 +137,7 @@ def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     Reference:
         Sabour, Frosst and Hinton 2017, "Dynamic routing between capsules", equation 1.
     """
-    s = _as_floats(s)
+    s = as_floats(s)
     wide = jnp.moveaxis(s.astype(compute_dtype(s.dtype)), axis, -1)
     return jnp.moveaxis(_squash(wide), -1, axis).astype(s.dtype)
 
@@ -148,15 +151,18 @@ def couple(logits: Float[Array, "*batch i j"], leaky: bool = False) -> Float[Arr
             coupling then sums to less than 1 (the authors' released code, `_leaky_routing`).
 
     Returns:
-        Coupling coefficients c_ij, [*batch, i, j].
+        Coupling coefficients c_ij, [*batch, i, j], of the logits' type; computed in float32 at least.
 
     Reference:
         Sabour, Frosst and Hinton 2017, equation 3.
     """
-    if not leaky:
-        return jax.nn.softmax(logits, axis=-1)
-    none = jnp.zeros_like(logits[..., :1])
-    return jax.nn.softmax(jnp.concatenate([none, logits], axis=-1), axis=-1)[..., 1:]
+    wide = logits.astype(compute_dtype(logits.dtype))
+    if leaky:
+        none = jnp.zeros_like(wide[..., :1])
+        coupling = jax.nn.softmax(jnp.concatenate([none, wide], axis=-1), axis=-1)[..., 1:]
+    else:
+        coupling = jax.nn.softmax(wide, axis=-1)
+    return coupling.astype(logits.dtype)
 
 
 def couple_adjoint(
@@ -171,7 +177,9 @@ def couple_adjoint(
         cotangent: c_bar, [*batch, i, j].
 
     Returns:
-        b_bar, [*batch, i, j].
+        b_bar, [*batch, i, j], of the coupling's type; computed in float32 at least.
     """
+    dtype = coupling.dtype
+    coupling, cotangent = (x.astype(compute_dtype(x.dtype)) for x in (coupling, cotangent))
     mean = jnp.sum(coupling * cotangent, axis=-1, keepdims=True)
-    return coupling * (cotangent - mean)
+    return (coupling * (cotangent - mean)).astype(dtype)

@@ -1,0 +1,120 @@
+"""Labels beside the class capsules that they are about: class numbers, or one for each class present."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Num
+
+from capsjax.checks import UserError, is_traced
+from capsjax.numerics import as_floats
+from capsjax.votes.base import as_array, described
+
+
+def class_lengths(name: str, lengths: Float[Array, "*batch j"]) -> Float[Array, "*batch j"]:
+    """Take lengths of class capsules, [*batch, j], as floats.
+
+    Raises:
+        UserError: where they have no axis of classes.
+    """
+    given = as_floats(as_array(f"{name}: lengths", lengths))
+    if given.ndim == 0:
+        raise UserError(f"{name}: lengths: got {described(given)}, expected an array [*batch, j]")
+    return given
+
+
+def class_numbers(
+    name: str,
+    labels: Num[Array, "..."],
+    lengths: Float[Array, "*batch j"],
+    *,
+    presence: bool = False,
+) -> Int[Array, "*batch"]:
+    """Take labels as class numbers; none is broadcast.
+
+    Args:
+        name: the function that they were given to, for the message.
+        labels: class numbers from 0, one for each example, integers [*batch], or lists of them.
+        lengths: lengths of the class capsules, [*batch, j].
+        presence: whether the function would have taken T as well, for the message.
+
+    Returns:
+        The labels as an array, [*batch].
+
+    Raises:
+        UserError: where their shape or type is another; or, outside functions that JAX traces, where one is
+            below 0 or above j - 1.
+    """
+    numbers = as_array(f"{name}: labels", labels)
+    shape, classes = lengths.shape[:-1], lengths.shape[-1]
+    whole = jnp.issubdtype(numbers.dtype, jnp.integer)
+    if numbers.shape != shape or not whole:
+        other = (
+            f" or zeros and ones {list(lengths.shape)}" if presence else ", a class number for each"
+        )
+        raise UserError(
+            f"{name}: got labels {described(numbers)} for lengths {list(lengths.shape)}, expected "
+            f"integers {list(shape)}{other}{_remedy(numbers, lengths.shape)}"
+        )
+    if not _is_known(numbers):
+        return numbers
+    # What came, not the array: JAX would wrap what its integers cannot hold.
+    values = np.asarray(labels).ravel()
+    wrong = np.flatnonzero((values < 0) | (values >= classes))
+    if wrong.size:
+        raise UserError(
+            f"{name}: label {wrong[0]} is {values[wrong[0]]}, expected an integer from 0 to {classes - 1} "
+            f"for {classes} class capsules ({wrong.size} of {values.size} labels are out of range); number "
+            "the classes from 0, or give the network as many as there are"
+        )
+    return numbers
+
+
+def presence(
+    name: str, labels: Num[Array, "..."], lengths: Float[Array, "*batch j"]
+) -> Float[Array, "*batch j"]:
+    """Take labels as T, one for each class that is present; class numbers become that.
+
+    Args:
+        name: the function that they were given to, for the message.
+        labels: class numbers, integers [*batch], or T itself, [*batch, j].
+        lengths: lengths of the class capsules, [*batch, j].
+
+    Returns:
+        T, of the lengths' type, [*batch, j].
+
+    Raises:
+        UserError: where they are neither; or, outside functions that JAX traces, where T is not from 0 to 1.
+    """
+    given = as_array(f"{name}: labels", labels)
+    if given.shape != lengths.shape:
+        numbers = class_numbers(name, labels, lengths, presence=True)
+        return jax.nn.one_hot(numbers, lengths.shape[-1], dtype=lengths.dtype)
+    if _is_known(given):
+        low, high = (float(end(np.asarray(labels), initial=0)) for end in (np.min, np.max))
+        if not (low >= 0 and high <= 1):
+            raise UserError(
+                f"{name}: got labels {described(given)} from {low:g} to {high:g}, expected 1 for each class "
+                "that is present and 0 for the others; class numbers have one axis less"
+            )
+    return given.astype(lengths.dtype)
+
+
+def _is_known(labels: Num[Array, "..."]) -> bool:
+    """Tell whether the numbers can be looked at here and now."""
+    return not is_traced(labels) and labels.is_fully_addressable
+
+
+def _remedy(numbers: Num[Array, "..."], lengths: tuple[int, ...]) -> str:
+    """Say how labels of the wrong shape or type become class numbers, where nothing is lost by it."""
+    known = _is_known(numbers)
+    values = np.asarray(numbers, np.float64) if known else None
+    if numbers.shape == lengths:
+        one = values is None or bool(np.all((values == 1).sum(-1) == 1) and np.all(values >= 0))
+        return "; from one-hot labels take labels.argmax(-1)" if one else ""
+    whole = values is None or bool(np.all(values == np.trunc(values)))
+    if numbers.shape == (*lengths[:-1], 1):
+        cast = "" if jnp.issubdtype(numbers.dtype, jnp.integer) else ".astype(int)"
+        return f"; of a column take labels[..., 0]{cast}" if whole else ""
+    if numbers.shape == lengths[:-1] and whole:
+        return "; of whole numbers take labels.astype(int)"
+    return ""
