@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Int
 
-from capsjax import rundir, signals
+from capsjax import remedies, rundir, signals
 from capsjax.batches import Work
 from capsjax.checks import UserError
 from capsjax.config import Config, load_config
@@ -233,6 +233,7 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
     state = planned.initial_state(config.seed)
     if checkpoints.steps(folder / "checkpoints"):
         state = checkpoints.restore(folder / "checkpoints", state)
+        remedies.check_finite(folder, config, state)
     return _finish(config, dataset, planned, folder, state, reporter, None)
 
 

@@ -10,11 +10,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from capsjax import losses, metrics
+from capsjax import losses, metrics, remedies
 from capsjax.checks import LARGEST_INT
 from capsjax.config import Config
 from capsjax.data import Dataset
-from capsjax.gradients import ImplicitGradient
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
 from capsjax.training.feed import Cut
@@ -23,12 +22,6 @@ from capsjax.training.optimisers import Adam
 from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
 from capsjax.training.state import Batch, Params, TrainState, functionalise
 from capsjax.training.step import LossFunction, PerExample
-
-IMPLICIT_REMEDY = (
-    "an implicit gradient is NaN where routing has not arrived or the solver has not ended: route to a "
-    "tolerance (model.routing.tolerance 1e-5, model.routing.num_iters 1000), allow more steps "
-    "(model.routing.gradient.max_steps 1000)"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,14 +131,12 @@ def _program(
 ) -> Program:
     made = functions(model, loss, image_shape, num_classes)
     strategy, eval_step = _scoring(model, loss, parallel, image_shape, num_classes)
-    program = Program(
+    return Program(
         strategy=strategy,
         train_steps=strategy.train_steps(made.loss, optimiser.make(total_steps), cut),
         eval_step=eval_step,
+        remedy=remedies.remedy(model, loss, optimiser),
     )
-    if isinstance(getattr(model.routing, "gradient", None), ImplicitGradient):
-        return dataclasses.replace(program, remedy=f"{IMPLICIT_REMEDY}, or {program.remedy}")
-    return program
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,23 @@
 """Advice in errors, followed to the letter, works and loses nothing."""
 
 import ast
+import hashlib
 import re
 import shlex
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 import capsjax as cj
 from capsjax.analysis import bench
 from capsjax.checks import UserError
+from capsjax.cliflags import parse_overrides
+from capsjax.remedies import check_finite
+from capsjax.training.state import TrainState
 from capsjax.training.writers import read_metrics
 
 PACKAGE = Path(cj.__file__).parent
@@ -37,6 +44,11 @@ def stopped(finished, tmp_path):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if '"step": 24' not in line))
     return folder
+
+
+def hash_of(folder):
+    """Return the checksum of every file below a folder."""
+    return {p: hashlib.sha256(p.read_bytes()).digest() for p in folder.rglob("*") if p.is_file()}
 
 
 def said(answered):
@@ -167,3 +179,70 @@ def test_the_command_line_names_its_flag(words, flag, answer, as_installed):
     code, text = said(answer("bench", *words))
     assert code == 2
     assert flag in text
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"loss.reconstruction_weight": 3e38},
+        {"optimiser.schedule.rate": 1e30},
+        {"optimiser.epsilon": 1e-45},
+        {
+            "model.routing": {
+                "kind": "fixed_point",
+                "gradient": {"kind": "implicit", "max_steps": 1},
+            }
+        },
+    ],
+    ids=lambda value: next(iter(value)),
+)
+def test_training_that_is_not_finite_ends_by_what_the_error_says(overrides, tmp_path):
+    overrides = overrides | {"training.epochs": 1}
+    with pytest.raises(UserError, match=r"not finite|expected a finite number") as caught:
+        cj.train(cj.load_config("smoke", overrides), out=tmp_path / "bad")
+    text = str(caught.value).split("; or ")[0]
+    advised = dict(re.findall(r"([a-z_.]+) to ([-+.e\d]+)(?=[ ,]|$)", text))
+    assert advised
+    if "model.routing" in overrides:
+        assert advised.keys() == {
+            f"model.routing.{name}" for name in ("tolerance", "num_iters", "gradient.max_steps")
+        }
+    else:
+        assert advised.keys() == overrides.keys() - {"training.epochs"}
+    flags = [word for item in advised.items() for word in (f"--{item[0]}", item[1])]
+    config = cj.load_config("smoke", overrides | parse_overrides(flags))
+    assert np.isfinite(cj.train(config, out=tmp_path / "good").test["loss"])
+
+
+@pytest.mark.parametrize("kind", ["digits", "arrays"])
+def test_a_run_whose_checkpoint_holds_nan_is_trained_anew(kind, stopped, finished, follow):
+    before = hash_of(stopped)
+    config = cj.load_config(stopped / "config.yaml", {"data": "arrays"} if kind == "arrays" else {})
+    state = TrainState.create({"w": jnp.full(3, jnp.nan)}, optax.sgd(1.0))
+    with pytest.raises(UserError, match=r"\(w\) in the checkpoint of step 0") as caught:
+        check_finite(stopped, config, state)
+    call = str(caught.value).split("train anew: ")[1]
+    loaded = finished.config.data.load()
+    data = {"train": (loaded.train.images, loaded.train.labels)}
+    data["test"] = (loaded.test.images, loaded.test.labels)
+    data["validation"] = (loaded.validation.images, loaded.validation.labels)
+    assert (", data)" in call) == (kind == "arrays")
+    run = eval(call, {"capsjax": cj, "data": data})
+    assert run.config.optimiser.schedule.rate == pytest.approx(1e-3)
+    assert np.isfinite(run.test["loss"])
+    text = caught.value.on_command_line
+    if kind == "arrays":
+        assert text.split("train anew: ")[1] == f"in Python, {call}"
+    else:
+        code, text = follow(text, "train anew: ", "--training.epochs", "1")
+        assert code == 0, text
+    assert hash_of(stopped) == before
+
+
+def test_resuming_looks_for_nan(stopped, monkeypatch):
+    def refuse(folder, config, state):
+        raise UserError(f"step {int(state.step)}")
+
+    monkeypatch.setattr("capsjax.remedies.check_finite", refuse)
+    with pytest.raises(UserError, match="step 16"):
+        cj.resume(stopped)
