@@ -129,6 +129,8 @@ def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     start_jax()
     from capsjax.analysis.compare import compare
     from capsjax.analysis.report import report_comparison
+    from capsjax.analysis.tables import read_comparison
+    from capsjax.analysis.verdict import verdicts
 
     with progress(arguments, "preparing") as reporter:
         name = Path(arguments.config).stem
@@ -136,6 +138,9 @@ def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     page, tables = report_comparison(folder)
     if not arguments.quiet:
         show(tables)
+    errors = read_comparison(folder).errors
+    for sentence in verdicts(errors, option="--compare.seeds"):
+        print(sentence[0].upper() + sentence[1:] + ".")
     print(f"report: {printable(str(written(folder, arguments.out) / page.name))}")
     return 0
 

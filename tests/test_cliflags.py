@@ -206,12 +206,18 @@ def test_a_key_of_another_kind_names_the_kind(answer):
 
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_quiet_leaves_results_alone(command, answer):
-    few = ["--training.epochs", "1", "--compare.seeds", "1", "--compare.modes", "[full]"]
+    few = ["--training.epochs", "1", "--compare.seeds", "1", "--compare.modes", "[stop, full]"]
     code, out, err = answer(command, "smoke", "--quiet", "--out", "run", *few)
     assert (code, err) == (0, [])
     last = "run: run" if command == "train" else "report: run/report.html"
     assert out[-1] == last
-    assert len(out) <= 2
+    assert len(out) == 2
+    said = (
+        r"test error .* %"
+        if command == "train"
+        else r"One seed cannot tell stop from full: .* may\."
+    )
+    assert re.match(said, out[0])
     folder = "run" if command == "train" else "run/runs/full-seed0"
     assert answer("evaluate", "--quiet", folder)[2] == []
     assert answer("report", folder, "--quiet")[1] == [f"report: {folder}/report.html"]
