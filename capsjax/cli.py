@@ -151,7 +151,7 @@ def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax import experiment
 
     with progress(arguments, "preparing") as reporter:
-        run = experiment.load(arguments.folder)
+        run = experiment.load(arguments.folder, reporter=reporter)
         tested = experiment.evaluate(run, reporter=reporter)
     print(
         f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
@@ -178,7 +178,8 @@ def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     elif (folder / "comparison.json").exists():
         page, tables = report_comparison(folder)
     else:
-        page, tables = report_run(folder)
+        with progress(arguments, "preparing") as reporter:
+            page, tables = report_run(folder, reporter=reporter)
     if not arguments.quiet:
         show(tables)
     print(f"report: {printable(str(page))}")

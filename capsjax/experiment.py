@@ -101,13 +101,27 @@ class Run:
 
     @property
     def test(self) -> dict[str, Any]:
-        """The last line of the test split, with its `error`, `loss` and so on."""
+        """The line of the test split, with its `error`, `loss` and so on, of these parameters."""
         lines = [line for line in self.metrics if line["split"] == "test"]
-        if not lines:
+        if not lines or lines[-1]["step"] != self.step:
             call, command = rundir.how_to_resume(self.folder, self.config)
-            came = f"{self.folder}: got no test line in metrics.jsonl, expected a finished run; resume it: "
+            got = "got no test line in metrics.jsonl, expected a finished run"
+            came = f"{self.folder}: {self.mismatch() or got}; resume it: "
             raise UserError(came + call, on_command_line=came + command)
         return lines[-1]
+
+    def mismatch(self) -> str | None:
+        """Say where the run was tested after another step than that of these parameters.
+
+        So it is where the last checkpoint of a finished run is gone or damaged; None elsewhere.
+        """
+        lines = [line for line in self.metrics if line["split"] == "test"]
+        if not lines or lines[-1]["step"] == self.step:
+            return None
+        return (
+            f"got the parameters of step {self.step}, expected those of step {lines[-1]['step']}, "
+            "after which the run was tested"
+        )
 
     def outputs(self, images: np.ndarray, *, trace: bool = False) -> NetworkOutput:
         """Run the network on images, as many at once as `training.eval_batch_size` says.
@@ -198,10 +212,13 @@ def train(
 def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None = None) -> Run:
     """Resume a run that stopped, from its newest checkpoint, as if it never had, to the bit.
 
+    A checkpoint that is damaged is passed over for the one before, kept as `<step>.damaged`, and written
+    anew. So is the last one of a finished run, where it is damaged or gone.
+
     Args:
         run_dir: the run's directory.
         data: the user's own arrays, as `train` got them, where the run was trained on such.
-        reporter: what tells of progress; None for silence.
+        reporter: what tells of progress; None for silence, but for a warning of damage.
 
     Returns:
         The run.
@@ -209,7 +226,8 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
     Raises:
         UserError: If there is no such run, it is finished, or the data are not those it began with.
     """
-    folder, reporter = Path(run_dir).absolute(), reporter or Silent()
+    folder, say = Path(run_dir).absolute(), checkpoints.warn if reporter is None else reporter.say
+    reporter = reporter or Silent()
     config = rundir.read_config(folder)
     if (folder / "runs").is_dir():
         raise UserError(
@@ -223,25 +241,34 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
             f"{folder}: got data whose SHA-256 is {dataset.fingerprint()[:12]}..., expected "
             f"{begun[:12]}..., that of the data the run began with"
         )
-    if any(line["split"] == "test" for line in read_metrics(folder / "metrics.jsonl")):
+    planned = plan(config, dataset)
+    initial = state = planned.initial_state(config.seed)
+    kept = folder / "checkpoints"
+    if checkpoints.steps(kept):
+        try:
+            state = checkpoints.restore(kept, initial, say=say, finite=False)
+            remedies.check_finite(folder, config, state)  # the same steps end there again
+        except checkpoints.DamagedError as error:
+            say(f"{error}; starting from step 0, to the same bits")
+    tested = [
+        line["step"] for line in read_metrics(folder / "metrics.jsonl") if line["split"] == "test"
+    ]
+    if tested and tested[-1] <= state.step:
         came = f"{folder}: got a run that is finished, expected one that stopped; to measure it again: "
         command = f"capsjax evaluate {shlex.quote(str(folder))}"
         call = f"capsjax.evaluate({str(folder)!r})"
         raise UserError(came + call, on_command_line=came + command)
     signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
-    planned = plan(config, dataset)
-    state = planned.initial_state(config.seed)
-    if checkpoints.steps(folder / "checkpoints"):
-        state = checkpoints.restore(folder / "checkpoints", state)
-        remedies.check_finite(folder, config, state)
+    checkpoints.set_aside(kept, after=int(state.step))
     return _finish(config, dataset, planned, folder, state, reporter, None)
 
 
-def load(run_dir: str | Path) -> Run:
+def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     """Load a run's newest parameters, to predict with or to look into.
 
     Args:
         run_dir: the run's directory.
+        reporter: told where a checkpoint is damaged or gone, and what is loaded instead; None to warn.
 
     Returns:
         The run.
@@ -256,9 +283,15 @@ def load(run_dir: str | Path) -> Run:
     shape, classes = (height, width, channels), data["num_classes"]
     initial = functions(config.model, config.loss, shape, classes).initial(0)
     target = TrainState.create(initial, config.optimiser.make(2**31 - 1))
-    state = checkpoints.restore(folder / "checkpoints", target)
+    say = checkpoints.warn if reporter is None else reporter.say
+    state = checkpoints.restore(folder / "checkpoints", target, say=say)
     pixels, step = Pixels.recorded(data), int(state.step)
-    return Run(config, folder, state.params, data["scale"], shape, classes, step, pixels)
+    run = Run(config, folder, state.params, data["scale"], shape, classes, step, pixels)
+    found = run.mismatch()
+    if found is not None:
+        call, command = rundir.how_to_resume(folder, config)
+        say(f"{folder}: {found}; to have those again: {call if reporter is None else command}")
+    return run
 
 
 def evaluate(
@@ -279,8 +312,8 @@ def evaluate(
     Raises:
         UserError: If there is no such run, or the data have images or classes that it does not know.
     """
+    run = run_dir if isinstance(run_dir, Run) else load(run_dir, reporter=reporter)
     reporter = reporter or Silent()
-    run = run_dir if isinstance(run_dir, Run) else load(run_dir)
     dataset = load_data(run.config, data, reporter)
     if dataset.image_shape != run.image_shape:
         raise UserError(

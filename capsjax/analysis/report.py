@@ -13,7 +13,7 @@ from capsjax.analysis.tables import Table
 from capsjax.checks import UserError
 from capsjax.data import to_float
 from capsjax.experiment import Run
-from capsjax.training.progress import Silent
+from capsjax.training.progress import Reporter, Silent
 
 READING = (
     "Every mode of a seed began with the same parameters and saw the same batches. Differences are "
@@ -90,7 +90,9 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     return page.write_page(folder / "report.html", made), shown
 
 
-def report_run(folder: Path, data: object = None) -> tuple[Path, list[Table]]:
+def report_run(
+    folder: Path, data: object = None, *, reporter: Reporter | None = None
+) -> tuple[Path, list[Table]]:
     """Write the report of a run into its directory.
 
     `report.html`, `curves.png` and `reconstructions.png`; in `figures` each figure as SVG, PDF and PNG,
@@ -100,6 +102,7 @@ def report_run(folder: Path, data: object = None) -> tuple[Path, list[Table]]:
     Args:
         folder: a run's directory.
         data: the user's own arrays, where the run was trained on such.
+        reporter: told where a checkpoint is damaged or gone; None to warn.
 
     Returns:
         The HTML page, and its tables.
@@ -107,7 +110,7 @@ def report_run(folder: Path, data: object = None) -> tuple[Path, list[Table]]:
     Raises:
         UserError: where there is no such run, or the data that were given do not fit.
     """
-    run = experiment.load(folder)
+    run = experiment.load(folder, reporter=reporter)
     metrics, mode = run.metrics, arms.mode_of(run.config)
     figures.save(panels.run_figure(metrics, mode), folder / "curves.png")
     pictures = page.draw_panels(
@@ -116,6 +119,8 @@ def report_run(folder: Path, data: object = None) -> tuple[Path, list[Table]]:
     found = arms.environment_of(folder)
     table = last_measurements(metrics, run.config.training.batch_size)
     reading = [TRAINING]
+    if (mismatch := run.mismatch()) is not None:
+        reading.append(f"Reconstructions: {mismatch}.")
     try:
         pictures += _reconstructions(run, data)
     except UserError as error:

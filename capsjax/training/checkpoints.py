@@ -1,32 +1,42 @@
 """Checkpoints of a run, named by their step, written whole or not at all, and checked when read."""
 
 import errno
-import hashlib
+import itertools
 import os
 import re
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from capsjax.checks import UserError
+from capsjax.training.checksums import find_damage, write_sums
 from capsjax.training.state import TrainState
 
-# In the form that `sha256sum --check` reads.
-SUMS = "SHA256SUMS"
+WHOLE = re.compile(r"0|[1-9][0-9]*")
+# What is being written or removed, and was left by a process that was killed.
+PARTIAL = re.compile(r"[0-9]+\.(part|removed|orbax-checkpoint-tmp).*")
 OVERHEAD = 1 << 16  # bytes of a checkpoint beside the arrays, more or less
 
 
+class DamagedError(UserError):
+    """Tell of a checkpoint that is not as it was written, or holds parameters that are not finite."""
+
+
 def save(folder: Path, state: TrainState, keep: int | None = None) -> Path:
-    """Write a state as `folder/<step>`; one that is there already is left as it is.
+    """Write a state as `folder/<step>`, with checksums, whole or not at all.
+
+    One that is there already is left as it is.
 
     Args:
         folder: the run's folder of checkpoints; it is made where it is missing.
@@ -37,68 +47,134 @@ def save(folder: Path, state: TrainState, keep: int | None = None) -> Path:
         The checkpoint's own folder.
 
     Raises:
-        OSError: where it cannot be written.
+        OSError: If it cannot be written.
     """
     path = (folder / str(int(state.step))).absolute()
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*tmp*"):
-            shutil.rmtree(left)
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if PARTIAL.fullmatch(left.name) and left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+    if not path.is_dir():
         try:
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, "not a checkpoint: move it away", str(path))
             _check_room(folder, state)
             with _uninterrupted():
-                ocp.save(str(path), _tree(state))
-                _write_sums(path)
+                part = path.with_name(f"{path.name}.part")
+                ocp.save(str(part), _tree(state))
+                write_sums(part)
+                part.rename(path)
         except ValueError as error:  # the form in which orbax passes on the system's errors
             code = re.search(r"os_error_code='(\d+)'", str(error))
             number = int(code[1]) if code else errno.EIO
             raise OSError(number, os.strerror(number), str(path)) from error
     if keep is not None:
         for step in steps(folder)[:-keep]:
-            shutil.rmtree(folder / str(step))
+            # At once for whoever reads it: a checkpoint of which some files are gone looks damaged.
+            gone = (folder / str(step)).rename(folder / f"{step}.removed")
+            shutil.rmtree(gone, ignore_errors=True)
     return path
 
 
 def steps(folder: Path) -> list[int]:
-    """List the steps of the checkpoints that are whole, ascending."""
+    """List the steps of the checkpoints that stand, ascending; what else is there does not count."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    found = (path for path in folder.iterdir() if WHOLE.fullmatch(path.name) and path.is_dir())
+    return sorted(int(path.name) for path in found)
 
 
-def restore(folder: Path, target: TrainState, step: int | None = None) -> TrainState:
+def warn(message: str) -> None:
+    """Say something to a caller in Python who gave nothing to say it with."""
+    warnings.warn(message, stacklevel=2)
+
+
+def restore(
+    folder: Path,
+    target: TrainState,
+    step: int | None = None,
+    *,
+    say: Callable[[str], None] = warn,
+    finite: bool = True,
+) -> TrainState:
     """Read a state back, to the bit.
+
+    Where the newest is damaged, or holds parameters that are not finite, the one before is read.
+    Another process may write and remove checkpoints meanwhile.
 
     Args:
         folder: the run's folder of checkpoints.
         target: a state of the same structure, shapes and types, on the devices to restore to.
         step: which one; None for the newest.
+        say: told of each that was passed over, and why.
+        finite: whether one whose parameters are not finite is passed over too.
 
     Raises:
-        UserError: where there is no such checkpoint, it is not as it was written, or it does not fit
-            the target.
+        DamagedError: If every checkpoint is damaged, or the one that was asked for.
+        UserError: If there is no such checkpoint, or it does not fit the target.
     """
-    found = steps(folder)
-    if not found or (step is not None and step not in found):
-        listed = ", ".join(map(str, found)) or "none"
-        raise UserError(
-            f"{folder}: got no checkpoint{'' if step is None else f' of step {step}'}, expected one of: "
-            f"{listed}; train the run first"
-        )
-    path = (folder / str(found[-1] if step is None else step)).absolute()
-    _check_sums(path)
+    damaged: dict[int, DamagedError] = {}
+    while left := [
+        found for found in steps(folder) if step in (None, found) and found not in damaged
+    ]:
+        path = (folder / str(left[-1])).absolute()
+        try:
+            state = _read(path, target, finite)
+        except DamagedError as error:
+            if path.is_dir():  # else it gave way to a newer one while it was read
+                damaged[left[-1]] = error
+            continue
+        for error in damaged.values():
+            say(f"{error}; using the checkpoint of step {left[-1]}, the newest that is whole")
+        return state
+    if damaged:
+        ending = "no other checkpoint is whole: train again" if step is None else "use another step"
+        raise DamagedError(f"{damaged[max(damaged)]}; {ending}")
+    listed = ", ".join(map(str, steps(folder))) or "none"
+    raise UserError(
+        f"{folder}: got no checkpoint{'' if step is None else f' of step {step}'}, expected one of: "
+        f"{listed}; train the run first"
+    )
+
+
+def set_aside(folder: Path, after: int) -> None:
+    """Rename every checkpoint of a later step to `<step>.damaged`: a run that resumes writes it anew."""
+    for step in steps(folder):
+        if step > after:
+            names = (f"{step}.damaged{number or ''}" for number in itertools.count())
+            path = next(folder / name for name in names if not os.path.lexists(folder / name))
+            (folder / str(step)).rename(path)
+
+
+def _read(path: Path, target: TrainState, finite: bool) -> TrainState:
+    """Read one checkpoint."""
+    damage = find_damage(path)
+    if damage is not None:
+        raise DamagedError(damage)
     try:
         _check_fits(path, target)
         loaded: Any = ocp.load(str(path), _tree(target))
-    except (ValueError, KeyError, OSError) as error:
-        if isinstance(error, UserError):
-            raise
+    except (UserError, PermissionError):
+        raise
+    except (
+        ValueError,
+        KeyError,
+        OSError,
+        AttributeError,
+        TypeError,
+    ) as error:  # of orbax's parsers
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
+        raise DamagedError(
             f"{path}: got a checkpoint that cannot be read ({first[:200]}), expected one as capsjax "
-            "writes it; use an earlier one or train again"
+            "writes it"
         ) from error
-    return TrainState(loaded["step"], loaded["params"], loaded["opt_state"])
+    state = TrainState(loaded["step"], loaded["params"], loaded["opt_state"])
+    names = [name for name, value in state.params.items() if not np.isfinite(value).all()]
+    if names and finite:
+        raise DamagedError(
+            f"{path}: got parameters that are not finite ({', '.join(names)}), expected finite ones"
+        )
+    return state
 
 
 def _tree(state: TrainState) -> Any:
@@ -125,6 +201,8 @@ def _uninterrupted() -> Iterator[None]:
 def _check_fits(path: Path, target: TrainState) -> None:
     """Compare names, shapes and types of a checkpoint's arrays with those of a state."""
     stored, wanted = _arrays(ocp.metadata(str(path)).metadata), _arrays(_tree(target))
+    if not stored:
+        raise ValueError("no description of its arrays")
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
             raise UserError(
@@ -154,33 +232,3 @@ def _check_room(folder: Path, state: TrainState) -> None:
                 os.posix_fallocate(file.fileno(), 0, needed)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
-
-
-def _sum_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_sums(path: Path) -> None:
-    """Write the checksum of every file of a checkpoint beside them."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{_sum_of(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
-    part = path / f"{SUMS}.part"
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(path / SUMS)
-
-
-def _check_sums(path: Path) -> None:
-    """Compare every file of a checkpoint with its checksum, where there are checksums."""
-    if not (path / SUMS).exists():  # the machine went down between the checkpoint and its sums
-        return
-    for line in (path / SUMS).read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        file = path / name
-        found = _sum_of(file) if file.is_file() else None
-        if found != digest:
-            came = "no such file" if found is None else f"a file whose SHA-256 is {found[:12]}..."
-            raise UserError(
-                f"{file}: got {came}, expected {digest[:12]}..., as it was written; the checkpoint is "
-                f"broken: delete {path} to go on from an earlier one, or train again"
-            )

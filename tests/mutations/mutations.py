@@ -423,4 +423,25 @@ MUTATIONS = (
         "    return [STYLES[0] for _ in before]\n",
         ("tests/analysis/test_panels.py",),
     ),
+    Mutation(
+        "checksums that no one compares",
+        "training/checksums.py",
+        "        if found != digest:\n",
+        "        if found is None:\n",
+        ("tests/training/test_checkpoints.py",),
+    ),
+    Mutation(
+        "a checkpoint stands before its checksums do",
+        "training/checkpoints.py",
+        "                write_sums(part)\n                part.rename(path)\n",
+        "                part.rename(path)\n                write_sums(path)\n",
+        ("tests/training/test_checkpoints.py",),
+    ),
+    Mutation(
+        "a damaged checkpoint left where the next run finds it",
+        "experiment.py",
+        "    checkpoints.set_aside(kept, after=int(state.step))\n",
+        "",
+        ("tests/test_damage.py",),
+    ),
 )
