@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from capsjax import configtree, configyaml
+from capsjax.checkout import commit
 from capsjax.checks import UserError
 from capsjax.config import Config
 from capsjax.data import Arrays, Dataset
@@ -113,7 +114,9 @@ def environment() -> dict[str, Any]:
     """Describe this machine and what is installed on it, as plain values."""
     import jax
 
-    return {
+    ran = commit()
+    git = {} if ran is None else {"git": ran}
+    return git | {
         "capsjax": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

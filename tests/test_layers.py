@@ -33,7 +33,7 @@ L6 = {
         "experiment",
     ),
     *("analysis", "cli", "clibench", "cliflags", "cliparser", "clisteps"),
-    *("memory", "remedies", "__init__", "__main__"),
+    *("checkout", "memory", "remedies", "__init__", "__main__"),
 }
 BELOW = L0 | L1 | L2 | L3 | L4 | L5
 
