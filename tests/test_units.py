@@ -101,8 +101,8 @@ LABELS = jnp.arange(6)
         (IMAGES.at[2, 0, 0].set(-jnp.inf), None, "image 2 has a pixel that is NaN or infinite"),
         (IMAGES, LABELS + 5, "label 5 is 10, expected an integer from 0 to 9"),
         (IMAGES, LABELS - 1, "label 0 is -1, expected an integer from 0 to 9"),
-        (IMAGES, LABELS[:5], r"got labels int32\[5\], expected integers \[6\]"),
-        (IMAGES, LABELS * 1.0, r"got labels float32\[6\], expected integers \[6\]"),
+        (IMAGES, LABELS[:5], "labels: got 5 labels for 6 images"),
+        (IMAGES, LABELS * 1.0, r"labels: got type float32, .*use labels\.astype\(np\.int32\)"),
     ],
 )
 def test_a_network_refuses_what_training_refuses(network, images, labels, message, as_installed):
@@ -144,3 +144,16 @@ def test_the_advice_of_a_network_loses_nothing(network, images, right, as_instal
     followed = eval(advice, {"images": jnp.asarray(images), "np": np})
     np.testing.assert_allclose(followed, right, rtol=1e-6)
     assert network(followed).lengths.shape == (6, 10)
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS.astype(bool), LABELS * 1.0, LABELS[:, None], jnp.eye(6)[LABELS]]
+)
+def test_the_advice_of_a_network_about_labels_loses_nothing(network, labels, as_installed):
+    with pytest.raises(UserError) as caught:
+        network(IMAGES, labels)
+    advice = str(caught.value).split("use ")[-1].split("take ")[-1]
+    followed = eval(advice, {"labels": labels, "np": np})
+    expected = LABELS.astype(bool) if labels.dtype == bool else LABELS
+    np.testing.assert_array_equal(followed, expected)
+    assert network(IMAGES, followed).lengths.shape == (6, 10)

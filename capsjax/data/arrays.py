@@ -133,31 +133,27 @@ class Arrays:
         """Return what is left and a part for each fraction, None for those of 0."""
         n = len(split)
         counts = [max(1, round(n * fraction)) if fraction else 0 for fraction in fractions]
-        if n <= sum(counts):
-            raise UserError(
-                f"data: got {n} examples, of which {sum(counts)} would validate and test and none "
-                "train; expected more examples or smaller fractions"
-            )
+        self._check_room(split, counts)
         order = np.random.RandomState(self.seed).permutation(n)
         if self.stratified:
-            self._check_room(split, counts)
             parts = stratify(split.labels, order, counts)
         else:
             parts = np.split(order, np.cumsum([n - sum(counts), *counts])[:-1])
         return [Split(split.images[p], split.labels[p]) if p.size else None for p in parts]
 
     def _check_room(self, split: Split, counts: list[int]) -> None:
-        """Check that one example of each class can train."""
-        classes, left = len(np.unique(split.labels)), len(split) - sum(counts)
-        if left >= classes:
+        """Check that something is left to train, and of each class where it is to have its share."""
+        n, classes = len(split), len(np.unique(split.labels))
+        needed = classes if self.stratified else 1
+        if n - sum(counts) >= needed:
             return
         remedy = "give more examples"
-        if len(split) - sum(count > 0 for count in counts) >= classes:
+        if n - sum(count > 0 for count in counts) >= needed:
             remedy += ", smaller validation_fraction and test_fraction"
+        parts = ", ".join(f"{key!r}: (images, labels)" for key in KEYS)
         raise UserError(
-            f"data: got {len(split)} examples of {classes} classes, of which {sum(counts)} would validate "
-            f"and test, expected at least {classes} to train, one of each class; {remedy}, or name the "
-            "splits: {'train': (images, labels), 'test': (images, labels)}"
+            f"data: got {n} examples of {classes} classes, of which {sum(counts)} would validate and test, "
+            f"expected at least {needed} to train; {remedy}, or name the splits: {{{parts}}}"
         )
 
 
@@ -202,7 +198,9 @@ def _to_array(name: str, values: object) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError as error:  # lists of unequal lengths
-        raise UserError(f"{name}: got no rectangular array ({error}), {EXPECTED}") from None
+        raise UserError(
+            f"{name}: got no rectangular array ({error}), {EXPECTED}; bring all images to one size"
+        ) from None
 
 
 def _to_pixels(images: np.ndarray) -> np.ndarray:

@@ -11,12 +11,13 @@ INT32 = np.iinfo(np.int32)
 SHOWN = 5  # numbers that a message lists
 RENUMBER = "np.unique(labels, return_inverse=True)[1]"
 # Splits that are numbered each by itself would give one class several numbers.
+BEFORE_SPLITTING = "before the data are split"
 ALL_LABELS = "np.concatenate([y for _, y in data.values()])"
 RENUMBER_SPLITS = f"for every split np.searchsorted(np.unique({ALL_LABELS}), labels)"
 
 
 def to_class_numbers(
-    labels: np.ndarray, count: int, *, renumber: str = RENUMBER
+    labels: np.ndarray, count: int, *, renumber: str = BEFORE_SPLITTING
 ) -> Int[np.ndarray, "n"]:
     """Check that there is one whole number for each image.
 
@@ -90,7 +91,11 @@ def _type_remedy(labels: np.ndarray, renumber: str) -> str:
 
 
 def check_labels(
-    name: str, labels: Int[np.ndarray, "n"], num_classes: int, *, renumber: str = RENUMBER
+    name: str,
+    labels: Int[np.ndarray, "n"],
+    num_classes: int,
+    *,
+    renumber: str = BEFORE_SPLITTING,
 ) -> None:
     """Check that every label is a class number, 0 to num_classes - 1.
 
@@ -106,12 +111,14 @@ def check_labels(
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
         first = wrong[0]
-        from_one = labels.min() == 1 and labels.max() == num_classes
+        if renumber == RENUMBER and labels.min() == 1 and labels.max() == num_classes:
+            renumber = "labels - 1"
+        negative = labels.min() < 0
+        other = "" if negative else f"; or there are num_classes={int(labels.max()) + 1}"
         raise UserError(
             f"{name}: label {first} is {labels[first]}, expected an integer from 0 to "
             f"{num_classes - 1} ({wrong.size} of {labels.size} labels are out of range); "
-            f"number the classes from 0: {'labels - 1' if from_one else renumber}; "
-            "or correct num_classes"
+            f"number the classes from 0: {renumber}{other}"
         )
 
 

@@ -30,10 +30,8 @@ class Split:
     def __post_init__(self):
         images, labels = np.asarray(self.images), np.asarray(self.labels)
         if images.ndim != 4:
-            raise UserError(
-                f"images: got shape {list(images.shape)}, expected [n, h, w, c]; "
-                "one channel is an axis of size 1: images[..., None]"
-            )
+            came = f"images: got shape {list(images.shape)}, expected [n, h, w, c]"
+            raise UserError(came + _axes_remedy(images.shape))
         if images.size == 0:
             raise UserError(f"images: got shape {list(images.shape)}, expected at least one image")
         if images.dtype not in (np.uint8, np.float32):
@@ -84,7 +82,7 @@ class Dataset:
         if self.num_classes < 2:
             raise UserError(
                 f"{self.name}: got num_classes={self.num_classes}, expected at least 2; "
-                "where the data show one class of several, set num_classes"
+                "where the data show one class of several, say how many there are: num_classes=2 or more"
             )
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise UserError(f"{self.name}: got scale={self.scale}, expected a number above 0")
@@ -95,9 +93,12 @@ class Dataset:
                     f"{list(self.image_shape)} as in train; bring all images to one size"
                 )
             if split.images.dtype != self.train.images.dtype:
+                in_bytes = [key for key, s in self.splits().items() if s.images.dtype == np.uint8]
+                white = 255 if self.scale == 1 else 1 / self.scale
                 raise UserError(
                     f"{self.name}: {name} images have type {split.images.dtype}, expected "
-                    f"{self.train.images.dtype} as in train; bring all images to one type"
+                    f"{self.train.images.dtype} as in train; bring the bytes to floats from 0 to 1, in "
+                    f"{' and '.join(in_bytes)}: images / {white:g}"
                 )
             check_labels(f"{self.name}: {name} labels", split.labels, self.num_classes)
             check_range(f"{self.name}: {name} images", split.images, self.scale)
@@ -132,6 +133,16 @@ class Dataset:
                 digest.update(f"{name} {array.dtype.name} {array.shape} ".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+def _axes_remedy(shape: tuple[int, ...]) -> str:
+    """Return how to bring images to four axes, as code; nothing where that cannot be told."""
+    if len(shape) == 3:
+        return "; one channel is an axis of size 1: images[..., None]"
+    side = math.isqrt(shape[1]) if len(shape) == 2 else 0
+    if side > 1 and side**2 == shape[1]:
+        return f"; flat images are images.reshape(-1, {side}, {side}, 1)"
+    return ""
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -64,8 +64,8 @@ def download(
         ) from None
     tried = "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
     raise UserError(
-        f"{target.name}: no mirror gave it ({tried}); try again later, or get it elsewhere, put it "
-        "into DIR/mnist and set CAPSJAX_DATA=DIR"
+        f"{target.name}: no mirror gave it ({tried}); try again later, or get it elsewhere and "
+        f"put it into {folder}"
     )
 
 

@@ -123,7 +123,9 @@ class Place:
 def find_place(folder: str | None) -> Place:
     """Decide where the files are: `folder`, else `$CAPSJAX_DATA/mnist`, else the user's cache."""
     if folder is not None:
-        advice = "put the published file there, or leave folder out to have it downloaded"
+        held = os.environ.get("CAPSJAX_DATA")
+        otherwise = f"read from {held}/mnist" if held else "downloaded"
+        advice = f"put the published file there, or leave folder out to have it {otherwise}"
         return Place(Path(folder).expanduser(), advice)
     if root := os.environ.get("CAPSJAX_DATA"):
         advice = "put the published file there, or unset CAPSJAX_DATA to have it downloaded"

@@ -9,6 +9,7 @@ import numpy as np
 from capsjax.checks import UserError
 
 RANGE_TOLERANCE = 1e-6  # 255 * (1 / 255) may round to a little more than 1
+KEEP_FINITE = "keep = np.isfinite(images).reshape(len(images), -1).all(-1)"
 WHITES = (255, 1023, 4095, 65535)  # of 8, 10, 12 and 16 bits
 
 
@@ -57,7 +58,7 @@ def check_finite(images: np.ndarray) -> None:
         raise UserError(
             f"images: image {wrong[0]} has a pixel that is NaN or infinite ({wrong.size} of "
             f"{images.shape[0]} images have), expected finite numbers; repair them, or keep the others "
-            "alone, and their labels: images[np.isfinite(images).reshape(len(images), -1).all(-1)]"
+            f"alone: {KEEP_FINITE}; images[keep], labels[keep]"
         )
 
 
@@ -100,7 +101,13 @@ def type_remedy(images: np.ndarray) -> str:
         if low >= 0 and high <= 1:
             return "use images.astype(np.float32)"
         return "use images.astype(np.uint8)" if low >= 0 and high <= 255 else unit_remedy(low, high)
-    return "bring them to numbers first"
+    if kind in "OUS":
+        try:
+            if np.isfinite(images.astype(np.float32)).all():
+                return "use images.astype(np.float32)"
+        except (TypeError, ValueError):
+            pass
+    return "bring them to real numbers first"
 
 
 def white_of(high: float) -> str:

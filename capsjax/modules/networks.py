@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from capsjax.checks import UserError
 from capsjax.convolution import output_size
-from capsjax.data.classes import check_labels
+from capsjax.data.classes import check_labels, to_class_numbers
 from capsjax.data.pixels import check_finite, check_range, shape_remedy, type_remedy, unit_remedy
 from capsjax.data.trainable import channels_first
 from capsjax.display import as_table, one_line
@@ -195,13 +195,14 @@ def _check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
 
 
 def _check_labels(labels: Any, count: int, num_classes: int) -> None:
-    if labels.shape != (count,) or not jnp.issubdtype(labels.dtype, jnp.integer):
+    if not isinstance(labels, jax.core.Tracer):
+        numbers = to_class_numbers(np.asarray(labels), count)
+        check_labels("CapsNet: labels", numbers, num_classes)
+    elif labels.shape != (count,) or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise UserError(
             f"CapsNet: got labels {labels.dtype}{list(labels.shape)}, expected integers [{count}], one "
             "class number for each image"
         )
-    if not isinstance(labels, jax.core.Tracer):
-        check_labels("CapsNet: labels", np.asarray(labels), num_classes)
 
 
 def _check_fits(image_shape: tuple[int, int, int], config: CapsNetConfig) -> None:

@@ -138,8 +138,8 @@ IMAGES, LABELS = pair()
         ((np.full((20, 3, 2), np.inf), LABELS), "data: images: image 0 has a pixel"),
         (([[[1.0]], [[1.0, 2.0]]], [0, 1]), "data: got no rectangular array"),
         ((IMAGES, LABELS - 1), "data labels: label 0 is -1, expected an integer from 0 to 2"),
-        ((IMAGES, LABELS * 0), "got num_classes=1, expected at least 2.*set num_classes"),
-        ((IMAGES[:2], LABELS[:2]), "data: got 2 examples, of which 2 would validate and test"),
+        ((IMAGES, LABELS * 0), "got num_classes=1, expected at least 2.*num_classes=2 or more"),
+        ((IMAGES[:2], LABELS[:2]), "data: got 2 examples of 2 classes, of which 2 would validate"),
         (
             {"train": (IMAGES, LABELS), "test": (IMAGES / 255, LABELS)},
             "test images have type float32, expected uint8",

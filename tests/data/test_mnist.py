@@ -144,6 +144,44 @@ def test_variable_without_the_files_is_an_error(tmp_path, monkeypatch):
         Mnist(folder=str(tmp_path / "other")).load()
 
 
+def test_advice_about_files_works_as_it_is_given(tmp_path, tiny, server, monkeypatch):
+    for number, damage in enumerate((b"", tiny.contents["test_labels"][:9], None)):
+        folder = tmp_path / f"data{number}" / "mnist"
+        tiny.write(folder)
+        path = folder / f"{tiny.names['test_labels']}.gz"
+        published = path.read_bytes()
+        path.unlink() if damage is None else path.write_bytes(damage)
+        monkeypatch.setenv("CAPSJAX_DATA", str(folder.parent))
+        with pytest.raises(UserError, match="put the published file there, or unset CAPSJAX_DATA"):
+            read_mnist(find_place(None), files=tiny.files, mirrors=(), validation=4)
+        with pytest.raises(
+            UserError, match="there, or leave folder out to have it read from "
+        ) as at:
+            read_mnist(find_place(str(folder)), files=tiny.files, mirrors=(), validation=4)
+        assert str(at.value).endswith(str(folder))
+        path.write_bytes(published)
+        assert len(read_mnist(find_place(None), files=tiny.files, validation=4).test) == 5
+        # The same in the cache: what is deleted is downloaded, and what is put there is taken.
+        monkeypatch.delenv("CAPSJAX_DATA")
+        assert find_place("x").advice.endswith("to have it downloaded")
+        monkeypatch.setattr(pooch, "os_cache", lambda project, root=folder.parent: root)
+        cache = {"files": tiny.files, "mirrors": [f"{server.address}/"], "validation": 4}
+        if damage is not None:
+            path.write_bytes(damage)
+            with pytest.raises(UserError, match="delete this file to have it downloaded again"):
+                read_mnist(find_place(None), **cache)
+        path.unlink()
+        server.pages[f"/{path.name}"] = (200, published, len(published))
+        assert len(read_mnist(find_place(None), **cache).test) == 5
+        path.unlink()
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        with pytest.raises(UserError, match="get it elsewhere and put it into ") as caught:
+            read_mnist(find_place(None), **cache | {"mirrors": [f"{server.address}/none/"]})
+        path.write_bytes(published)
+        assert str(caught.value).endswith(str(path.parent))
+        assert len(read_mnist(find_place(None), **cache).test) == 5
+
+
 def test_files_that_are_not_the_published_ones_are_refused(tmp_path, tiny):
     tiny.write(tmp_path)
     with pytest.raises(UserError, match=FILES["train_images"].sha256):

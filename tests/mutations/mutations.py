@@ -319,6 +319,27 @@ MUTATIONS = (
         ("tests/data/test_trainable.py",),
     ),
     Mutation(
+        "True and False advised to be bytes",
+        "data/pixels.py",
+        '        if low >= 0 and high <= 1:\n            return "use images.astype(np.float32)"\n',
+        '        if low > high:\n            return "use images.astype(np.float32)"\n',
+        ("tests/data/test_remedies.py",),
+    ),
+    Mutation(
+        "each split numbered by itself",
+        "data/classes.py",
+        'RENUMBER_SPLITS = f"for every split np.searchsorted(np.unique({ALL_LABELS}), labels)"\n',
+        'RENUMBER_SPLITS = f"for every split {RENUMBER}"\n',
+        ("tests/data/test_remedies.py",),
+    ),
+    Mutation(
+        "a column advised to be one-hot",
+        "data/classes.py",
+        "    if labels.shape[1] == 1:\n",
+        "    if labels.shape[1] == 0:\n",
+        ("tests/data/test_remedies.py",),
+    ),
+    Mutation(
         "a fixed point that accumulates",
         "routing/fixed_point.py",
         "        return self.damping * state + (1 - self.damping) * asked\n",
