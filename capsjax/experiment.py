@@ -306,8 +306,8 @@ def evaluate(
         reporter: what tells of progress; None for silence.
 
     Returns:
-        Means over all test examples: `error`, `loss` and its parts `margin` and `reconstruction`, and
-        `entropy` of the coupling in nats; and their number as `examples`.
+        Means over all test examples by name, `error`, `loss` and its parts `margin` and `reconstruction`,
+        and `entropy` of the coupling in nats; and their number as `examples`.
 
     Raises:
         UserError: If there is no such run, or the data have images or classes that it does not know.

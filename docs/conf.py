@@ -18,10 +18,13 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",
     "sphinxcontrib.bibtex",
-    "annotations",  # these five are in _ext/
+    "annotations",  # these seven are in _ext/
     "docstrings",
+    "enlarge",
+    "notebook_files",
     "offline",
     "public_names",
     "repository_links",

@@ -1,8 +1,10 @@
 """The documentation tells the truth: code runs, examples give what they show, links lead somewhere."""
 
 import ast
+import contextlib
 import doctest
 import importlib
+import io
 import re
 from pathlib import Path
 
@@ -19,7 +21,7 @@ FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 LINK = re.compile(
     r"!?\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+[\"'][^)]*[\"'])?\)|^\[[^\]^]+\]:\s*<?(\S+?)>?\s*$", re.M
 )
-HTML_LINK = re.compile(r"<(?:img|a)\b[^>]*?\b(?:src|href)=[\"']([^\"']+)[\"']")
+HTML_LINK = re.compile(r"<(?:img|a|source)\b[^>]*?\b(?:src|srcset|href)=[\"']([^\"']+)[\"']")
 ELSEWHERE = re.compile(r"^(?:[a-z][a-z0-9+.-]*:|#|//)", re.I)
 
 
@@ -53,13 +55,34 @@ def split_fences(text: str) -> tuple[str, list[tuple[int, str, str]]]:
 
 
 def run_page(path: Path) -> int:
-    """Run a page's Python blocks in order, in one namespace; return how many there are."""
-    blocks = [b for b in split_fences(path.read_text("utf-8"))[1] if b[1] == "python"]
-    namespace = {"__name__": path.stem}
-    for line, _, code in blocks:
-        # The empty lines make a traceback name the line of the page.
-        exec(compile("\n" * (line - 1) + code, str(path), "exec"), namespace)
-    return len(blocks)
+    """Run a page's Python blocks in order, in one namespace; return how many there are.
+
+    A block opened with ```output shows what the one before it prints; numbers may differ by 2 %.
+    """
+    blocks = [b for b in split_fences(path.read_text("utf-8"))[1] if b[1] in ("python", "output")]
+    namespace, printed = {"__name__": path.stem}, ""
+    for line, info, code in blocks:
+        if info == "output":
+            assert same_output(printed, code), f"line {line}: the block before prints\n{printed}"
+            continue
+        stream = io.StringIO()
+        with contextlib.redirect_stdout(stream):
+            # The empty lines make a traceback name the line of the page.
+            exec(compile("\n" * (line - 1) + code, str(path), "exec"), namespace)
+        printed = stream.getvalue()
+    return sum(info == "python" for _, info, _ in blocks)
+
+
+def same_output(printed: str, shown: str) -> bool:
+    """Whether what was printed is what is shown, numbers to 2 %."""
+    words, numbers = zip(*(part_numbers(text) for text in (printed, shown)), strict=True)
+    return words[0] == words[1] and numbers[0] == pytest.approx(numbers[1], rel=0.02, abs=0.02)
+
+
+def part_numbers(text: str) -> tuple[list[str], list[float]]:
+    """Part a text into what stands between its numbers, and its numbers."""
+    number = r"\d+(?:\.\d*)?(?:e[+-]?\d+)?"
+    return re.sub(number, " # ", text).split(), [float(x) for x in re.findall(number, text)]
 
 
 def broken_links(path: Path, root: Path) -> list[str]:
@@ -152,6 +175,17 @@ def test_a_false_page_is_caught_at_its_line(tmp_path):
         run_page(page)
     frame = caught.traceback[-1]
     assert (str(frame.path), frame.lineno + 1) == (str(page), 10)
+
+
+@pytest.mark.parametrize("shown", ["a 1.3", "b 1.0", "a 1.0 1.0"])
+def test_an_output_that_is_not_printed_is_caught(tmp_path, shown):
+    page = tmp_path / "page.md"
+    text = "```python\nprint('a', 1.01)\n```\n\n```output\n{}\n```\n"
+    page.write_text(text.format("a 1.0"))
+    assert run_page(page) == 1
+    page.write_text(text.format(shown))
+    with pytest.raises(AssertionError, match=r"line 6: the block before prints"):
+        run_page(page)
 
 
 def test_a_broken_link_is_caught(tmp_path):

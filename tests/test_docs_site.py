@@ -1,7 +1,11 @@
 """The documentation's site, without building it: pages, citations, and the checks that `make docs` makes."""
 
 import importlib.util
+import json
 import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,11 @@ import capsjax
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```", re.M | re.S)
 CITED = re.compile(r"\{cite(?::[a-z]+)?\}`([^`]+)`")
+
+
+@pytest.fixture(autouse=True)
+def extensions_import_each_other(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "_ext")
 
 
 def extension(name):
@@ -144,3 +153,73 @@ def test_signatures_are_shown_as_one_would_write_them():
     )
     given = "(loss: Loss = Loss(margin='paper', weight=0.5))"
     assert extension("annotations").shorten(given, None) == ("(loss: Loss=Loss(...))", None)
+
+
+def test_every_formula_that_is_typeset_is_in_a_docstring():
+    formulas = extension("formulas")
+    package = Path(capsjax.__file__).parent
+    source = "\n".join(path.read_text("utf-8") for path in package.rglob("*.py"))
+    source = re.sub(r"\n +", "\n", source)
+    for text in (*formulas.DISPLAYED, *formulas.INLINE):
+        assert text in source, f"docs/_ext/formulas.py typesets what no docstring says: {text}"
+    for formula in (*(tex for tex, _ in formulas.DISPLAYED.values()), *formulas.INLINE.values()):
+        bare = formula.replace(r"\{", "").replace(r"\}", "")
+        assert bare.count("{") == bare.count("}")
+
+
+def test_formulas_of_docstrings_are_typeset():
+    lines = ["Squash: vote_ij = W_ij u_i.", "", "    b_ij <- damping b_ij", "L is *not* math."]
+    shown = extension("docstrings").escape(extension("formulas").typeset(lines))
+    assert shown == [
+        r"Squash: :math:`\hat u_{j|i} = W_{ij} u_i`.",
+        "",
+        r"    b_ij <- damping b_ij",
+        r"L is \*not\* math.",
+    ]
+    given = capsjax.margin_loss.__doc__.split("\n")
+    shown = extension("docstrings").escape(extension("formulas").typeset(given))
+    (formula,) = [line for line in shown if line.startswith(".. math:: ")]
+    assert formula.startswith(r".. math:: L = \sum_k T_k \max(0,\, m^+ - \lVert v_k\rVert)^2")
+
+
+def test_linked_code_has_a_page_and_other_files_are_offered():
+    links, root = extension("repository_links"), DOCS.parent
+    assert (
+        links.source_name(root / "capsjax" / "votes" / "base.py", root) == "capsjax/votes/base.py"
+    )
+    assert links.source_name(root / "Makefile", root) == "Makefile"
+    assert links.source_name(DOCS / "images" / "speed" / "growth.png", root) is None
+    assert links.source_name(root / "docs", root) is None
+    assert links.source_name(Path(json.__file__), root) is None
+    page = links.source_page(DOCS / "conf.py", "docs/conf.py")
+    assert "<h1>docs/conf.py</h1>" in page
+    assert 'id="L-1"' in page
+
+
+def test_notebooks_are_offered_as_files_of_jupyter_s():
+    page = DOCS / "notebooks" / "compose.md"
+    notebook = json.loads(extension("notebook_files").as_ipynb(page))
+    assert notebook["nbformat"] == 4
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(code) == page.read_text("utf-8").count("```{code-cell}")
+
+
+def test_paper_wraps_code():
+    style = (DOCS / "_static" / "capsjax.css").read_text("utf-8")
+    printed = style[style.index("@media print") :]
+    assert "white-space: pre-wrap" in printed
+
+
+def test_the_readme_s_figure_is_what_the_committed_results_give(tmp_path):
+    script = DOCS.parent / "experiments" / "gradient_modes" / "figures.py"
+    code = (
+        "import runpy, sys, pathlib; draw = runpy.run_path(sys.argv[1])['draw']; "
+        "draw(pathlib.Path(sys.argv[1]).parent / 'results', pathlib.Path(sys.argv[2]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(script), str(tmp_path)], check=True)
+    for look in ("light", "dark"):
+        drawn, kept = (
+            ET.parse(folder / f"gradient_modes-{look}.svg").getroot()
+            for folder in (tmp_path, DOCS / "images" / "results")
+        )
+        assert [element.tag for element in drawn.iter()] == [e.tag for e in kept.iter()]

@@ -85,8 +85,8 @@ def compare(
         reporter: what tells of progress; None for silence.
 
     Returns:
-        The directory, an absolute path: `comparison.json`, and below `runs/` one run's directory for each
-        mode and seed. `report` draws it.
+        The directory, as an absolute path; it holds `comparison.json`, and below `runs/` one run's
+        directory for each mode and seed. `report` draws it.
 
     Raises:
         UserError: If the configuration, the data or the directory is not as it should be.

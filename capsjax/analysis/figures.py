@@ -53,13 +53,13 @@ def panel_figure(panel: Panel, look: Look = LIGHT) -> Figure:
     return figure
 
 
-def together(panels: Sequence[Panel], columns: int = 3) -> Figure:
+def together(panels: Sequence[Panel], columns: int = 3, look: Look = LIGHT) -> Figure:
     """Draw panels as one figure, row by row."""
     rows = -(-len(panels) // columns)
-    with drawn_with(LIGHT):
+    with drawn_with(look):
         figure, axes = new_figure(rows, columns, (4.7 * columns, 3.6 * rows))
         for ax, panel in zip(axes.flat, panels, strict=False):
-            panel.draw(ax, LIGHT)
+            panel.draw(ax, look)
         for ax in axes.flat[len(panels) :]:
             ax.set_axis_off()
     return figure

@@ -1,0 +1,35 @@
+"""Draw the finding of this experiment for the README, on light and on dark pages, from its results.
+
+    python experiments/gradient_modes/figures.py
+
+Writes docs/images/results/gradient_modes-light.svg and -dark.svg.
+"""
+
+from pathlib import Path
+
+from capsjax.analysis.comparison_panels import comparison_panels
+from capsjax.analysis.figures import save, together
+from capsjax.analysis.looks import DARK, LIGHT
+from capsjax.analysis.tables import read_comparison
+
+HERE = Path(__file__).resolve().parent
+IMAGES = HERE.parents[1] / "docs" / "images" / "results"
+SHOWN = ("test_error", "norm_ratio", "cost")
+
+
+def draw(results: Path, images: Path) -> list[Path]:
+    """Draw the test errors, the length of the stop gradient, and the cost of a step, beside each other."""
+    panels = {panel.name: panel for panel in comparison_panels(read_comparison(results), results)}
+    images.mkdir(parents=True, exist_ok=True)
+    return [
+        save(
+            together([panels[name] for name in SHOWN], 3, look),
+            images / f"gradient_modes-{look.name}.svg",
+        )
+        for look in (LIGHT, DARK)
+    ]
+
+
+if __name__ == "__main__":
+    for path in draw(HERE / "results", IMAGES):
+        print(path)
