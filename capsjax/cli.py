@@ -11,6 +11,7 @@ from typing import Any
 from capsjax import memory, signals, streams
 from capsjax.checks import UserError, nearest, printable
 from capsjax.clibench import bench
+from capsjax.clicompletion import completion
 from capsjax.cliflags import options_of, set_overrides_aside, told
 from capsjax.cliparser import make_parser
 from capsjax.clisteps import no_flags, progress, read, show, start_jax, written
@@ -228,6 +229,7 @@ COMMANDS = {
     "report": _report,
     "bench": bench,
     "info": _info,
+    "completion": completion,
 }
 
 if __name__ == "__main__":

@@ -70,6 +70,11 @@ def make_parser() -> argparse.ArgumentParser:
         "info", "Show versions, devices and configurations, or what one comes to.", OVERRIDES
     )
     info.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+
+    completion = command(
+        "completion", "Print the script that makes a shell complete commands, flags and keys."
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
     return parser
 
 

@@ -9,7 +9,7 @@ from capsjax.config import Config
 from capsjax.configerrors import all_keys
 from capsjax.confignames import USUAL
 
-COMMANDS = ("train", "compare", "evaluate", "report", "bench", "info")
+COMMANDS = ("train", "compare", "evaluate", "report", "bench", "info", "completion")
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def _own_folder(tmp_path, monkeypatch):
 def test_help_lists_the_commands_that_work(answer):
     code, out, _ = answer("--help")
     assert code == 0
-    listed = re.findall(r"^    (\w+) ", "\n".join(out), re.M)
+    listed = re.findall(r"^    (\w+)(?: |$)", "\n".join(out), re.M)
     assert listed == list(COMMANDS)
     assert answer()[:2] == (0, out)
 

@@ -32,7 +32,7 @@ L6 = {
         "batches",
         "experiment",
     ),
-    *("analysis", "cli", "clibench", "cliflags", "cliparser", "clisteps"),
+    *("analysis", "cli", "clibench", "clicompletion", "cliflags", "cliparser", "clisteps"),
     *("checkout", "memory", "remedies", "__init__", "__main__"),
 }
 BELOW = L0 | L1 | L2 | L3 | L4 | L5
