@@ -22,6 +22,7 @@ from capsjax.data.trainable import check_classes, check_geometry, check_pixels, 
 from capsjax.display import rows_as_table
 from capsjax.modules import CapsNet, NetworkOutput
 from capsjax.program import Plan, evaluation, functions, plan
+from capsjax.runlock import locked
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.loop import evaluate as measure
@@ -206,10 +207,17 @@ def train(
         rundir.write_json(folder / "environment.json", described)
         signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
     state = planned.initial_state(config.seed)
-    return _finish(config, dataset, planned, folder, state, reporter, observe)
+    with locked(folder, reporter.say):
+        return _finish(config, dataset, planned, folder, state, reporter, observe)
 
 
-def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None = None) -> Run:
+def resume(
+    run_dir: str | Path,
+    data: Any = None,
+    *,
+    reporter: Reporter | None = None,
+    observe: Callable[[int, TrainState], None] | None = None,
+) -> Run:
     """Resume a run that stopped, from its newest checkpoint, as if it never had, to the bit.
 
     A checkpoint that is damaged is passed over for the one before, kept as `<step>.damaged`, and written
@@ -219,12 +227,14 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
         run_dir: the run's directory.
         data: the user's own arrays, as `train` got them, where the run was trained on such.
         reporter: what tells of progress; None for silence, but for a warning of damage.
+        observe: as `train` takes it; the state that is resumed from is shown again.
 
     Returns:
         The run.
 
     Raises:
-        UserError: If there is no such run, it is finished, or the data are not those it began with.
+        UserError: If there is no such run, it is finished, another process trains it, or the data are not
+            those it began with.
     """
     folder, say = Path(run_dir).absolute(), checkpoints.warn if reporter is None else reporter.say
     reporter = reporter or Silent()
@@ -242,25 +252,28 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
             f"{begun[:12]}..., that of the data the run began with"
         )
     planned = plan(config, dataset)
-    initial = state = planned.initial_state(config.seed)
-    kept = folder / "checkpoints"
-    if checkpoints.steps(kept):
-        try:
-            state = checkpoints.restore(kept, initial, say=say, finite=False)
-            remedies.check_finite(folder, config, state)  # the same steps end there again
-        except checkpoints.DamagedError as error:
-            say(f"{error}; starting from step 0, to the same bits")
-    tested = [
-        line["step"] for line in read_metrics(folder / "metrics.jsonl") if line["split"] == "test"
-    ]
-    if tested and tested[-1] <= state.step:
-        came = f"{folder}: got a run that is finished, expected one that stopped; to measure it again: "
-        command = f"capsjax evaluate {shlex.quote(str(folder))}"
-        call = f"capsjax.evaluate({str(folder)!r})"
-        raise UserError(came + call, on_command_line=came + command)
-    signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
-    checkpoints.set_aside(kept, after=int(state.step))
-    return _finish(config, dataset, planned, folder, state, reporter, None)
+    with locked(folder, say):
+        initial = state = planned.initial_state(config.seed)
+        kept = folder / "checkpoints"
+        if checkpoints.steps(kept):
+            try:
+                state = checkpoints.restore(kept, initial, say=say, finite=False)
+                remedies.check_finite(folder, config, state)  # the same steps end there again
+            except checkpoints.DamagedError as error:
+                say(f"{error}; starting from step 0, to the same bits")
+        tested = [
+            line["step"]
+            for line in read_metrics(folder / "metrics.jsonl")
+            if line["split"] == "test"
+        ]
+        if tested and tested[-1] <= state.step:
+            came = f"{folder}: got a run that is finished, expected one that stopped; to measure it again: "
+            command = f"capsjax evaluate {shlex.quote(str(folder))}"
+            call = f"capsjax.evaluate({str(folder)!r})"
+            raise UserError(came + call, on_command_line=came + command)
+        signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
+        checkpoints.set_aside(kept, after=int(state.step))
+        return _finish(config, dataset, planned, folder, state, reporter, observe)
 
 
 def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:

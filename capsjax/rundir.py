@@ -129,7 +129,9 @@ def environment() -> dict[str, Any]:
 
 def write_config(folder: Path, config: Config) -> None:
     """Write the fully resolved configuration: running it again is the same run."""
-    (folder / "config.yaml").write_text(configyaml.dump(config), encoding="utf-8")
+    part = folder / "config.yaml.part"
+    part.write_text(configyaml.dump(config), encoding="utf-8")
+    part.replace(folder / "config.yaml")
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -29,6 +29,7 @@ L6 = {
         "confignames",
         "program",
         "rundir",
+        "runlock",
         "batches",
         "experiment",
     ),

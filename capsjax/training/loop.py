@@ -129,7 +129,8 @@ def fit(
         reporter: what tells the person who waits.
         label: what the reporter calls the run.
         observe: called with the number of epochs done and the state (not replicated) before the first
-            step and after every epoch; it must not keep the state, whose arrays the next step reuses.
+            step, where no epoch is under way, and after every epoch; it must not keep the state, whose
+            arrays the next step reuses.
 
     Returns:
         The state after the last step, not replicated.
@@ -141,8 +142,8 @@ def fit(
     """
     strategy, first = program.strategy, int(state.step)
     reporter.start(label, total_steps, first)
-    if observe is not None and first == 0:
-        observe(0, state)
+    if observe is not None and first % feed.steps_per_epoch == 0:
+        observe(first // feed.steps_per_epoch, state)
     if first > 0:
         reporter.say(f"{label}: going on from step {first} of {total_steps}")
     state, note, validated = strategy.replicate(state), "", ""
