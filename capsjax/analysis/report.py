@@ -52,7 +52,8 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     figures.save(whole, folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
     (folder / "report.md").write_text(
-        f"# {folder.name}\n\n{text}\n{READING}\n\n![figures](comparison.png)\n", encoding="utf-8"
+        f"# {tables.plain(folder.name)}\n\n{text}\n{READING}\n\n![figures](comparison.png)\n",
+        encoding="utf-8",
     )
     runs = comparison_panels.comparison_runs(comparison, folder)
     page.write_tables({"results": shown[0], "alignment": shown[1]}, folder / "tables")

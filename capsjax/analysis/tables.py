@@ -15,6 +15,7 @@ from rich.text import Text
 from capsjax import rundir
 from capsjax.analysis.cost import Cost, ratio
 from capsjax.analysis.statistics import Difference, paired_difference, summarise
+from capsjax.checks import printable
 from capsjax.training.writers import numbers
 
 LATEX = {
@@ -34,8 +35,8 @@ LATEX = {
 
 
 def plain(text: str) -> str:
-    """Replace what a terminal or a page would take as a command: escape sequences, line ends."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    """Write a name that others chose in one line, with what would command a terminal escaped."""
+    return " ".join(printable(text).splitlines())
 
 
 class Table(NamedTuple):
