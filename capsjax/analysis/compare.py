@@ -9,6 +9,7 @@ import jax
 from capsjax import experiment, rundir, signals
 from capsjax.analysis.alignment import make_alignment
 from capsjax.analysis.cost import measure_costs
+from capsjax.analysis.remaining import Whole
 from capsjax.checks import UserError
 from capsjax.config import Config, Mode, load_config
 from capsjax.data import Dataset
@@ -111,6 +112,7 @@ def compare(
     align = _aligner(config, dataset)
     errors: dict[str, list[float]] = {mode: [] for mode in modes}
     alignments: list[dict[str, Any]] = []
+    whole = Whole(reporter, len(modes) * len(seeds))
     for number, seed in enumerate(seeds):
         for place, mode in enumerate(modes):
 
@@ -118,16 +120,17 @@ def compare(
                 if mode in ("stop", "full"):
                     alignments.extend(align(mode, seed, epoch, state))
 
+            whole.begin(f"{mode}-seed{seed}")
             run = experiment.train(
                 dataclasses.replace(variants[mode], seed=seed),
                 data,
                 out=folder / "runs" / f"{mode}-seed{seed}",
-                reporter=reporter,
+                reporter=whole,
                 observe=observe,
             )
             errors[mode].append(run.test["error"])
             done = number * len(modes) + place + 1
-            reporter.say(
+            whole.end(
                 f"{done}/{len(modes) * len(seeds)} {mode}, seed {seed}: "
                 f"test error {100 * errors[mode][-1]:.2f} %"
             )
