@@ -55,7 +55,7 @@ def conv2d(
             fast where the hardware has it. A CPU rounds the same and gains nothing.
 
     Returns:
-        [b, ho, wo, f], of the images' type.
+        [b, ho, wo, f], of the images' type; images and kernel of two types are multiplied in the wider.
 
     Raises:
         UserError: where channels differ, the kernel is larger than the image, or the implementation or
@@ -83,11 +83,14 @@ def conv2d(
     chosen = (
         cheapest(images.shape, kernel.shape, stride) if implementation == "auto" else implementation
     )
+    given, dtype = images.dtype, jnp.promote_types(images.dtype, kernel.dtype)
+    images, kernel = images.astype(dtype), kernel.astype(dtype)
     named = _at(precision, IMPLEMENTATIONS[chosen], stride)
     if implementation != "auto":
-        return named(images, kernel)
+        return named(images, kernel).astype(given)
     elsewhere = _at(precision, conv2d_lax, stride)
-    return jax.lax.platform_dependent(images, kernel, cpu=named, default=elsewhere)
+    y = jax.lax.platform_dependent(images, kernel, cpu=named, default=elsewhere)
+    return y.astype(given)
 
 
 Convolution = Callable[[Float[Array, "b h w c"], Float[Array, "kh kw c f"]], Array]

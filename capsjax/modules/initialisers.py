@@ -1,4 +1,4 @@
-"""How parameters begin."""
+"""How parameters begin: float32, also where `jax_enable_x64` makes JAX's default float64."""
 
 from typing import Protocol, runtime_checkable
 
@@ -27,13 +27,13 @@ def kernel_initialiser(initialisation: Initialisation, *, stddev: float) -> Init
         stddev: used by "released" alone.
     """
     if initialisation == "released":
-        return jax.nn.initializers.truncated_normal(stddev)
-    return jax.nn.initializers.he_normal()
+        return jax.nn.initializers.truncated_normal(stddev, jnp.float32)
+    return jax.nn.initializers.he_normal(dtype=jnp.float32)
 
 
 def bias_initialiser(initialisation: Initialisation) -> Initialiser:
     """Return how biases begin: at 0.1 for "released", otherwise at 0."""
-    return jax.nn.initializers.constant(0.1 if initialisation == "released" else 0.0)
+    return jax.nn.initializers.constant(0.1 if initialisation == "released" else 0.0, jnp.float32)
 
 
 def transformation_initialiser(initialisation: Initialisation) -> Initialiser:
@@ -44,10 +44,10 @@ def transformation_initialiser(initialisation: Initialisation) -> Initialiser:
     order of 1 / sqrt(j): neither squashed to nothing, nor saturated.
     """
     if initialisation == "released":
-        return jax.nn.initializers.truncated_normal(0.1)
+        return jax.nn.initializers.truncated_normal(0.1, jnp.float32)
 
     def scaled(key: Array, shape: tuple[int, ...]) -> Array:
         i, j, d, _ = shape
-        return jnp.sqrt(j / (i * d)) * jax.random.normal(key, shape)
+        return jnp.sqrt(jnp.float32(j / (i * d))) * jax.random.normal(key, shape, jnp.float32)
 
     return scaled

@@ -157,7 +157,11 @@ class CapsNet(nnx.Module):
         lengths = routed.activation
         reconstruction = None
         if self.decoder is not None:
-            one_hot = None if labels is None else jax.nn.one_hot(labels, lengths.shape[-1])
+            one_hot = (
+                None
+                if labels is None
+                else jax.nn.one_hot(labels, lengths.shape[-1], dtype=lengths.dtype)
+            )
             mask = longest(lengths) if one_hot is None else one_hot
             with jax.named_scope("decoder"):
                 reconstruction = self.decoder(routed.pose, mask)

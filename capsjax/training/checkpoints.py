@@ -203,12 +203,32 @@ def _check_fits(path: Path, target: TrainState) -> None:
     stored, wanted = _arrays(ocp.metadata(str(path)).metadata), _arrays(_tree(target))
     if not stored:
         raise ValueError("no description of its arrays")
+    _check_width(path, stored, wanted)
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
             raise UserError(
                 f"{path}: got {stored.get(name, 'nothing')} for {name}, expected "
                 f"{wanted.get(name, 'nothing')}; the run's config.yaml or its data have changed since"
             )
+
+
+def _check_width(path: Path, stored: dict[str, str], wanted: dict[str, str]) -> None:
+    """Refuse arrays of twice or half the bits, which come from another setting of JAX's."""
+    names = [name for name in sorted(stored) if stored[name] != wanted.get(name, stored[name])]
+    same = [_narrow(stored[name]) == _narrow(wanted[name]) for name in names]
+    if not names or not all(same) or stored.keys() != wanted.keys():
+        return
+    double = "64[" in stored[names[0]]
+    now = f"jax_enable_x64 {'off' if double else 'on'}"
+    need = f'jax.config.update("jax_enable_x64", {double}) or JAX_ENABLE_X64={int(double)}'
+    raise UserError(
+        f"{path}: got {stored[names[0]]} for {names[0]}, expected {wanted[names[0]]}, with {now}: it was "
+        f"written under the other setting; set {need} before anything is computed"
+    )
+
+
+def _narrow(array: str) -> str:
+    return array.replace("64[", "32[")
 
 
 def _arrays(tree: Any) -> dict[str, str]:

@@ -56,7 +56,11 @@ class Cut:
         chosen = jax.lax.dynamic_slice_in_dim(epoch.order, start, self.batch_size)
         key = jax.random.fold_in(epoch.shift_key, step)
         shifted = random_shift(key, epoch.images[chosen], self.max_shift)
-        return Batch(to_float(shifted, self.scale), epoch.labels[chosen], jnp.ones(self.batch_size))
+        return Batch(
+            to_float(shifted, self.scale),
+            epoch.labels[chosen],
+            jnp.ones(self.batch_size, jnp.float32),
+        )
 
 
 _cut = jax.jit(lambda cut, epoch, step: cut(epoch, step), static_argnums=0)

@@ -317,6 +317,40 @@ def test_where_nothing_can_be_written_nothing_is_left(tmp_path, capfd, limit):
     assert bits(checkpoints.restore(tmp_path, state(seed=1))) == bits(state(3))
 
 
+def doubled(made):
+    """The same state in float64, as parameters of one's own can be."""
+    wide = {"float32": "float64"}
+    return jax.tree.map(lambda x: x.astype(wide.get(x.dtype.name, x.dtype)), made)
+
+
+@pytest.fixture
+def set_x64():
+    """Set what a user sets; orbax reads in a thread of its own, which no context manager reaches."""
+    yield lambda wide: jax.config.update("jax_enable_x64", wide)
+    jax.config.update("jax_enable_x64", False)
+
+
+def test_a_checkpoint_of_other_widths_names_x64(tmp_path, set_x64):
+    checkpoints.save(tmp_path / "single", state(3))
+    set_x64(True)
+    checkpoints.save(tmp_path / "double", doubled(state(3)))
+    single = r"got float32\[7, 2\] for .*, expected float64\[7, 2\], with jax_enable_x64 on"
+    with pytest.raises(UserError, match=rf'{single}.*"jax_enable_x64", False.*_X64=0 before'):
+        checkpoints.restore(tmp_path / "single", doubled(state(3)))
+    set_x64(False)  # as that advises, and then as this does
+    assert bits(checkpoints.restore(tmp_path / "single", state(seed=1))) == bits(state(3))
+    double = (
+        r"got float64\[7, 2\] for opt_state/0/mu/a.b, expected float32.*, with jax_enable_x64 off"
+    )
+    with pytest.raises(UserError, match=rf'{double}.*"jax_enable_x64", True.*_X64=1 before'):
+        checkpoints.restore(tmp_path / "double", state(3))
+    with pytest.raises(UserError, match=r"the run's config.yaml or its data have changed"):
+        checkpoints.restore(tmp_path / "double", state(3, size=8))
+    set_x64(True)
+    found = checkpoints.restore(tmp_path / "double", doubled(state(3, seed=1)))
+    assert bits(found) == bits(doubled(state(3)))
+
+
 def test_a_checkpoint_of_another_network_or_optimiser_is_refused(tmp_path, capfd):
     path = checkpoints.save(tmp_path, state(3, size=7))
     message = (
