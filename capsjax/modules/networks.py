@@ -184,7 +184,7 @@ def _check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
     if not jnp.issubdtype(images.dtype, jnp.floating):
         remedy = "use images / 255, where they are bytes"
         if known and images.size:
-            low, high = float(images.min()), float(images.max())
+            low, high = _ends(images)
             dark = low >= 0 and high <= 1  # also True and False
             remedy = type_remedy(np.asarray(images)) if dark else unit_remedy(low, high)
         raise UserError(
@@ -192,10 +192,19 @@ def _check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
         )
     if not known or not images.size:
         return
-    low, high = images.min(), images.max()  # two numbers to fetch, wherever the images are
+    low, high = _ends(images)
     if not (low >= 0 and high <= 1):  # NaN neither
         check_finite(np.asarray(images))
         check_range("CapsNet: images", np.asarray(images), 1.0)
+
+
+def _ends(images: Any) -> tuple[float, float]:
+    """Return the smallest and the largest pixel: two numbers to fetch, wherever the images are.
+
+    Images that a traced function holds are known too, but what is computed of them there is not.
+    """
+    with jax.ensure_compile_time_eval():
+        return float(images.min()), float(images.max())
 
 
 def _check_labels(labels: Any, count: int, num_classes: int) -> None:

@@ -324,3 +324,16 @@ def test_both_modes_of_nnx_train_the_same_network():
     assert len(ours["params"]) == 9
     for name, value in ours["params"].items():
         np.testing.assert_allclose(theirs["params"][name], value, rtol=1e-5, atol=1e-7)
+
+
+def test_images_that_a_compiled_function_holds_are_looked_at_as_well(network, call):
+    images = jax.random.uniform(jax.random.key(3), [2, *SHAPE])
+    graph, state = nnx.split(network)
+
+    def lengths(held):
+        return jax.jit(lambda state: nnx.merge(graph, state)(held).lengths)(state)
+
+    assert np.allclose(lengths(images), call(images).lengths, atol=1e-6)
+    for wrong in (255 * images, images * jnp.nan):
+        with pytest.raises(UserError, match="images"):
+            lengths(wrong)
