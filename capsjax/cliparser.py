@@ -14,6 +14,32 @@ OVERRIDES = (
     "--training.epochs 5 or --model.routing.gradient stop."
 )
 
+EXAMPLES = {
+    "train": (
+        "capsjax train digits",
+        "capsjax train digits --seed 3 --training.epochs 5 --out runs/mine",
+        "capsjax train mine.yaml --model.routing.gradient full",
+        "capsjax train --resume runs/mine",
+    ),
+    "compare": (
+        "capsjax compare digits",
+        "capsjax compare digits --compare.modes '[stop, full]' --compare.seeds 10",
+    ),
+    "evaluate": ("capsjax evaluate runs/mine",),
+    "report": ("capsjax report runs/mine", "capsjax report runs/one runs/two"),
+    "bench": ("capsjax bench step digits", "capsjax bench routing --gradient full"),
+    "step": ("capsjax bench step digits --profile", "capsjax bench step digits --batch-size 64"),
+    "forward": ("capsjax bench forward digits --batch-size 64 --json",),
+    "routing": ("capsjax bench routing --batch 32 --gradient full --votes dense",),
+    "info": ("capsjax info", "capsjax info digits --model.dim 8"),
+    "completion": ("capsjax completion bash >> ~/.bash_completion",),
+}
+
+
+def examples(name: str) -> str:
+    """Write the end of a command's help: commands that work as they stand, where their directories are."""
+    return "\n".join(("examples:", *(f"  {line}" for line in EXAMPLES[name])))
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of every command; what a command does is looked up by its name."""
@@ -30,23 +56,27 @@ def make_parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=textwrap.fill(f"{text} {more}".strip(), 90),
+            epilog=examples(name),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
 
     train = command("train", "Train a configuration and test it once.", OVERRIDES)
     train.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
-    train.add_argument("--seed", help="what parameters, order and shifts follow from")
+    train.add_argument(
+        "--seed",
+        help="random seed of the initial parameters, the order of examples and their shifts",
+    )
     train.add_argument("--out", type=Path, help="the run's directory, which must be new")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that stopped")
+    train.add_argument("--resume", type=Path, metavar="RUN", help="resume a run that stopped")
 
     compare = command(
         "compare",
-        "Train with uniform coupling and each gradient mode, the same seeds and data, and report.",
+        "Train with uniform coupling and with each gradient mode, on the same seeds and data; report.",
         OVERRIDES,
     )
     compare.add_argument("config", help="a YAML file, or the name of one that ships")
-    compare.add_argument("--seed", help="the first seed")
+    compare.add_argument("--seed", help="the first random seed; the others count up from it")
     compare.add_argument("--out", type=Path, help="the comparison's directory, which must be new")
 
     evaluate = command("evaluate", "Measure a run's newest parameters on the test split.")
@@ -67,7 +97,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_bench(command)
 
     info = command(
-        "info", "Show versions, devices and configurations, or what one comes to.", OVERRIDES
+        "info",
+        "Show versions, devices and configurations, or one configuration in full.",
+        OVERRIDES,
     )
     info.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
 
@@ -92,6 +124,7 @@ def _add_bench(command: Callable[..., Any]) -> None:
             name,
             help=text,
             description=textwrap.fill(text + (f" {OVERRIDES}" if name != "routing" else ""), 90),
+            epilog=examples(name),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -112,8 +145,14 @@ def _add_bench(command: Callable[..., Any]) -> None:
             work.add_argument("--batch-size", type=int, metavar="N", help="images in a batch")
             if name == "step":
                 work.add_argument(
-                    "--profile", action="store_true", help="add which parts take the time"
+                    "--profile", action="store_true", help="also show which parts take the time"
                 )
-        work.add_argument("--times", type=int, default=1, metavar="N", help="times in a call, 1")
-        work.add_argument("--repeats", type=int, default=10, metavar="N", help="timings, 10")
-        work.add_argument("--json", action="store_true", help="end with one line of JSON")
+        work.add_argument(
+            "--times", type=int, default=1, metavar="N", help="times in each call (default 1)"
+        )
+        work.add_argument(
+            "--repeats", type=int, default=10, metavar="N", help="timings to take (default 10)"
+        )
+        work.add_argument(
+            "--json", action="store_true", help="print the figures as one line of JSON at the end"
+        )

@@ -1,11 +1,12 @@
 """Flags of the command line: every one described, and every mistake answered with what was meant."""
 
 import re
+import shlex
 
 import pytest
 
 from capsjax import cliflags, cliparser
-from capsjax.config import Config
+from capsjax.config import Config, load_config
 from capsjax.configerrors import all_keys
 from capsjax.confignames import USUAL
 
@@ -221,3 +222,21 @@ def test_quiet_leaves_results_alone(command, answer):
     folder = "run" if command == "train" else "run/runs/full-seed0"
     assert answer("evaluate", "--quiet", folder)[2] == []
     assert answer("report", folder, "--quiet")[1] == [f"report: {folder}/report.html"]
+
+
+@pytest.mark.parametrize("name", cliparser.EXAMPLES)
+def test_examples_in_help_are_commands_as_they_are(name, answer):
+    above = ["bench"] if name in ("step", "forward", "routing") else []
+    code, out, _ = answer(*above, name, "--help")
+    shown = out[out.index("examples:") + 1 :]
+    assert code == 0
+    assert shown == [f"  {line}" for line in cliparser.EXAMPLES[name]]
+    for line in shown:
+        words = shlex.split(line.split(" >> ")[0])[1:]
+        parser = cliparser.make_parser()
+        options = cliflags.options_of(parser, words)
+        own, overrides = cliflags.set_overrides_aside(options, words)
+        known, rest = parser.parse_known_args(own)
+        assert (known.command, rest) == ((above or [name])[0], [])
+        if overrides:
+            load_config("digits", cliflags.parse_overrides(overrides))
