@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-from capsjax import configtree, configyaml
+from capsjax import configtree, configyaml, files
 from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
 from capsjax.data import Arrays, Digits, Mnist
 from capsjax.display import changed
@@ -18,6 +18,7 @@ from capsjax.training.optimisers import Adam
 
 Mode = Literal["uniform", "stop", "truncated", "full"]
 MODES = get_args(Mode)
+LARGEST_CONFIG = 1 << 17  # bytes of a file; those that ship have some 2,000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,12 +116,7 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
         64
     """
     path = find_config(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{name}: got a file that cannot be read ({error}), expected YAML"
-        ) from error
+    text = files.read_text(path, LARGEST_CONFIG, "a configuration, YAML")
     tree = configyaml.read_yaml(text, str(name))
     return configtree.build(Config, tree, source=str(name), overrides=overrides)
 
@@ -137,7 +133,7 @@ def find_config(name: str | Path) -> Path:
     if not isinstance(name, str | Path):
         raise UserError(f"got {name!r}, expected a path or one of {', '.join(shipped)}")
     path = Path(name)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path
     if path.is_dir():
         raise UserError(

@@ -294,7 +294,10 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     data = rundir.read_data(folder)
     height, width, channels = data["image_shape"]
     shape, classes = (height, width, channels), data["num_classes"]
-    initial = functions(config.model, config.loss, shape, classes).initial(0)
+    try:
+        initial = functions(config.model, config.loss, shape, classes).initial(0)
+    except UserError as error:
+        raise UserError(f"{folder / 'environment.json'}: {error}") from error
     target = TrainState.create(initial, config.optimiser.make(2**31 - 1))
     say = checkpoints.warn if reporter is None else reporter.say
     state = checkpoints.restore(folder / "checkpoints", target, say=say)

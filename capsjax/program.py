@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from capsjax import losses, metrics, remedies
+from capsjax import losses, metrics, remedies, room
 from capsjax.checks import LARGEST_INT
 from capsjax.config import Config
 from capsjax.data import Dataset
@@ -53,14 +53,21 @@ def functions(
         return CapsNet(image_shape, num_classes, config=model, rngs=nnx.Rngs(params=key))
 
     _, apply = functionalise(nnx.eval_shape(make, jax.random.key(0)))
-    initial = jax.jit(lambda key: functionalise(make(key))[0])
+    made = jax.jit(lambda key: functionalise(make(key))[0])
+
+    def shapes() -> dict[str, jax.ShapeDtypeStruct]:
+        return jax.eval_shape(made, jax.random.key(0))
+
+    def initial(seed: int) -> Params:
+        room.check_parameters(shapes())
+        return made(jax.random.key(seed))
 
     def values(output: NetworkOutput, batch: Batch) -> PerExample:
         return per_example(output, batch, loss)
 
     return Functions(
-        initial=lambda seed: initial(jax.random.key(seed)),
-        shapes=lambda: jax.eval_shape(initial, jax.random.key(0)),
+        initial=initial,
+        shapes=shapes,
         apply=apply,
         loss=lambda params, batch: values(apply(params, batch.images, batch.labels), batch),
         score=lambda params, batch: values(apply(params, batch.images), batch),

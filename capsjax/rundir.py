@@ -2,21 +2,26 @@
 
 import datetime
 import json
+import os
 import platform
+import re
 import shlex
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from capsjax import configtree, configyaml
+from capsjax import configtree, configyaml, files
 from capsjax.checkout import commit
-from capsjax.checks import UserError
-from capsjax.config import Config
+from capsjax.checks import LARGEST_INT, UserError
+from capsjax.config import LARGEST_CONFIG, Config
 from capsjax.data import Arrays, Dataset
-from capsjax.training.writers import read_metrics, strict
+from capsjax.data.pixels import Pixels
+from capsjax.training.writers import is_finite, read_metrics, strict
 from capsjax.version import __version__
 
+LARGEST_JSON = 16 * files.MEGABYTE
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy")
 
 
@@ -149,12 +154,13 @@ def read_config(folder: Path) -> Config:
         UserError: where the directory is not a run's.
     """
     path = folder / "config.yaml"
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UserError(
             f"{folder}: got {'a directory without config.yaml' if folder.is_dir() else 'no directory'}, "
             "expected a run's directory, such as runs/digits-20260131T120000Z"
         )
-    tree = configyaml.read_yaml(path.read_text(encoding="utf-8"), str(path))
+    text = files.read_text(path, LARGEST_CONFIG, "the configuration that a run writes, YAML")
+    tree = configyaml.read_yaml(text, str(path))
     data = tree.get("data") if isinstance(tree, dict) else None
     if isinstance(data, dict) and data.get("kind") == "arrays":
         data.setdefault("stratified", False)  # what was written before there was a choice
@@ -165,15 +171,9 @@ def read_json(path: Path) -> Any:
     """Read plain values.
 
     Raises:
-        UserError: where there is no such file, or it is not JSON.
+        UserError: where there is no such file, it is no plain one or too large, or it is not JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: got {'no such file' if not path.exists() else f'a broken file ({error})'}, "
-            "expected the JSON that a run writes; train the run again"
-        ) from error
+    return files.read_json(path, LARGEST_JSON, "the JSON that a run writes; train the run again")
 
 
 def read_data(folder: Path) -> dict[str, Any]:
@@ -185,10 +185,99 @@ def read_data(folder: Path) -> dict[str, Any]:
     path = folder / "environment.json"
     found = read_json(path)
     data = found.get("data") if isinstance(found, dict) else None
-    wanted = {"image_shape", "num_classes", "scale", "fingerprint"}
-    if not isinstance(data, dict) or not wanted <= set(data):
+    wanted = {
+        "image_shape": lambda shape: (
+            isinstance(shape, list) and len(shape) == 3 and all(map(_is_count, shape))
+        ),
+        "num_classes": lambda count: _is_count(count) and count > 1,
+        "scale": lambda scale: is_finite(scale) and scale > 0,
+        "fingerprint": lambda digest: (
+            isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)
+        ),
+    }
+    if not isinstance(data, dict) or not wanted.keys() <= set(data):
         raise UserError(
             f"{path}: got no full description of the run's data, expected {', '.join(sorted(wanted))} "
             "below data, as a run writes them; train the run again"
         )
+    for name, is_right in wanted.items():
+        if not is_right(data[name]):
+            raise UserError(
+                f"{path}: data.{name}: got {_brief(data[name])}, expected what a run writes there; "
+                "train the run again"
+            )
+    try:
+        Pixels.recorded(data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return data
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """Read what a comparison found.
+
+    Returns:
+        What `comparison.json` says: `modes`, `seeds`, `iterations`, `test_error` and `cost` by mode, and
+        the records of `alignment`.
+
+    Raises:
+        UserError: If there is no such file, or it does not say all that was written into it.
+    """
+    path = folder / "comparison.json"
+    found = read_json(path)
+
+    def numbers(values: Any, count: int | None = None) -> bool:
+        right = isinstance(values, list) and (count is None or len(values) == count)
+        return (
+            right and len(values) > 0 and all(value is None or is_finite(value) for value in values)
+        )
+
+    def of_every_mode(values: Any, is_right: Callable[[Any], bool]) -> bool:
+        return isinstance(values, dict) and all(
+            is_right(values.get(mode)) for mode in found["modes"]
+        )
+
+    def is_cost(cost: Any) -> bool:
+        right = isinstance(cost, dict) and numbers(cost.get("seconds"))
+        return right and all(map(is_finite, cost["seconds"])) and is_finite(cost.get("temp_bytes"))
+
+    def is_record(record: Any) -> bool:
+        words, counts = ("mode", "group"), ("seed", "epoch")
+        return (
+            isinstance(record, dict)
+            and all(isinstance(record.get(name), str) for name in words)
+            and all(_is_count(record.get(name), low=0) for name in counts)
+            and numbers([record.get("cosine", ""), record.get("norm_ratio", "")])
+        )
+
+    wanted: dict[str, Callable[[Any], bool]] = {
+        "modes": lambda modes: (
+            isinstance(modes, list)
+            and "full" in modes
+            and all(isinstance(mode, str) for mode in modes)
+        ),
+        "seeds": lambda seeds: numbers(seeds) and all(_is_count(seed, low=0) for seed in seeds),
+        "iterations": _is_count,
+        "test_error": lambda errors: of_every_mode(
+            errors, lambda values: numbers(values, len(found["seeds"]))
+        ),
+        "cost": lambda costs: of_every_mode(costs, is_cost),
+        "alignment": lambda records: isinstance(records, list) and all(map(is_record, records)),
+    }
+    for name, is_right in wanted.items():
+        value = found.get(name) if isinstance(found, dict) else None
+        if not is_right(value):
+            raise UserError(
+                f"{path}: {name}: got {_brief(value)}, expected what a comparison writes there; run the "
+                "comparison again"
+            )
+    return found
+
+
+def _is_count(value: Any, low: int = 1) -> bool:
+    return type(value) is int and low <= value <= LARGEST_INT
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return "nothing" if value is None else text if len(text) <= 60 else f"{text[:57]}..."

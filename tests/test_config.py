@@ -129,7 +129,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     path = tmp_path / "image.yaml"
     path.write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(
-        UserError, match=r"image.yaml: got a file that cannot be read .*expected YAML"
+        UserError,
+        match=r"image.yaml: got bytes that are not UTF-8 text, .*expected a configuration, YAML",
     ):
         cj.load_config(path)
 

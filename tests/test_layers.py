@@ -14,7 +14,7 @@ import capsjax
 
 PACKAGE = pathlib.Path(capsjax.__file__).parent
 
-L0 = {"types", "checks", "display", "signals", "streams"}
+L0 = {"types", "checks", "display", "files", "room", "signals", "streams"}
 L1 = {"numerics", "votes", "losses", "metrics", "convolution", "gradients", "data"}
 L2 = {"routing"}
 L3 = {"kernels"}
@@ -64,6 +64,8 @@ PLACES = {
     "types": Place({"checks", "display"}, JAX),
     "display": Place(set(), set()),
     "checks": Place(set(), JAX),
+    "files": Place({"checks"}, set()),
+    "room": Place({"checks"}, {"jax"}),
     "signals": Place(set(), set()),
     "streams": Place(set(), set()),
     "numerics": Place(L0, JAX),

@@ -181,7 +181,8 @@ def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel
         ax.set_title(NAMES[name], fontsize=10)
         ax.set_xlabel("step")
         _scale(ax, name, bound if name == "entropy" else None, look)
-        ax.legend(frameon=False, fontsize=8.5)
+        if ax.get_legend_handles_labels()[0]:  # else there is nothing of ours to draw
+            ax.legend(frameon=False, fontsize=8.5)
 
     ends = [f"{split} ends at {factor * y[-1]:.4g}" for split, (_, y) in found.items() if y.size]
     caption = {

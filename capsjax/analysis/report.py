@@ -1,5 +1,6 @@
 """Reports: one page for a run or a comparison, from its directory alone; nothing is trained."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ def last_measurements(metrics: Lines, batch_size: int) -> Table:
                 split,
                 str(line["step"]),
                 "all images" if count is None else f"all {count:.0f} images",
-                tables.percent(line["error"]),
+                tables.percent(line.get("error", math.nan)),
                 f"{line['loss']:.4f}",
             )
         )

@@ -144,7 +144,7 @@ def read_comparison(folder: Path) -> Comparison:
     Raises:
         UserError: where the directory holds no finished comparison.
     """
-    raw = rundir.read_json(folder / "comparison.json")
+    raw = rundir.read_comparison(folder)
     costs = {
         mode: Cost(tuple(cost["seconds"]), cost["temp_bytes"]) for mode, cost in raw["cost"].items()
     }

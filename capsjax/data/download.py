@@ -1,10 +1,13 @@
 """Downloads: mirrors in turn, and nothing under its name before its content is known to be right."""
 
+import io
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
+from capsjax import signals
 from capsjax.checks import UserError
 from capsjax.data.known import KnownFile
 
@@ -47,10 +50,12 @@ def download(
     reasons: dict[str, str] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
+        temporary_folder = tempfile.TemporaryDirectory(dir=folder, prefix=".download-")
+        with signals.held(), temporary_folder as temporary:
             part = Path(temporary) / target.name
             for attempt in range(rounds):
                 time.sleep(wait * 2 ** (attempt - 1) if attempt else 0)
+                signals.check()
                 for mirror in mirrors:
                     url = mirror + target.name
                     reason = _fetch(file, url, part, report)
@@ -83,7 +88,7 @@ def _fetch(file: KnownFile, url: str, part: Path, report: Report | None) -> str 
     )
     try:
         with part.open("wb") as output:
-            fetch(url, output, None)
+            fetch(url, _Bounded(output, file.limit), None)
         file.check(part.read_bytes(), "what came")
     except requests.HTTPError as error:
         return f"HTTP status {error.response.status_code}"
@@ -98,6 +103,28 @@ def _fetch(file: KnownFile, url: str, part: Path, report: Report | None) -> str 
     except UserError as error:
         return str(error)
     return None
+
+
+class _Bounded(io.RawIOBase):
+    """Pass on what is written, up to the size that is known beforehand, or until a signal asks to end."""
+
+    def __init__(self, output: BinaryIO, limit: int):
+        super().__init__()
+        self._output = output
+        self._left = limit
+        self._limit = limit
+
+    def writable(self) -> bool:
+        """Return that it can be written to."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write the data, where they fit."""
+        signals.check()
+        self._left -= len(data)
+        if self._left < 0:
+            raise UserError(f"sends more than {self._limit} bytes, expected at most that many")
+        return self._output.write(data)
 
 
 class _Progress:

@@ -5,6 +5,7 @@ The magic number is two zero bytes, one byte for the type and one for the number
 """
 
 import gzip
+import io
 import math
 import os
 import zlib
@@ -12,47 +13,42 @@ from pathlib import Path
 
 import numpy as np
 
+from capsjax import files
 from capsjax.checks import UserError
 
+LARGEST = 1 << 32  # bytes of a file whose size nobody knows beforehand
 GZIP_MAGIC = b"\x1f\x8b"
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """Read a file as it is.
-
-    Raises:
-        UserError: where it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def decompress(raw: bytes, source: str) -> bytes:
+def decompress(raw: bytes, source: str, limit: int = LARGEST) -> bytes:
     """Decompress what gzip compressed; anything else is returned as it is.
 
     Args:
         raw: content of a file.
         source: where it is from, for the message.
+        limit: the most bytes that there may be; a few thousand bytes of gzip can hold gigabytes.
 
     Returns:
         The decompressed content.
 
     Raises:
-        UserError: where the content is empty, or is gzip that ends early or is corrupt.
+        UserError: where the content is empty, is gzip that ends early or is corrupt, or is larger.
     """
     if not raw:
         raise UserError(f"{source}: is empty")
     if not raw.startswith(GZIP_MAGIC):
         return raw
     try:
-        return gzip.decompress(raw)
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+            content = file.read(limit + 1)
     except EOFError:
         raise UserError(f"{source}: is truncated, its gzip data end early") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{source}: is corrupt, not valid gzip: {error}") from None
+    if len(content) > limit:
+        raise UserError(f"{source}: holds more than {limit} bytes, expected at most that many")
+    return content
 
 
 def parse_idx(content: bytes, source: str) -> np.ndarray:
@@ -106,4 +102,5 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
     Raises:
         UserError: where the file cannot be read, or is empty, truncated or corrupt.
     """
-    return parse_idx(decompress(read_bytes(path), str(path)), str(path))
+    raw = files.read_bytes(Path(path), LARGEST, "an IDX file, plain or compressed by gzip")
+    return parse_idx(decompress(raw, str(path)), str(path))

@@ -1,10 +1,20 @@
 """The metrics of a run: one JSON object a line, flushed, and read back."""
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, BinaryIO, SupportsFloat
+
+from capsjax import files
+from capsjax.checks import LARGEST_INT
+
+LARGEST = 256 * files.MEGABYTE  # a million lines
+LONGEST = 1 << 16  # bytes of a line
+EXPECTED = "the metrics that a run writes, lines of JSON"
+SPLITS = ("train", "validation", "test")
 
 
 class MetricsWriter:
@@ -16,7 +26,7 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path):
-        cut_short = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+        cut_short = os.path.lexists(path) and _cut_short(path)
         self._path = path
         self._file = path.open("a", encoding="utf-8")
         if cut_short:
@@ -46,6 +56,42 @@ class MetricsWriter:
         self._file.close()
 
 
+def is_finite(value: Any) -> bool:
+    """Tell whether a plain value is a finite number that a float can hold."""
+    try:
+        return type(value) in (int, float) and math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _cut_short(path: Path) -> bool:
+    with files.open_plain(path, LARGEST, EXPECTED) as file:
+        size = file.seek(0, os.SEEK_END)
+        return size > 0 and (file.seek(size - 1), file.read(1))[1] != b"\n"
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Return the lines of a file, without those that are longer than any of ours."""
+    while text := file.readline(LONGEST):
+        whole = text.endswith(b"\n") or len(text) < LONGEST
+        while not (text.endswith(b"\n") or len(text) < LONGEST):
+            text = file.readline(LONGEST)
+        if whole:
+            yield text
+
+
+def _is_ours(line: Any) -> bool:
+    """Tell whether a run may have written a line: a split, a step and numbers."""
+    if not isinstance(line, dict) or line.get("split") not in SPLITS:
+        return False
+    if "loss" not in line:
+        return False
+    step, values = line.get("step"), [line[name] for name in line.keys() - {"split", "step"}]
+    return (type(step) is int and 0 <= step <= LARGEST_INT) and all(
+        value is None or is_finite(value) or (type(value) is float) for value in values
+    )
+
+
 def strict(values: Any) -> Any:
     """Return plain values as JSON can hold them: numbers that are not finite become None."""
     if isinstance(values, dict):
@@ -71,15 +117,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
     Returns:
         The lines; empty where there is no file yet.
+
+    Raises:
+        UserError: If it is no plain file, or larger than a run's.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     lines: dict[tuple[str, int], dict[str, Any]] = {}
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(line, dict):
-            lines[line["split"], line["step"]] = numbers(line)
+    with files.open_plain(path, LARGEST, EXPECTED) as file:
+        for text in _lines(file):
+            with contextlib.suppress(ValueError, RecursionError):  # of text that is not UTF-8 too
+                line = json.loads(text)
+                if _is_ours(line):
+                    lines[line["split"], line["step"]] = numbers(line)
     return sorted(lines.values(), key=lambda line: line["step"])

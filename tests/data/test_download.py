@@ -1,12 +1,15 @@
 import errno
 import gzip
 import hashlib
+import os
+import signal
 
 import numpy as np
 import pytest
 
 from capsjax.checks import UserError
 from capsjax.data import KnownFile, download
+from capsjax.signals import Interrupted
 
 
 @pytest.fixture
@@ -145,3 +148,24 @@ def test_folder_that_cannot_be_made_is_told(tmp_path, file, server):
     with pytest.raises(UserError, match=r"gz: cannot be written: .*CAPSJAX_DATA"):
         get(file, server, tmp_path / "file" / "mnist")
     assert server.seen == []
+
+
+def test_a_server_that_sends_without_end_is_stopped(tmp_path, file, body, server):
+    server.pages[f"/a/{file.name}.gz"] = (200, body + bytes(10 << 20), None)
+    server.pages[f"/b/{file.name}.gz"] = (200, body, len(body))
+    with pytest.raises(UserError, match=f"sends more than {file.limit} bytes"):
+        get(file, server, tmp_path, rounds=1)
+    assert list(tmp_path.iterdir()) == []
+    assert get(file, server, tmp_path, ["/a/", "/b/"]).read_bytes() == body
+
+
+def test_a_signal_ends_a_download_and_leaves_nothing(tmp_path, server):
+    known = KnownFile("long", 200_000, "0" * 64)
+    server.pages["/a/long.gz"] = (200, bytes(200_000), None)
+
+    def report(name, done, total):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        get(known, server, tmp_path, report=report)
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,13 @@
 import gzip
+import os
 import struct
 
 import numpy as np
 import pytest
 
 from capsjax.checks import UserError
-from capsjax.data import parse_idx, read_idx
+from capsjax.data import KnownFile, parse_idx, read_idx
+from capsjax.data.idx import decompress
 
 IMAGES = np.arange(24).reshape(2, 4, 3)
 
@@ -77,7 +79,39 @@ def test_broken_files_are_named(tmp_path, content, message):
 
 
 def test_missing_file_and_folder_are_named(tmp_path):
-    with pytest.raises(UserError, match="nothing-here: cannot be read: No such file"):
+    with pytest.raises(UserError, match="nothing-here: got no such file, expected an IDX"):
         read_idx(tmp_path / "nothing-here")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="got a directory, expected an IDX file"):
         read_idx(tmp_path)
+
+
+def test_a_bomb_is_stopped_at_the_size_that_is_known(monkeypatch):
+    """A megabyte of zeros in a thousand bytes, of which no more than asked for is ever held."""
+    bomb = gzip.compress(bytes(1 << 20))
+    held = []
+    read = gzip.GzipFile.read
+    monkeypatch.setattr(
+        gzip.GzipFile, "read", lambda file, size=-1: held.append(size) or read(file, size)
+    )
+    with pytest.raises(UserError, match="bomb: holds more than 1000 bytes"):
+        decompress(bomb, "bomb", 1000)
+    assert held == [1001]
+    assert decompress(bomb, "bomb", 1 << 20) == bytes(1 << 20)
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a device"])
+def test_what_has_no_end_is_not_waited_for(tmp_path, kind):
+    path, known = tmp_path / "file", KnownFile("file", 10, "0" * 64)
+    os.mkfifo(path) if kind == "a named pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=f"got {kind}, expected an IDX file"):
+        read_idx(path)
+    with pytest.raises(UserError, match=f"got {kind}, expected 10 bytes decompressed"):
+        known.read(path)
+
+
+def test_a_known_file_that_is_far_too_large_is_not_read(tmp_path):
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(1 << 34)
+    with pytest.raises(UserError, match="got 17179869184 bytes, expected 10 bytes decompressed"):
+        KnownFile("file", 10, "0" * 64).read(path)

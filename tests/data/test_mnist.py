@@ -107,7 +107,10 @@ def test_unreadable_file_is_named(tmp_path, tiny):
     path = tmp_path / "t10k-labels-idx1-ubyte.gz"
     path.unlink()
     path.mkdir()
-    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte\.gz: cannot be read.*the doctor"):
+    with pytest.raises(
+        UserError,
+        match=r"t10k-labels-idx1-ubyte\.gz: got a directory, expected 13 bytes.*the doctor",
+    ):
         read(tiny, tmp_path)
 
 

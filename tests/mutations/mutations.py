@@ -465,4 +465,18 @@ MUTATIONS = (
         "",
         ("tests/test_damage.py",),
     ),
+    Mutation(
+        "gzip read without a bound",
+        "data/idx.py",
+        "            content = file.read(limit + 1)\n",
+        "            content = file.read()\n",
+        ("tests/data/test_idx.py",),
+    ),
+    Mutation(
+        "lines of another's metrics taken for ours",
+        "training/writers.py",
+        "                if _is_ours(line):\n",
+        "                if isinstance(line, dict):\n",
+        ("tests/test_foreign_files.py",),
+    ),
 )
