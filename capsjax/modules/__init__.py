@@ -1,6 +1,7 @@
 """Flax modules: thin shells around the functions of the lower levels."""
 
 from capsjax.modules.architecture import CapsNetConfig, DecoderConfig, PrimaryConfig, StemConfig
+from capsjax.modules.initialisers import KeepLength
 from capsjax.modules.layers import Decoder, DenseCapsules, PrimaryCapsules, Stem
 from capsjax.modules.networks import CapsNet, NetworkOutput, count_parameters
 from capsjax.modules.presets import digits, sabour2017
@@ -11,6 +12,7 @@ __all__ = [
     "Decoder",
     "DecoderConfig",
     "DenseCapsules",
+    "KeepLength",
     "NetworkOutput",
     "PrimaryCapsules",
     "PrimaryConfig",

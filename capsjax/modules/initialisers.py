@@ -1,11 +1,14 @@
 """How parameters begin: float32, also where `jax_enable_x64` makes JAX's default float64."""
 
+import dataclasses
+import math
 from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from capsjax.checks import check_float
 from capsjax.modules.architecture import Initialisation
 
 
@@ -16,6 +19,30 @@ class Initialiser(Protocol):
     def __call__(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Return the array, float32."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class KeepLength:
+    """Let parents begin as long as the children that come in, so that a deep stack begins alive.
+
+    A squashed vector of length l was sqrt(l / (1 - l)) long before. Uniform coupling, 1 / j, of i children of
+    length l by normal matrices of standard deviation w gives a sum of mean square length i e (w l / j)^2, so
+
+    w = j sqrt(l / (1 - l)) / (l sqrt(i e)).
+
+    Biases begin at 0. Routing by agreement lengthens the parents: its coupling is not uniform.
+
+    Args:
+        length: l, of the children that come in, above 0 and below 1.
+
+    Raises:
+        FieldError: where the length is out of range.
+    """
+
+    length: float = 0.5
+
+    def __post_init__(self):
+        check_float(self, "length", low=0.0, high=1.0, open_low=True, open_high=True)
 
 
 def kernel_initialiser(initialisation: Initialisation, *, stddev: float) -> Initialiser:
@@ -31,18 +58,29 @@ def kernel_initialiser(initialisation: Initialisation, *, stddev: float) -> Init
     return jax.nn.initializers.he_normal(dtype=jnp.float32)
 
 
-def bias_initialiser(initialisation: Initialisation) -> Initialiser:
+def bias_initialiser(initialisation: Initialisation | KeepLength) -> Initialiser:
     """Return how biases begin: at 0.1 for "released", otherwise at 0."""
     return jax.nn.initializers.constant(0.1 if initialisation == "released" else 0.0, jnp.float32)
 
 
-def transformation_initialiser(initialisation: Initialisation) -> Initialiser:
+def transformation_initialiser(initialisation: Initialisation | KeepLength) -> Initialiser:
     """Return how the transformation matrices W_ij, [i, j, d, e], begin.
 
     A truncated normal of 0.1 for "released". For "scaled", a normal whose standard deviation,
     sqrt(j / (i d)), lets the uniformly coupled sum of i unit-length children have components of the
-    order of 1 / sqrt(j): neither squashed to nothing, nor saturated.
+    order of 1 / sqrt(j). Squash makes them shorter, about |s|^2, so that layers above layers starve;
+    `KeepLength` goes by the lengths that come in.
     """
+    if isinstance(initialisation, KeepLength):
+        length = initialisation.length
+        before = math.sqrt(length / (1 - length))
+
+        def kept(key: Array, shape: tuple[int, ...]) -> Array:
+            i, j, _, e = shape
+            stddev = jnp.float32(j * before / (length * math.sqrt(i * e)))
+            return stddev * jax.random.normal(key, shape, jnp.float32)
+
+        return kept
     if initialisation == "released":
         return jax.nn.initializers.truncated_normal(0.1, jnp.float32)
 

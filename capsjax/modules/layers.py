@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from capsjax.convolution import Precision, conv2d, output_size
 from capsjax.modules.architecture import DecoderConfig, Initialisation, PrimaryConfig, StemConfig
 from capsjax.modules.initialisers import (
+    KeepLength,
     bias_initialiser,
     kernel_initialiser,
     transformation_initialiser,
@@ -116,7 +117,8 @@ class DenseCapsules(nnx.Module):
         parent_dim: e.
         routing: how children choose among parents.
         bias: whether a trained bias, [j, e], is added to s_j at every iteration.
-        initialisation: how the parameters begin.
+        initialisation: how the parameters begin; `KeepLength(l)` for layers above layers of capsules, where l
+            is the length of the children's poses at the start.
         rngs: random numbers for the parameters.
 
     Reference:
@@ -132,7 +134,7 @@ class DenseCapsules(nnx.Module):
         *,
         routing: Routing,
         bias: bool = False,
-        initialisation: Initialisation = "scaled",
+        initialisation: Initialisation | KeepLength = "scaled",
         rngs: nnx.Rngs,
     ):
         self.routing = routing

@@ -78,6 +78,13 @@ MUTATIONS = (
         ("tests/test_labels.py",),
     ),
     Mutation(
+        "initial length that forgets what squash does",
+        "modules/initialisers.py",
+        "        before = math.sqrt(length / (1 - length))\n",
+        "        before = length\n",
+        ("tests/modules/test_deep.py",),
+    ),
+    Mutation(
         "votes stopped, bias and coupling live",
         "gradients/stop.py",
         "        constants = jax.lax.stop_gradient(inputs)\n"
