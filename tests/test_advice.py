@@ -14,8 +14,10 @@ import pytest
 
 import capsjax as cj
 from capsjax.analysis import bench
+from capsjax.analysis.compare import variant
 from capsjax.checks import UserError
 from capsjax.cliflags import parse_overrides
+from capsjax.program import plan
 from capsjax.remedies import check_finite
 from capsjax.training.state import TrainState
 from capsjax.training.writers import read_metrics
@@ -246,3 +248,69 @@ def test_resuming_looks_for_nan(stopped, monkeypatch):
     monkeypatch.setattr("capsjax.remedies.check_finite", refuse)
     with pytest.raises(UserError, match="step 16"):
         cj.resume(stopped)
+
+
+def planned(config):
+    """Go as far as a comparison does before it computes."""
+    dataset = config.data.load()
+    for mode in config.compare.modes:
+        plan(variant(config, mode, 0), dataset)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("mistaken", "advice", "followed"),
+    [
+        (
+            {"model.routing": "uniform"},
+            "set model.routing.kind to dynamic",
+            {"model.routing.kind": "dynamic"},
+        ),
+        (
+            {"model.routing.num_iters": 1},
+            "num_iters 1, expected at least 2",
+            {"model.routing.num_iters": 2},
+        ),
+        (
+            {"model.routing.tolerance": 0.1, "model.routing.gradient": "stop"},
+            "tolerance 0.1 with mode truncated, expected null",
+            {"model.routing.tolerance": None},
+        ),
+        (
+            {"training.steps": 5},
+            "set training.epochs or training.steps to null",
+            {"training.epochs": None},
+        ),
+        (
+            {"training.batch_size": 100_000},
+            "for 1097 training examples, expected at most 1097",
+            {"training.batch_size": 1097},
+        ),
+        (
+            {"optimiser.schedule": {"kind": "cosine", "warmup": 500}},
+            "less than the 24 steps of the run: train longer, or set it to 0",
+            {"optimiser.schedule.warmup": 0},
+        ),
+        (
+            {"model.routing.gradient": {"kind": "truncated", "last": 3}},
+            "at most 2: num_iters = 3 makes 2 updates",
+            {"model.routing.gradient.last": 2},
+        ),
+        (
+            {"model.routing.gradient": "implicit"},
+            "or kind fixed_point beside it, which has one",
+            {"model.routing.kind": "fixed_point"},
+        ),
+        (
+            {"optimiser.schedule.decay": 0.9},
+            "decay belongs to kind exponential",
+            {"optimiser.schedule.kind": "exponential"},
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_configuration_works_by_what_its_error_says(mistaken, advice, followed, as_installed):
+    with pytest.raises(UserError) as caught:
+        planned(cj.load_config("smoke", mistaken))
+    assert advice in caught.value.on_command_line
+    planned(cj.load_config("smoke", mistaken | followed))
