@@ -486,4 +486,25 @@ MUTATIONS = (
         "                if isinstance(line, dict):\n",
         ("tests/test_foreign_files.py",),
     ),
+    Mutation(
+        "a verdict on seeds whose interval holds 0",
+        "analysis/verdict.py",
+        "    if found.low <= 0 <= found.high:\n",
+        "    if found.mean == 0:\n",
+        ("tests/analysis/test_verdict.py",),
+    ),
+    Mutation(
+        "the learning rate blamed for a weight of 3e38",
+        "remedies.py",
+        "    return far or rates\n",
+        "    return rates\n",
+        ("tests/test_advice.py",),
+    ),
+    Mutation(
+        "the nearest flag before a key of that name",
+        "cliflags.py",
+        "    if named := keys_named(keys, name):\n",
+        "    if named := []:\n",
+        ("tests/test_cliflags.py",),
+    ),
 )
