@@ -67,6 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         _say(f"{title}: {told(error, options, rest)}")
         return 2
+    except RuntimeError as error:  # as JAX says it
+        from capsjax import room
+
+        text = room.exhausted(error)
+        if text is None:
+            raise
+        _say(f"{title}: {text}; what was written before stays valid. {signals.advice()}")
+        return 1
     except KeyboardInterrupt as interrupt:
         if signals.first_to_speak():
             _say(signals.interrupted())

@@ -1,6 +1,7 @@
 """Memory: how much there is, and what would take more, said before a system ends the process for it."""
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,22 @@ import jax
 from capsjax.checks import UserError
 
 ROOT = Path("/")
+SIZES = {
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "s16": 2,
+    "u16": 2,
+    "f16": 2,
+    "bf16": 2,
+    "s64": 8,
+    "u64": 8,
+    "f64": 8,
+}
+REMEDY = (
+    "training.batch_size, training.eval_batch_size where it evaluates, model.routing.num_iters where "
+    "its gradient is full, or the size of the images"
+)
 COPIES = 4  # of the parameters: their gradient and Adam's two moments beside them
 
 
@@ -115,3 +132,61 @@ def _limit(root: Path) -> float:
     if soft == resource.RLIM_INFINITY:
         return math.inf
     return soft - 1024 * _table(root / "proc/self/status").get("VmSize", 0)
+
+
+def largest(text: str) -> tuple[str, float]:
+    """Find the largest array of a compiled program.
+
+    Args:
+        text: the program, as XLA writes it.
+
+    Returns:
+        Its type and shape, and its bytes.
+    """
+    found, most = "f32[]", 0.0
+    for kind, dims in set(re.findall(r"\b(pred|bf16|[suf]\d+)\[([\d,]+)\]", text)):
+        size = SIZES.get(kind, 4) * math.prod(map(int, dims.split(",")))
+        if size > most:
+            found, most = f"{kind}[{dims}]", size
+    return found, most
+
+
+def check_program(compiled: jax.stages.Compiled, what: str, remedy: str) -> None:
+    """Refuse a compiled program that needs more memory than there is, beside its arguments.
+
+    Args:
+        compiled: what `lower(...).compile()` returned.
+        what: what it does, for the message.
+        remedy: which keys to lower.
+
+    Raises:
+        UserError: If it needs more; its largest array is named.
+    """
+    found = compiled.memory_analysis()
+    if found is None:
+        return
+    needed = found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    there = available()
+    if needed > there:
+        array, size = largest(compiled.as_text() or "")
+        raise UserError(
+            f"{what}: got {written(needed)} of memory to compute in, expected at most the {written(there)} "
+            f"that there are\n  the largest array is {array}, {written(size)}; lower {remedy}"
+        )
+
+
+def exhausted(error: Exception) -> str | None:
+    """Say in two lines what an allocation that failed asked for; None for another error.
+
+    Args:
+        error: what JAX raised.
+    """
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" not in text and "Out of memory" not in text:
+        return None
+    asked = re.search(r"allocat\w* (\d+) bytes", text)
+    size = f"an array of {written(int(asked[1]))}" if asked else "an array"
+    return (
+        f"out of memory: {size} was refused, the largest at that moment, with {written(available())} left\n"
+        f"  lower {REMEDY}"
+    )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from capsjax import room
+from capsjax import cli, room
 from capsjax.checks import UserError
 
 GB = 10**9
@@ -82,3 +82,51 @@ def test_parameters_that_do_not_fit_are_named(monkeypatch):
 )
 def test_sizes_in_words(size, text):
     assert room.written(size) == text
+
+
+class TestPrograms:
+    @pytest.fixture
+    def compiled(self):
+        """A program that holds a thousand copies of its argument."""
+        return (
+            jax.jit(lambda x: jnp.sin(jnp.cumsum(x[None] + jnp.arange(1000.0)[:, None], 0)).sum())
+            .lower(jnp.ones(128))
+            .compile()
+        )
+
+    def test_one_that_does_not_fit_is_refused_with_its_largest_array(self, compiled, monkeypatch):
+        monkeypatch.setattr(room, "available", lambda: 1e12)
+        room.check_program(compiled, "train step", "training.batch_size")
+        monkeypatch.setattr(room, "available", lambda: 1000.0)
+        with pytest.raises(UserError) as caught:
+            room.check_program(compiled, "train step", "training.batch_size")
+        first, second = str(caught.value).splitlines()
+        assert first.startswith("train step: got ")
+        assert "at most the 1 KB that there are" in first
+        assert second.startswith("  the largest array is f32[")
+        assert second.endswith(" KB; lower training.batch_size")
+
+    def test_the_largest_array_of_a_text(self):
+        text = "f32[10,10]{1,0} bf16[150]{0} pred[300]{0} f64[60]{0} s32[]"
+        assert room.largest(text) == ("f64[60]", 480)
+        assert room.largest("f32[10,13]") == ("f32[10,13]", 520)
+
+
+def test_an_allocation_that_failed_is_told_in_two_lines(monkeypatch):
+    error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 128000000000 bytes.")
+    text = room.exhausted(error)
+    assert text.count("\n") == 1
+    assert "an array of 128 GB was refused" in text
+    assert "lower training.batch_size" in text
+    assert room.exhausted(RuntimeError("INTERNAL: something else")) is None
+
+
+def test_a_command_that_runs_out_of_memory_says_what_to_lower(monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")
+
+    monkeypatch.setattr("capsjax.experiment.train", fail)
+    assert cli.main(["train", "smoke"]) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 2
+    assert err[0].startswith("capsjax train: out of memory: an array of 7 bytes was refused")

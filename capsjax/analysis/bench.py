@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from capsjax import rundir
+from capsjax import room, rundir
 from capsjax.analysis.tables import Table
 from capsjax.checks import UserError, check_int, nearest
 from capsjax.config import Config
@@ -25,6 +25,9 @@ from capsjax.training.progress import Reporter
 from capsjax.training.state import Batch
 from capsjax.votes import VoteForm, form_votes
 
+BENCH_REMEDY = (
+    "--batch-size (of routing --batch), the sizes, or num_iters where the gradient is full"
+)
 LONG = 1_000_000  # steps
 LARGEST = 1_000_000  # random images
 
@@ -367,6 +370,7 @@ def _compile(
     finally:
         jax.monitoring.unregister_event_listener(listen)
     seconds = time.perf_counter() - start
+    room.check_program(compiled, name, BENCH_REMEDY)
     ready = [arguments]
 
     def call() -> None:

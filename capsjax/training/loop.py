@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from capsjax import signals
+from capsjax import room, signals
 from capsjax.checks import LARGEST_INT, FieldError, UserError, check_choice, check_int
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
@@ -162,6 +162,10 @@ def fit(
         # Numbers, validation and checkpoints come between calls.
         line, end = _after(done, config.log_every), _after(done, feed.steps_per_epoch)
         start, done = done, min(done + pace.steps, line, end, total_steps)
+        if start == first:
+            with signals.released(True):  # what is compiled here is what is called below
+                compiled = program.train_steps.lower(state, examples, start, done).compile()
+                room.check_program(compiled, f"{label}: a training step", room.REMEDY)
         with pace.timing(done - start), signals.released(start == first):
             state, values = jax.block_until_ready(program.train_steps(state, examples, start, done))
         # Before anything is written: a parameter that is NaN stays so, and the longest of capsules of
