@@ -154,7 +154,13 @@ class Run:
 
     def _work(self, images: np.ndarray) -> tuple[Work, np.ndarray]:
         """Check images, and say what they go through."""
-        raw = np.asarray(images)
+        try:
+            raw = np.asarray(images)
+        except ValueError as error:  # lists of unequal lengths
+            raise UserError(
+                f"images: got no rectangular array ({error}), expected "
+                f"[n, {', '.join(map(str, self.image_shape))}]; bring all images to one size"
+            ) from None
         given, raw = raw.shape, raw[..., None] if raw.ndim == 3 else raw
         if raw.ndim != 4 or raw.shape[1:] != self.image_shape:
             raise UserError(

@@ -45,6 +45,11 @@ def test_bytes_and_their_floats_are_the_same_images(run):
     assert np.abs(dark - asked[0].lengths).max() > 1e-3  # the comparison can tell
 
 
+def test_images_of_unequal_sizes_are_refused(run, as_installed):
+    with pytest.raises(UserError, match=r"images: got no rectangular array .*\[n, 8, 8, 1\]"):
+        run.predict([[[1.0]], [[1.0, 2.0]]])
+
+
 @pytest.mark.parametrize("call", ["predict", "outputs"])
 def test_what_training_refuses_is_refused(run, call):
     broken = FLOATS.copy()

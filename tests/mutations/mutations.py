@@ -326,10 +326,10 @@ MUTATIONS = (
         ("tests/data/test_trainable.py",),
     ),
     Mutation(
-        "True and False advised to be bytes",
+        "16 bits advised to wrap into bytes",
         "data/pixels.py",
-        '        if low >= 0 and high <= 1:\n            return "use images.astype(np.float32)"\n',
-        '        if low > high:\n            return "use images.astype(np.float32)"\n',
+        "if low >= 0 and high <= 255 else unit_remedy(low, high)\n",
+        "if low >= 0 else unit_remedy(low, high)\n",
         ("tests/data/test_remedies.py",),
     ),
     Mutation(
