@@ -14,7 +14,7 @@ from capsjax.clibench import bench
 from capsjax.clicompletion import completion
 from capsjax.cliflags import options_of, set_overrides_aside, told
 from capsjax.cliparser import make_parser
-from capsjax.clisteps import no_flags, progress, read, show, start_jax, written
+from capsjax.clisteps import no_flags, progress, read, read_data, show, start_jax, written
 
 COMPUTING = ("train", "compare", "evaluate", "bench")
 
@@ -155,13 +155,13 @@ def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    no_flags(arguments, rest)
     start_jax()
     from capsjax import experiment
 
     with progress(arguments, "preparing") as reporter:
+        data = read_data(arguments, rest, arguments.folder)
         run = experiment.load(arguments.folder, reporter=reporter)
-        tested = experiment.evaluate(run, reporter=reporter)
+        tested = experiment.evaluate(run, data, reporter=reporter)
     print(
         f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
         f"loss {tested['loss']:.5f}, after step {run.step}"
@@ -170,12 +170,13 @@ def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    no_flags(arguments, rest)
     start_jax()
     from capsjax.analysis.report import report_comparison, report_run
     from capsjax.analysis.side_by_side import report_several
 
     folder, *others = arguments.folders
+    if others or (folder / "comparison.json").exists():
+        no_flags(arguments, rest)
     if others:
         page, tables = report_several(arguments.folders, arguments.out)
         page = written(page.parent, arguments.out) / page.name
@@ -188,7 +189,8 @@ def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         page, tables = report_comparison(folder)
     else:
         with progress(arguments, "preparing") as reporter:
-            page, tables = report_run(folder, reporter=reporter)
+            data = read_data(arguments, rest, folder)
+            page, tables = report_run(folder, data, reporter=reporter)
     if not arguments.quiet:
         show(tables)
     print(f"report: {printable(str(page))}")

@@ -14,6 +14,11 @@ OVERRIDES = (
     "--training.epochs 5 or --model.routing.gradient stop."
 )
 
+DATA = (
+    "Where a run's data are now elsewhere, or others are to take their place, flags of the data say so, "
+    "such as --data.kind arrays --data.path images.npz."
+)
+
 EXAMPLES = {
     "train": (
         "capsjax train digits",
@@ -79,12 +84,13 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--seed", help="the first random seed; the others count up from it")
     compare.add_argument("--out", type=Path, help="the comparison's directory, which must be new")
 
-    evaluate = command("evaluate", "Measure a run's newest parameters on the test split.")
+    evaluate = command("evaluate", "Measure a run's newest parameters on the test split.", DATA)
     evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
 
     report = command(
         "report",
         "Draw the report of a run or a comparison, or one page of several; nothing is trained.",
+        DATA,
     )
     report.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="directories of runs")
     out = "a new directory for the page of several; runs/report-<UTC time> where none is given"

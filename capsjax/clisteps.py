@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from capsjax.checks import UserError
 from capsjax.cliflags import check_flags, parse_overrides
 
 
@@ -22,6 +23,40 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     if getattr(arguments, "seed", None) is not None:
         overrides |= parse_overrides(["--seed", arguments.seed])
     return config.load_config(arguments.config, overrides)
+
+
+def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) -> Any:
+    """Load the data that flags name for a run, in place of those of its configuration.
+
+    Args:
+        arguments: what the command line says.
+        rest: flags, such as `--data.path x.npz`.
+        folder: the run's directory.
+
+    Returns:
+        The dataset; None where there are no flags.
+
+    Raises:
+        UserError: If a flag is about anything but data, or the data cannot be had.
+    """
+    from capsjax import config, configerrors
+
+    if not rest:
+        return None
+    check_flags(arguments.options, rest, configerrors.all_keys(config.Config))
+    overrides = parse_overrides(rest)
+    for key in overrides:
+        if key.split(".")[0] != "data":
+            came = (
+                f"{key}: got it beside a run, expected flags of its data alone, such as --data.path"
+            )
+            raise UserError(
+                f"{came}: the run's own configuration says everything else", argument=key
+            )
+    from capsjax import experiment, rundir
+    from capsjax.training.progress import Silent
+
+    return experiment.load_data(rundir.read_config(folder, overrides), None, Silent())
 
 
 def no_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from capsjax import remedies, rundir, signals
 from capsjax.batches import Work
 from capsjax.checks import UserError
 from capsjax.config import Config, load_config
-from capsjax.data import Arrays, Dataset, Split
+from capsjax.data import Arrays, Dataset, Mnist, Split
 from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
 from capsjax.display import rows_as_table
@@ -351,10 +351,27 @@ def evaluate(
 
 
 def with_data(config: Config, data: Any) -> Config:
-    """Return a configuration that says where its data come from: from the user, where they gave some."""
-    if data is None or isinstance(config.data, Arrays):
-        return config
-    return dataclasses.replace(config, data=Arrays())
+    """Return a configuration that says where its data come from, wherever it is read again.
+
+    Args:
+        config: a configuration.
+        data: the user's own arrays, which no file gives again; None for the configuration's data, whose
+            paths become absolute.
+    """
+    if data is not None:
+        arrays = config.data if isinstance(config.data, Arrays) else Arrays()
+        return dataclasses.replace(config, data=dataclasses.replace(arrays, path=None))
+    found = config.data
+    if isinstance(found, Arrays) and found.path:
+        return dataclasses.replace(config, data=dataclasses.replace(found, path=_whole(found.path)))
+    if isinstance(found, Mnist) and found.folder:
+        folder = _whole(found.folder)
+        return dataclasses.replace(config, data=dataclasses.replace(found, folder=folder))
+    return config
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:

@@ -7,7 +7,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -147,8 +147,8 @@ def write_json(path: Path, values: Any) -> None:
     part.replace(path)
 
 
-def read_config(folder: Path) -> Config:
-    """Read the configuration of a run.
+def read_config(folder: Path, overrides: Mapping[str, object] | None = None) -> Config:
+    """Read the configuration of a run, with changes where some are given, as `load_config` takes them.
 
     Raises:
         UserError: where the directory is not a run's.
@@ -164,7 +164,7 @@ def read_config(folder: Path) -> Config:
     data = tree.get("data") if isinstance(tree, dict) else None
     if isinstance(data, dict) and data.get("kind") == "arrays":
         data.setdefault("stratified", False)  # what was written before there was a choice
-    return configtree.build(Config, tree, source=str(path))
+    return configtree.build(Config, tree, source=str(path), overrides=overrides)
 
 
 def read_json(path: Path) -> Any:

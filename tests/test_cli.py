@@ -13,8 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import capsjax as cj
@@ -252,6 +254,32 @@ def test_resume_ends_a_run_and_refuses_a_finished_one(trained, capsys, tmp_path)
     code, _, err = answer(capsys, "train", "--resume", folder)
     assert code == 2
     assert "got a run that is finished" in err[0]
+
+
+def test_a_file_of_arrays_serves_every_command(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez("x.npz", images=rng.random((500, 8, 8), np.float32), labels=np.arange(500) % 10)
+    data = ["--data.kind", "arrays", "--data.path", "x.npz"]
+    brief = ["--training.epochs", "null", "--training.steps", "1", *data]
+    code, out, _ = answer(capsys, "train", "smoke", "--out", "run", *brief)
+    assert code == 0
+    test, _ = out
+    Path("x.npz").rename("moved.npz")
+    code, _, err = answer(capsys, "evaluate", "run")
+    assert code == 2
+    assert err[0].startswith(f"capsjax evaluate: --data.path: got '{tmp_path}/x.npz', no such file")
+    code, out, _ = answer(capsys, "evaluate", "run", "--data.path", "moved.npz")
+    assert (code, out[0].partition(", loss")[0]) == (0, test)
+    assert answer(capsys, "report", "run", "--data.path", "moved.npz")[0] == 0
+    code, _, err = answer(capsys, "evaluate", "run", "--training.epochs", "3")
+    assert code == 2
+    assert err[0].startswith(
+        "capsjax evaluate: --training.epochs: got it beside a run, expected flags"
+    )
+    assert answer(capsys, "info", "smoke", *data[:2], "--data.path", "moved.npz")[0] == 0
+    quick = [*brief[:4], *data[:2], "--data.path", "moved.npz", *QUICK]
+    assert answer(capsys, "compare", "smoke", "--out", "compared", *quick)[0] == 0
 
 
 def test_report_draws_a_run(trained, capsys):

@@ -323,7 +323,7 @@ def test_the_user_s_own_arrays(tmp_path, monkeypatch):
     assert run.test["examples"] == 130
     assert cj.evaluate(run, (images, labels))["loss"] == pytest.approx(run.test["loss"])
     same_bits(cj.load(run.folder).params, run.params)
-    with pytest.raises(UserError, match=r"cj.train\(config, data=\(images, labels\)\)"):
+    with pytest.raises(UserError, match=r"data: got none, .*: data=\(images, labels\), or a file"):
         cj.evaluate(run)
     lines = (run.folder / "metrics.jsonl").read_text().splitlines(keepends=True)[:-1]
     (run.folder / "metrics.jsonl").write_text("".join(lines))
@@ -498,3 +498,25 @@ def test_where_routing_does_not_arrive_what_to_change_is_said(tmp_path):
     )
     with pytest.raises(UserError, match=expected):
         cj.train(cj.load_config("smoke", early), out=tmp_path / "run")
+
+
+def test_a_file_of_arrays_does_what_the_arrays_do(tmp_path, monkeypatch):
+    images, labels = arrays()
+    monkeypatch.chdir(tmp_path)
+    np.savez("x.npz", images=images, labels=labels)
+    file = {"data": {"kind": "arrays", "path": "x.npz"}, "training": {"epochs": 1}}
+    run = cj.train(cj.load_config("smoke", file), out="file")
+    given = cj.train(cj.load_config("smoke", {"training.epochs": 1}), (images, labels), out="given")
+    same_bits(run.params, given.params)
+    monkeypatch.chdir("/")  # the run says where its file is, wherever it is read
+    assert run.config.data == Arrays(path=str(tmp_path / "x.npz"))
+    assert cj.evaluate(run.folder)["error"] == run.test["error"]
+    assert cj.report(run.folder) == run.folder / "report.html"
+    same_bits(cj.resume(stopped_at(run.folder)).params, run.params)
+    # Arrays that are given take the place of the file, which the run then does not name.
+    assert cj.evaluate(run, (images, labels))["error"] == run.test["error"]
+    short = {"training": {"epochs": None, "steps": 1}}
+    other = cj.train(
+        cj.load_config(run.folder / "config.yaml", short), (images, labels), out=tmp_path / "x"
+    )
+    assert other.config.data == Arrays()

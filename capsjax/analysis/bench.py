@@ -277,19 +277,21 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
     return Measurement(work=work, seconds=tuple(seconds[warm_up:]), peak_rss_bytes=peak_rss())
 
 
-def known_data(config: Config) -> Digits | Mnist:
-    """Return a configuration's data where shape and classes are known without reading any.
+def known_data(config: Config) -> Digits | Mnist | Dataset:
+    """Return what knows the shape and the classes of a configuration's data; of files, only arrays are read.
 
     Raises:
         UserError: where the data's shape is not known before they are there.
     """
-    if isinstance(config.data, Arrays):
+    if not isinstance(config.data, Arrays):
+        return config.data
+    if config.data.path is None:
         raise UserError(
-            "data.kind: got arrays, whose shape only the arrays know, expected digits or mnist: set "
-            "data.kind to one of them",
+            "data.kind: got arrays without data.path, whose shape only the arrays know, expected digits or "
+            "mnist, or data.path: set data.kind or data.path",
             argument="data.kind",
         )
-    return config.data
+    return config.data.load()
 
 
 def random_dataset(config: Config, examples: int) -> Dataset:

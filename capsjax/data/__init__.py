@@ -11,6 +11,7 @@ from capsjax.data.download import Report, download
 from capsjax.data.idx import parse_idx, read_idx
 from capsjax.data.known import KnownFile
 from capsjax.data.mnist import Mnist
+from capsjax.data.npz import read_npz
 from capsjax.data.pixels import Pixels
 from capsjax.data.transforms import random_shift, shift, to_float
 
@@ -27,6 +28,7 @@ __all__ = [
     "parse_idx",
     "random_shift",
     "read_idx",
+    "read_npz",
     "shift",
     "to_float",
 ]

@@ -18,6 +18,7 @@ from capsjax.checks import (
 from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, check_labels, stratify, to_class_numbers
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
+from capsjax.data.npz import read_npz
 from capsjax.data.pixels import check_finite, check_range, type_remedy
 
 KEYS = ("train", "validation", "test")
@@ -29,9 +30,11 @@ EXPECTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
-    """Choose the arrays that are passed from Python: `cj.train(config, data=(images, labels))`.
+    """Choose the user's own arrays: from a file, or from Python, `cj.train(config, data=(images, labels))`.
 
     Args:
+        path: a file that `np.savez` wrote, with arrays `images` and `labels`, or `train_images` and so on, as
+            `read_npz` takes it; None where the arrays are passed from Python.
         validation_fraction: part of the examples that validates, from 0, where none does, to below 1;
             unused where the data name their own validation split.
         test_fraction: part of the examples that tests, between 0 and 1; unused where the data name
@@ -47,6 +50,7 @@ class Arrays:
         FieldError: where a field is out of range.
     """
 
+    path: str | None = None
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     seed: int = 0
@@ -55,6 +59,9 @@ class Arrays:
     kind: Literal["arrays"] = "arrays"
 
     def __post_init__(self):
+        if self.path is not None and not (isinstance(self.path, str) and self.path):
+            expected = "the path of a file that np.savez wrote, as a string, or nothing"
+            raise FieldError("Arrays", "path", self.path, expected)
         check_float(self, "validation_fraction", low=0.0, high=1.0, open_high=True)
         check_float(self, "test_fraction", low=0.0, high=1.0, open_low=True)
         total = self.validation_fraction + self.test_fraction
@@ -67,16 +74,28 @@ class Arrays:
         check_bool(self, "stratified")
 
     def load(self, report: Report | None = None) -> Dataset:
-        """Refuse: arrays come from Python.
+        """Read the file at `path`.
+
+        Returns:
+            The dataset, as `build` makes it.
 
         Raises:
-            UserError: always.
+            UserError: If there is no `path`, or something is wrong with the file or its arrays.
         """
         del report
-        raise UserError(
-            "data of kind 'arrays' have no file to be read from, expected arrays from Python: "
-            "cj.train(config, data=(images, labels)); or choose data.kind digits or mnist"
-        )
+        if self.path is None:
+            came = "data: got none, expected the arrays, since the configuration names no file of them: "
+            file = "a file that np.savez wrote, by data.path"
+            raise UserError(
+                f"{came}data=(images, labels), or {file}",
+                on_command_line=f"{came}--data.path FILE, which np.savez(FILE, images=images, labels=labels) "
+                "writes",
+            )
+        given = read_npz(self.path)
+        try:
+            return self.build(given)
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from error
 
     def build(self, data: object) -> Dataset:
         """Make a dataset of the user's arrays.

@@ -162,7 +162,7 @@ def test_label_out_of_the_given_range_is_named_by_the_users_index():
 
 
 def test_load_says_where_arrays_come_from():
-    with pytest.raises(UserError, match=r"cj\.train\(config, data=\(images, labels\)\)"):
+    with pytest.raises(UserError, match=r"data: got none, .*: data=\(images, labels\), or a file"):
         Arrays().load()
 
 

@@ -1,0 +1,83 @@
+"""Images and labels from a NumPy file, as `np.savez` writes them."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from capsjax.checks import UserError, nearest
+
+Pair = tuple[np.ndarray, np.ndarray]
+SPLITS = ("train", "validation", "test")
+WHOLE = ("images", "labels")
+NAMED = tuple(f"{split}_{what}" for split in SPLITS for what in WHOLE)
+EXPECTED = (
+    "expected a file that np.savez wrote, with images and labels; or with train_images, train_labels, "
+    "test_images, test_labels and, if wanted, validation_images and validation_labels"
+)
+
+
+def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
+    """Read what `Arrays.build` takes from a file; objects, which could run code, are not read.
+
+    Args:
+        path: a file that `np.savez` or `np.savez_compressed` wrote, with arrays `images` and `labels`; or
+            with `train_images`, `train_labels`, `test_images`, `test_labels` and, if wanted,
+            `validation_images` and `validation_labels`.
+
+    Returns:
+        (images, labels), or a mapping from the names of splits to such pairs.
+
+    Raises:
+        UserError: If there is no such file, it is of another kind, or it holds other arrays.
+    """
+    place = Path(path).expanduser()
+    if not place.is_file():
+        came = "a directory" if place.is_dir() else "no such file"
+        message = f"data.path: got {str(path)!r}, {came}, {EXPECTED}"
+        raise UserError(message, argument="data.path")
+    try:
+        with place.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UserError(f"{path}: got a single array, {EXPECTED}")
+            return _arrays(str(path), file, _splits(str(path), list(file.files)))
+    except UserError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        # What NumPy says of a file of objects advises to read them, and so to run what is in it.
+        came = "a file of another kind" if "pickle" in str(error) else f"a broken file ({error})"
+        raise UserError(f"{path}: got {came}, {EXPECTED}") from error
+
+
+def _splits(path: str, keys: list[str]) -> list[str]:
+    """Check the names of the arrays; return the splits that are there, none where it is one pair."""
+    known = NAMED if any(key in NAMED for key in keys) else WHOLE
+    for key in keys:
+        if key not in known:
+            raise UserError(f"{path}: got an array {key!r}, {EXPECTED}{nearest(key, known)}")
+    splits = [split for split in SPLITS if any(key.startswith(f"{split}_") for key in keys)]
+    wanted = [f"{split}_{what}" for split in {*splits, "train", "test"} for what in WHOLE]
+    for key in sorted(wanted) if known == NAMED else WHOLE:
+        if key not in keys:
+            raise UserError(f"{path}: got no array {key!r}, {EXPECTED}")
+    return splits
+
+
+def _arrays(path: str, file: np.lib.npyio.NpzFile, splits: list[str]) -> Pair | dict[str, Pair]:
+    def array(key: str) -> np.ndarray:
+        try:
+            return file[key]
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            kind = "np.uint8 or np.float32" if key.endswith("images") else "np.int32"
+            raise UserError(
+                f"{path}: got Python objects in {key!r}, expected numbers; save an array of one shape and "
+                f"type: np.asarray({key}.tolist(), {kind})"
+            ) from None
+
+    if not splits:
+        return array("images"), array("labels")
+    return {split: (array(f"{split}_images"), array(f"{split}_labels")) for split in splits}

@@ -1,0 +1,117 @@
+"""Arrays from a file: what np.savez writes, and nothing that could run code."""
+
+import json
+
+import numpy as np
+import pytest
+
+from capsjax.checks import UserError
+from capsjax.data import Arrays, read_npz
+
+IMAGES = np.arange(20 * 6, dtype=np.uint8).reshape(20, 3, 2)
+LABELS = np.arange(20) % 4
+SPLITS = {
+    "train_images": IMAGES,
+    "train_labels": LABELS,
+    "test_images": IMAGES[:8],
+    "test_labels": LABELS[:8],
+}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(**arrays):
+        np.savez(tmp_path / "x.npz", **arrays)
+        return tmp_path / "x.npz"
+
+    return write
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_pair_is_the_pair_that_was_saved(tmp_path, compressed):
+    (np.savez_compressed if compressed else np.savez)(
+        tmp_path / "x.npz", labels=LABELS, images=IMAGES
+    )
+    found = Arrays(path=str(tmp_path / "x.npz"), seed=3).load()
+    assert found.fingerprint() == Arrays(seed=3).build((IMAGES, LABELS)).fingerprint()
+
+
+def test_named_splits_are_as_they_were_saved(save):
+    expected = {"train": (IMAGES, LABELS), "test": (IMAGES[:8], LABELS[:8])}
+    for more in ({}, {"validation": (IMAGES[4:], LABELS[4:])}):
+        names = {f"{key}_images": pair[0] for key, pair in more.items()}
+        names |= {f"{key}_labels": pair[1] for key, pair in more.items()}
+        path = save(**SPLITS, **names)
+        found = Arrays(path=str(path)).load()
+        assert found.fingerprint() == Arrays().build(expected | more).fingerprint()
+
+
+OBJECTS = np.array([[1], [1, 2]], dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": IMAGES}, "got no array 'labels', expected a file that np.savez wrote"),
+        ({"images": IMAGES, "lables": LABELS}, "got an array 'lables', .*did you mean 'labels'"),
+        ({"arr_0": IMAGES, "arr_1": LABELS}, "got an array 'arr_0', expected .* with images and"),
+        ({"images": IMAGES, **SPLITS}, "got an array 'images', .*did you mean '[a-z]+_images'"),
+        (dict(list(SPLITS.items())[:2]), "got no array 'test_images'"),
+        ({**SPLITS, "validation_images": IMAGES}, "got no array 'validation_labels'"),
+        ({}, "got no array 'images'"),
+        (
+            {"images": IMAGES, "labels": LABELS.astype(object)},
+            r"got Python objects in 'labels', expected numbers; .*np.asarray\(labels.tolist\(\), np.int32\)",
+        ),
+        ({"images": OBJECTS, "labels": LABELS}, "got Python objects in 'images'"),
+        ({"images": IMAGES[:, 0], "labels": LABELS}, r"x.npz: data: images: got shape \[20, 2\]"),
+    ],
+)
+def test_other_arrays_are_named(save, arrays, message):
+    with pytest.raises(UserError, match=message):
+        Arrays(path=str(save(**arrays))).load()
+
+
+def test_the_remedy_for_objects_brings_the_same_numbers(save):
+    labels = LABELS.astype(object)
+    fixed = np.asarray(labels.tolist(), np.int32)
+    images = np.asarray(np.array([*IMAGES, None], object)[:-1].tolist(), np.uint8)
+    found = read_npz(save(images=images, labels=fixed))
+    np.testing.assert_array_equal(found[0], IMAGES)
+    np.testing.assert_array_equal(found[1], LABELS)
+
+
+class Harm:
+    """Stand for what runs when it is read."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was read",))
+
+
+def test_what_is_no_such_file_is_refused_and_nothing_in_it_runs(tmp_path, save):
+    path = tmp_path / "x.npz"
+    with pytest.raises(UserError, match=r"data.path: got '.*x.npz', no such file, expected a file"):
+        read_npz(path)
+    with pytest.raises(UserError, match=r"data.path: got '.*', a directory, expected a file"):
+        read_npz(tmp_path)
+    path.write_text(json.dumps({"images": []}))
+    with pytest.raises(
+        UserError, match=r"got a file of another kind, expected a file that np\.savez"
+    ):
+        read_npz(path)
+    np.save(path.with_suffix(".npy"), IMAGES)
+    with pytest.raises(UserError, match=r"got a single array, expected a file that np\.savez"):
+        read_npz(path.with_suffix(".npy"))
+    whole = save(images=IMAGES, labels=LABELS).read_bytes()
+    for broken in (b"", whole[:200], whole[: len(whole) // 2]):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match="got a broken file"):
+            read_npz(path)
+    flipped = bytearray(whole)
+    flipped[150] ^= 1
+    path.write_bytes(bytes(flipped))
+    with pytest.raises(UserError, match="got a broken file"):
+        read_npz(path)
+    harm = np.array([Harm()], dtype=object)
+    with pytest.raises(UserError, match="got Python objects in 'images'"):
+        read_npz(save(images=harm, labels=LABELS))
