@@ -14,7 +14,16 @@ from capsjax.clibench import bench
 from capsjax.clicompletion import completion
 from capsjax.cliflags import options_of, set_overrides_aside, told
 from capsjax.cliparser import make_parser
-from capsjax.clisteps import no_flags, progress, read, read_data, show, start_jax, written
+from capsjax.clisteps import (
+    no_flags,
+    progress,
+    read,
+    read_data,
+    read_overrides,
+    show,
+    start_jax,
+    written,
+)
 
 COMPUTING = ("train", "compare", "evaluate", "bench")
 
@@ -111,11 +120,11 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             f"got no configuration{taken}, expected one, or --resume RUN; see capsjax info"
         )
     if arguments.resume is not None and (
-        arguments.config or rest or arguments.out or arguments.seed
+        arguments.config or arguments.out or arguments.seed or arguments.start
     ):
         raise UserError(
-            "got --resume with more beside it, expected it alone: "
-            "the run's own configuration says everything else"
+            "got --resume with more beside it, expected it alone, or with --training.epochs to lengthen the "
+            "run or --data.path where its data are now: the run's own configuration says everything else"
         )
     config = None if arguments.resume else read(arguments, rest)
     start_jax()
@@ -123,10 +132,16 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
     with progress(arguments, "preparing") as reporter:
         if config is None:
-            run = experiment.resume(arguments.resume, reporter=reporter)
+            overrides = read_overrides(arguments, rest)
+            run = experiment.resume(arguments.resume, overrides=overrides, reporter=reporter)
         else:
-            name = Path(arguments.config).stem
-            run = experiment.train(config, out=arguments.out, name=name, reporter=reporter)
+            run = experiment.train(
+                config,
+                out=arguments.out,
+                name=Path(arguments.config).stem,
+                reporter=reporter,
+                start=arguments.start,
+            )
     tested = run.test
     print(f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images")
     print(f"run: {printable(str(written(run.folder, arguments.resume or arguments.out)))}")

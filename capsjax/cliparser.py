@@ -73,7 +73,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="random seed of the initial parameters, the order of examples and their shifts",
     )
     train.add_argument("--out", type=Path, help="the run's directory, which must be new")
-    train.add_argument("--resume", type=Path, metavar="RUN", help="resume a run that stopped")
+    begin = "a run to begin with the parameters of; layers that do not fit are initialised"
+    train.add_argument("--from", dest="start", type=Path, metavar="RUN", help=begin)
+    train.add_argument(
+        "--resume", type=Path, metavar="RUN", help="resume a run that stopped, or lengthen one"
+    )
 
     compare = command(
         "compare",

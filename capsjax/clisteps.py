@@ -25,6 +25,14 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     return config.load_config(arguments.config, overrides)
 
 
+def read_overrides(arguments: argparse.Namespace, rest: Sequence[str]) -> dict[str, object]:
+    """Read the flags of a configuration that stand beside a run."""
+    from capsjax import config, configerrors
+
+    check_flags(arguments.options, rest, configerrors.all_keys(config.Config))
+    return parse_overrides(rest)
+
+
 def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) -> Any:
     """Load the data that flags name for a run, in place of those of its configuration.
 
@@ -39,12 +47,9 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
     Raises:
         UserError: If a flag is about anything but data, or the data cannot be had.
     """
-    from capsjax import config, configerrors
-
-    if not rest:
+    overrides = read_overrides(arguments, rest)
+    if not overrides:
         return None
-    check_flags(arguments.options, rest, configerrors.all_keys(config.Config))
-    overrides = parse_overrides(rest)
     for key in overrides:
         if key.split(".")[0] != "data":
             came = (

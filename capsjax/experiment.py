@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,20 @@ from capsjax import remedies, rundir, signals
 from capsjax.batches import Work
 from capsjax.checks import UserError
 from capsjax.config import Config, load_config
-from capsjax.data import Arrays, Dataset, Mnist, Split
+from capsjax.data import Dataset, Split
 from capsjax.data.pixels import Pixels, shape_remedy
-from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
 from capsjax.display import rows_as_table
+from capsjax.finetune import transfer
 from capsjax.modules import CapsNet, NetworkOutput
 from capsjax.program import Plan, evaluation, functions, plan
 from capsjax.runlock import locked
+from capsjax.sources import check_data, check_overrides, load_data, with_data
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.loop import evaluate as measure
 from capsjax.training.loop import fit
+from capsjax.training.notebook import for_python
+from capsjax.training.optimisers import freeze
 from capsjax.training.progress import Reporter, Silent
 from capsjax.training.state import Params, TrainState
 from capsjax.training.writers import MetricsWriter, read_metrics
@@ -180,6 +183,7 @@ def train(
     reporter: Reporter | None = None,
     name: str | None = None,
     observe: Callable[[int, TrainState], None] | None = None,
+    start: Run | str | Path | None = None,
 ) -> Run:
     """Train a configuration, and test it once, at the end, with the last parameters.
 
@@ -188,31 +192,45 @@ def train(
         data: the user's own images and labels, NumPy arrays: `(images, labels)` to be split, or a
             mapping with keys train, test and, if wished, validation; None for the configuration's.
         out: the run's directory, which must be new; None for `runs/<name>-<UTC time>`.
-        reporter: what tells of progress; None for silence.
+        reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
         name: what the run is called; None for the configuration's own name.
         observe: called with the epochs done and the state before the first step and after every epoch.
+        start: a run, or its directory, to begin with the parameters of, at step 0 and with a new optimiser.
+            Layers that do not fit, as where there are other classes, are initialised; the reporter names
+            them, or a warning where there is none, and so does `environment.json`.
 
     Returns:
         The run.
 
     Raises:
-        UserError: where the configuration, the data or the directory is not as it should be.
+        UserError: If the configuration, the data, the directory or the run to start from is not as it
+            should be.
     """
     if not isinstance(config, Config):
         name = name or Path(config).stem
         config = load_config(config)
-    reporter = reporter or Silent()
+    reporter = for_python(reporter)
     config = with_data(config, data)
     dataset = load_data(config, data, reporter)
     check_data(config, dataset, data, reporter)
     planned = plan(config, dataset)
-    described = rundir.describe(config, dataset)
+    state, described = planned.initial_state(config.seed), rundir.describe(config, dataset)
+    if start is not None:
+        donor = start if isinstance(start, Run) else load(start)
+        params, anew = transfer(donor.params, state.params)
+        state = state._replace(params=params)
+        origin = {"folder": str(donor.folder), "step": donor.step, "initialised": anew}
+        described |= {"start": origin}
+        if anew:
+            line = f"start: initialised, as they do not fit {donor.folder}: {', '.join(anew)}"
+            checkpoints.warn(line) if isinstance(reporter, Silent) else reporter.say(line)
     with signals.held():  # a directory without its files could not be resumed
         folder = rundir.create(None if out is None else Path(out), name or dataset.name)
         rundir.write_config(folder, config)
         rundir.write_json(folder / "environment.json", described)
+        if start is not None:  # what resumes before the first epoch is over has these to begin with
+            checkpoints.save(folder / "checkpoints", state)
         signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
-    state = planned.initial_state(config.seed)
     with locked(folder, reporter.say):
         return _finish(config, dataset, planned, folder, state, reporter, observe)
 
@@ -221,6 +239,7 @@ def resume(
     run_dir: str | Path,
     data: Any = None,
     *,
+    overrides: Mapping[str, object] | None = None,
     reporter: Reporter | None = None,
     observe: Callable[[int, TrainState], None] | None = None,
 ) -> Run:
@@ -232,19 +251,26 @@ def resume(
     Args:
         run_dir: the run's directory.
         data: the user's own arrays, as `train` got them, where the run was trained on such.
-        reporter: what tells of progress; None for silence, but for a warning of damage.
+        overrides: `training.epochs` or `training.steps`, to lengthen a run, finished or not; `data.path` or
+            `data.folder`, where its data are now elsewhere. They are written into its `config.yaml`. The
+            learning rate is that of a run so long from the beginning: constant, exponential and piecewise
+            schedules do not depend on the length, so the result is that of such a run, to the bit; along a
+            cosine it rises again, to where the longer one would be.
+        reporter: what tells of progress; None for a line in a notebook, else for warnings of damage alone.
         observe: as `train` takes it; the state that is resumed from is shown again.
 
     Returns:
         The run.
 
     Raises:
-        UserError: If there is no such run, it is finished, another process trains it, or the data are not
-            those it began with.
+        UserError: If there is no such run, it is finished, another process trains it, the data are not
+            those it began with, or the overrides change anything else or end before the step that was
+            reached.
     """
     folder, say = Path(run_dir).absolute(), checkpoints.warn if reporter is None else reporter.say
-    reporter = reporter or Silent()
-    config = rundir.read_config(folder)
+    reporter = for_python(reporter)
+    before, config = rundir.read_config(folder), rundir.read_config(folder, overrides)
+    check_overrides(before, config, overrides or {})
     if (folder / "runs").is_dir():
         raise UserError(
             f"{folder}: got a comparison, expected a single run; "
@@ -258,6 +284,7 @@ def resume(
             f"{begun[:12]}..., that of the data the run began with"
         )
     planned = plan(config, dataset)
+    begun_from_another = "start" in rundir.read_json(folder / "environment.json")
     with locked(folder, say):
         initial = state = planned.initial_state(config.seed)
         kept = folder / "checkpoints"
@@ -266,17 +293,31 @@ def resume(
                 state = checkpoints.restore(kept, initial, say=say, finite=False)
                 remedies.check_finite(folder, config, state)  # the same steps end there again
             except checkpoints.DamagedError as error:
+                if begun_from_another:
+                    raise
                 say(f"{error}; starting from step 0, to the same bits")
+        elif begun_from_another:
+            raise UserError(
+                f"{kept}: got no checkpoint, expected at least that of step 0, with the parameters that the "
+                "run began with; start again: capsjax.train(config, start=run)"
+            )
         tested = [
             line["step"]
             for line in read_metrics(folder / "metrics.jsonl")
             if line["split"] == "test"
         ]
-        if tested and tested[-1] <= state.step:
+        if overrides and planned.total_steps < state.step:
+            raise UserError(
+                f"overrides: got {planned.total_steps} steps in all, expected more than the "
+                f"{int(state.step)} that are trained: set more training.epochs"
+            )
+        if tested and planned.total_steps <= tested[-1] <= state.step:
             came = f"{folder}: got a run that is finished, expected one that stopped; to measure it again: "
             command = f"capsjax evaluate {shlex.quote(str(folder))}"
             call = f"capsjax.evaluate({str(folder)!r})"
             raise UserError(came + call, on_command_line=came + command)
+        if config != before:
+            rundir.write_config(folder, config)
         signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
         checkpoints.set_aside(kept, after=int(state.step))
         return _finish(config, dataset, planned, folder, state, reporter, observe)
@@ -304,7 +345,8 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
         initial = functions(config.model, config.loss, shape, classes).initial(0)
     except UserError as error:
         raise UserError(f"{folder / 'environment.json'}: {error}") from error
-    target = TrainState.create(initial, config.optimiser.make(2**31 - 1))
+    optimiser = freeze(config.optimiser.make(2**31 - 1), config.training.freeze)
+    target = TrainState.create(initial, optimiser)
     say = checkpoints.warn if reporter is None else reporter.say
     state = checkpoints.restore(folder / "checkpoints", target, say=say)
     pixels, step = Pixels.recorded(data), int(state.step)
@@ -325,7 +367,7 @@ def evaluate(
         run_dir: the run's directory, or the run.
         data: arrays in the forms that `train` takes: those of a run that was trained on such, or others,
             of whose test split the numbers then are; None for the data of the run's configuration.
-        reporter: what tells of progress; None for silence.
+        reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
 
     Returns:
         Means over all test examples by name, `error`, `loss` and its parts `margin` and `reconstruction`,
@@ -335,7 +377,7 @@ def evaluate(
         UserError: If there is no such run, or the data have images or classes that it does not know.
     """
     run = run_dir if isinstance(run_dir, Run) else load(run_dir, reporter=reporter)
-    reporter = reporter or Silent()
+    reporter = for_python(reporter)
     dataset = load_data(run.config, data, reporter)
     if dataset.image_shape != run.image_shape:
         raise UserError(
@@ -348,52 +390,6 @@ def evaluate(
     scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)
     feed = EvalFeed(dataset.test, scale, batch_size=run.config.training.eval_batch_size)
     return measure(program, program.strategy.replicate(run.params), feed, reporter)
-
-
-def with_data(config: Config, data: Any) -> Config:
-    """Return a configuration that says where its data come from, wherever it is read again.
-
-    Args:
-        config: a configuration.
-        data: the user's own arrays, which no file gives again; None for the configuration's data, whose
-            paths become absolute.
-    """
-    if data is not None:
-        arrays = config.data if isinstance(config.data, Arrays) else Arrays()
-        return dataclasses.replace(config, data=dataclasses.replace(arrays, path=None))
-    found = config.data
-    if isinstance(found, Arrays) and found.path:
-        return dataclasses.replace(config, data=dataclasses.replace(found, path=_whole(found.path)))
-    if isinstance(found, Mnist) and found.folder:
-        folder = _whole(found.folder)
-        return dataclasses.replace(config, data=dataclasses.replace(found, folder=folder))
-    return config
-
-
-def _whole(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
-
-
-def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
-    """Load what a configuration learns from, or split the user's own arrays as it says."""
-    if data is None:
-        return config.data.load(reporter.download)
-    return (config.data if isinstance(config.data, Arrays) else Arrays()).build(data)
-
-
-def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) -> None:
-    """Check, before a run begins, that its data are worth training on; say what they are."""
-    own, stated = (
-        isinstance(config.data, Arrays),
-        isinstance(data, Dataset),
-    )  # which states its scale
-    if own and not stated:
-        check_pixels(dataset)
-    check_geometry(dataset, config.max_shift)
-    counted = not own or stated or config.data.num_classes is not None
-    check_classes(dataset, data, stated=counted)
-    if own:
-        reporter.say(describe(dataset))
 
 
 def _finish(

@@ -11,16 +11,16 @@ from flax import nnx
 from jaxtyping import Array
 
 from capsjax import losses, metrics, remedies, room
-from capsjax.checks import LARGEST_INT
+from capsjax.checks import LARGEST_INT, UserError, nearest
 from capsjax.config import Config
 from capsjax.data import Dataset
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
 from capsjax.training.feed import Cut
 from capsjax.training.loop import Program
-from capsjax.training.optimisers import Adam
+from capsjax.training.optimisers import Adam, freeze
 from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
-from capsjax.training.state import Batch, Params, TrainState, functionalise
+from capsjax.training.state import Batch, Params, TrainState, functionalise, group_of
 from capsjax.training.step import LossFunction, PerExample
 
 
@@ -130,17 +130,18 @@ def _program(
     model: CapsNetConfig,
     loss: LossConfig,
     optimiser: Adam,
+    frozen: tuple[str, ...],
     total_steps: int,
     parallel: Parallel,
     cut: Cut,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
+    sizes: tuple[tuple[int, int, int], int],
 ) -> Program:
-    made = functions(model, loss, image_shape, num_classes)
-    strategy, eval_step = _scoring(model, loss, parallel, image_shape, num_classes)
+    made = functions(model, loss, *sizes)
+    strategy, eval_step = _scoring(model, loss, parallel, *sizes)
+    updates = freeze(optimiser.make(total_steps), frozen)
     return Program(
         strategy=strategy,
-        train_steps=strategy.train_steps(made.loss, optimiser.make(total_steps), cut),
+        train_steps=strategy.train_steps(made.loss, updates, cut),
         eval_step=eval_step,
         remedy=remedies.remedy(model, loss, optimiser),
     )
@@ -169,17 +170,36 @@ class Plan:
         return TrainState.create(self.functions.initial(seed), self.optimiser)
 
 
+def _check_groups(frozen: tuple[str, ...], made: Functions) -> None:
+    """Check that what is to be frozen is there, and that something is left to train."""
+    groups = list(dict.fromkeys(group_of(name) for name in made.shapes()))
+    listed = ", ".join(groups)
+    for group in frozen:
+        if group not in groups:
+            raise UserError(
+                f"training.freeze: got {group!r}, expected groups of the network's parameters: {listed}"
+                + nearest(group, groups),
+                argument="training.freeze",
+            )
+    if set(frozen) == set(groups):
+        raise UserError(
+            f"training.freeze: got every group of the network's parameters, expected at least one of "
+            f"{listed} to be left to train",
+            argument="training.freeze",
+        )
+
+
 def evaluation(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Program:
     """Return the program of a run for evaluation alone: whatever the data, nothing is trained."""
     return _program(
         config.model,
         config.loss,
         config.optimiser,
+        (),
         LARGEST_INT,
         config.training.parallel,
         Cut(1, 0, 1.0),
-        image_shape,
-        num_classes,
+        (image_shape, num_classes),
     )
 
 
@@ -189,11 +209,13 @@ def plan(config: Config, dataset: Dataset) -> Plan:
     total_steps = config.training.total_steps(len(dataset.train))
     arguments = (config.model, config.loss)
     cut = Cut(config.training.batch_size, config.max_shift, dataset.scale)
-    parallel = config.training.parallel
+    made, frozen = functions(*arguments, shape, classes), config.training.freeze
+    _check_groups(frozen, made)
+    adam, parallel = config.optimiser, config.training.parallel
     return Plan(
-        functions=functions(*arguments, shape, classes),
-        program=_program(*arguments, config.optimiser, total_steps, parallel, cut, shape, classes),
-        optimiser=config.optimiser.make(total_steps),
+        functions=made,
+        program=_program(*arguments, adam, frozen, total_steps, parallel, cut, (shape, classes)),
+        optimiser=freeze(adam.make(total_steps), frozen),
         cut=cut,
         total_steps=total_steps,
     )

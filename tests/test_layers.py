@@ -32,6 +32,8 @@ L6 = {
         "runlock",
         "batches",
         "experiment",
+        "finetune",
+        "sources",
     ),
     *("analysis", "cli", "clibench", "clicompletion", "cliflags", "cliparser", "clisteps"),
     *("checkout", "memory", "remedies", "__init__", "__main__"),

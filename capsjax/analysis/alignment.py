@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from capsjax.training.state import Batch, Params
+from capsjax.training.state import Batch, Params, group_of
 from capsjax.training.step import LossFunction, weighted_sums
 
 
@@ -20,11 +20,6 @@ class Alignment(NamedTuple):
 
     cosine: Any
     norm_ratio: Any
-
-
-def group_of(name: str) -> str:
-    """Return the group that a parameter belongs to: the part of the network, such as "classes"."""
-    return name.split(".", 1)[0]
 
 
 def align(gradient: Params, reference: Params) -> dict[str, Alignment]:

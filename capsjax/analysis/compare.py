@@ -17,7 +17,8 @@ from capsjax.gradients import FullGradient, GradientMode, StopGradient, Truncate
 from capsjax.program import plan
 from capsjax.routing import IterativeRouting, Routing, UniformRouting
 from capsjax.training.feed import EvalFeed, TrainFeed
-from capsjax.training.progress import Reporter, Silent
+from capsjax.training.notebook import for_python
+from capsjax.training.progress import Reporter
 from capsjax.training.state import Batch, TrainState
 
 ALIGNMENT_EXAMPLES = 256
@@ -83,7 +84,7 @@ def compare(
         data: the user's own arrays, in the forms that `train` takes; None for the configuration's.
         out: the comparison's directory, which must be new; None for `runs/compare-<name>-<UTC time>`.
         name: what it is called; None for the configuration's own name.
-        reporter: what tells of progress; None for silence.
+        reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
 
     Returns:
         The directory, as an absolute path; it holds `comparison.json`, and below `runs/` one run's
@@ -95,7 +96,7 @@ def compare(
     if not isinstance(config, Config):
         name = name or Path(config).stem
         config = load_config(config)
-    reporter = reporter or Silent()
+    reporter = for_python(reporter)
     config = experiment.with_data(config, data)
     dataset = experiment.load_data(config, data, reporter)
     experiment.check_data(config, dataset, data, reporter)

@@ -36,6 +36,7 @@ class TrainingConfig:
         checkpoint_every: epochs between two checkpoints; the last step always writes one.
         keep_checkpoints: how many of the newest checkpoints stay; None keeps all.
         parallel: how several devices share a batch, "jit" or "pmap".
+        freeze: groups of parameters that stay as they are, to the bit, such as "stem" and "primary".
 
     Raises:
         FieldError: where a value is out of range, or not exactly one of epochs and steps is given.
@@ -49,6 +50,7 @@ class TrainingConfig:
     checkpoint_every: int = 1
     keep_checkpoints: int | None = 3
     parallel: Parallel = "jit"
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self):
         for field in ("batch_size", "eval_batch_size", "log_every", "checkpoint_every"):
@@ -61,6 +63,12 @@ class TrainingConfig:
             in_config = f"{expected}null: set training.epochs or training.steps to null"
             raise FieldError("TrainingConfig", "epochs", self.epochs, f"{expected}None", in_config)
         check_choice(self, "parallel", ("jit", "pmap"))
+        groups = self.freeze if isinstance(self.freeze, tuple) else ("", "")
+        if not all(isinstance(group, str) and group for group in groups) or len({*groups}) != len(
+            groups
+        ):
+            expected = "a tuple of different groups of parameters, such as ('stem', 'primary')"
+            raise FieldError("TrainingConfig", "freeze", self.freeze, expected)
 
     def total_steps(self, examples: int) -> int:
         """Return the steps of a run on so many training examples.

@@ -2,11 +2,15 @@
 
 import abc
 import dataclasses
+from collections.abc import Iterable
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from capsjax.checks import FieldError, check_float, check_int, check_type
+from capsjax.training.state import Params, group_of
 from capsjax.types import Variant
 
 
@@ -132,6 +136,33 @@ class Cosine(Schedule):
             raise FieldError("optimiser.schedule", "warmup", self.warmup, expected)
         start = 0.0 if self.warmup else self.rate
         return optax.warmup_cosine_decay_schedule(start, self.rate, self.warmup, total_steps)
+
+
+def freeze(
+    optimiser: optax.GradientTransformation, groups: Iterable[str]
+) -> optax.GradientTransformation:
+    """Keep groups of parameters as they are, to the bit; the optimiser remembers nothing of them.
+
+    Args:
+        optimiser: what trains the others.
+        groups: names of groups: what stands before the first dot of a parameter's name. Without any, the
+            optimiser is returned as it is.
+
+    Returns:
+        A transformation of updates under dotted names.
+    """
+    frozen = frozenset(groups)
+    if not frozen:
+        return optimiser
+
+    def labels(params: Params) -> dict[str, str]:
+        return {name: "frozen" if group_of(name) in frozen else "trained" for name in params}
+
+    # Adding -0 changes no bit of any number; adding 0 would make 0 of -0.
+    still = optax.stateless(
+        lambda updates, _: jax.tree.map(lambda x: jnp.full_like(x, -0.0), updates)
+    )
+    return optax.multi_transform({"trained": optimiser, "frozen": still}, labels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

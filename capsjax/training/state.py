@@ -14,6 +14,11 @@ from capsjax.display import as_table, one_line
 Params = dict[str, Array]
 
 
+def group_of(name: str) -> str:
+    """Return the group that a parameter belongs to: the part of the network, such as "classes"."""
+    return name.split(".", 1)[0]
+
+
 class TrainState(NamedTuple):
     """Hold all that changes while training.
 
