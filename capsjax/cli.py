@@ -149,23 +149,39 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    config = read(arguments, rest)
+    if arguments.resume is None and arguments.config is None:
+        raise UserError(
+            "got no configuration, expected one, or --resume COMPARISON; see capsjax info"
+        )
+    if arguments.resume is not None and (
+        arguments.config or rest or arguments.out or arguments.seed
+    ):
+        raise UserError(
+            "got --resume with more beside it, expected it alone: "
+            "the comparison's own configuration says everything else"
+        )
+    config = None if arguments.resume else read(arguments, rest)
     start_jax()
-    from capsjax.analysis.compare import compare
+    from capsjax.analysis.compare import compare, resume
     from capsjax.analysis.report import report_comparison
     from capsjax.analysis.tables import read_comparison
     from capsjax.analysis.verdict import verdicts
 
     with progress(arguments, "preparing") as reporter:
-        name = Path(arguments.config).stem
-        folder = compare(config, out=arguments.out, name=name, reporter=reporter)
+        if config is None:
+            folder = resume(arguments.resume, reporter=reporter)
+        else:
+            name = Path(arguments.config).stem
+            folder = compare(config, out=arguments.out, name=name, reporter=reporter)
     page, tables = report_comparison(folder)
     if not arguments.quiet:
         show(tables)
     errors = read_comparison(folder).errors
     for sentence in verdicts(errors, option="--compare.seeds"):
         print(sentence[0].upper() + sentence[1:] + ".")
-    print(f"report: {printable(str(written(folder, arguments.out) / page.name))}")
+    print(
+        f"report: {printable(str(written(folder, arguments.resume or arguments.out) / page.name))}"
+    )
     return 0
 
 
@@ -186,8 +202,10 @@ def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     start_jax()
+    from capsjax.analysis.compare import is_comparison
     from capsjax.analysis.report import report_comparison, report_run
     from capsjax.analysis.side_by_side import report_several
+    from capsjax.analysis.unfinished import report_unfinished
 
     folder, *others = arguments.folders
     if others or (folder / "comparison.json").exists():
@@ -202,6 +220,8 @@ def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     elif (folder / "comparison.json").exists():
         page, tables = report_comparison(folder)
+    elif is_comparison(folder):
+        page, tables = report_unfinished(folder)
     else:
         with progress(arguments, "preparing") as reporter:
             data = read_data(arguments, rest, folder)

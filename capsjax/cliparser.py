@@ -84,9 +84,11 @@ def make_parser() -> argparse.ArgumentParser:
         "Train with uniform coupling and with each gradient mode, on the same seeds and data; report.",
         OVERRIDES,
     )
-    compare.add_argument("config", help="a YAML file, or the name of one that ships")
+    compare.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
     compare.add_argument("--seed", help="the first random seed; the others count up from it")
     compare.add_argument("--out", type=Path, help="the comparison's directory, which must be new")
+    again = "resume a comparison that stopped"
+    compare.add_argument("--resume", type=Path, metavar="COMPARISON", help=again)
 
     evaluate = command("evaluate", "Measure a run's newest parameters on the test split.", DATA)
     evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")

@@ -272,10 +272,10 @@ def resume(
     before, config = rundir.read_config(folder), rundir.read_config(folder, overrides)
     check_overrides(before, config, overrides or {})
     if (folder / "runs").is_dir():
-        raise UserError(
-            f"{folder}: got a comparison, expected a single run; "
-            f"those that it holds are below {folder / 'runs'}"
-        )
+        came = f"{folder}: got a comparison, expected a single run; resume the comparison: "
+        command = f"capsjax compare --resume {shlex.quote(str(folder))}"
+        call = f"capsjax.analysis.compare.resume({str(folder)!r})"
+        raise UserError(came + call, on_command_line=came + command)
     dataset = load_data(config, data, reporter)
     begun = rundir.read_data(folder)["fingerprint"]
     if dataset.fingerprint() != begun:

@@ -1,6 +1,11 @@
 """Train the same network with several gradient modes, seed by seed, and write down what came out."""
 
+import contextlib
 import dataclasses
+import math
+import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +21,16 @@ from capsjax.data import Dataset
 from capsjax.gradients import FullGradient, GradientMode, StopGradient, TruncatedGradient
 from capsjax.program import plan
 from capsjax.routing import IterativeRouting, Routing, UniformRouting
+from capsjax.runlock import locked
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.notebook import for_python
 from capsjax.training.progress import Reporter
 from capsjax.training.state import Batch, TrainState
+from capsjax.training.writers import MetricsWriter, read_metrics
 
 ALIGNMENT_EXAMPLES = 256
+ALIGNMENT = "alignment.jsonl"  # beside the metrics of a run
+RUNS = "runs"
 
 
 def routing_of(mode: Mode, routing: Routing) -> Routing:
@@ -100,54 +109,169 @@ def compare(
     config = experiment.with_data(config, data)
     dataset = experiment.load_data(config, data, reporter)
     experiment.check_data(config, dataset, data, reporter)
-    modes, seeds = config.compare.modes, range(config.seed, config.seed + config.compare.seeds)
-    variants = {mode: variant(config, mode, config.seed) for mode in modes}
+    for mode in config.compare.modes:
+        variant(config, mode, config.seed)
     # A last seed that is out of range is refused before the first run.
-    dataclasses.replace(config, seed=seeds[-1])
+    dataclasses.replace(config, seed=config.seed + config.compare.seeds - 1)
     signals.advise(signals.advice(), whole=True)  # not that of the run which goes on then
     place = None if out is None else Path(out)
-    folder = rundir.create(place, f"compare-{name or dataset.name}", resumes=False)
-    rundir.write_config(folder, config)
-    rundir.write_json(folder / "environment.json", rundir.describe(config, dataset))
+    described = rundir.describe(config, dataset)
+    with signals.held():  # a directory without its files could not be resumed
+        folder = rundir.create(place, f"compare-{name or dataset.name}", resumes=False)
+        rundir.write_config(folder, config)
+        rundir.write_json(folder / "environment.json", described)
+        (folder / RUNS).mkdir()
+    return _carry_out(folder, config, data, dataset, reporter)
 
-    align = _aligner(config, dataset)
-    errors: dict[str, list[float]] = {mode: [] for mode in modes}
-    alignments: list[dict[str, Any]] = []
-    whole = Whole(reporter, len(modes) * len(seeds))
-    for number, seed in enumerate(seeds):
-        for place, mode in enumerate(modes):
 
-            def observe(epoch: int, state: TrainState, mode: Mode = mode, seed: int = seed) -> None:
-                if mode in ("stop", "full"):
-                    alignments.extend(align(mode, seed, epoch, state))
+def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None = None) -> Path:
+    """Resume a comparison that stopped: its runs that are missing or stopped, then what they cost.
 
-            whole.begin(f"{mode}-seed{seed}")
-            run = experiment.train(
-                dataclasses.replace(variants[mode], seed=seed),
-                data,
-                out=folder / "runs" / f"{mode}-seed{seed}",
-                reporter=whole,
-                observe=observe,
+    Each run ends as if it had never stopped, to the bit; what is finished is left as it is.
+
+    Args:
+        run_dir: the comparison's directory.
+        data: the user's own arrays, as `compare` got them, where they were such.
+        reporter: what tells of progress; None for silence.
+
+    Returns:
+        The directory, an absolute path.
+
+    Raises:
+        UserError: If there is no such comparison, it is finished, another process carries it out, or the
+            data are not those it began with.
+    """
+    folder, reporter = Path(run_dir).absolute(), reporter or Silent()
+    config = rundir.read_config(folder)
+    if not is_comparison(folder):
+        call, command = rundir.how_to_resume(folder, config)
+        came = f"{folder}: got a single run, expected a comparison; resume the run: "
+        raise UserError(came + call, on_command_line=came + command)
+    dataset = experiment.load_data(config, data, reporter)
+    begun = rundir.read_data(folder)["fingerprint"]
+    if dataset.fingerprint() != begun:
+        raise UserError(
+            f"{folder}: got data whose SHA-256 is {dataset.fingerprint()[:12]}..., expected "
+            f"{begun[:12]}..., that of the data the comparison began with"
+        )
+    runs = runs_of(folder, config)
+    if (folder / "comparison.json").exists() and all(tested(path) for path in runs.values()):
+        came = (
+            f"{folder}: got a comparison that is finished, expected one that stopped; to see it: "
+        )
+        command = f"capsjax report {shlex.quote(str(folder))}"
+        raise UserError(f"{came}capsjax.report({str(folder)!r})", on_command_line=came + command)
+    return _carry_out(folder, config, data, dataset, reporter)
+
+
+def is_comparison(folder: Path) -> bool:
+    """Tell whether a directory is a comparison's, finished or not."""
+    return (folder / RUNS).is_dir() or (folder / "comparison.json").exists()
+
+
+def runs_of(folder: Path, config: Config) -> dict[tuple[Mode, int], Path]:
+    """Return the directory of each run of a comparison, by mode and seed, in the order of training."""
+    seeds = range(config.seed, config.seed + config.compare.seeds)
+    return {
+        (mode, seed): folder / RUNS / f"{mode}-seed{seed}"
+        for seed in seeds
+        for mode in config.compare.modes
+    }
+
+
+def tested(path: Path) -> dict[str, Any] | None:
+    """Return the test line of a run's directory; None where the run is not finished, or not there."""
+    lines = [line for line in read_metrics(path / "metrics.jsonl") if line["split"] == "test"]
+    return lines[-1] if lines else None
+
+
+def _carry_out(
+    folder: Path, config: Config, data: Any, dataset: Dataset, reporter: Reporter
+) -> Path:
+    """Train what of a comparison is not trained yet, measure costs, and write down what came out.
+
+    What is done is read off the directories of its runs; nothing else keeps account of it.
+    """
+    command = f"capsjax compare --resume {shlex.quote(str(folder))}"
+    signals.advise(f"Resume with: {command}", whole=True)
+    variants = {mode: variant(config, mode, config.seed) for mode in config.compare.modes}
+    align, runs = _aligner(config, dataset), runs_of(folder, config)
+    errors: dict[str, list[float]] = {mode: [] for mode in variants}
+    whole = Whole(reporter, sum(tested(path) is None for path in runs.values()))
+    try:
+        with locked(folder, reporter.say):
+            for done, ((mode, seed), path) in enumerate(runs.items(), start=1):
+                if tested(path) is None:
+                    planned = dataclasses.replace(variants[mode], seed=seed)
+                    whole.begin(path.name)
+                    _complete(path, planned, data, whole, _observer(mode, path, align))
+                    tell = whole.end
+                else:
+                    tell = reporter.say
+                line = tested(path)
+                errors[mode].append(line["error"] if line else math.nan)
+                error = f"test error {100 * errors[mode][-1]:.2f} %"
+                tell(f"{done}/{len(runs)} {mode}, seed {seed}: {error}")
+            costs = _costs(variants, dataset, reporter)
+            rundir.write_json(
+                folder / "comparison.json",
+                {
+                    "modes": list(variants),
+                    "seeds": sorted({seed for _, seed in runs}),
+                    "iterations": getattr(config.model.routing, "num_iters", 1),
+                    "test_error": errors,
+                    "cost": {mode: cost._asdict() for mode, cost in costs.items()},
+                    "alignment": [record for run in runs.items() for record in _alignment(*run)],
+                },
             )
-            errors[mode].append(run.test["error"])
-            done = number * len(modes) + place + 1
-            whole.end(
-                f"{done}/{len(modes) * len(seeds)} {mode}, seed {seed}: "
-                f"test error {100 * errors[mode][-1]:.2f} %"
-            )
-    costs = _costs(variants, dataset, reporter)
-    rundir.write_json(
-        folder / "comparison.json",
-        {
-            "modes": list(modes),
-            "seeds": list(seeds),
-            "iterations": getattr(config.model.routing, "num_iters", 1),
-            "test_error": errors,
-            "cost": {mode: cost._asdict() for mode, cost in costs.items()},
-            "alignment": alignments,
-        },
-    )
+    except OSError as error:
+        error.add_note(f"resume with: {command}")
+        raise
     return folder
+
+
+def _complete(path: Path, config: Config, data: Any, reporter: Reporter, observe: Any) -> None:
+    """Train one run of a comparison, or resume it where it stopped."""
+    begun = (path / "checkpoints").exists() or (path / "metrics.jsonl").exists()
+    if not begun and not (path / "environment.json").exists():
+        if path.is_dir():  # killed before there was anything to resume
+            shutil.rmtree(path)
+        experiment.train(config, data, out=path, reporter=reporter, observe=observe)
+        return
+    if rundir.read_config(path) != config:
+        raise UserError(
+            f"{path}: got another configuration than the comparison's with this mode and seed, expected "
+            "the same; move this run away, and resume the comparison: it trains the run anew"
+        )
+    experiment.resume(path, data, reporter=reporter, observe=observe)
+
+
+def _observer(mode: Mode, path: Path, align: Any) -> Callable[[int, TrainState], None] | None:
+    """Make what writes down, beside a run's metrics, how its gradients agree."""
+    if mode not in ("stop", "full"):
+        return None
+
+    def observe(epoch: int, state: TrainState) -> None:
+        found = align(epoch, state)
+        if found:
+            with contextlib.closing(MetricsWriter(path / ALIGNMENT)) as writer:
+                writer.write("alignment", int(state.step), {"epoch": epoch} | found)
+
+    return observe
+
+
+def _alignment(run: tuple[Mode, int], path: Path) -> list[dict[str, Any]]:
+    """Read how the gradients of a run agreed, one record for each epoch and group of parameters."""
+    records = []
+    for line in read_metrics(path / ALIGNMENT):
+        groups = dict.fromkeys(name.rpartition(".")[0] for name in line if "." in name)
+        for group in groups:
+            measured = {name: line[f"{group}.{name}"] for name in ("cosine", "norm_ratio")}
+            epoch = int(line["epoch"])
+            records.append(
+                {"mode": run[0], "seed": run[1], "epoch": epoch, "group": group} | measured
+            )
+    return records
 
 
 def _aligner(config: Config, dataset: Dataset) -> Any:
@@ -161,21 +285,15 @@ def _aligner(config: Config, dataset: Dataset) -> Any:
     gaps = config.compare.gradient_points - 1
     points = {round(epochs * point / gaps) for point in range(gaps + 1)}
 
-    def align(mode: Mode, seed: int, epoch: int, state: TrainState) -> list[dict[str, Any]]:
+    def align(epoch: int, state: TrainState) -> dict[str, float]:
         if epoch not in points:
-            return []
+            return {}
         groups = jax.device_get(measure(state.params, batch))
-        return [
-            {
-                "mode": mode,
-                "seed": seed,
-                "epoch": epoch,
-                "group": group,
-                "cosine": float(found.cosine),
-                "norm_ratio": float(found.norm_ratio),
-            }
+        return {
+            f"{group}.{name}": float(value)
             for group, found in groups.items()
-        ]
+            for name, value in found._asdict().items()
+        }
 
     return align
 

@@ -1,6 +1,7 @@
 """Reports: one page for a run or a comparison, from its directory alone; nothing is trained."""
 
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import numpy as np
 from capsjax import configyaml, experiment, rundir
 from capsjax.analysis import arms, comparison_panels, figures, page, panels, tables
 from capsjax.analysis.arms import Lines
+from capsjax.analysis.compare import is_comparison
 from capsjax.analysis.looks import DARK, LIGHT
 from capsjax.analysis.page import Page, Picture
 from capsjax.analysis.tables import Table
+from capsjax.analysis.unfinished import report_unfinished
 from capsjax.checks import UserError
 from capsjax.data import to_float
 from capsjax.experiment import Run
@@ -67,7 +70,8 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     if gone:
         few = ", ".join(gone[:4]) + (", ..." if len(gone) > 4 else "")
         reading.append(
-            f"Curves leave out {len(gone)} of {len(runs)} runs, whose metrics are gone: {few}."
+            f"Curves leave out {len(gone)} of {len(runs)} runs, whose metrics are gone: {few}. "
+            f"capsjax compare --resume {shlex.quote(str(folder))} trains them again, to the same bits."
         )
     count, found = len(comparison.seeds), arms.environment_of(folder)
     made = Page(
@@ -227,9 +231,11 @@ def report(run_dir: Run | str | Path, data: object = None) -> Path:
         The page, `report.html` in that directory.
 
     Raises:
-        UserError: If there is no such run or finished comparison, or the data that were given do not fit.
+        UserError: If there is no such run or comparison, or the data that were given do not fit.
     """
     folder = run_dir.folder if isinstance(run_dir, Run) else Path(run_dir).absolute()
     if (folder / "comparison.json").exists():
         return report_comparison(folder)[0]
+    if is_comparison(folder):
+        return report_unfinished(folder)[0]
     return report_run(folder, data)[0]

@@ -150,13 +150,15 @@ def fit(
     """
     strategy, first = program.strategy, int(state.step)
     reporter.start(label, total_steps, first)
-    if observe is not None and first % feed.steps_per_epoch == 0:
-        observe(first // feed.steps_per_epoch, state)
+    if observe is not None and first == 0:
+        observe(0, state)
     if first > 0:
         reporter.say(f"{label}: going on from step {first} of {total_steps}")
     state, note, validated = strategy.replicate(state), "", ""
     examples, pace, done = None, _Pace(), first
     at_end = first > 0 and first % feed.steps_per_epoch == 0
+    if observe is not None and at_end:  # on the same devices as after an epoch: to the bit the same
+        observe(first // feed.steps_per_epoch, strategy.unreplicate(state))
     if at_end and validation is not None and not writer.has("validation", first):
         # A signal came while it was measured.
         writer.write("validation", first, evaluate(program, state.params, validation))

@@ -228,6 +228,13 @@ MUTATIONS = (
         ("tests/training",),
     ),
     Mutation(
+        "a finished run of a comparison trained again",
+        "analysis/compare.py",
+        "                if tested(path) is None:\n",
+        "                if not path.exists():\n",
+        ("tests/analysis/test_resumed_comparison.py",),
+    ),
+    Mutation(
         "every epoch with the first one's order",
         "training/loop.py",
         "        elif within == 0:  # the images stay where they are\n",

@@ -1,0 +1,58 @@
+"""The report of a comparison that is not finished: which of its runs are, and how to resume it."""
+
+import shlex
+from pathlib import Path
+
+from capsjax import configyaml, rundir
+from capsjax.analysis import arms, page
+from capsjax.analysis.compare import runs_of, tested
+from capsjax.analysis.page import Page
+from capsjax.analysis.tables import Table, percent
+from capsjax.training import checkpoints
+
+
+def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
+    """Write `report.html` into the directory of a comparison that has no results yet.
+
+    Args:
+        folder: a comparison's directory.
+
+    Returns:
+        The HTML page, and its table: each run with its state and test error.
+
+    Raises:
+        UserError: If there is no configuration, or it cannot be read.
+    """
+    config, found = rundir.read_config(folder), arms.environment_of(folder)
+    runs, rows = runs_of(folder, config), []
+    for (mode, seed), path in runs.items():
+        line, steps = tested(path), checkpoints.steps(path / "checkpoints")
+        state, error = "not begun", "—"
+        if line is not None:
+            state, error = "finished", percent(line["error"])
+        elif path.is_dir():
+            state = (
+                f"stopped; checkpoint of step {steps[-1]}" if steps else "stopped; no checkpoint"
+            )
+        rows.append((mode, str(seed), state, error))
+    done = sum(row[2] == "finished" for row in rows)
+    table = Table(
+        f"Unfinished comparison: {done} of {len(rows)} runs are finished",
+        ("mode", "seed", "state", "test error, %"),
+        tuple(rows),
+    )
+    made = Page(
+        title=f"{folder.name}: unfinished, {done} of {len(rows)} runs",
+        lead=[
+            f"This comparison is unfinished: {done} of {len(rows)} runs are. Resume it with: "
+            f"capsjax compare --resume {shlex.quote(str(folder))}"
+        ],
+        tables=[table],
+        reading=["Modes are compared when every seed of every mode is there."],
+        pictures=[],
+        modes=list(dict.fromkeys(mode for mode, _ in runs)),
+        machine=page.machine_table([("", found)]),
+        settings=[("", configyaml.dump(config))],
+        files=["runs/"],
+    )
+    return page.write_page(folder / "report.html", made), [table]

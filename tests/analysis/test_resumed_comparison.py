@@ -1,0 +1,114 @@
+"""A comparison that stopped, anywhere, ends as one that never did, to the bit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import capsjax as cj
+from capsjax import rundir
+from capsjax.analysis import compare as comparing
+from capsjax.analysis.report import report
+from capsjax.analysis.unfinished import report_unfinished
+from capsjax.checks import UserError
+from capsjax.training.progress import Silent
+from tests.test_experiment import environment, measured, same_bits
+
+KILLED = """
+import os, signal, sys
+import capsjax as cj
+from capsjax import experiment
+from capsjax.analysis.compare import compare
+from capsjax.training import loop
+
+place, at = int(sys.argv[2]), int(sys.argv[3])
+fit, count = experiment.fit, [0]
+
+def counted(*args, observe=None, **kwargs):
+    count[0] += 1
+    def killing(epoch, state):
+        if observe is not None and sys.argv[4] == "after":
+            observe(epoch, state)
+        if count[0] == place and epoch == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if observe is not None and sys.argv[4] == "before":
+            observe(epoch, state)
+    return fit(*args, observe=killing, **kwargs)
+
+experiment.fit = counted
+compare("smoke", out=sys.argv[1])
+"""
+
+
+def results(folder):
+    """What a comparison found, but for the clock's."""
+    raw = json.loads((folder / "comparison.json").read_text())
+    del raw["cost"]
+    return raw
+
+
+def check_same(folder, compared):
+    assert results(folder) == results(compared.folder)
+    for path in (compared.folder / "runs").iterdir():
+        same_bits(cj.load(folder / "runs" / path.name).params, cj.load(path).params)
+        assert measured(folder / "runs" / path.name) == measured(path)
+
+
+@pytest.mark.parametrize(("place", "epoch", "when"), [(4, 2, "before"), (6, 3, "after")])
+def test_a_comparison_that_was_killed_is_resumed_to_the_bit(compared, tmp_path, place, epoch, when):
+    folder = tmp_path / "killed"
+    words = [sys.executable, "-c", KILLED, folder, str(place), str(epoch), when]
+    killed = subprocess.run(words, env=environment(), capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    _, (table,) = report_unfinished(folder)
+    assert table.title == f"Unfinished comparison: {place - 1} of 8 runs are finished"
+    assert "unfinished" in report(folder).read_text()
+    finished = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("checkpoints/*")}
+    comparing.resume(folder)
+    for path, time in list(finished.items())[: 3 * (place - 1)]:
+        assert not path.exists() or path.stat().st_mtime_ns == time
+    check_same(folder, compared)
+
+
+def test_runs_that_are_gone_or_hardly_begun_are_trained_again(compared, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(compared.folder, folder)
+    with pytest.raises(UserError, match=r"got a comparison that is finished.*capsjax.report"):
+        comparing.resume(folder)
+    shutil.rmtree(folder / "runs" / "full-seed1")
+    shutil.rmtree(folder / "runs" / "stop-seed0")
+    (folder / "runs" / "stop-seed0").mkdir()  # killed before its first file
+    page = report(folder).read_text()
+    assert "full-seed1" in page
+    assert "compare --resume" in page
+    comparing.resume(folder)
+    check_same(folder, compared)
+
+
+def test_what_does_not_belong_to_a_comparison_is_named(compared, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(compared.folder, folder)
+    (folder / "comparison.json").unlink()
+    path = folder / "runs" / "full-seed1"
+    (path / "metrics.jsonl").unlink()
+    rundir.write_config(path, cj.load_config("smoke", {"seed": 7}))
+    with pytest.raises(
+        UserError, match="full-seed1: got another configuration than the comparison's"
+    ):
+        comparing.resume(folder)
+    with pytest.raises(UserError, match="got a single run, expected a comparison; resume the run"):
+        comparing.resume(path)
+    with pytest.raises(
+        UserError, match=r"got a comparison, expected a single run; resume the comp"
+    ):
+        cj.resume(folder, reporter=Silent())
+    data = json.loads((folder / "environment.json").read_text())
+    data["data"]["fingerprint"] = "0" * 64
+    rundir.write_json(folder / "environment.json", data)
+    with pytest.raises(UserError, match=r"expected 0{12}\.\.\., that of the data the comparison"):
+        comparing.resume(folder)
+    assert os.listdir(folder / "runs") == os.listdir(compared.folder / "runs")
