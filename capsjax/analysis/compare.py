@@ -24,7 +24,7 @@ from capsjax.routing import IterativeRouting, Routing, UniformRouting
 from capsjax.runlock import locked
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.notebook import for_python
-from capsjax.training.progress import Reporter
+from capsjax.training.progress import Reporter, Silent
 from capsjax.training.state import Batch, TrainState
 from capsjax.training.writers import MetricsWriter, read_metrics
 
