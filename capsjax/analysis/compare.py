@@ -263,7 +263,7 @@ def _observer(mode: Mode, path: Path, align: Any) -> Callable[[int, TrainState],
 def _alignment(run: tuple[Mode, int], path: Path) -> list[dict[str, Any]]:
     """Read how the gradients of a run agreed, one record for each epoch and group of parameters."""
     records = []
-    for line in read_metrics(path / ALIGNMENT):
+    for line in read_metrics(path / ALIGNMENT, ("alignment",)):
         groups = dict.fromkeys(name.rpartition(".")[0] for name in line if "." in name)
         for group in groups:
             measured = {name: line[f"{group}.{name}"] for name in ("cosine", "norm_ratio")}

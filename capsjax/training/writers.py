@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, SupportsFloat
 
@@ -80,11 +80,11 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
             yield text
 
 
-def _is_ours(line: Any) -> bool:
+def _is_ours(line: Any, splits: Container[Any]) -> bool:
     """Tell whether a run may have written a line: a split, a step and numbers."""
-    if not isinstance(line, dict) or line.get("split") not in SPLITS:
+    if not isinstance(line, dict) or line.get("split") not in splits:
         return False
-    if "loss" not in line:
+    if "loss" not in line and line["split"] in SPLITS:
         return False
     step, values = line.get("step"), [line[name] for name in line.keys() - {"split", "step"}]
     return (type(step) is int and 0 <= step <= LARGEST_INT) and all(
@@ -106,14 +106,15 @@ def numbers(line: Mapping[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in line.items()}
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path, splits: Container[str] = SPLITS) -> list[dict[str, Any]]:
     """Read a run's metrics in the order of their steps, one line for each split and step.
 
     Where a resumed run measured a step again, the later line counts. A line that was cut short, or is
     only written in part as yet, is left out. A number that is null was not finite, and is NaN.
 
     Args:
-        path: the run's `metrics.jsonl`.
+        path: the run's `metrics.jsonl`, or another file of such lines.
+        splits: what may have been measured; other lines are left out.
 
     Returns:
         The lines; empty where there is no file yet.
@@ -128,6 +129,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         for text in _lines(file):
             with contextlib.suppress(ValueError, RecursionError):  # of text that is not UTF-8 too
                 line = json.loads(text)
-                if _is_ours(line):
+                if _is_ours(line, splits):
                     lines[line["split"], line["step"]] = numbers(line)
     return sorted(lines.values(), key=lambda line: line["step"])

@@ -52,6 +52,7 @@ def results(folder):
 
 
 def check_same(folder, compared):
+    assert results(compared.folder)["alignment"]
     assert results(folder) == results(compared.folder)
     for path in (compared.folder / "runs").iterdir():
         same_bits(cj.load(folder / "runs" / path.name).params, cj.load(path).params)

@@ -475,7 +475,7 @@ MUTATIONS = (
     Mutation(
         "a damaged checkpoint left where the next run finds it",
         "experiment.py",
-        "    checkpoints.set_aside(kept, after=int(state.step))\n",
+        "        checkpoints.set_aside(kept, after=int(state.step))\n",
         "",
         ("tests/test_damage.py",),
     ),
@@ -489,7 +489,7 @@ MUTATIONS = (
     Mutation(
         "lines of another's metrics taken for ours",
         "training/writers.py",
-        "                if _is_ours(line):\n",
+        "                if _is_ours(line, splits):\n",
         "                if isinstance(line, dict):\n",
         ("tests/test_foreign_files.py",),
     ),

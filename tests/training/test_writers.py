@@ -90,3 +90,9 @@ def test_a_line_that_is_no_mapping_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('null\n3\n{"split": "train", "step": 1, "loss": 2.0}\n')
     assert [line["step"] for line in read_metrics(path)] == [1]
+
+
+def test_lines_of_another_kind_are_read_where_they_are_asked_for(path):
+    path.write_text('{"split": "alignment", "step": 0, "all.cosine": 0.5}\n')
+    assert read_metrics(path) == []
+    assert read_metrics(path, ("alignment",))[0]["all.cosine"] == 0.5
