@@ -45,8 +45,8 @@ def test_every_flag_has_a_description(command, answer):
     if command in ("train", "compare", "info"):
         assert "--training.epochs 5" in text
     expected = {
-        "train": {"--seed", "--out", "--resume", "--quiet"},
-        "compare": {"--seed", "--out", "--quiet"},
+        "train": {"--seed", "--out", "--from", "--resume", "--quiet"},
+        "compare": {"--seed", "--out", "--resume", "--quiet"},
         "evaluate": {"--quiet"},
         "report": {"--out", "--quiet"},
     }
@@ -95,7 +95,7 @@ def test_help_is_no_value(answer):
             ["--model.routing.tolerance: got 0.1", "expected null with gradient full", "implicit"],
         ),
         ("train smoke more", ["got 'more' on the command line", "a flag such as"]),
-        ("train smoke --data arrays", ["data of kind 'arrays'", "cj.train(config, data="]),
+        ("train smoke --data arrays", ["data: got none, expected the arrays", "--data.path FILE"]),
         ("train", ["got no configuration, expected one", "--resume RUN"]),
         ("train --model.dim smoke", ["'smoke' was taken as the value of --model.dim"]),
         ("train --trainin 3 smoke", ["--trainin: unknown flag", "did you mean '--training'?"]),
@@ -111,7 +111,7 @@ def test_help_is_no_value(answer):
             "train smoke --out .",
             ["--out: got '.', which exists", "choose another, or leave it out"],
         ),
-        ("compare", ["the following arguments are required: config"]),
+        ("compare", ["got no configuration, expected one, or --resume COMPARISON"]),
         ("compare smok", ["did you mean 'smoke'?"]),
         (
             "compare smoke --out .",
