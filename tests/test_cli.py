@@ -200,10 +200,11 @@ def test_ctrl_c_ends_a_run_that_can_be_resumed(tmp_path):
     assert lines[0]["step"] == 4
     newest = checkpoints.steps(folder / "checkpoints")[-1]
     assert cj.load(folder).params.keys() == experiment.load(folder).params.keys()
-    # Another 24 steps, of which the last are those that were cut off, end the run.
+    # The epoch that was cut off, whose state an interrupt saves too, ends the run.
     path = folder / "config.yaml"
-    path.write_text(path.read_text().replace("epochs: 100000", f"epochs: {newest // 8 + 1}"))
-    assert experiment.resume(folder).test["step"] == newest + 8
+    epochs = newest // 8 + 1
+    path.write_text(path.read_text().replace("epochs: 100000", f"epochs: {epochs}"))
+    assert experiment.resume(folder).test["step"] == 8 * epochs
 
 
 def test_a_full_disk_is_said_in_a_line_and_spoils_nothing(capsys, tmp_path):
@@ -268,7 +269,7 @@ def test_a_file_of_arrays_serves_every_command(capsys, tmp_path, monkeypatch):
     Path("x.npz").rename("moved.npz")
     code, _, err = answer(capsys, "evaluate", "run")
     assert code == 2
-    assert err[0].startswith(f"capsjax evaluate: --data.path: got '{tmp_path}/x.npz', no such file")
+    assert err[0].startswith(f"capsjax evaluate: data.path: got '{tmp_path}/x.npz', no such file")
     code, out, _ = answer(capsys, "evaluate", "run", "--data.path", "moved.npz")
     assert (code, out[0].partition(", loss")[0]) == (0, test)
     assert answer(capsys, "report", "run", "--data.path", "moved.npz")[0] == 0

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import capsjax as cj
+from capsjax import cli
 from capsjax.checks import FieldError, UserError
+from capsjax.finetune import transfer
 from capsjax.training import checkpoints
 from capsjax.training.loop import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, freeze
@@ -107,6 +109,30 @@ def test_a_run_begins_with_given_parameters(run, tmp_path):
     same_bits(cj.resume(tuned.folder).params, tuned.params)
 
 
+def test_the_command_line_lengthens_a_run_and_begins_with_one(run, copy, tmp_path, capsys):
+    def answer(*words):
+        code = cli.main([str(word) for word in words])
+        return code, capsys.readouterr()
+
+    assert answer("train", "--resume", copy, "--training.steps", "9", "--quiet")[0] == 0
+    assert cj.load(copy).test["step"] == 9
+    out, steps = tmp_path / "tuned", ["--training.epochs", "null", "--training.steps", "1"]
+    code, told = answer(
+        "train", "smoke", "--from", copy, "--out", out, *steps, "--model.decoder", "null"
+    )
+    assert code == 0
+    start = json.loads((out / "environment.json").read_text())["start"]
+    assert start == {"folder": str(copy), "step": 9, "initialised": []}
+    code, told = answer("train", "--resume", copy, "--seed", "3")
+    assert code == 2
+    assert (
+        "got --resume with more beside it, expected it alone, or with --training.epochs" in told.err
+    )
+    code, told = answer("train", "--resume", copy, "--max_shift", "3")
+    assert code == 2
+    assert "overrides: got max_shift, expected training.epochs" in told.err
+
+
 def few_classes():
     images = np.random.default_rng(0).random((300, 8, 8), np.float32)
     return images, np.arange(300) % 3
@@ -181,3 +207,25 @@ def test_groups_that_cannot_be_frozen_are_named_before_anything_is_written(
 def test_what_is_no_list_of_groups_is_refused(groups, as_installed):
     with pytest.raises(FieldError, match="a tuple of different groups"):
         TrainingConfig(epochs=1, freeze=groups)
+
+
+def test_a_layer_is_taken_whole_or_not_at_all():
+    given = {
+        "stem.kernel": jnp.ones([2, 2]),
+        "top.0.kernel": jnp.ones([4, 3]),
+        "top.0.bias": jnp.ones([3]),
+        "old.bias": jnp.ones([1]),
+    }
+    initial = {name: jnp.zeros(value.shape) for name, value in given.items() if name[:3] != "old"}
+    initial |= {"top.0.kernel": jnp.zeros([5, 3]), "new.bias": jnp.zeros([2])}
+    params, lines = transfer(given, initial)
+    assert {name: float(value.sum()) for name, value in params.items()} == {
+        **dict.fromkeys(initial, 0.0),
+        "stem.kernel": 4.0,
+    }
+    assert lines == [
+        "top.0 (top.0.kernel is [4, 3] there, [5, 3] here)",
+        "new (new.bias is not there, [2] here)",
+    ]
+    params["stem.kernel"].delete()  # as a step of training does with what it takes over
+    assert given["stem.kernel"].sum() == 4

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax import batches, experiment, rundir
+from capsjax import experiment, rundir
 from capsjax.analysis.comparison_panels import comparison_figure
 from capsjax.analysis.report import report_run
 from capsjax.analysis.tables import read_comparison
@@ -231,40 +231,6 @@ def test_predictions_are_classes_of_raw_images(run):
             run.predict(wrong)
 
 
-def compiled(work):
-    """The programs that a function has compiled in this process."""
-    return {"outputs": batches._outputs, "classes": batches._classes}[work]._cache_size()
-
-
-def test_any_number_of_images_goes_batch_by_batch_through_two_programs(run):
-    images = dataset().test.images
-    whole, traced = run.outputs(images), run.outputs(images, trace=True)
-    few, classes = run.outputs(images[:3], trace=True), run.predict(images)
-    run.predict(images[:1])
-    run.outputs(images[:1])
-    programs = compiled("outputs"), compiled("classes")
-    for count in (0, 1, 15, 16, 17, 63, 64, 65, 200, 500):  # 64 at once
-        some = run.outputs(images[:count], trace=count % 2 == 1)
-        for name in ("lengths", "poses", "coupling", "children", "reconstruction"):
-            ours, theirs = getattr(some, name), getattr(whole, name)[:count]
-            assert isinstance(ours, jax.Array)
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-        if some.trace is not None:
-            for ours, theirs in zip(some.trace, traced.trace, strict=True):
-                np.testing.assert_allclose(ours, theirs[:, :count], rtol=1e-5, atol=1e-6)
-        predicted = run.predict(images[:count])
-        assert (predicted == classes[:count]).all()
-        assert predicted.shape == (count,)
-    assert few.trace.coupling.shape[:2] == (3, 3)
-    assert (compiled("outputs"), compiled("classes")) == programs
-
-
-def test_no_images_are_no_classes(run):
-    for none in (np.zeros([0, 8, 8, 1]), np.zeros([0, 8, 8], np.uint8)):
-        assert run.predict(none).shape == (0,)
-        assert run.outputs(none).reconstruction.shape == (0, 8, 8, 1)
-
-
 def test_the_model_is_the_network_with_the_trained_parameters(run):
     images = dataset().test.images[:20]
     found = jax.jit(run.model)(jnp.asarray(images, jnp.float32) / 16)
@@ -349,20 +315,6 @@ def test_a_run_is_evaluated_on_other_arrays_of_its_classes(run):
     ):
         with pytest.raises(UserError, match=message):
             cj.evaluate(run, bad)
-
-
-def test_a_run_s_folder_stays_the_same_wherever_the_process_goes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    short = cj.load_config("smoke", {"training.epochs": None, "training.steps": 1})
-    made = [
-        cj.train(short, out="here/run"),
-        cj.load("here/run"),
-        cj.resume(stopped_at("here/run")),
-    ]
-    monkeypatch.chdir("/")
-    for one in made:
-        assert one.folder == tmp_path / "here" / "run"
-        assert one.test["step"] == 1
 
 
 def stopped_at(folder):
@@ -494,29 +446,7 @@ def test_where_routing_does_not_arrive_what_to_change_is_said(tmp_path):
     """After 30 iterations some digits are still on their way past a point that updates leave."""
     early = {**IMPLICIT, "model.routing": {**IMPLICIT["model.routing"], "num_iters": 30}}
     expected = (
-        r"got a loss of nan at step 4.*model\.routing\.tolerance 1e-5.*num_iters 1000.*max_steps"
+        r"not finite.*model\.routing\.tolerance to 1e-5.*num_iters to 1000.*max_steps to 1000"
     )
     with pytest.raises(UserError, match=expected):
         cj.train(cj.load_config("smoke", early), out=tmp_path / "run")
-
-
-def test_a_file_of_arrays_does_what_the_arrays_do(tmp_path, monkeypatch):
-    images, labels = arrays()
-    monkeypatch.chdir(tmp_path)
-    np.savez("x.npz", images=images, labels=labels)
-    file = {"data": {"kind": "arrays", "path": "x.npz"}, "training": {"epochs": 1}}
-    run = cj.train(cj.load_config("smoke", file), out="file")
-    given = cj.train(cj.load_config("smoke", {"training.epochs": 1}), (images, labels), out="given")
-    same_bits(run.params, given.params)
-    monkeypatch.chdir("/")  # the run says where its file is, wherever it is read
-    assert run.config.data == Arrays(path=str(tmp_path / "x.npz"))
-    assert cj.evaluate(run.folder)["error"] == run.test["error"]
-    assert cj.report(run.folder) == run.folder / "report.html"
-    same_bits(cj.resume(stopped_at(run.folder)).params, run.params)
-    # Arrays that are given take the place of the file, which the run then does not name.
-    assert cj.evaluate(run, (images, labels))["error"] == run.test["error"]
-    short = {"training": {"epochs": None, "steps": 1}}
-    other = cj.train(
-        cj.load_config(run.folder / "config.yaml", short), (images, labels), out=tmp_path / "x"
-    )
-    assert other.config.data == Arrays()

@@ -15,7 +15,7 @@ import capsjax
 PACKAGE = pathlib.Path(capsjax.__file__).parent
 
 L0 = {"types", "checks", "display", "files", "room", "signals", "streams"}
-L1 = {"numerics", "votes", "losses", "metrics", "convolution", "gradients", "data"}
+L1 = {"numerics", "votes", "labels", "losses", "metrics", "convolution", "gradients", "data"}
 L2 = {"routing"}
 L3 = {"kernels"}
 L4 = {"modules"}
@@ -72,12 +72,14 @@ PLACES = {
     "streams": Place(set(), set()),
     "numerics": Place(L0, JAX),
     "gradients": Place(L0, JAX),
-    **{name: Place(L0 | {"numerics"}, JAX) for name in ("votes", "losses", "metrics")},
+    "votes": Place(L0 | {"numerics"}, JAX),
+    "labels": Place(L0 | {"numerics", "votes"}, JAX | {"numpy"}),
+    **{name: Place(L0 | {"numerics", "votes", "labels"}, JAX) for name in ("losses", "metrics")},
     "convolution": Place(L0 | {"numerics"}, JAX | {"numpy"}),
     "data": Place(L0 | {"numerics"}, READERS),
     "routing": Place(L0 | L1 - {"data"}, JAX),
     "kernels": Place(L0 | L1 - {"data"} | L2, JAX),
-    "modules": Place(L0 | L1 | L2 | L3, JAX | {"flax"}),
+    "modules": Place(L0 | L1 | L2 | L3, JAX | {"flax", "numpy"}),
     "training": Place(L0 | L1, TRAINING),
     **{name: Place(BELOW | L6 - {"__init__"}) for name in L6},
 }

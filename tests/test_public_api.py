@@ -41,7 +41,7 @@ CONTRACT = {
     "reconstruction_loss": ["reconstruction", "image"],
     "safe_norm": ["x", "axis", "keepdims"],
     "train": ["config", "data", "out", "reporter", "name", "observe", "start"],
-    "load": ["run_dir"],
+    "load": ["run_dir", "reporter"],
     "resume": ["run_dir", "data", "overrides", "reporter", "observe"],
     "evaluate": ["run_dir", "data", "reporter"],
     "report": ["run_dir", "data"],

@@ -159,8 +159,8 @@ MUTATIONS = (
     Mutation(
         "first coupling of the closed form without its leak",
         "votes/base.py",
-        "        return self.shape[-2] + leaky\n",
-        "        return self.shape[-2]\n",
+        "        return self.combine(self.couple(self.zeros(), leaky))\n",
+        "        return self.combine(self.couple(self.zeros()))\n",
         ("tests/test_votes.py", "tests/gradients"),
     ),
     Mutation(
@@ -513,5 +513,40 @@ MUTATIONS = (
         "    if named := keys_named(keys, name):\n",
         "    if named := []:\n",
         ("tests/test_cliflags.py",),
+    ),
+    Mutation(
+        "what is frozen loses the sign of zero",
+        "training/optimisers.py",
+        "jnp.full_like(x, -0.0)",
+        "jnp.full_like(x, 0.0)",
+        ("tests/test_continue.py",),
+    ),
+    Mutation(
+        "a lengthened run that forgets its new length",
+        "experiment.py",
+        "        if config != before:\n",
+        "        if False:\n",
+        ("tests/test_continue.py",),
+    ),
+    Mutation(
+        "a run that begins with a layer of which half fits",
+        "finetune.py",
+        "value if layer_of(name) in lines else",
+        "value if given[name].shape != value.shape else",
+        ("tests/test_continue.py",),
+    ),
+    Mutation(
+        "what fills a batch up counted as images",
+        "batches.py",
+        "            np.asarray(_classes(self.apply, self.params, batch))[:count]\n",
+        "            np.asarray(_classes(self.apply, self.params, batch))\n",
+        ("tests/test_batches.py",),
+    ),
+    Mutation(
+        "a mapping among overrides replaces instead of merging",
+        "configtree.py",
+        "    if isinstance(value, dict):\n        inner",
+        "    if False:\n        inner",
+        ("tests/config_engine/test_merge.py",),
     ),
 )
