@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from capsjax.numerics import safe_norm, squash
     from capsjax.routing import (
         DynamicRouting,
+        EMRouting,
         FixedPointRouting,
         Routing,
+        SelfRouting,
         UniformRouting,
         dynamic_routing,
     )
-    from capsjax.types import RoutingResult, RoutingTrace
-    from capsjax.votes import DenseVotes, LinearVotes, Votes, predict
+    from capsjax.types import Capsules, RoutingResult, RoutingTrace
+    from capsjax.votes import DenseVotes, LinearVotes, Votes, mask, predict
 
 # What is public, and where it is: imported when it is first asked for, so that a command which only
 # answers does not wait for JAX.
@@ -49,21 +51,25 @@ _HOMES = {
     "numerics": ("safe_norm", "squash"),
     "routing": (
         "DynamicRouting",
+        "EMRouting",
         "FixedPointRouting",
         "Routing",
+        "SelfRouting",
         "UniformRouting",
         "dynamic_routing",
     ),
-    "types": ("RoutingResult", "RoutingTrace"),
-    "votes": ("DenseVotes", "LinearVotes", "Votes", "predict"),
+    "types": ("Capsules", "RoutingResult", "RoutingTrace"),
+    "votes": ("DenseVotes", "LinearVotes", "Votes", "mask", "predict"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Capsules",
     "ClosedForm",
     "Config",
     "DenseVotes",
     "DynamicRouting",
+    "EMRouting",
     "FixedPointRouting",
     "FullGradient",
     "GradientMode",
@@ -73,6 +79,7 @@ __all__ = [
     "RoutingResult",
     "RoutingTrace",
     "Run",
+    "SelfRouting",
     "StopGradient",
     "TruncatedGradient",
     "UniformRouting",
@@ -84,6 +91,7 @@ __all__ = [
     "load",
     "load_config",
     "margin_loss",
+    "mask",
     "predict",
     "reconstruction_loss",
     "report",

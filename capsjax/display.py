@@ -75,5 +75,5 @@ def changed(value: Any) -> str:
 
 def _fields(value: Any) -> dict[str, Any]:
     named = getattr(value, "_fields", None)
-    names = [field.name for field in dataclasses.fields(value)] if named is None else named
+    names = named or [field.name for field in dataclasses.fields(value) if field.repr]
     return {name: getattr(value, name) for name in names if hasattr(value, name)}

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from capsjax.checks import UserError, is_traced
-from capsjax.numerics import as_floats
-from capsjax.votes.base import as_array, described
+from capsjax.numerics import as_array, as_floats, described
 
 
 def class_lengths(name: str, lengths: Float[Array, "*batch j"]) -> Float[Array, "*batch j"]:

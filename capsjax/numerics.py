@@ -1,13 +1,43 @@
 """Lengths, squash and softmax that are right, in value and gradient, from zero to overflow."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
+
+from capsjax.checks import UserError
 
 
 def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
     """Return the type to compute in: float32 for half precision, otherwise the type itself."""
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def as_array(name: str, given: Any) -> Array:
+    """Take an array, or lists of numbers as one.
+
+    Args:
+        name: what it is for, which begins the error.
+        given: the array or the lists.
+
+    Returns:
+        A JAX array.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    try:
+        return given if isinstance(given, jax.Array) else jnp.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: got {described(given)}, expected an array") from error
+
+
+def described(given: Any) -> str:
+    """Describe in short what came for an array."""
+    if hasattr(given, "dtype"):
+        return f"{given.dtype}{list(given.shape)}"
+    return "None" if given is None else f"a {type(given).__name__}"
 
 
 def safe_norm(
@@ -38,6 +68,34 @@ def safe_norm(
     x = as_floats(x)
     length, _ = _polar(x.astype(compute_dtype(x.dtype)), axis)
     return (length if keepdims else jnp.squeeze(length, axis)).astype(x.dtype)
+
+
+def add_cotangents(one: PyTree, other: PyTree) -> PyTree:
+    """Add two trees of cotangents; those of arrays that no gradient can reach, such as masks, stay.
+
+    Args:
+        one: what is added to.
+        other: the same structure; `float0`, JAX's type for no cotangent, adds nothing.
+
+    Returns:
+        The sums, in the structure of `one`.
+    """
+    return jax.tree.map(
+        lambda x, more: x if more.dtype == jax.dtypes.float0 else x + more, one, other
+    )
+
+
+def at_least_tiny(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Keep a divisor that is never negative away from zero, so that neither quotient nor gradient overflows.
+
+    Args:
+        x: numbers of at least 0.
+
+    Returns:
+        max(x, the fourth root of the smallest normal number), 3e-10 in float32: its square, by which the
+        gradient divides, leaves room for what it divides.
+    """
+    return jnp.maximum(x, jnp.finfo(x.dtype).tiny ** 0.25)
 
 
 def as_floats(x: Array) -> Array:

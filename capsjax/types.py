@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 
 from capsjax.display import as_table, one_line
 
-# A number for each child and parent, a logit, coupling or agreement, as the votes hold it: [*batch, i, j],
-# or in an arrangement of their own, which `Votes.shown` turns into that.
+# A number for each child and parent, a logit, coupling or agreement, as the votes' `pairs` hold it:
+# [*batch, i, j], or in a layout of their own, which `Pairs.to_array` turns into that.
 PerPair = Float[Array, "..."]
 
 
@@ -39,6 +39,18 @@ class Variant:
         if not inspect.isabstract(cls):
             return handler(source)
         return handler.generate_schema(functools.reduce(operator.or_, cls.variants()))
+
+
+class Capsules(NamedTuple):
+    """Hold capsules: what one layer gives and the next one takes.
+
+    Attributes:
+        pose: poses, [*batch, i, d]; None where only activations are asked for.
+        activation: how present each capsule is, 0 to 1, [*batch, i]; None where only poses are asked for.
+    """
+
+    pose: Float[Array, "*batch i d"] | None
+    activation: Float[Array, "*batch i"] | None
 
 
 class RoutingTrace(NamedTuple):

@@ -227,8 +227,8 @@ class TestRefused:
                 make(gradient=given)
             assert str(caught.value) == (
                 f"DynamicRouting.gradient: got {given!r}, expected a gradient mode: "
-                f"StopGradient(...), FullGradient(...), TruncatedGradient(...), ClosedForm(...), "
-                f"ImplicitGradient(...){hint}"
+                f"ClosedForm(...), FullGradient(...), ImplicitGradient(...), StopGradient(...), "
+                f"TruncatedGradient(...){hint}"
             )
 
     @pytest.mark.parametrize("leaky", ["no", 1, None])

@@ -22,8 +22,8 @@ SHAPE = re.compile(r"\[(?:[*a-z]|\w+(?:, \w+)+)[^\]]*\]|vectors along")
 CONTRACT = {
     "squash": ["s", "axis"],
     "predict": ["u", "W"],
-    "DenseVotes": ["array"],
-    "LinearVotes": ["u", "W"],
+    "DenseVotes": ["array", "masks"],
+    "LinearVotes": ["u", "W", "masks"],
     "dynamic_routing": ["votes", "num_iters", "gradient", "bias", "leaky", "tolerance", "trace"],
     "DynamicRouting": ["num_iters", "gradient", "leaky", "tolerance", "kind"],
     "FixedPointRouting": [

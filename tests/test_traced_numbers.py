@@ -14,7 +14,8 @@ from capsjax.analysis.bench import RoutingSizes
 from capsjax.checks import FieldError, UserError
 from capsjax.losses import LossConfig
 from capsjax.modules import DecoderConfig, PrimaryConfig
-from capsjax.routing.base import BiasedVotes
+from capsjax.routing.agreement import BiasedVotes
+from capsjax.routing.parameters import Parameter
 from capsjax.training.optimisers import Adam, Constant, Piecewise
 
 U = np.random.default_rng(0).normal(size=(2, 5, 3))
@@ -91,7 +92,7 @@ class TemperedVotes(NamedTuple):
     inverse_temperature: Any
 
     def readout(self, coupling):
-        return BiasedVotes.of("TrainedTemperature", self.votes, None, None).readout(coupling)
+        return BiasedVotes.of(self.votes, {}).readout(coupling)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,12 +101,14 @@ class TrainedTemperature(cj.FixedPointRouting):
 
     kind: Literal["trained_temperature"] = "trained_temperature"
 
-    def prepare(self, votes, *, activation=None, params=None):
-        return TemperedVotes(votes, jnp.asarray(params))
+    def parameters(self, sizes):
+        return {"beta": Parameter((), "one number")}
 
-    def respond(self, coupling, inputs):
-        pose, _ = inputs.readout(coupling)
-        return self.agreement(inputs.inverse_temperature * pose, inputs)
+    def prepare(self, votes, children, params):
+        return TemperedVotes(votes, params["beta"])
+
+    def _asked(self, parents, inputs):
+        return inputs.votes.agreement(inputs.inverse_temperature * parents.pose)
 
 
 class TestWhatTheErrorOffers:

@@ -47,13 +47,13 @@ class TestArranged:
         votes, dense = predict(u, W_).arranged(), make("dense", u, W_)
         assert votes.shape == dense.shape
         assert votes.dtype == dense.dtype
-        arranged = votes.arrange(c)
+        arranged = votes.pairs.from_array(c)
         assert arranged.shape == votes.zeros().shape == (N_J, N_I, np.prod(leading))
-        close(votes.shown(arranged), c)
+        close(votes.pairs.to_array(arranged), c)
         close(votes.dense(), dense.dense())
         close(votes.combine(arranged), dense.combine(c))
-        close(votes.shown(votes.agreement(v)), dense.agreement(v))
-        close(votes.shown(votes.agreements([v, 2 * v])[1]), 2 * dense.agreement(v))
+        close(votes.pairs.to_array(votes.agreement(v)), dense.agreement(v))
+        close(votes.pairs.to_array(votes.agreements([v, 2 * v])[1]), 2 * dense.agreement(v))
         s, bars = votes.adjoint([arranged, arranged**2], [v, jnp.sin(v)], votes)
         close(s, dense.combine(c))
 
@@ -117,7 +117,7 @@ class TestContractions:
         np.testing.assert_allclose(
             votes.couple(votes.zeros(), leaky=True), 1 / (N_J + 1), rtol=1e-6
         )
-        half = votes.astype(jnp.dtype(jnp.bfloat16))
+        half = jax.tree.map(lambda array: array.astype(jnp.bfloat16), votes)
         assert type(half) is type(votes)
         assert half.dtype == half.zeros().dtype == jnp.bfloat16
 

@@ -17,7 +17,7 @@ from capsjax.analysis.tables import Table
 from capsjax.checks import UserError, check_int, nearest
 from capsjax.config import Config
 from capsjax.data import Arrays, Dataset, Digits, Mnist, Split
-from capsjax.gradients import MODES, GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
+from capsjax.gradients import GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
 from capsjax.program import Plan, plan
 from capsjax.routing import DynamicRouting
 from capsjax.training.feed import Epoch, TrainFeed
@@ -230,7 +230,8 @@ def gradient_named(gradient: str) -> GradientMode:
     Raises:
         UserError: If there is none.
     """
-    known = [known for known in MODES if known != ImplicitGradient.kind]
+    modes = {mode.kind: mode for mode in GradientMode.variants()}
+    known = [known for known in modes if known != ImplicitGradient.kind]
     if gradient not in known:
         came = f"gradient: got {gradient!r}, expected one of {', '.join(known)}"
         if gradient != ImplicitGradient.kind:
@@ -243,7 +244,7 @@ def gradient_named(gradient: str) -> GradientMode:
             on_command_line=f"{came}capsjax bench step digits {flags}",
             argument="gradient",
         )
-    return TruncatedGradient(last=1) if gradient == "truncated" else MODES[gradient]()
+    return TruncatedGradient(last=1) if gradient == "truncated" else modes[gradient]()
 
 
 def kind_of(mode: GradientMode | None) -> str | None:

@@ -11,16 +11,7 @@ from capsjax.gradients.implicit import ImplicitGradient
 from capsjax.gradients.stop import StopGradient
 from capsjax.gradients.truncated import TruncatedGradient
 
-MODES: dict[str, type[GradientMode]] = {
-    "stop": StopGradient,
-    "full": FullGradient,
-    "truncated": TruncatedGradient,
-    "closed_form": ClosedForm,
-    "implicit": ImplicitGradient,
-}
-
 __all__ = [
-    "MODES",
     "ClosedForm",
     "FullGradient",
     "GradientMode",

@@ -28,17 +28,30 @@ class Iterative(Protocol):
 
 
 @runtime_checkable
-class Settling(Iterative, Protocol):
-    """Name what a loop needs to stop each example by itself; states are held as the votes hold pairs."""
+class Reductions(Protocol):
+    """Name what a loop needs to know of the layout of couplings: from pairs to examples and back."""
 
-    tolerance: float | None
+    def sum(self, x: PerPair) -> Float[Array, "*batch"]:
+        """Return the sum over each example's pairs, [*batch]."""
+        ...
 
-    def largest(self, x: PerPair, inputs: Any) -> Float[Array, "*batch"]:
+    def max_abs(self, x: PerPair) -> Float[Array, "*batch"]:
         """Return the largest |x_ij| of each example's pairs, [*batch]."""
         ...
 
-    def spread(self, x: Shaped[Array, "*batch"], inputs: Any) -> Shaped[Array, "..."]:
+    def broadcast(self, x: Shaped[Array, "*batch"]) -> Shaped[Array, "..."]:
         """Repeat a value of each example, [*batch], for all its pairs."""
+        ...
+
+
+@runtime_checkable
+class Settling(Iterative, Protocol):
+    """Name what a loop needs to stop each example by itself; the state is laid out like the couplings."""
+
+    tolerance: float | None
+
+    def pairs(self, inputs: Any) -> Reductions:
+        """Return the layout of couplings."""
         ...
 
 
@@ -138,8 +151,7 @@ def unsettled(routing: Iterative, inputs: PyTree) -> Bool[Array, "*batch"] | Non
     """Return False for each example, or None where the routing has no tolerance."""
     if not isinstance(routing, Settling) or routing.tolerance is None:
         return None
-    shape = jax.eval_shape(lambda: routing.largest(routing.init(inputs), inputs))
-    return jnp.zeros(shape.shape, bool)
+    return routing.pairs(inputs).max_abs(routing.init(inputs)) < 0
 
 
 def advance(
@@ -160,6 +172,6 @@ def advance(
     new = routing.update(t, state, inputs)
     if settled is None or not isinstance(routing, Settling) or routing.tolerance is None:
         return new, settled
-    step = routing.couple(new, inputs) - routing.couple(state, inputs)
-    settled = settled | (routing.largest(step, inputs) <= routing.tolerance)
-    return jnp.where(routing.spread(settled, inputs), state, new), settled
+    step, pairs = routing.couple(new, inputs) - routing.couple(state, inputs), routing.pairs(inputs)
+    settled = settled | (pairs.max_abs(step) <= routing.tolerance)
+    return jnp.where(pairs.broadcast(settled), state, new), settled

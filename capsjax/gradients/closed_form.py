@@ -2,9 +2,10 @@
 
 import dataclasses
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from capsjax.checks import FieldError
@@ -82,7 +83,13 @@ def _backward(
 ) -> tuple[PyTree]:
     del num_updates
     saved, inputs = kept
-    return (routing.adjoint(saved, inputs, cotangents),)
+    found = routing.adjoint(saved, inputs, cotangents)
+
+    def of_its_type(given: Array, cotangent: Array) -> Any:
+        """Masks have no cotangent."""
+        return cotangent if jnp.issubdtype(given.dtype, jnp.floating) else None
+
+    return (jax.tree.map(of_its_type, inputs, found),)
 
 
 _run.defvjp(_forward, _backward)

@@ -7,36 +7,29 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, PyTree
 
-from capsjax.checks import FieldError, check_choice, check_float, check_int
-from capsjax.gradients.base import GradientMode, Iterative, settle
+from capsjax.checks import FieldError, UserError, check_choice, check_float, check_int
+from capsjax.gradients.base import GradientMode, Iterative, Reductions, settle
+from capsjax.numerics import add_cotangents
 from capsjax.types import PerPair
 
 
 @runtime_checkable
 class FixedPoint(Iterative, Protocol):
-    """Name what a routing supplies that iterates towards b = respond(couple(b)).
+    """Name what a routing supplies that iterates towards b = target(couple(b)).
 
-    Its state is the logits alone. `couple` by the logits and `respond` by the coupling have symmetric
+    Its state is the logits alone. `couple` by the logits and `target` by the coupling have symmetric
     derivatives, the first of them positive semi-definite: both are gradients, of a convex function of
     the logits and of a function of the coupling.
     """
 
-    def respond(self, coupling: PerPair, inputs: Any) -> PerPair:
+    def target(self, coupling: PerPair, inputs: Any) -> PerPair:
         """Return the logits that a coupling asks for."""
         ...
 
-    def largest(self, x: PerPair, inputs: Any) -> Float[Array, "*batch"]:
-        """Return the largest |x_ij| of each example's pairs, [*batch]."""
-        ...
-
-    def inner(self, x: PerPair, y: PerPair, inputs: Any) -> Float[Array, "*batch"]:
-        """Return the sum of the products over each example's pairs, [*batch]."""
-        ...
-
-    def spread(self, x: Shaped[Array, "*batch"], inputs: Any) -> Shaped[Array, "..."]:
-        """Repeat a value of each example, [*batch], for all its pairs."""
+    def pairs(self, inputs: Any) -> Reductions:
+        """Return the layout of couplings."""
         ...
 
 
@@ -44,11 +37,11 @@ class FixedPoint(Iterative, Protocol):
 class ImplicitGradient(GradientMode):
     """Differentiate the fixed point that the updates lead to, instead of the updates.
 
-    At the fixed point c = couple(b, x) and b = respond(c, x). Cotangents of c and b then solve
+    At the fixed point c = couple(b, x) and b = target(c, x). Cotangents of c and b then solve
 
-        y = c_bar + (d respond / d c)^T z,    z = b_bar + (d couple / d b)^T y,
+        y = c_bar + (d target / d c)^T z,    z = b_bar + (d couple / d b)^T y,
 
-    and the inputs x get (d respond / d x)^T z + (d couple / d x)^T y. Memory does not grow with the
+    and the inputs x get (d target / d x)^T z + (d couple / d x)^T y. Memory does not grow with the
     iterations, whose number may depend on the data. The result is that gradient only where the updates
     have come to the fixed point: `RoutingResult.residual` says how far they are from it.
 
@@ -90,8 +83,8 @@ class ImplicitGradient(GradientMode):
             why = "DynamicRouting has no fixed point, as its logits grow"
             expected = (
                 "a gradient mode that goes through the iterations, such as FullGradient() or "
-                "ClosedForm(): this routing declares no fixed point (methods respond, largest, inner, "
-                f"spread); {why}; FixedPointRouting has one"
+                "ClosedForm(): this routing declares no fixed point (a method target); "
+                f"{why}; FixedPointRouting has one"
             )
             in_config = (
                 f"a gradient through the iterations, such as full or closed_form, as {why}; or kind "
@@ -119,8 +112,9 @@ def _run(
 def _forward(
     routing: FixedPoint, mode: ImplicitGradient, num_updates: int, inputs: PyTree
 ) -> tuple[tuple[PerPair, PerPair], tuple[PerPair, PyTree]]:
-    coupling, logits = _run(routing, mode, num_updates, inputs)
-    return (coupling, logits), (logits, inputs)
+    # Not `_run`: a second derivative is to be refused in words, not by the rule that it has.
+    logits = settle(routing, inputs, num_updates)
+    return (routing.couple(logits, inputs), logits), (logits, inputs)
 
 
 def _backward(
@@ -134,21 +128,36 @@ def _backward(
     logits, inputs = saved
     coupling_bar, logits_bar = cotangents
     coupling, couple_adjoint = jax.vjp(routing.couple, logits, inputs)
-    _, respond_adjoint = jax.vjp(routing.respond, coupling, inputs)
+    _, target_adjoint = jax.vjp(routing.target, coupling, inputs)
+    pairs = routing.pairs(inputs)
     system = _System(
         weigh=lambda y: couple_adjoint(y)[0],
-        pull=lambda z: respond_adjoint(z)[0],
-        inner=lambda x, y: routing.inner(x, y, inputs),
-        spread=lambda x: routing.spread(x, inputs),
+        pull=lambda z: target_adjoint(z)[0],
+        inner=lambda x, y: pairs.sum(x * y),
+        spread=pairs.broadcast,
     )
     right = coupling_bar + system.pull(logits_bar)
     # The equation is linear: solved for right-hand sides near 1, whose squares are neither 0 nor infinite.
-    scale = routing.largest(right, inputs)
-    scale = routing.spread(jnp.where(scale == 0, 1, scale), inputs)
+    scale = pairs.max_abs(right)
+    scale = pairs.broadcast(jnp.where(scale == 0, 1, scale))
     y = scale * SOLVERS[mode.solver](system, right / scale, mode)
     z = logits_bar + system.weigh(y)
-    by_respond, by_couple = respond_adjoint(z)[1], couple_adjoint(y)[1]
-    return (jax.tree.map(jnp.add, by_respond, by_couple),)
+    by_target, by_couple = target_adjoint(z)[1], couple_adjoint(y)[1]
+    return (_differentiated_once(add_cotangents(by_target, by_couple)),)
+
+
+@jax.custom_jvp
+def _differentiated_once(cotangents: PyTree) -> PyTree:
+    """Return cotangents, of which no derivative can be asked: the solver's steps depend on the data."""
+    return cotangents
+
+
+@_differentiated_once.defjvp
+def _second(primals: Any, tangents: Any) -> Any:
+    raise UserError(
+        "ImplicitGradient: got a second derivative, expected one: for jax.hessian and the gradient of a "
+        "gradient use FullGradient() with the same num_iters"
+    )
 
 
 _run.defvjp(_forward, _backward)
@@ -159,7 +168,7 @@ class _System(NamedTuple):
 
     Attributes:
         weigh: (d couple / d b)^T, positive semi-definite; a child's constants are its null space.
-        pull: (d respond / d c)^T.
+        pull: (d target / d c)^T.
         inner: the sum of the products over each example's pairs.
         spread: a value of each example for all its pairs.
     """
@@ -197,7 +206,7 @@ def _neumann(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair
         # The change is the residual that y had.
         return k + 1, y_new, solved | (_size(system, new - y) <= goal)
 
-    start = jnp.asarray(0), right, jnp.zeros(goal.shape, bool)
+    start = jnp.asarray(0), right, jnp.zeros_like(goal, bool)
     _, y, solved = jax.lax.while_loop(goes_on, step, start)
     return _or_nan(system, y, solved)
 

@@ -13,6 +13,7 @@ from capsjax.checks import (
 )
 from capsjax.convolution import PRECISIONS, Padding, Precision
 from capsjax.routing import DynamicRouting, Routing
+from capsjax.votes import FORMS, VoteForm
 
 Initialisation = Literal["scaled", "released"]
 
@@ -100,6 +101,8 @@ class CapsNetConfig:
         routing: how primary capsules choose among class capsules.
         routing_bias: whether a trained bias is added to s_j at every iteration, as in the released
             code; j e more parameters.
+        votes: "auto" for what is faster on this machine, by the number of examples and the sizes; "linear"
+            votes are never formed; "dense" ones are, once for each batch, and allow forward mode.
         decoder: what draws the reconstruction, or None for none.
         initialisation: "released" for the authors' truncated normals (0.05 for the stem, 0.1 elsewhere)
             and biases of 0.1; "scaled" for weights scaled by fan-in and biases of 0.
@@ -113,6 +116,7 @@ class CapsNetConfig:
     dim: int = 16
     routing: Routing = DynamicRouting()
     routing_bias: bool = False
+    votes: VoteForm = "auto"
     decoder: DecoderConfig | None = DecoderConfig()
     initialisation: Initialisation = "scaled"
     precision: Precision = "float32"
@@ -123,6 +127,7 @@ class CapsNetConfig:
         check_choice(self, "initialisation", ("scaled", "released"))
         check_choice(self, "precision", PRECISIONS)
         check_bool(self, "routing_bias")
+        check_choice(self, "votes", FORMS)
         check_type(self, "stem", StemConfig, "StemConfig(...)")
         check_type(self, "primary", PrimaryConfig, "PrimaryConfig(...)")
         check_type(

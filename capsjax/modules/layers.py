@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from capsjax.checks import UserError
 from capsjax.convolution import Precision, conv2d, output_size
 from capsjax.modules.architecture import DecoderConfig, Initialisation, PrimaryConfig, StemConfig
 from capsjax.modules.initialisers import (
@@ -16,10 +17,10 @@ from capsjax.modules.initialisers import (
     kernel_initialiser,
     transformation_initialiser,
 )
-from capsjax.numerics import squash
-from capsjax.routing import Routing
-from capsjax.types import RoutingResult
-from capsjax.votes import form_votes
+from capsjax.numerics import safe_norm, squash
+from capsjax.routing import Routing, Sizes
+from capsjax.types import Capsules, RoutingResult
+from capsjax.votes import VoteForm, form_votes
 
 
 class Stem(nnx.Module):
@@ -116,7 +117,9 @@ class DenseCapsules(nnx.Module):
         child_dim: d.
         parent_dim: e.
         routing: how children choose among parents.
-        bias: whether a trained bias, [j, e], is added to s_j at every iteration.
+        bias: whether the routing's optional parameters are trained: for routing by agreement the bias,
+            [j, e], added to s_j at every iteration.
+        form: how the votes are held; see `form_votes`.
         initialisation: how the parameters begin; `KeepLength(l)` for layers above layers of capsules, where l
             is the length of the children's poses at the start.
         rngs: random numbers for the parameters.
@@ -134,20 +137,42 @@ class DenseCapsules(nnx.Module):
         *,
         routing: Routing,
         bias: bool = False,
+        form: VoteForm = "auto",
         initialisation: Initialisation | KeepLength = "scaled",
         rngs: nnx.Rngs,
     ):
-        self.routing = routing
+        self.routing, self.form = routing, form
         shape = (num_children, num_parents, child_dim, parent_dim)
         draw = transformation_initialiser(initialisation)
         self.weight = nnx.Param(draw(rngs.params(), shape))
         start = bias_initialiser(initialisation)
-        self.bias = nnx.Param(start(rngs.params(), (num_parents, parent_dim))) if bias else None
+        known = routing.parameters(Sizes(num_children, num_parents, child_dim, parent_dim))
+        self.trained = tuple(name for name, one in known.items() if bias or not one.optional)
+        for name in self.trained:
+            draw_one = known[name].init or start
+            setattr(self, name, nnx.Param(draw_one(rngs.params(), known[name].shape)))
 
-    def __call__(self, u: Float[Array, "b i d"], *, trace: bool = False) -> RoutingResult:
-        """Route child poses, [b, i, d]; `trace` asks for every iteration as data."""
-        bias = None if self.bias is None else self.bias[...]
-        return self.routing(form_votes(u, self.weight[...]), params=bias, trace=trace)
+    def __call__(
+        self, children: Capsules | Float[Array, "b i d"], *, trace: bool = False
+    ) -> RoutingResult:
+        """Route children.
+
+        Args:
+            children: capsules, or their poses alone, [b, i, d], whose lengths are then the activations.
+            trace: whether to return every iteration, as data.
+        """
+        poses, activation = (
+            children if isinstance(children, Capsules) else (children, safe_norm(children))
+        )
+        if poses is None:
+            raise UserError("DenseCapsules: got capsules without poses, expected poses [b, i, d]")
+        takes = {"poses": poses, "activation": activation}
+        return self.routing(
+            form_votes(poses, self.weight[...], self.form),
+            **{name: takes[name] for name in self.routing.takes},
+            params={name: getattr(self, name)[...] for name in self.trained},
+            trace=trace,
+        )
 
 
 class Decoder(nnx.Module):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Num
 
 from capsjax.checks import UserError
 from capsjax.convolution import output_size
@@ -105,6 +105,7 @@ class CapsNet(nnx.Module):
             config.dim,
             routing=config.routing,
             bias=config.routing_bias,
+            form=config.votes,
             initialisation=start,
             rngs=rngs,
         )
@@ -125,7 +126,7 @@ class CapsNet(nnx.Module):
     def __call__(
         self,
         images: Float[Array, "b h w c"],
-        labels: Int[Array, "b"] | None = None,
+        labels: Num[Array, "b"] | Num[Array, "b j"] | None = None,
         *,
         trace: bool = False,
     ) -> NetworkOutput:
@@ -133,8 +134,9 @@ class CapsNet(nnx.Module):
 
         Args:
             images: pixels from 0 to 1, [b, h, w, c].
-            labels: the classes whose capsules are drawn, as in training, [b]; None draws from the
-                longest capsule, as at evaluation. Nothing else depends on them.
+            labels: the classes whose capsules are drawn, as in training: their numbers, [b], or where there
+                are several a 1 for each class and 0 for the others, [b, j]; None draws from the longest,
+                as at evaluation. Nothing else depends on them.
             trace: whether to return every iteration of the routing.
 
         Returns:
@@ -157,12 +159,12 @@ class CapsNet(nnx.Module):
         lengths = routed.activation
         reconstruction = None
         if self.decoder is not None:
-            one_hot = (
-                None
-                if labels is None
-                else jax.nn.one_hot(labels, lengths.shape[-1], dtype=lengths.dtype)
-            )
-            mask = longest(lengths) if one_hot is None else one_hot
+            if labels is None:
+                mask = longest(lengths)
+            elif labels.ndim == 2:
+                mask = labels.astype(lengths.dtype)
+            else:
+                mask = jax.nn.one_hot(labels, lengths.shape[-1], dtype=lengths.dtype)
             with jax.named_scope("decoder"):
                 reconstruction = self.decoder(routed.pose, mask)
         return NetworkOutput(lengths, routed.pose, routed.coupling, u, reconstruction, routed.trace)
@@ -208,6 +210,13 @@ def _ends(images: Any) -> tuple[float, float]:
 
 
 def _check_labels(labels: Any, count: int, num_classes: int) -> None:
+    if labels.shape == (count, num_classes) and labels.ndim == 2:
+        if isinstance(labels, jax.core.Tracer) or np.isin(np.asarray(labels), (0, 1)).all():
+            return
+        raise UserError(
+            f"CapsNet: got labels {labels.dtype}{list(labels.shape)} that hold other numbers than 0 and 1, "
+            "expected 1 for each class that an image shows and 0 for the others"
+        )
     if not isinstance(labels, jax.core.Tracer):
         numbers = to_class_numbers(np.asarray(labels), count)
         check_labels("CapsNet: labels", numbers, num_classes)

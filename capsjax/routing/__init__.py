@@ -1,15 +1,26 @@
 """Routing algorithms, one a file, all on the same contract and loop."""
 
+from capsjax.routing.agreement import AgreementRouting
 from capsjax.routing.base import IterativeRouting, Routing
 from capsjax.routing.dynamic import DynamicRouting, dynamic_routing
+from capsjax.routing.em import EMRouting
 from capsjax.routing.fixed_point import FixedPointRouting
+from capsjax.routing.logits import LogitRouting
+from capsjax.routing.parameters import Parameter, Sizes
+from capsjax.routing.self_routing import SelfRouting
 from capsjax.routing.uniform import UniformRouting
 
 __all__ = [
+    "AgreementRouting",
     "DynamicRouting",
+    "EMRouting",
     "FixedPointRouting",
     "IterativeRouting",
+    "LogitRouting",
+    "Parameter",
     "Routing",
+    "SelfRouting",
+    "Sizes",
     "UniformRouting",
     "dynamic_routing",
 ]

@@ -1,14 +1,16 @@
 """What every routing is: a frozen value whose call is a pure function of votes.
 
-An iterative routing writes `prepare` and seven short functions, and gets the loop, the gradient modes, the
-trace and the handling of types from here. A one-shot routing writes `prepare` and `route`.
+A one-shot routing writes `prepare` and `route`. One that iterates derives from `LogitRouting`, whose state is
+the routing logits, or from `IterativeRouting`, whose state is anything, and gets the loop, the gradient
+modes, the trace and the handling of types.
 """
 
 import abc
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +18,50 @@ from jaxtyping import Array, Float, PyTree
 
 from capsjax import metrics, numerics
 from capsjax.checks import FieldError, UserError, check_int, check_known, nearest
-from capsjax.gradients import MODES, GradientMode, StopGradient
+from capsjax.gradients import GradientMode, StopGradient
 from capsjax.gradients.base import advance, unsettled
-from capsjax.types import PerPair, RoutingResult, RoutingTrace, Variant
-from capsjax.votes import Votes, as_votes
-from capsjax.votes.base import as_array, described
+from capsjax.numerics import as_array, described
+from capsjax.routing.parameters import Parameter, Sizes, named
+from capsjax.sharding import over_mesh
+from capsjax.types import Capsules, PerPair, RoutingResult, RoutingTrace, Variant
+from capsjax.votes import Pairs, Votes, as_votes
 
-Inputs = TypeVar("Inputs")
+
+@runtime_checkable
+class HasVotes(Protocol):
+    """Name the one field that the inputs of every routing have."""
+
+    @property
+    def votes(self) -> Votes:
+        """The votes that are routed."""
+        ...
+
+
+NO_FORWARD_MODE = (
+    "routing: got forward mode (jax.jvp, jax.jacfwd), expected reverse mode: linear votes, ClosedForm() and "
+    "ImplicitGradient() have a backward pass of their own and no forward one; for forward mode route "
+    "DenseVotes(votes.dense()), in a network CapsNetConfig(votes='dense'), with StopGradient(), "
+    "TruncatedGradient() or FullGradient()"
+)
+Inputs = TypeVar("Inputs", bound=HasVotes)
 State = TypeVar("State")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Routing(Variant, abc.ABC, Generic[Inputs]):
-    """Define what a network may ask of a routing; subclasses are frozen and hashable by value."""
+    """Define what a network may ask of a routing; subclasses are frozen and hashable by value.
+
+    Attributes:
+        takes: what the routing wants of the children beside their votes: "poses", "activation".
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(
         self,
         votes: Votes | Float[Array, "*batch i j e"],
         *,
+        poses: Float[Array, "*batch i d"] | None = None,
         activation: Float[Array, "*batch i"] | None = None,
         params: PyTree = None,
         trace: bool = False,
@@ -45,47 +73,136 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
 
         Args:
             votes: an operator, or an array [*batch, i, j, e].
+            poses: the children's poses, [*batch, i, d], for routings that take them.
             activation: how present each child is, [*batch, i], for routings that weigh children by it.
-            params: the routing's own parameters, for routings that have any.
+            params: the routing's own parameters by name, as `parameters` describes them; an array, where
+                there is only one.
             trace: whether to return every iteration, as data.
 
         Returns:
             Poses, couplings, logits and activations of the parents.
 
         Raises:
-            UserError: where shapes do not fit, or the routing has no use for what it was given.
+            UserError: If shapes do not fit, or the routing has no use for what it was given, or misses
+                something.
         """
         if not isinstance(trace, bool):
             raise UserError(f"{type(self).__name__}: got trace {trace!r}, expected True or False")
         check_known(self)
-        return _route(self, as_votes(votes), activation, params, trace)
+        votes = as_votes(votes)
+        children = self._children(votes.shape, poses, activation)
+        *_, i, j, e = votes.shape
+        d = None if children.pose is None else children.pose.shape[-1]
+        arrays = named(type(self).__name__, params, self.parameters(Sizes(i, j, d, e)))
+        route = partial(_route, self, trace=trace)
+        try:
+            result, seen = over_mesh(route, (votes, children, arrays), votes.shape[:-3])
+        except TypeError as error:
+            if "forward-mode" not in str(error):
+                raise
+            raise UserError(NO_FORWARD_MODE) from error
+        return result._replace(trace=seen)
+
+    def _children(self, shape: tuple[int, ...], poses: Any, activation: Any) -> Capsules:
+        """Check what came of the children beside their votes."""
+        owner, (*batch, i, _, _) = type(self).__name__, shape
+        found, given = {}, {"poses": poses, "activation": activation}
+        why = {
+            "poses": "this routing looks at their votes alone",
+            "activation": "this routing does not weigh children by them (the length of a pose is its "
+            "activation)",
+        }
+        for name, came in given.items():
+            what = f"child {name}" if name == "poses" else "child activations"
+            axes = [*batch, i, "d"] if name == "poses" else [*batch, i]
+            wanted = f"an array [{', '.join(map(str, axes))}]"
+            if came is None and name in self.takes:
+                raise UserError(f"{owner}: got no {what}, expected {name}= {wanted}")
+            if came is not None and name not in self.takes:
+                raise UserError(f"{owner}: got {what}, expected None: {why[name]}")
+            array = None if came is None else as_array(f"{owner}: {name}", came)
+            fixed = array is None or array.shape[: len(batch) + 1] == (*batch, i)
+            if not fixed or (array is not None and array.ndim != len(axes)):
+                raise UserError(f"{owner}: got {described(array)} as {what}, expected {wanted}")
+            found[name] = array
+        return Capsules(found["poses"], found["activation"])
+
+    def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
+        """Describe what the routing trains, by name; who calls it holds the arrays. Nothing, by default.
+
+        Args:
+            sizes: children i, parents j, and the dimensions d and e of their poses.
+        """
+        del sizes
+        return {}
 
     @abc.abstractmethod
-    def prepare(
-        self, votes: Votes, *, activation: Array | None = None, params: PyTree = None
-    ) -> Inputs:
-        """Gather the arrays that a gradient can reach, checked, as one pytree of floats."""
+    def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> Inputs:
+        """Gather every array that a gradient can reach, as one pytree of floats with a field `votes`.
+
+        What a routing takes from elsewhere, such as an array in a closure, escapes the gradient modes.
+
+        Args:
+            votes: the votes, arranged to be contracted many times, float32 or float64.
+            children: what `takes` names, otherwise None.
+            params: the parameters by name; optional ones may be missing.
+        """
 
     @abc.abstractmethod
     def route(self, inputs: Inputs) -> RoutingResult:
         """Route prepared inputs."""
 
-    @abc.abstractmethod
     def look(self, inputs: Inputs) -> RoutingTrace:
-        """Return every iteration of the same routing, as data."""
+        """Return every iteration of the same routing, as data; here the one that there is."""
+        result, pairs = self.route(inputs), inputs.votes.pairs
+        agreement = pairs.to_array(inputs.votes.agreement(result.pose))
+        line = trace_of(pairs, result.coupling, agreement)
+        return jax.tree.map(lambda array: jnp.expand_dims(array, 0), line)
 
 
-@partial(jax.jit, static_argnums=(0, 4), inline=True)
+@partial(jax.jit, static_argnums=0, static_argnames="trace", inline=True)
 def _route(
-    routing: Routing, votes: Votes, activation: Array | None, params: PyTree, trace: bool
-) -> RoutingResult:
+    routing: Routing, votes: Votes, children: Capsules, params: dict[str, Array], *, trace: bool
+) -> tuple[RoutingResult, RoutingTrace | None]:
     wide = numerics.compute_dtype(votes.dtype)
-    inputs = routing.prepare(votes.arranged(), activation=activation, params=params)
-    inputs = jax.tree.map(lambda array: array.astype(wide), inputs)
-    result = routing.route(inputs)
-    if trace:
-        result = result._replace(trace=routing.look(jax.lax.stop_gradient(inputs)))
-    return jax.tree.map(lambda array: array.astype(votes.dtype), result)
+
+    def widen(array: Array) -> Array:
+        return array.astype(wide) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+    children = _cleared(children, votes)
+    given = jax.tree.map(widen, (votes.arranged(), children, params))
+    inputs = routing.prepare(*given)
+    result = _only_present(routing.route(inputs), inputs.votes)
+    seen = routing.look(jax.lax.stop_gradient(inputs)) if trace else None
+    return jax.tree.map(lambda array: array.astype(votes.dtype), (result, seen))
+
+
+def _cleared(children: Capsules, votes: Votes) -> Capsules:
+    """Put zeros for children that are not there, so that no NaN of theirs reaches a sum."""
+    present = votes.pairs.children
+    if present is None:
+        return children
+    pose, activation = children
+    return Capsules(
+        None if pose is None else jnp.where(present[..., None], pose, 0),
+        None if activation is None else jnp.where(present, activation, 0),
+    )
+
+
+def _only_present(result: RoutingResult, votes: Votes) -> RoutingResult:
+    """Put zeros, of which no gradient passes, for capsules and pairs that are not there."""
+    pairs = votes.pairs
+    present = pairs.present()
+    if present is None:
+        return result
+    logits = jnp.where(pairs.to_array(present), result.logits, 0)
+    if pairs.parents is None:
+        return result._replace(logits=logits)
+    return result._replace(
+        pose=jnp.where(pairs.parents[..., None], result.pose, 0),
+        activation=jnp.where(pairs.parents, result.activation, 0),
+        logits=logits,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,8 +214,8 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         gradient: which updates the gradient passes through.
 
     Raises:
-        FieldError: where num_iters is below 1, the gradient is not a gradient mode, or it cannot be
-            used with so many iterations.
+        FieldError: If num_iters is below 1, the gradient is not a gradient mode, or it cannot be
+            used with that number of iterations.
     """
 
     num_iters: int = 3
@@ -107,7 +224,7 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
     def __post_init__(self):
         check_int(self, "num_iters", low=1)
         if not isinstance(self.gradient, GradientMode):
-            known = ", ".join(f"{mode.__name__}(...)" for mode in MODES.values())
+            known = ", ".join(f"{mode.__name__}(...)" for mode in GradientMode.variants())
             expected = f"a gradient mode: {known}{_meant(self.gradient)}"
             raise FieldError(type(self).__name__, "gradient", self.gradient, expected)
         try:
@@ -126,25 +243,19 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
 
     @abc.abstractmethod
     def couple(self, state: State, inputs: Inputs) -> PerPair:
-        """Return the coupling that a state stands for, as the votes hold it."""
+        """Return the coupling that a state stands for, as held."""
 
     @abc.abstractmethod
-    def logits(self, state: State, inputs: Inputs) -> PerPair:
-        """Return the routing logits that a state stands for, as the votes hold them."""
+    def readout(self, t: Any, coupling: PerPair, state: State, inputs: Inputs) -> Any:
+        """Return a record with the parents' `pose`, [*batch, j, e], and `activation`, [*batch, j]."""
 
-    @abc.abstractmethod
-    def readout(
-        self, t: Any, coupling: PerPair, inputs: Inputs
-    ) -> tuple[Float[Array, "*batch j e"], Float[Array, "*batch j"]]:
-        """Return the parents' poses, [*batch, j, e], and activations, [*batch, j], for a coupling."""
+    def logits(self, state: Any) -> PerPair:
+        """Return the routing logits that a state stands for, as held; here the state itself."""
+        return state
 
-    @abc.abstractmethod
-    def agreement(self, pose: Float[Array, "*batch j e"], inputs: Inputs) -> PerPair:
-        """Return how well each vote agrees with its parent's pose; for the trace."""
-
-    @abc.abstractmethod
-    def shown(self, x: PerPair, inputs: Inputs) -> Float[Array, "*batch i j"]:
-        """Return a coupling, logits or an agreement as [*batch, i, j]: mostly `votes.shown(x)`."""
+    def pairs(self, inputs: Inputs) -> Pairs:
+        """Return which child votes for which parent: what a tolerance and a fixed point add up over."""
+        return inputs.votes.pairs
 
     def residual(
         self, coupling: PerPair, state: State, inputs: Inputs
@@ -155,25 +266,26 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
 
     def route(self, inputs: Inputs) -> RoutingResult:
         """Let the gradient mode find the coupling, then read out, live."""
-        num_updates = self.num_iters - 1
+        num_updates, pairs = self.num_iters - 1, inputs.votes.pairs
         coupling, state = self.gradient(self, inputs, num_updates)
-        pose, activation = self.readout(num_updates, coupling, inputs)
-        logits = self.shown(self.logits(state, inputs), inputs)
+        parents = self.readout(num_updates, coupling, state, inputs)
+        logits = pairs.to_array(self.logits(state))
         # As data: whoever wants them zero trains towards a fixed point, which is another method.
         residual = self.residual(*jax.lax.stop_gradient((coupling, state, inputs)))
         return RoutingResult(
-            pose, self.shown(coupling, inputs), logits, activation, residual=residual
+            parents.pose, pairs.to_array(coupling), logits, parents.activation, residual=residual
         )
 
     def look(self, inputs: Inputs) -> RoutingTrace:
         """Go through the same iterations once more, keeping what each would read out."""
+        pairs = inputs.votes.pairs
 
         def step(carry: tuple[State, Any], t: Array) -> tuple[tuple[State, Any], RoutingTrace]:
             state, settled = carry
             coupling = self.couple(state, inputs)
-            pose, _ = self.readout(t, coupling, inputs)
-            agreement = self.shown(self.agreement(pose, inputs), inputs)
-            line = trace_of(self.shown(coupling, inputs), agreement)
+            pose = self.readout(t, coupling, state, inputs).pose
+            agreement = pairs.to_array(inputs.votes.agreement(pose))
+            line = trace_of(pairs, pairs.to_array(coupling), agreement)
             return advance(self, t, state, settled, inputs), line
 
         start = self.init(inputs), unsettled(self, inputs)
@@ -183,60 +295,43 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
 
 def _meant(given: object) -> str:
     """Suggest the gradient mode of a name, or the value of a class."""
-    for kind, mode in MODES.items():
+    modes = GradientMode.variants()
+    for mode in modes:
+        kind = getattr(mode, "kind", None)
         if given is mode or str(given).lower() == kind:
             parameters = inspect.signature(mode).parameters.values()
             needed = [f"{one.name}=..." for one in parameters if one.default is one.empty]
             return f"; did you mean {mode.__name__}({', '.join(needed)})?"
-    return nearest(str(given), [mode.__name__ for mode in MODES.values()])
+    return nearest(str(given), [mode.__name__ for mode in modes])
 
 
 def trace_of(
-    coupling: Float[Array, "*batch i j"], agreement: Float[Array, "*batch i j"]
+    pairs: Pairs, coupling: Float[Array, "*batch i j"], agreement: Float[Array, "*batch i j"]
 ) -> RoutingTrace:
-    """Return one iteration's line of a trace, without the axis of iterations."""
-    return RoutingTrace(
-        coupling=coupling,
-        entropy=metrics.coupling_entropy(coupling),
-        agreement=metrics.coupled_agreement(coupling, agreement),
-    )
+    """Return one iteration's line of a trace, without the axis of iterations.
+
+    Args:
+        pairs: which children are there: means are over those.
+        coupling: coupling coefficients, [*batch, i, j].
+        agreement: votes compared with their parents' poses, [*batch, i, j].
+    """
+    entropy = metrics.coupling_entropy(coupling)
+    agreed = metrics.coupled_agreement(coupling, agreement)
+    if pairs.children is not None:
+        # A child that is not there adds 0 to both sums, and should not count in the means.
+        share = jnp.mean(pairs.children, axis=-1, dtype=entropy.dtype)
+        share = jnp.where(share > 0, share, 1)
+        entropy, agreed = entropy / share, agreed / share
+    return RoutingTrace(coupling=coupling, entropy=entropy, agreement=agreed)
 
 
-class BiasedVotes(NamedTuple):
-    """Hold what the 2017 paper's routing depends on: votes, and the released code's bias.
+class Parents(NamedTuple):
+    """Hold what a readout gives, where the response needs no more.
 
     Attributes:
-        votes: the votes, of shape (*batch, i, j, e).
-        bias: added to every s_j, at every iteration, [j, e]; zeros where there is none.
+        pose: parent poses, [*batch, j, e].
+        activation: how present each parent is, [*batch, j].
     """
 
-    votes: Votes
-    bias: Float[Array, "j e"]
-
-    @classmethod
-    def of(cls, name: str, votes: Votes, activation: Array | None, params: PyTree) -> "BiasedVotes":
-        """Check that the bias fits the votes, and that no child activations came."""
-        if activation is not None:
-            raise UserError(
-                f"{name}: got child activations, expected None: this routing does not weigh "
-                "children by them (the length of a pose is its activation)"
-            )
-        shape = votes.shape[-2:]
-        if params is None:
-            return cls(votes, jnp.zeros(shape, votes.dtype))
-        one_array = hasattr(params, "shape") or isinstance(params, list | tuple)
-        bias = as_array(f"{name}: params", params) if one_array else None
-        if bias is None or bias.shape != shape:
-            raise UserError(
-                f"{name}: got {described(params)} as the bias, expected an array {list(shape)}: one vector "
-                "for each parent, [j, e]"
-            )
-        return cls(votes, bias)
-
-    def readout(
-        self, coupling: PerPair
-    ) -> tuple[Float[Array, "*batch j e"], Float[Array, "*batch j"]]:
-        """Return v_j = squash(sum_i c_ij vote_ij + bias_j), and its length."""
-        s = self.votes.combine(coupling)
-        pose = numerics.squash(s + jnp.broadcast_to(self.bias, s.shape))
-        return pose, numerics.safe_norm(pose)
+    pose: Float[Array, "*batch j e"]
+    activation: Float[Array, "*batch j"]

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 from capsjax.gradients import GradientMode, StopGradient
 from capsjax.routing import dynamic_vjp
-from capsjax.routing.agreement import AgreementRouting
-from capsjax.routing.base import BiasedVotes
+from capsjax.routing.agreement import AgreementRouting, BiasedVotes
+from capsjax.routing.base import Parents
 from capsjax.types import PerPair, RoutingResult
 from capsjax.votes import Votes
 
@@ -38,22 +38,10 @@ class DynamicRouting(AgreementRouting):
 
     kind: Literal["dynamic"] = "dynamic"
 
-    def update(self, t: Any, state: PerPair, inputs: BiasedVotes) -> PerPair:
+    def respond(self, t: Any, logits: PerPair, parents: Parents, inputs: BiasedVotes) -> PerPair:
         """Return b + vote . v."""
-        pose, _ = self.readout(t, self.couple(state, inputs), inputs)
-        return state + self.agreement(pose, inputs)
-
-    def residual(
-        self, coupling: PerPair, state: PerPair, inputs: BiasedVotes
-    ) -> Float[Array, "*batch"] | None:
-        """Return by how much one more update would move the coupling that it moves most, [*batch].
-
-        None without a tolerance: the logits grow without bound, and no coupling is the last.
-        """
-        if self.tolerance is None:
-            return None
-        moved = self.couple(self.update(self.num_iters - 1, state, inputs), inputs)
-        return self.largest(moved - coupling, inputs)
+        del t
+        return logits + inputs.votes.agreement(parents.pose)
 
     def forward(
         self, inputs: BiasedVotes, num_updates: int

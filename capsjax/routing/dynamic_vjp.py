@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax import numerics
-from capsjax.routing.base import BiasedVotes
+from capsjax.routing.agreement import BiasedVotes
 from capsjax.types import PerPair
 from capsjax.votes import Votes
 
@@ -108,11 +108,11 @@ def adjoint(
         s_bar = numerics.squash_jacobian(s, total_bar)
         logits, c_bar = votes.agreements([total, s_bar])
         coupling = votes.couple(logits, leaky)
-        b_bar = votes.couple_adjoint(coupling, c_bar)
+        b_bar = votes.pairs.couple_vjp(coupling, c_bar)
         more, votes_bar = votes.adjoint([b_bar, coupling], [total, s_bar], votes_bar)
         return (total_bar + more, votes_bar), s_bar
 
-    b_bar = votes.couple_adjoint(kept.coupling, coupling_bar) + logits_bar
+    b_bar = votes.pairs.couple_vjp(kept.coupling, coupling_bar) + logits_bar
     start = votes.adjoint([b_bar], [sums[-1]], jax.tree.map(jnp.zeros_like, votes))
     (total_bar, votes_bar), s_bars = jax.lax.scan(
         backward, start, (kept.s[1:], sums[:-1]), reverse=True
@@ -120,6 +120,6 @@ def adjoint(
     # The first update begins with b_0 = 0: its coupling is constant, and only its sum has a term.
     s_bar = numerics.squash_jacobian(kept.s[0], total_bar)
     _, pull = jax.vjp(lambda votes: votes.uniform(leaky), votes)
-    votes_bar = jax.tree.map(jnp.add, votes_bar, *pull(s_bar))
+    votes_bar = numerics.add_cotangents(votes_bar, pull(s_bar)[0])
     every = jnp.concatenate([s_bar[None], s_bars])
     return BiasedVotes(votes_bar, every.reshape(-1, *bias.shape).sum(0))

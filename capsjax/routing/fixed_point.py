@@ -6,8 +6,8 @@ from typing import Any, Literal
 from jaxtyping import Array, Float
 
 from capsjax.checks import check_float
-from capsjax.routing.agreement import AgreementRouting
-from capsjax.routing.base import BiasedVotes
+from capsjax.routing.agreement import AgreementRouting, BiasedVotes
+from capsjax.routing.base import Parents
 from capsjax.types import PerPair
 
 
@@ -61,21 +61,22 @@ class FixedPointRouting(AgreementRouting):
         check_float(self, "inverse_temperature", low=0, open_low=True)
         check_float(self, "damping", low=0, high=1, open_high=True)
 
-    def respond(self, coupling: PerPair, inputs: BiasedVotes) -> PerPair:
+    def target(self, coupling: PerPair, inputs: BiasedVotes) -> PerPair:
         """Return the logits that a coupling asks for, inverse_temperature (vote . v)."""
-        pose, _ = inputs.readout(coupling)
-        # Not logits times the temperature: fused with the softmax's difference, huge ones would overflow.
-        return self.agreement(self.inverse_temperature * pose, inputs)
+        return self._asked(self.parents(0, coupling, inputs), inputs)
 
-    def update(self, t: Any, state: PerPair, inputs: BiasedVotes) -> PerPair:
+    def respond(self, t: Any, logits: PerPair, parents: Parents, inputs: BiasedVotes) -> PerPair:
         """Return damping b + (1 - damping) inverse_temperature (vote . v)."""
         del t
-        asked = self.respond(self.couple(state, inputs), inputs)
-        return self.damping * state + (1 - self.damping) * asked
+        return self.damping * logits + (1 - self.damping) * self._asked(parents, inputs)
+
+    def _asked(self, parents: Parents, inputs: BiasedVotes) -> PerPair:
+        # Not logits times the temperature: fused with the softmax's difference, huge ones would overflow.
+        return inputs.votes.agreement(self.inverse_temperature * parents.pose)
 
     def residual(
         self, coupling: PerPair, state: PerPair, inputs: BiasedVotes
     ) -> Float[Array, "*batch"]:
         """Return by how much an undamped update would move the coupling that it moves most, [*batch]."""
-        asked = self.couple(self.respond(coupling, inputs), inputs)
-        return self.largest(asked - coupling, inputs)
+        asked = self.couple(self.target(coupling, inputs), inputs)
+        return inputs.votes.pairs.max_abs(asked - coupling)

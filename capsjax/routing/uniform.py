@@ -1,14 +1,15 @@
 """Every child to every parent alike: the baseline that any claim about routing has to beat."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
-from capsjax.routing.base import BiasedVotes, Routing, trace_of
-from capsjax.types import RoutingResult, RoutingTrace
+from capsjax.routing.agreement import BiasedVotes
+from capsjax.routing.base import Routing
+from capsjax.routing.parameters import Parameter, Sizes
+from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import Votes
 
 
@@ -29,23 +30,20 @@ class UniformRouting(Routing[BiasedVotes]):
 
     kind: Literal["uniform"] = "uniform"
 
-    def prepare(
-        self, votes: Votes, *, activation: Array | None = None, params: Array | None = None
-    ) -> BiasedVotes:
-        """Take the votes and, as `params`, the bias [j, e] or None."""
-        return BiasedVotes.of("UniformRouting", votes, activation, params)
+    def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
+        """Describe the bias, [j, e], which may be left out."""
+        return BiasedVotes.parameters(sizes)
+
+    def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> BiasedVotes:
+        """Take the votes and the bias."""
+        del children
+        return BiasedVotes.of(votes, params)
 
     def route(self, inputs: BiasedVotes) -> RoutingResult:
-        """Read out once, with every coupling the same."""
+        """Read out once, by the first coupling."""
         votes = inputs.votes
         logits = votes.zeros()
         coupling = votes.couple(logits)
         pose, activation = inputs.readout(coupling)
-        return RoutingResult(pose, votes.shown(coupling), votes.shown(logits), activation)
-
-    def look(self, inputs: BiasedVotes) -> RoutingTrace:
-        """Return the one readout there is, with an axis of iterations of size 1."""
-        result = self.route(inputs)
-        agreement = inputs.votes.shown(inputs.votes.agreement(result.pose))
-        trace = trace_of(result.coupling, agreement)
-        return jax.tree.map(lambda array: jnp.expand_dims(array, 0), trace)
+        to_array = votes.pairs.to_array
+        return RoutingResult(pose, to_array(coupling), to_array(logits), activation)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from capsjax import room, signals
@@ -151,14 +152,14 @@ def fit(
     strategy, first = program.strategy, int(state.step)
     reporter.start(label, total_steps, first)
     if observe is not None and first == 0:
-        observe(0, state)
+        observe(0, _copied(state))
     if first > 0:
         reporter.say(f"{label}: going on from step {first} of {total_steps}")
     state, note, validated = strategy.replicate(state), "", ""
     examples, pace, done = None, _Pace(), first
     at_end = first > 0 and first % feed.steps_per_epoch == 0
     if observe is not None and at_end:  # on the same devices as after an epoch: to the bit the same
-        observe(first // feed.steps_per_epoch, strategy.unreplicate(state))
+        observe(first // feed.steps_per_epoch, _copied(strategy.unreplicate(state)))
     if at_end and validation is not None and not writer.has("validation", first):
         # A signal came while it was measured.
         writer.write("validation", first, evaluate(program, state.params, validation))
@@ -208,12 +209,17 @@ def fit(
             if (within == 0 and epoch % config.checkpoint_every == 0) or done == total_steps:
                 checkpoints.save(folder, here, config.keep_checkpoints)
             if observe is not None and within == 0:
-                observe(epoch, here)
+                observe(epoch, _copied(here))
             clock += time.perf_counter() - pause
         if signals.asked() and done < total_steps:
             checkpoints.save(folder, strategy.unreplicate(state), config.keep_checkpoints)
             signals.check()
     return strategy.unreplicate(state)
+
+
+def _copied(state: TrainState) -> TrainState:
+    """Return a state that may be kept: the next call of the device takes the arrays of this one."""
+    return jax.tree.map(jnp.copy, state)
 
 
 class _Pace:

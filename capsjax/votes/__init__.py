@@ -12,24 +12,32 @@ import jax
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError, nearest
-from capsjax.votes.base import Votes, as_array
-from capsjax.votes.dense import DenseVotes
+from capsjax.votes.base import Votes
+from capsjax.votes.dense import DenseVotes, as_votes
 from capsjax.votes.linear import LinearVotes, predict
+from capsjax.votes.masks import mask
+from capsjax.votes.pairs import AllPairs, Pairs
 
 __all__ = [
     "FORMS",
+    "AllPairs",
     "DenseVotes",
     "LinearVotes",
+    "Pairs",
     "VoteForm",
     "Votes",
     "as_votes",
     "form_votes",
+    "mask",
     "predict",
 ]
 
 VoteForm = Literal["auto", "linear", "dense"]
 FORMS: tuple[str, ...] = get_args(VoteForm)
 EXAMPLES = 16  # from which on linear votes fill the vector units of a CPU
+LARGEST = (
+    2**20
+)  # numbers up to which votes may be formed where that is faster: 4 MB, kept several times over
 
 
 def form_votes(
@@ -61,15 +69,13 @@ def form_votes(
 
 
 def faster_form(votes: LinearVotes) -> Literal["linear", "dense"]:
-    """Choose for a CPU: linear votes where examples fill the vector units and d is no larger than e.
+    """Choose for a CPU: dense votes where they are small, and examples are few or d is larger than e.
 
     An iteration goes over d numbers for each example, child and parent with linear votes, over e with dense
     ones; see docs/decisions/0006 for what was measured.
     """
-    examples, (_, _, d, e) = math.prod(votes.u.shape[:-2]), votes.W.shape
-    return "linear" if examples >= EXAMPLES and d <= e else "dense"
-
-
-def as_votes(votes: Votes | Float[Array, "*batch i j e"]) -> Votes:
-    """Take votes as they are, or an array [*batch, i, j, e] as dense votes."""
-    return votes if isinstance(votes, Votes) else DenseVotes(as_array("votes", votes))
+    examples, (i, j, d, e) = math.prod(votes.u.shape[:-2]), votes.W.shape
+    if not isinstance(examples, int):  # a symbol, under `jax.export`: for any number of examples
+        return "linear"
+    few, small = examples < EXAMPLES or d > e, examples * i * j * e <= LARGEST
+    return "dense" if few and small else "linear"

@@ -1,56 +1,60 @@
-"""What a routing may ask of votes."""
+"""What a routing may ask of votes: a linear operator in the coupling, and what follows from it."""
 
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
-from capsjax import numerics
 from capsjax.checks import UserError
 from capsjax.display import as_table, one_line
+from capsjax.numerics import add_cotangents
+from capsjax.sharding import vary_as
 from capsjax.types import PerPair
-
-
-def as_array(name: str, given: Any) -> Array:
-    """Take an array, or lists of numbers as one.
-
-    Raises:
-        UserError: where it is neither.
-    """
-    try:
-        return given if isinstance(given, jax.Array) else jnp.asarray(given)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: got {described(given)}, expected an array") from error
-
-
-def described(given: Any) -> str:
-    """Describe in short what came for an array."""
-    if hasattr(given, "dtype"):
-        return f"{given.dtype}{list(given.shape)}"
-    return "None" if given is None else f"a {type(given).__name__}"
+from capsjax.votes.pairs import AllPairs, Pairs
 
 
 def is_placeholder(given: Any) -> bool:
-    """Tell an axis, or None, as it stands for an array in `in_axes` of `jax.vmap`.
+    """Return whether it is an axis, or None, as it stands for an array in `in_axes` of `jax.vmap`.
 
-    Votes can be made of them, for that, and of nothing else that is no array; they cannot be used.
+    Votes can be made of them, for that, and of nothing else that is not an array; they cannot be used.
     """
     return given is None or (isinstance(given, int) and not isinstance(given, bool))
+
+
+class Masks(NamedTuple):
+    """Hold which capsules are there.
+
+    Attributes:
+        children: True for a child that is there, [*batch, i]; None where all are.
+        parents: True for a parent that is there, [*batch, j]; None where all are.
+    """
+
+    children: Bool[Array, "*batch i"] | None = None
+    parents: Bool[Array, "*batch j"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Votes(abc.ABC):
     """Define what a routing may ask of votes; a pytree whose leaves are its arrays.
 
-    Logits, couplings and agreements are [*batch, i, j] unless a class says otherwise: who routes makes
-    them with `zeros`, `couple` and `agreement`, uses them in `combine`, and returns them `shown`.
-    Fields that are no arrays are marked as `static` in their metadata.
+    A class writes `shape`, `dtype` and `combine`, and `pairs` where not every child votes for every parent.
+    Everything else is derived from `combine` by reverse mode, and overridden where something is faster:
+
+        combine(c) is dT/dv, agreement(v) is dT/dc of T = sum_ij c_ij vote_ij . v_j
+        scatter(c, m) is dD/dp, distance(m, p) is dD/dc of D = sum_ij c_ij sum_h p_jh (vote_ijh - m_jh)^2
+
+    Logits, couplings and agreements are held as `pairs` say. Fields that are not arrays are marked as
+    `static` in their metadata.
+
+    Args:
+        masks: which children and parents are there; see `mask`.
     """
+
+    masks: Masks | None = dataclasses.field(default=None, kw_only=True, repr=False)
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -85,22 +89,6 @@ class Votes(abc.ABC):
             object.__setattr__(votes, name, value)
         return votes
 
-    def _check_pairs(self, given: Array) -> None:
-        """Refuse a coupling that is not [*batch, i, j], even where it would broadcast."""
-        self._check("combine", "a coupling", given, self.shape[:-1], "[*batch, i, j]")
-
-    def _check_poses(self, given: Array) -> None:
-        """Refuse poses that are not [*batch, j, e], even where they would broadcast."""
-        shape = *self.shape[:-3], *self.shape[-2:]
-        self._check("agreement", "a pose", given, shape, "[*batch, j, e]")
-
-    def _check(self, name: str, what: str, given: Array, shape: tuple[int, ...], axes: str) -> None:
-        if jnp.shape(given) != shape:
-            raise UserError(
-                f"{type(self).__name__}.{name}: got {what} {list(jnp.shape(given))} for votes "
-                f"{list(self.shape)}, expected {list(shape)}: {axes}"
-            )
-
     @property
     @abc.abstractmethod
     def shape(self) -> tuple[int, ...]:
@@ -113,40 +101,53 @@ class Votes(abc.ABC):
 
     @abc.abstractmethod
     def combine(self, coupling: PerPair) -> Float[Array, "*batch j e"]:
-        """Weigh and sum: s_j = sum_i c_ij vote_ij. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
+        """Weigh and sum: s_j = sum_i c_ij vote_ij. Coupling as held; returns s, [*batch, j, e]."""
 
-    @abc.abstractmethod
+    @property
+    def pairs(self) -> Pairs:
+        """Which child may vote for which parent, and how a number for each pair is held."""
+        return AllPairs(self.shape[:-1], *(self.masks or Masks()))
+
+    def zeros(self) -> PerPair:
+        """Return the logits that every forward pass starts from, all zero, as held."""
+        return vary_as(self.pairs.zeros(self.dtype), self)
+
+    def couple(self, logits: PerPair, leaky: bool = False) -> PerPair:
+        """Normalise logits over each child's parents; see `Pairs.couple`."""
+        return self.pairs.couple(logits, leaky)
+
     def agreement(self, pose: Float[Array, "*batch j e"]) -> PerPair:
-        """Compare: a_ij = vote_ij . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
+        """Compare: a_ij = vote_ij . v_j. Pose [*batch, j, e]; returns a, as held."""
+        return jax.vjp(self.combine, self.zeros())[1](pose)[0]
 
-    @abc.abstractmethod
-    def dense(self) -> Float[Array, "*batch i j e"]:
-        """Form every vote, [*batch, i, j, e]."""
-
-    @abc.abstractmethod
     def agreements(self, poses: Sequence[Float[Array, "*batch j e"]]) -> list[PerPair]:
-        """Compare several poses at once, each [*batch, j, e]; returns as many agreements."""
+        """Compare several poses, each [*batch, j, e]; returns one agreement for each, as held."""
+        return [self.agreement(pose) for pose in poses]
 
-    @abc.abstractmethod
     def adjoint(
         self,
         couplings: Sequence[PerPair],
         poses: Sequence[Float[Array, "*batch j e"]],
-        onto: Any,
+        accumulate: Any,
     ) -> tuple[Float[Array, "*batch j e"], Any]:
-        """Differentiate T = sum_kij c_kij vote_ij . v_kj by v_0 and by the votes' own arrays.
+        """Differentiate T = sum_kij c_kij vote_ij . v_kj with respect to v_0 and to the votes' own arrays.
 
         Both contractions are derivatives of that form, so their adjoints need nothing else.
 
         Args:
-            couplings: c_k, each as `couple` makes them.
-            poses: v_k, as many, each [*batch, j, e].
-            onto: what the derivatives by the arrays are added to.
+            couplings: c_k, each as held.
+            poses: v_k, one for each coupling, [*batch, j, e].
+            accumulate: votes of cotangents, to which those of these votes' arrays are added.
 
         Returns:
-            `combine` of the first coupling, [*batch, j, e]; and the derivatives by the votes' arrays, in
-            their place.
+            `combine` of the first coupling, [*batch, j, e]; and the cotangents, in the arrays' places.
         """
+        sums, pulls = zip(
+            *(jax.vjp(lambda v, c=c: v.combine(c), self) for c in couplings), strict=True
+        )
+        for pull, pose in zip(pulls, poses, strict=True):
+            accumulate = add_cotangents(accumulate, pull(pose)[0])
+        return sums[0], accumulate
 
     def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
         """Weigh and sum by the first coupling, in which a child divides itself equally among its parents.
@@ -162,43 +163,89 @@ class Votes(abc.ABC):
         """
         return self.combine(self.couple(self.zeros(), leaky))
 
-    def couple_adjoint(self, coupling: PerPair, cotangent: PerPair) -> PerPair:
-        """Pull a cotangent of `couple` back to the logits."""
-        return numerics.couple_adjoint(coupling, cotangent)
+    def dense(self) -> Float[Array, "*batch i j e"]:
+        """Form every vote, [*batch, i, j, e]: component h is the agreement with unit vector h."""
+        poses = (*self.shape[:-3], *self.shape[-2:])
+
+        def component(unit: Float[Array, "e"]) -> Float[Array, "*batch i j"]:
+            everywhere = jnp.broadcast_to(unit.reshape(*[1] * (len(poses) - 1), -1), poses)
+            return self.pairs.to_array(self.agreement(everywhere))
+
+        return jax.vmap(component, out_axes=-1)(jnp.eye(self.shape[-1], dtype=self.dtype))
+
+    def scatter(
+        self,
+        coupling: PerPair,
+        centre: Float[Array, "*batch j e"],
+        unit: Float[Array, "*batch"] | None = None,
+    ) -> Float[Array, "*batch j e"]:
+        """Weigh and sum squared deviations: sum_i c_ij (vote_ijh - m_jh)^2 / unit^2.
+
+        About a centre, not as a difference of moments: in float32 that loses a small variance beside a large
+        mean, and can be negative.
+
+        Args:
+            coupling: c_ij, as held.
+            centre: m_j, [*batch, j, e].
+            unit: what deviations of each example are measured in, [*batch], so that no square overflows; None
+                for 1.
+
+        Returns:
+            One sum for each component of each parent, [*batch, j, e].
+        """
+        squares = jnp.square(self._deviations(centre, unit))  # [*batch, i, j, e]
+        return jnp.einsum("...ij,...ije->...je", self.pairs.to_array(coupling), squares)
+
+    def distance(
+        self,
+        centre: Float[Array, "*batch j e"],
+        precision: Float[Array, "*batch j e"],
+        unit: Float[Array, "*batch"] | None = None,
+    ) -> PerPair:
+        """Measure weighted squared distances: sum_h p_jh (vote_ijh - m_jh)^2 / unit^2.
+
+        Args:
+            centre: m_j, [*batch, j, e].
+            precision: p_j, [*batch, j, e].
+            unit: what deviations of each example are measured in, [*batch]; None for 1.
+
+        Returns:
+            One distance for each pair, as held.
+        """
+        squares = jnp.square(self._deviations(centre, unit))  # [*batch, i, j, e]
+        return self.pairs.from_array(jnp.einsum("...ije,...je->...ij", squares, precision))
+
+    def _deviations(
+        self, centre: Float[Array, "*batch j e"], unit: Float[Array, "*batch"] | None
+    ) -> Float[Array, "*batch i j e"]:
+        """Return (vote_ij - m_j) / unit."""
+        found = self.dense() - jnp.expand_dims(centre, -3)
+        return found if unit is None else found / unit[..., None, None, None]
+
+    def bound(self) -> Float[Array, "*batch"]:
+        """Return a number that no component of an example's votes exceeds in size, [*batch]."""
+        return jnp.max(jnp.abs(self.dense()), axis=(-3, -2, -1), initial=0)
+
+    def cleared(self) -> "Votes":
+        """Return the votes with zeros for what the masks leave out, so that no NaN there reaches a sum."""
+        return self
 
     def arranged(self) -> "Votes":
         """Return equal votes, with their arrays laid out to be contracted many times."""
         return self
 
-    def arrange(self, x: Float[Array, "*batch i j"]) -> PerPair:
-        """Return what `shown` shows as [*batch, i, j] as these votes hold it."""
-        return x
+    def _check_pairs(self, given: Array) -> None:
+        """Refuse a coupling that is not [*batch, i, j], even where it would broadcast."""
+        self._check("combine", "a coupling", given, self.shape[:-1], "[*batch, i, j]")
 
-    def shown(self, x: PerPair) -> Float[Array, "*batch i j"]:
-        """Return logits, a coupling or an agreement of these votes as [*batch, i, j]."""
-        return x
+    def _check_poses(self, given: Array) -> None:
+        """Refuse poses that are not [*batch, j, e], even where they would broadcast."""
+        shape = *self.shape[:-3], *self.shape[-2:]
+        self._check("agreement", "a pose", given, shape, "[*batch, j, e]")
 
-    def spread(self, x: Shaped[Array, "*batch"]) -> Shaped[Array, "..."]:
-        """Repeat a value of each example, [*batch], for all its pairs, as these votes hold them."""
-        return jnp.broadcast_to(x[..., None, None], self.shape[:-1])
-
-    def largest(self, x: PerPair) -> Float[Array, "*batch"]:
-        """Return the largest |x_ij| of each example's pairs, [*batch]; 0 where there are none."""
-        return jnp.max(jnp.abs(x), axis=(-2, -1), initial=0)
-
-    def inner(self, x: PerPair, y: PerPair) -> Float[Array, "*batch"]:
-        """Return the sum of x_ij y_ij over each example's pairs, [*batch]."""
-        return jnp.sum(x * y, axis=(-2, -1))
-
-    def astype(self, dtype: DTypeLike) -> "Votes":
-        """Return the same votes computed in another type."""
-        return jax.tree.map(lambda array: array.astype(dtype), self)
-
-    def zeros(self) -> PerPair:
-        """Return the logits that every forward pass starts from, all zero, [*batch, i, j]."""
-        # Behind a barrier: else the compiler spends seconds to evaluate the first softmax itself.
-        return jax.lax.optimization_barrier(jnp.zeros(self.shape[:-1], self.dtype))
-
-    def couple(self, logits: PerPair, leaky: bool = False) -> PerPair:
-        """Normalise logits [*batch, i, j] over each child's parents; see `numerics.couple`."""
-        return numerics.couple(logits, leaky)
+    def _check(self, name: str, what: str, given: Array, shape: tuple[int, ...], axes: str) -> None:
+        if jnp.shape(given) != shape:
+            raise UserError(
+                f"{type(self).__name__}.{name}: got {what} {list(jnp.shape(given))} for votes "
+                f"{list(self.shape)}, expected {list(shape)}: {axes}"
+            )

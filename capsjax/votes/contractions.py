@@ -18,8 +18,7 @@ UNROLLED = 32  # terms up to which a reduction over a leading axis is written ou
 Bars = tuple[Float[Array, "i d b"], Float[Array, "j id e"]]
 
 
-@jax.custom_vjp
-def combine(
+def _combine(
     c: Float[Array, "j i b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j e b"]:
     """dT/dv: s_j = sum_i c_ij W_ij u_i, the product of W_j^T, [e, i d], with (c_ij u_i), [i d, b]."""
@@ -31,8 +30,7 @@ def combine(
     return jax.lax.map(one, (c, W))
 
 
-@jax.custom_vjp
-def agreement(
+def _agreement(
     v: Float[Array, "j e b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j i b"]:
     """dT/dc: a_ij = (W_ij u_i) . v_j, as u_i . (W_ij^T v_j)."""
@@ -89,6 +87,77 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
     return jnp.einsum("jxe,xb->jeb", W, u.reshape(u.shape[0] * u.shape[1], u.shape[2]))
 
 
+def scatter(
+    c: Float[Array, "j i b"],
+    m: Float[Array, "j e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+) -> Float[Array, "j e b"]:
+    """Return sum_i c_ij ((W_ij u_i - m_j) / unit)^2, one parent's votes at a time.
+
+    Args:
+        c: weights, [j, i, b].
+        m: centres, [j, e, b].
+        unit: what deviations are measured in, [b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+
+    Returns:
+        The sums, [j, e, b].
+    """
+
+    # Computed again in the backward pass: kept, the deviations of all parents would be the votes.
+    @jax.checkpoint
+    def one(parent: tuple[Array, Array, Array]) -> Array:
+        coupling, centre, matrix = parent
+        squares = jnp.square(_deviations(centre, unit, u, matrix))
+        return jnp.einsum("ib,ieb->eb", coupling, squares)  # [e, b]
+
+    return jax.lax.map(one, (c, m, W))
+
+
+def distance(
+    m: Float[Array, "j e b"],
+    p: Float[Array, "j e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+) -> Float[Array, "j i b"]:
+    """Return sum_h p_jh ((W_ij u_i - m_j)_h / unit)^2, one parent's votes at a time.
+
+    Args:
+        m: centres, [j, e, b].
+        p: precisions, [j, e, b].
+        unit: what deviations are measured in, [b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+
+    Returns:
+        The distances, [j, i, b].
+    """
+
+    @jax.checkpoint
+    def one(parent: tuple[Array, Array, Array]) -> Array:
+        centre, precision, matrix = parent
+        squares = jnp.square(_deviations(centre, unit, u, matrix))
+        return jnp.einsum("eb,ieb->ib", precision, squares)  # [i, b]
+
+    return jax.lax.map(one, (m, p, W))
+
+
+def _deviations(
+    m: Float[Array, "e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    matrix: Float[Array, "id e"],
+) -> Float[Array, "i e b"]:
+    """Return (W_ij u_i - m_j) / unit for one parent."""
+    i, d, _ = u.shape
+    votes = jnp.einsum("ide,idb->ieb", matrix.reshape(i, d, -1), u)  # [i, e, b]
+    return (votes - m[None]) / unit[None, None]
+
+
 def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
     """Return the softmax over parents; `leaky` adds a zero logit for none of them."""
     largest = jax.lax.stop_gradient(_reduce(jnp.maximum, logits))
@@ -133,7 +202,8 @@ def _reduce(
 
 
 def _combine_forward(c: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    return combine(c, u, W), (c, u, W)
+    # Not the function with the rule of its own: forward mode over reverse, as in `jax.hessian`, has to pass.
+    return _combine(c, u, W), (c, u, W)
 
 
 def _combine_backward(
@@ -145,7 +215,7 @@ def _combine_backward(
 
 
 def _agreement_forward(v: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    return agreement(v, u, W), (v, u, W)
+    return _agreement(v, u, W), (v, u, W)
 
 
 def _agreement_backward(
@@ -156,5 +226,7 @@ def _agreement_backward(
     return v_bar, *bars
 
 
+combine = jax.custom_vjp(_combine)
 combine.defvjp(_combine_forward, _combine_backward)
+agreement = jax.custom_vjp(_agreement)
 agreement.defvjp(_agreement_forward, _agreement_backward)

@@ -1,14 +1,13 @@
 """Votes that are held as an array."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError
-from capsjax.votes.base import Votes, described, is_placeholder
+from capsjax.numerics import as_array, described
+from capsjax.votes.base import Masks, Votes, is_placeholder
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -17,6 +16,7 @@ class DenseVotes(Votes):
 
     Args:
         array: vote of child i for parent j, [*batch, i, j, e].
+        masks: which children and parents are there; `mask` makes them.
 
     Raises:
         UserError: where it is no array of floating-point numbers with at least three axes, or there is no
@@ -53,31 +53,27 @@ class DenseVotes(Votes):
     def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:
         """Weigh and sum: s_j = sum_i c_ij vote_ij. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
         self._check_pairs(coupling)
-        return jnp.einsum("...ij,...ije->...je", coupling, self.array)
+        return jnp.einsum("...ij,...ije->...je", coupling, self.array)  # [*batch, j, e]
 
     def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
         """Compare: a_ij = vote_ij . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
         self._check_poses(pose)
-        return jnp.einsum("...ije,...je->...ij", self.array, pose)
+        return jnp.einsum("...ije,...je->...ij", self.array, pose)  # [*batch, i, j]
 
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Return the array."""
         return self.array
 
-    def agreements(
-        self, poses: Sequence[Float[Array, "*batch j e"]]
-    ) -> list[Float[Array, "*batch i j"]]:
-        """Compare several poses at once, each [*batch, j, e]; returns as many [*batch, i, j]."""
-        return [self.agreement(pose) for pose in poses]
+    def cleared(self) -> "DenseVotes":
+        """Return the votes with zeros where the masks leave out a child or a parent."""
+        array, (children, parents) = self.array, self.masks or Masks()
+        if children is not None:
+            array = jnp.where(children[..., None, None], array, 0)  # [*batch, i, j, e]
+        if parents is not None:
+            array = jnp.where(parents[..., None, :, None], array, 0)  # [*batch, i, j, e]
+        return dataclasses.replace(self, array=array)
 
-    def adjoint(
-        self,
-        couplings: Sequence[Float[Array, "*batch i j"]],
-        poses: Sequence[Float[Array, "*batch j e"]],
-        onto: Any,
-    ) -> tuple[Float[Array, "*batch j e"], Any]:
-        """Return `combine` of the first coupling, and `onto` and sum_k c_kij v_kj for the array."""
-        outer = onto.array
-        for coupling, pose in zip(couplings, poses, strict=True):
-            outer = outer + jnp.einsum("...ij,...je->...ije", coupling, pose)
-        return self.combine(couplings[0]), dataclasses.replace(self, array=outer)
+
+def as_votes(votes: Votes | Float[Array, "*batch i j e"]) -> Votes:
+    """Take votes as they are, or an array [*batch, i, j, e] as dense votes."""
+    return votes if isinstance(votes, Votes) else DenseVotes(as_array("votes", votes))

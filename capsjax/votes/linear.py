@@ -2,16 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from capsjax import numerics
 from capsjax.checks import UserError
-from capsjax.votes.arranged import ArrangedVotes
-from capsjax.votes.base import Votes, as_array, described, is_placeholder
+from capsjax.numerics import as_array, described
+from capsjax.votes.base import Votes, is_placeholder
+from capsjax.votes.parents_first import ParentsFirstVotes
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -24,6 +24,7 @@ class LinearVotes(Votes):
         u: child poses, [*batch, i, d].
         W: transformation matrices, one for each child and parent, [i, j, d, e]: W[i, j] is the transpose of
             the W_ij that stands before u_i.
+        masks: which children and parents are there; `mask` makes them.
 
     Raises:
         UserError: where the shapes do not fit, there is no parent, or these are no arrays of
@@ -76,58 +77,42 @@ class LinearVotes(Votes):
         """Weigh and sum: s_j = sum_i c_ij W_ij u_i. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
         self._check_pairs(coupling)
         votes = self._arranged(jnp.promote_types(self.dtype, coupling.dtype))
-        return votes.combine(votes.arrange(coupling.astype(votes.dtype)))
+        return votes.combine(votes.pairs.from_array(coupling.astype(votes.dtype)))
 
     def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
         """Compare: a_ij = (W_ij u_i) . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
         self._check_poses(pose)
         votes = self._arranged(jnp.promote_types(self.dtype, pose.dtype))
-        return votes.shown(votes.agreement(pose.astype(votes.dtype)))
+        return votes.pairs.to_array(votes.agreement(pose.astype(votes.dtype)))
 
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
         self._check_fit()
         return jnp.einsum("...id,ijde->...ije", self.u, self.W)
 
-    def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
-        """Return sum_i vote_ij / j, one product as every child has every parent, [*batch, j, e]."""
-        return self.arranged().uniform(leaky)
+    def bound(self) -> Float[Array, "*batch"]:
+        """Return a number that no component of an example's votes exceeds in size: max |u_i| max |W_ij|."""
+        matrices = jnp.max(numerics.safe_norm(self.W.reshape(*self.W.shape[:2], -1)), initial=0)
+        return jnp.max(numerics.safe_norm(self.u), axis=-1, initial=0) * matrices
 
-    def agreements(
-        self, poses: Sequence[Float[Array, "*batch j e"]]
-    ) -> list[Float[Array, "*batch i j"]]:
-        """Compare several poses at once, each [*batch, j, e]; returns as many [*batch, i, j]."""
-        votes = self.arranged()
-        return [votes.shown(found) for found in votes.agreements(poses)]
+    def cleared(self) -> "LinearVotes":
+        """Return the votes with zeros for the poses of children that the masks leave out."""
+        children = None if self.masks is None else self.masks.children
+        if children is None:
+            return self
+        return dataclasses.replace(self, u=jnp.where(children[..., None], self.u, 0))
 
-    def adjoint(
-        self,
-        couplings: Sequence[Float[Array, "*batch i j"]],
-        poses: Sequence[Float[Array, "*batch j e"]],
-        onto: Any,
-    ) -> tuple[Float[Array, "*batch j e"], Any]:
-        """Return `combine` of the first coupling, and the derivatives by u and W in their place."""
-        votes = self.arranged()
-        s, bars = votes.adjoint([votes.arrange(c) for c in couplings], poses, onto.arranged())
-        return s, self._given(bars)
-
-    def _given(self, arranged: ArrangedVotes) -> "LinearVotes":
-        """Return votes of the same sizes as they were given, from their arrangement."""
-        i, j, d, e = self.W.shape
-        u = arranged.children.transpose(2, 0, 1).reshape(self.u.shape)
-        return LinearVotes(u, jnp.swapaxes(arranged.matrices.reshape(j, i, d, e), 0, 1))
-
-    def arranged(self) -> ArrangedVotes:
+    def arranged(self) -> ParentsFirstVotes:
         """Return equal votes with the batch last, and each parent's matrices as one."""
         return self._arranged(self.dtype)
 
-    def _arranged(self, dtype: DTypeLike) -> ArrangedVotes:
+    def _arranged(self, dtype: DTypeLike) -> ParentsFirstVotes:
         self._check_fit()
         i, j, d, e = self.W.shape
         batch = self.u.shape[:-2]
-        children = self.u.reshape(math.prod(batch), i, d).transpose(1, 2, 0)
+        u = self.u.reshape(math.prod(batch), i, d).transpose(1, 2, 0)
         matrices = jnp.swapaxes(self.W, 0, 1).reshape(j, i * d, e)
-        return ArrangedVotes(children.astype(dtype), matrices.astype(dtype), batch)
+        return ParentsFirstVotes(u.astype(dtype), matrices.astype(dtype), batch, masks=self.masks)
 
 
 def predict(u: Float[Array, "*batch i d"], W: Float[Array, "i j d e"]) -> LinearVotes:

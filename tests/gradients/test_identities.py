@@ -16,7 +16,7 @@ from capsjax.gradients import (
     iterate,
 )
 from capsjax.routing import DynamicRouting, FixedPointRouting, dynamic_routing
-from capsjax.routing.base import BiasedVotes
+from capsjax.routing.agreement import BiasedVotes
 from capsjax.votes import DenseVotes, predict
 from tests.oracles import routing as oracle
 
@@ -133,7 +133,7 @@ class TestStopped:
             half_stopped = inputs._replace(votes=jax.lax.stop_gradient(inputs.votes))
             start = routing.init(half_stopped)
             state = iterate(routing, half_stopped, start, 0, R - 1)
-            pose, _ = routing.readout(R - 1, routing.couple(state, half_stopped), inputs)
+            pose, _ = routing.parents(R - 1, routing.couple(state, half_stopped), inputs)
             return jnp.sum(pose * PROBE)
 
         u_bar, W_bar, bias_bar = gradients(StopGradient())

@@ -1,7 +1,5 @@
 """Votes whose children have different numbers of parents, as in a convolution, under every mode."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +7,8 @@ import pytest
 
 from capsjax.gradients import ClosedForm, FullGradient, StopGradient, TruncatedGradient
 from capsjax.routing import DynamicRouting, UniformRouting
-from capsjax.votes import DenseVotes
 from tests.oracles.routing import finite_differences
+from tests.routing.kinds import RaggedVotes
 
 RNG = np.random.RandomState(7)
 B, N_I, N_J, E, R = 2, 3, 4, 3, 4
@@ -20,16 +18,12 @@ PROBE = RNG.normal(size=(B, N_J, E))
 ALLOWED = np.array([[0, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]], bool)
 
 
-@dataclasses.dataclass(frozen=True)
-class RaggedVotes(DenseVotes):
-    """Dense votes of which only those in ALLOWED count."""
-
-    def couple(self, logits, leaky=False):
-        return jnp.where(ALLOWED, super().couple(jnp.where(ALLOWED, logits, -1e30), leaky), 0)
+def ragged(votes):
+    return RaggedVotes(votes, tuple(map(tuple, ALLOWED.tolist())))
 
 
 def total(routing, votes, bias):
-    return jnp.sum(routing(RaggedVotes(votes), params=bias).pose * PROBE)
+    return jnp.sum(routing(ragged(votes), params=bias).pose * PROBE)
 
 
 def gradient(routing):
@@ -53,7 +47,7 @@ def test_no_mode_changes_the_value(x64):
     modes = (StopGradient(), TruncatedGradient(last=1), FullGradient(), ClosedForm())
     found = [total(DynamicRouting(num_iters=R, gradient=mode), VOTES, BIAS) for mode in modes]
     np.testing.assert_allclose(found, found[0], rtol=1e-12)
-    uniform = UniformRouting()(RaggedVotes(jnp.asarray(VOTES)))
+    uniform = UniformRouting()(ragged(jnp.asarray(VOTES)))
     np.testing.assert_allclose(uniform.coupling.sum(-1), 1, rtol=1e-12)
     shares = np.broadcast_to(ALLOWED / ALLOWED.sum(-1, keepdims=True), uniform.coupling.shape)
     np.testing.assert_allclose(uniform.coupling, shares, rtol=1e-12)

@@ -115,29 +115,29 @@ MUTATIONS = (
     Mutation(
         "one iteration more",
         "routing/base.py",
-        "        num_updates = self.num_iters - 1\n        coupling, state",
-        "        num_updates = self.num_iters\n        coupling, state",
+        "        num_updates, pairs = self.num_iters - 1, inputs.votes.pairs\n",
+        "        num_updates, pairs = self.num_iters, inputs.votes.pairs\n",
         ("tests/routing",),
     ),
     Mutation(
         "logits shared over the batch",
         "routing/dynamic.py",
-        "        return state + self.agreement(pose, inputs)\n",
-        "        found = self.agreement(pose, inputs)\n"
+        "        return logits + inputs.votes.agreement(parents.pose)\n",
+        "        found = inputs.votes.agreement(parents.pose)\n"
         "        batch = tuple(range(found.ndim - 2))\n"
-        "        return state + 0 * found + found.mean(batch, keepdims=True)\n",
+        "        return logits + 0 * found + found.mean(batch, keepdims=True)\n",
         ("tests/routing",),
     ),
     Mutation(
         "logits replaced instead of added to",
         "routing/dynamic.py",
-        "        return state + self.agreement(pose, inputs)\n",
-        "        return self.agreement(pose, inputs)\n",
+        "        return logits + inputs.votes.agreement(parents.pose)\n",
+        "        return inputs.votes.agreement(parents.pose)\n",
         ("tests/routing",),
     ),
     Mutation(
         "bias forgotten",
-        "routing/base.py",
+        "routing/agreement.py",
         "        pose = numerics.squash(s + jnp.broadcast_to(self.bias, s.shape))\n",
         "        pose = numerics.squash(s)\n",
         ("tests/routing",),
@@ -161,6 +161,13 @@ MUTATIONS = (
         "votes/base.py",
         "        return self.combine(self.couple(self.zeros(), leaky))\n",
         "        return self.combine(self.couple(self.zeros()))\n",
+        ("tests/test_votes.py", "tests/gradients"),
+    ),
+    Mutation(
+        "uniform sum of linear votes without its leak",
+        "votes/parents_first.py",
+        "        return self._poses(contractions.total(self.u, self.matrices)) / (parents + leaky)\n",
+        "        return self._poses(contractions.total(self.u, self.matrices)) / parents\n",
         ("tests/test_votes.py", "tests/gradients"),
     ),
     Mutation(
@@ -356,15 +363,15 @@ MUTATIONS = (
     Mutation(
         "a fixed point that accumulates",
         "routing/fixed_point.py",
-        "        return self.damping * state + (1 - self.damping) * asked\n",
-        "        return state + (1 - self.damping) * asked\n",
+        "        return self.damping * logits + (1 - self.damping) * self._asked(parents, inputs)\n",
+        "        return logits + (1 - self.damping) * self._asked(parents, inputs)\n",
         ("tests/routing",),
     ),
     Mutation(
         "damping that keeps what it should replace",
         "routing/fixed_point.py",
-        "        return self.damping * state + (1 - self.damping) * asked\n",
-        "        return (1 - self.damping) * state + self.damping * asked\n",
+        "        return self.damping * logits + (1 - self.damping) * self._asked(parents, inputs)\n",
+        "        return (1 - self.damping) * logits + self.damping * self._asked(parents, inputs)\n",
         ("tests/routing",),
     ),
     Mutation(
@@ -391,8 +398,8 @@ MUTATIONS = (
     Mutation(
         "examples that go on after they have settled",
         "gradients/base.py",
-        "    return jnp.where(routing.spread(settled, inputs), state, new), settled\n",
-        "    return jnp.where(routing.spread(settled & False, inputs), state, new), settled\n",
+        "    return jnp.where(pairs.broadcast(settled), state, new), settled\n",
+        "    return jnp.where(pairs.broadcast(settled & False), state, new), settled\n",
         ("tests/routing",),
     ),
     Mutation(
@@ -548,5 +555,40 @@ MUTATIONS = (
         "    if isinstance(value, dict):\n        inner",
         "    if False:\n        inner",
         ("tests/config_engine/test_merge.py",),
+    ),
+    Mutation(
+        "EM without the children's activations",
+        "routing/em.py",
+        "        assigned = coupling * pairs.by_child(inputs.activation)\n",
+        "        assigned = coupling * jnp.ones_like(pairs.by_child(inputs.activation))\n",
+        ("tests/routing/test_em.py", "tests/routing"),
+    ),
+    Mutation(
+        "EM's density without its normalising factor",
+        "routing/em.py",
+        "        constant = parents.log_activation - 0.5 * jnp.sum(spread, axis=-1)  # [*batch, j]\n",
+        "        constant = parents.log_activation - 0 * jnp.sum(spread, axis=-1)  # [*batch, j]\n",
+        ("tests/routing/test_em.py", "tests/routing"),
+    ),
+    Mutation(
+        "lambda counted from zero",
+        "routing/em.py",
+        "(1 - 0.95 ** (t + 1))",
+        "(1 - 0.95**t)",
+        ("tests/routing/test_em.py", "tests/routing"),
+    ),
+    Mutation(
+        "self-routing by the activations alone",
+        "routing/self_routing.py",
+        "        activation = mass / numerics.at_least_tiny(whole)\n",
+        "        activation = mass\n",
+        ("tests/routing/test_self_routing.py", "tests/routing"),
+    ),
+    Mutation(
+        "masked pairs that keep a share",
+        "votes/pairs.py",
+        "        return jnp.where(present, self.softmax(lowest, leaky), 0)\n",
+        "        return self.softmax(jnp.where(present, logits, 0), leaky)\n",
+        ("tests/routing",),
     ),
 )

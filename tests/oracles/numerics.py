@@ -1,5 +1,6 @@
 """Squash, length and softmax over parents, number by number in float64."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -36,12 +37,28 @@ def squash_jacobian(s):
     return jacobian
 
 
+_allowed = None
+
+
+@contextlib.contextmanager
+def pairs(allowed):
+    """Within it, child i may vote for parent j where allowed[i][j]; for every parent where it is None."""
+    global _allowed
+    before, _allowed = _allowed, allowed
+    try:
+        yield
+    finally:
+        _allowed = before
+
+
 def softmax_over_parents(logits, leaky=False):
     """Equation 3 for [i, j]: c_ij = exp(b_ij) / sum_k exp(b_ik); leaky adds exp(0) to the sum."""
     coupling = np.zeros(logits.shape)
     for i in range(logits.shape[0]):
-        top = max(max(logits[i]), 0.0 if leaky else -math.inf)
-        total = sum(math.exp(b - top) for b in logits[i]) + (math.exp(-top) if leaky else 0.0)
-        for j in range(logits.shape[1]):
+        parents = [j for j in range(logits.shape[1]) if _allowed is None or _allowed[i][j]]
+        own = [logits[i, j] for j in parents]
+        top = max(max(own), 0.0 if leaky else -math.inf)
+        total = sum(math.exp(b - top) for b in own) + (math.exp(-top) if leaky else 0.0)
+        for j in parents:
             coupling[i, j] = math.exp(logits[i, j] - top) / total
     return coupling

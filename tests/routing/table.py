@@ -1,11 +1,10 @@
 """What the conformance matrix knows of each routing: to add a routing, add a row."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from capsjax.gradients import (
@@ -16,25 +15,34 @@ from capsjax.gradients import (
     StopGradient,
     TruncatedGradient,
 )
-from capsjax.routing import DynamicRouting, FixedPointRouting, Routing, UniformRouting
-from capsjax.votes import DenseVotes, Votes, predict
-from tests.oracles import fixed_point
+from capsjax.routing import (
+    DynamicRouting,
+    EMRouting,
+    FixedPointRouting,
+    Routing,
+    SelfRouting,
+    UniformRouting,
+)
+from tests.oracles import em, fixed_point, self_routing
 from tests.oracles import routing as oracle
+
+BIAS = MappingProxyType({"bias": "je"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Describe a routing to the matrix.
+    """Describe a routing to the matrix; `given` is a `Given`: u, W, activation, params.
 
     Args:
         name: what its tests are called by.
         routing: the routing, with its default gradient mode if it iterates.
-        oracle: (u, W, params) -> Result, slow and in float64.
-        frozen: (u, W, params, mode) -> the function (u, W, params) -> Result whose gradient the
-            mode's is: what the mode stops is held at the values that it has for these arrays.
-        gradient: (u, W, params, bars, mode) -> du, dW, dparams by hand; `bars` is a Result's cotangent.
-        trace: (u, W, params) -> Trace.
-        params: shape of its own parameters, from the parents j and their dimensions e.
+        oracle: (*given) -> Result, slow and in float64.
+        trace: (*given) -> Trace.
+        frozen: (*given, mode) -> the function (*given) -> Result whose gradient the mode's is: what the
+            mode stops is held at the values that it has for these arrays.
+        gradient: (*given, bars, mode) -> du, dW, dparams by hand, where there is such an oracle; `bars` is
+            a Result's cotangent.
+        params: its own parameters, each with the letters of its axes.
         modes: gradient modes that it allows, but for those that `test_identities.py` shows to be
             the same as one of these; none for a routing without iterations.
         refused: modes that it refuses, each with a pattern of the message.
@@ -45,10 +53,10 @@ class Row:
     name: str
     routing: Routing
     oracle: Callable[..., Any]
-    frozen: Callable[..., Any]
-    gradient: Callable[..., Any]
     trace: Callable[..., Any]
-    params: Callable[[int, int], tuple[int, ...]] = lambda j, e: (j, e)
+    frozen: Callable[..., Any]
+    gradient: Callable[..., Any] | None = None
+    params: Mapping[str, str] = dataclasses.field(default_factory=lambda: BIAS)
     modes: tuple[GradientMode, ...] = ()
     refused: tuple[tuple[GradientMode, str], ...] = ()
     leaky: bool = False
@@ -58,11 +66,25 @@ class Row:
         return self.routing if mode is None else dataclasses.replace(self.routing, gradient=mode)
 
 
-def _last(mode: GradientMode, num_iters: int) -> int:
+class Given(NamedTuple):
+    """Hold what is routed: child poses, matrices, child activations, the routing's own parameters."""
+
+    u: Any
+    W: Any
+    activation: Any
+    params: dict[str, Any]
+
+
+def _last(mode: GradientMode | None, num_iters: int) -> int:
     """How many of the last updates a mode lets the gradient through."""
     if isinstance(mode, TruncatedGradient):
         return mode.last
     return 0 if isinstance(mode, StopGradient) else num_iters - 1
+
+
+def _live(frozen: Callable) -> Callable:
+    """Let an oracle's function of u, W and bias take what is given."""
+    return lambda u, W, a, p: frozen(u, W, p["bias"])
 
 
 def _dynamic(name: str, num_iters: int, leaky: bool, modes: tuple[GradientMode, ...]) -> Row:
@@ -70,14 +92,14 @@ def _dynamic(name: str, num_iters: int, leaky: bool, modes: tuple[GradientMode, 
     return Row(
         name,
         DynamicRouting(num_iters=num_iters, leaky=leaky),
-        oracle=lambda u, W, bias: oracle.dynamic_routing(u, W, bias, **sizes),
-        frozen=lambda u, W, bias, mode: oracle.dynamic_frozen(
-            u, W, bias, last=_last(mode, num_iters), **sizes
+        oracle=lambda u, W, a, p: oracle.dynamic_routing(u, W, p["bias"], **sizes),
+        trace=lambda u, W, a, p: oracle.dynamic_trace(u, W, p["bias"], **sizes),
+        frozen=lambda u, W, a, p, mode: _live(
+            oracle.dynamic_frozen(u, W, p["bias"], last=_last(mode, num_iters), **sizes)
         ),
-        gradient=lambda u, W, bias, bars, mode: oracle.dynamic_gradient(
-            u, W, bias, bars, last=_last(mode, num_iters), **sizes
+        gradient=lambda u, W, a, p, bars, mode: oracle.dynamic_gradient(
+            u, W, p["bias"], bars, last=_last(mode, num_iters), **sizes
         ),
-        trace=lambda u, W, bias: oracle.dynamic_trace(u, W, bias, **sizes),
         modes=modes,
         refused=(
             (
@@ -100,28 +122,45 @@ def _fixed_point(
     """Iterations enough to be at the fixed point, to rounding in float64."""
     sizes = {"num_iters": num_iters, "beta": beta, "damping": damping, "leaky": leaky}
 
-    def gradient(u, W, bias, bars, mode):
+    def gradient(u, W, a, p, bars, mode):
         if isinstance(mode, ImplicitGradient):
-            return fixed_point.implicit_gradient(u, W, bias, bars, **sizes)
-        return fixed_point.gradient(u, W, bias, bars, last=_last(mode, num_iters), **sizes)
+            return fixed_point.implicit_gradient(u, W, p["bias"], bars, **sizes)
+        return fixed_point.gradient(u, W, p["bias"], bars, last=_last(mode, num_iters), **sizes)
 
     return Row(
         name,
         FixedPointRouting(
             num_iters=num_iters, inverse_temperature=beta, damping=damping, leaky=leaky
         ),
-        oracle=lambda u, W, bias: fixed_point.routing(u, W, bias, **sizes),
-        frozen=lambda u, W, bias, mode: fixed_point.frozen(
-            u, W, bias, last=_last(mode, num_iters), **sizes
+        oracle=lambda u, W, a, p: fixed_point.routing(u, W, p["bias"], **sizes),
+        trace=lambda u, W, a, p: fixed_point.trace(u, W, p["bias"], **sizes),
+        frozen=lambda u, W, a, p, mode: _live(
+            fixed_point.frozen(u, W, p["bias"], last=_last(mode, num_iters), **sizes)
         ),
         gradient=gradient,
-        trace=lambda u, W, bias: fixed_point.trace(u, W, bias, **sizes),
         modes=modes,
         refused=(
             (ClosedForm(), r"FixedPointRouting\.gradient: got ClosedForm.* no backward pass"),
         ),
         leaky=leaky,
         residual=True,
+    )
+
+
+def _em(num_iters: int, modes: tuple[GradientMode, ...], **options: float) -> Row:
+    sizes = {"num_iters": num_iters, **options}
+    return Row(
+        "em",
+        EMRouting(**sizes),
+        oracle=lambda *given: em.routing(*given, **sizes),
+        trace=lambda *given: em.trace(*given, **sizes),
+        frozen=lambda u, W, a, p, mode: em.frozen(u, W, a, p, last=_last(mode, num_iters), **sizes),
+        params=MappingProxyType({"beta_u": "j", "beta_a": "j"}),
+        modes=modes,
+        refused=(
+            (ClosedForm(), r"EMRouting\.gradient: got ClosedForm.* no backward pass"),
+            (ImplicitGradient(), r"EMRouting\.gradient: .*declares no fixed point"),
+        ),
     )
 
 
@@ -152,34 +191,47 @@ TABLE = (
         *("fixed_point_leaky", 40, 0.1, 0.2, True),
         (StopGradient(), ImplicitGradient(solver="neumann", tolerance=1e-13)),
     ),
+    # A high lambda: at its default the activations of three children would all be near one half.
+    _em(
+        3,
+        (StopGradient(), TruncatedGradient(last=1), FullGradient(), FullGradient(remat=True)),
+        final_lambda=5.0,
+        floor=0.2,
+    ),
+    Row(
+        "self",
+        SelfRouting(),
+        oracle=self_routing.routing,
+        trace=self_routing.trace,
+        frozen=lambda *given_and_mode: self_routing.routing,
+        params=MappingProxyType({"route": "ijd", "offset": "ij"}),
+    ),
     Row(
         "uniform",
         UniformRouting(),
-        oracle=oracle.uniform_routing,
-        frozen=lambda u, W, bias, mode: oracle.uniform_routing,
-        gradient=lambda u, W, bias, bars, mode: oracle.dynamic_gradient(
-            u, W, bias, bars, last=0, num_iters=1
+        oracle=lambda u, W, a, p: oracle.uniform_routing(u, W, p["bias"]),
+        trace=lambda u, W, a, p: oracle.dynamic_trace(u, W, p["bias"], num_iters=1),
+        frozen=lambda *given_and_mode: _live(oracle.uniform_routing),
+        gradient=lambda u, W, a, p, bars, mode: oracle.dynamic_gradient(
+            u, W, p["bias"], bars, last=0, num_iters=1
         ),
-        trace=lambda u, W, bias: oracle.dynamic_trace(u, W, bias, num_iters=1),
     ),
 )
 
-
-def dense(u: jax.Array, W: jax.Array) -> Votes:
-    return DenseVotes(jnp.einsum("...id,ijde->...ije", u, W))
-
-
-VOTES: dict[str, Callable[[jax.Array, jax.Array], Votes]] = {"dense": dense, "linear": predict}
-
 B, N_I, N_J, D, E = 2, 3, 4, 2, 3
+SIZES = {"i": N_I, "j": N_J, "d": D, "e": E}
 
 
-def arrays(row: Row, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Child poses, matrices and the routing's own parameters, large enough for it to decide."""
+def arrays(row: Row, seed: int = 0) -> Given:
+    """Return arrays that are large enough for the routing to decide."""
     rng = np.random.RandomState(seed)
     u = rng.normal(size=(B, N_I, D))
     W = rng.normal(size=(N_I, N_J, D, E))
-    return u, W, rng.normal(size=row.params(N_J, E)) / 2
+    params = {
+        name: rng.normal(size=[SIZES[axis] for axis in axes]) / 2
+        for name, axes in row.params.items()
+    }
+    return Given(u, W, rng.uniform(0.2, 1, size=(B, N_I)), params)
 
 
 def bars(seed: int = 1) -> oracle.Result:
@@ -191,3 +243,17 @@ def bars(seed: int = 1) -> oracle.Result:
         logits=rng.normal(size=(B, N_I, N_J)),
         activation=rng.normal(size=(B, N_J)),
     )
+
+
+def reordered(row: Row, given: Given, axis: str, order: np.ndarray) -> Given:
+    """Return what is given with its children ("i") or its parents ("j") in another order."""
+    u, W, a, params = given
+    if axis == "i":
+        u, W, a = u[:, order], W[order], a[:, order]
+    else:
+        W = W[:, order]
+    params = {
+        name: array.take(order, row.params[name].index(axis)) if axis in row.params[name] else array
+        for name, array in params.items()
+    }
+    return Given(u, W, a, params)

@@ -1,0 +1,155 @@
+"""EM routing, procedure 1 of the 2018 paper."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from capsjax import numerics
+from capsjax.checks import check_choice, check_float
+from capsjax.routing.logits import LogitRouting
+from capsjax.routing.parameters import Parameter, Sizes
+from capsjax.types import Capsules, PerPair
+from capsjax.votes import Votes
+
+LARGE = (
+    2.0**20
+)  # votes above this are measured in units of the largest, for squares that do not overflow
+
+
+class EMInputs(NamedTuple):
+    """Hold what EM routing depends on.
+
+    Attributes:
+        votes: the votes, of shape (*batch, i, j, e).
+        activation: how present each child is, [*batch, i].
+        beta_u: cost of describing a unit of a parent's mass by no Gaussian, [j].
+        beta_a: cost of not having a parent at all, [j].
+    """
+
+    votes: Votes
+    activation: Float[Array, "*batch i"]
+    beta_u: Float[Array, "j"]
+    beta_a: Float[Array, "j"]
+
+
+class Gaussians(NamedTuple):
+    """Hold what the M-step finds.
+
+    Attributes:
+        pose: mean mu_j, [*batch, j, e].
+        activation: a_j, [*batch, j].
+        log_activation: log a_j, [*batch, j].
+        variance: sigma_j^2 / unit^2, [*batch, j, e].
+        unit: what variances are measured in, 1 unless votes are huge, [*batch].
+    """
+
+    pose: Float[Array, "*batch j e"]
+    activation: Float[Array, "*batch j"]
+    log_activation: Float[Array, "*batch j"]
+    variance: Float[Array, "*batch j e"]
+    unit: Float[Array, "*batch"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EMRouting(LogitRouting[EMInputs]):
+    """Fit a Gaussian to each parent's votes, and couple a child to the parents that explain its votes.
+
+    R is the softmax of the logits b over the parents, b = 0 at first. For r readouts, with r_ij = R_ij a_i:
+
+        M-step   mu_jh = sum_i r_ij V_ijh / sum_i r_ij
+                 sigma_jh^2 = sum_i r_ij (V_ijh - mu_jh)^2 / sum_i r_ij + floor
+                 cost_jh = (beta_u,j + log sigma_jh) sum_i r_ij
+                 a_j = logistic(lambda_t (beta_a,j - sum_h cost_jh))
+                 lambda_t = final_lambda (1 - 0.95^(t+1)),   t = 0, 1, ..., r - 1
+        E-step   b_ij = log a_j + sum_h log N(V_ijh; mu_jh, sigma_jh)
+
+    and the poses are the means. The paper gives no schedule of lambda and no floor: this schedule is its
+    authors', and the floor keeps a parent with a single child finite. Without any mass, a pose is 0.
+    The E-step after the last M-step, which the paper computes, would be used by nothing.
+
+    The coupling that a gradient mode treats is R; the last M-step is always live. Holding R constant is
+    *another* gradient here, not a shorter one, since a variance depends on R in the first order.
+
+    Args:
+        num_iters: r, the number of M-steps; r - 1 E-steps.
+        gradient: how the gradient treats the coupling R.
+        tolerance: where given, an example's E-steps end once another would move none of its couplings by more
+            than this; with `StopGradient()`.
+        final_lambda: what the inverse temperature lambda_t tends to, above 0.
+        floor: what is added to every variance, above 0, in squared units of the votes.
+        form: "paper".
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If a number is out of range, or the gradient does not fit.
+
+    Reference:
+        Hinton, Sabour and Frosst 2018, "Matrix capsules with EM routing", section 3, procedure 1; lambda_t:
+        the authors' answer on OpenReview, as quoted in IBM's implementation.
+    """
+
+    takes = frozenset({"activation"})
+
+    final_lambda: float = 0.01
+    floor: float = 1e-4
+    form: Literal["paper"] = "paper"
+    kind: Literal["em"] = "em"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_float(self, "final_lambda", low=0, open_low=True)
+        check_float(self, "floor", low=0, open_low=True)
+        check_choice(self, "form", ("paper",))
+
+    def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
+        """Describe beta_u and beta_a, one number of each for every parent."""
+        axes = "one number for each parent, [j]"
+        return {
+            name: Parameter((sizes.j,), axes, jax.nn.initializers.zeros)
+            for name in ("beta_u", "beta_a")
+        }
+
+    def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> EMInputs:
+        """Take the votes, the children's activations and both betas."""
+        return EMInputs(votes, jnp.asarray(children.activation), params["beta_u"], params["beta_a"])
+
+    def parents(self, t: Any, coupling: PerPair, inputs: EMInputs) -> Gaussians:
+        """Fit the Gaussians: the M-step."""
+        votes, pairs = inputs.votes, inputs.votes.pairs
+        assigned = coupling * pairs.by_child(inputs.activation)
+        mass = pairs.sum_children(assigned)  # [*batch, j]
+        weight = assigned / pairs.by_parent(numerics.at_least_tiny(mass))
+        mean = votes.combine(weight)  # [*batch, j, e]
+        unit = self._unit(votes)
+        smallest = (
+            jnp.finfo(mean.dtype).eps ** 2
+        )  # what a variance is resolved to, in units of the votes
+        floor = jnp.maximum(self.floor / unit / unit, jnp.where(unit > 1, smallest, 0))
+        variance = votes.scatter(weight, mean, unit) + floor[..., None, None]
+        log_sigma = 0.5 * jnp.log(variance) + jnp.log(unit)[..., None, None]
+        beta_u, beta_a = (
+            jnp.broadcast_to(beta, mass.shape) for beta in (inputs.beta_u, inputs.beta_a)
+        )
+        cost = jnp.sum(beta_u[..., None] + log_sigma, axis=-1) * mass  # [*batch, j]
+        logit = self.final_lambda * (1 - 0.95 ** (t + 1)) * (beta_a - cost)
+        return Gaussians(mean, jax.nn.sigmoid(logit), jax.nn.log_sigmoid(logit), variance, unit)
+
+    def respond(self, t: Any, logits: PerPair, parents: Gaussians, inputs: EMInputs) -> PerPair:
+        """Return log a_j + the log density of each vote under its parent's Gaussian: the E-step."""
+        del t, logits
+        votes, unit = inputs.votes, parents.unit[..., None]
+        spread = jnp.log(2 * math.pi * parents.variance) + 2 * jnp.log(unit)[..., None]
+        constant = parents.log_activation - 0.5 * jnp.sum(spread, axis=-1)  # [*batch, j]
+        distance = votes.distance(parents.pose, 1 / parents.variance, parents.unit)
+        return votes.pairs.by_parent(constant) - 0.5 * distance
+
+    @staticmethod
+    def _unit(votes: Votes) -> Float[Array, "*batch"]:
+        """Return what deviations are measured in: 1 but for votes whose squares might overflow."""
+        bound = jax.lax.stop_gradient(votes.bound())
+        return jnp.where(bound > LARGE, bound, 1)

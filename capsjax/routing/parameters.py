@@ -1,0 +1,92 @@
+"""What a routing trains: named arrays, whose shapes follow from the sizes of a layer."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jaxtyping import Array
+
+from capsjax.checks import UserError, nearest
+from capsjax.numerics import as_array, described
+
+Initialiser = Callable[[Array, tuple[int, ...]], Array]
+
+
+class Sizes(NamedTuple):
+    """Hold the sizes that the shapes of a routing's parameters follow from.
+
+    Attributes:
+        i: children.
+        j: parents.
+        d: components of a child's pose; None where no poses are given.
+        e: components of a parent's pose.
+    """
+
+    i: int
+    j: int
+    d: int | None
+    e: int
+
+
+class Parameter(NamedTuple):
+    """Describe an array that a routing trains.
+
+    Attributes:
+        shape: its shape.
+        axes: what its axes are, in the letters of the papers and in words, for errors.
+        init: from a random key and a shape to its first value; None: as a layer begins its biases.
+        optional: whether the routing can do without.
+    """
+
+    shape: tuple[int, ...]
+    axes: str
+    init: Initialiser | None = None
+    optional: bool = False
+
+
+def named(owner: str, given: Any, known: Mapping[str, Parameter]) -> dict[str, Array]:
+    """Check the parameters that came for a routing.
+
+    Args:
+        owner: the routing's name, which begins the errors.
+        given: a mapping from names to arrays; an array, where there is one parameter; None for none.
+        known: what the routing trains.
+
+    Returns:
+        The arrays by name; optional ones may be missing.
+
+    Raises:
+        UserError: If one is unknown, missing, or has another shape.
+    """
+    if given is None:
+        given = {}
+    elif not isinstance(given, Mapping):
+        if len(known) != 1:
+            names = ", ".join(known)
+            expected = (
+                f"a mapping with {names}" if known else "None: this routing has no parameters"
+            )
+            raise UserError(f"{owner}: got {described(given)} as params, expected {expected}")
+        given = {next(iter(known)): given}
+    for name in given:
+        if name not in known:
+            expected = f"expected {', '.join(known) or 'none'}{nearest(str(name), known)}"
+            raise UserError(f"{owner}: got a parameter {name!r}, {expected}")
+    found = {}
+    for name, one in known.items():
+        came = given.get(name)
+        if came is None and one.optional:
+            continue
+        if came is None:
+            raise UserError(
+                f"{owner}: got no parameter {name!r}, expected an array {list(one.shape)}: {one.axes}; "
+                f"give it as params={{{name!r}: ...}}"
+            )
+        is_array = hasattr(came, "shape") or isinstance(came, list | tuple)
+        array = as_array(f"{owner}: {name}", came) if is_array else None
+        if array is None or array.shape != one.shape:
+            raise UserError(
+                f"{owner}: got {described(came)} as the {name}, expected an array {list(one.shape)}: "
+                f"{one.axes}"
+            )
+        found[name] = array
+    return found

@@ -1,0 +1,67 @@
+"""Votes of which some children or parents are not there: sequences of unequal length, missing parts."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from capsjax.checks import UserError
+from capsjax.numerics import as_array, described
+from capsjax.votes.base import Masks, Votes
+from capsjax.votes.dense import as_votes
+
+
+def mask(
+    votes: Votes | Float[Array, "*batch i j e"],
+    *,
+    children: Bool[Array, "*batch i"] | None = None,
+    parents: Bool[Array, "*batch j"] | None = None,
+) -> Votes:
+    """Leave out children and parents: True stays, False is not there.
+
+    What is not there has coupling, pose, activation and gradient exactly 0, whatever its numbers are, NaN
+    too; of the rest every routing gives what it would give if it were alone. Masks of all True change
+    nothing. Votes that are masked already keep only what both masks let stay.
+
+    Args:
+        votes: an operator such as `predict(u, W)`, or an array [*batch, i, j, e].
+        children: which children are there, [*batch, i]; None for all.
+        parents: which parents are there, [*batch, j]; None for all.
+
+    Returns:
+        The masked votes, of the same shape.
+
+    Raises:
+        UserError: If a mask is not Boolean, or not of that shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from capsjax.routing import UniformRouting
+        >>> votes = mask(jnp.ones([2, 3, 4]), parents=jnp.array([True, False, True]))
+        >>> UniformRouting()(votes).coupling.tolist()
+        [[0.5, 0.0, 0.5], [0.5, 0.0, 0.5]]
+    """
+    votes = as_votes(votes)
+    *batch, i, j, _ = votes.shape
+    before = votes.masks or Masks()
+    masks = Masks(
+        _joined("children", children, (*batch, i), before.children),
+        _joined("parents", parents, (*batch, j), before.parents),
+    )
+    return dataclasses.replace(votes, masks=masks).cleared()
+
+
+def _joined(name: str, given: Any, shape: tuple[int, ...], before: Array | None) -> Array | None:
+    """Check a mask, and join it with the one that was there before."""
+    if given is None:
+        return before
+    found = as_array(f"mask: {name}", given)
+    if found.dtype != bool or found.shape != shape:
+        axes = "[*batch, i]" if name == "children" else "[*batch, j]"
+        raise UserError(
+            f"mask: {name}: got {described(found)}, expected bool{list(shape)}: {axes}, True for what is "
+            "there; numbers become such a mask by a comparison, x > 0, and one mask for all examples by "
+            "jax.numpy.broadcast_to"
+        )
+    return found if before is None else jnp.logical_and(before, found)

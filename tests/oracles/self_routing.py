@@ -1,0 +1,33 @@
+"""Self-routing (2019, section 3) in loops."""
+
+import numpy as np
+
+from tests.oracles import routing as oracle
+from tests.oracles.losses import entropy
+from tests.oracles.numerics import softmax_over_parents
+from tests.oracles.routing import Result, Trace
+
+
+def routing(u, W, a, params):
+    """c from each child's own pose; activations and poses weighed by c and the children's activations."""
+    dense = oracle.votes(u, W)
+    batch, children, parents, size = dense.shape
+    logits = np.zeros((batch, children, parents))
+    for b, i, j in np.ndindex(batch, children, parents):
+        logits[b, i, j] = params["offset"][i, j] + sum(params["route"][i, j] * u[b, i])
+    coupling = np.stack([softmax_over_parents(one) for one in logits])
+    pose, activation = np.zeros((batch, parents, size)), np.zeros((batch, parents))
+    for b, j in np.ndindex(batch, parents):
+        weights = [coupling[b, i, j] * a[b, i] for i in range(children)]
+        activation[b, j] = sum(weights) / sum(a[b])
+        if sum(weights) > 0:
+            pose[b, j] = sum(w * dense[b, i, j] for i, w in enumerate(weights)) / sum(weights)
+    return Result(pose, coupling, logits, activation)
+
+
+def trace(u, W, a, params):
+    dense, found = oracle.votes(u, W), routing(u, W, a, params)
+    agreed = (found.coupling * oracle.agreement(dense, found.pose)).sum((1, 2)) / dense.shape[1]
+    return Trace(
+        found.coupling[None], np.array([[entropy(c) for c in found.coupling]]), agreed[None]
+    )
