@@ -120,8 +120,8 @@ class DenseCapsules(nnx.Module):
         bias: whether the routing's optional parameters are trained: for routing by agreement the bias,
             [j, e], added to s_j at every iteration.
         form: how the votes are held; see `form_votes`.
-        initialisation: how the parameters begin; `KeepLength(l)` for layers above layers of capsules, where l
-            is the length of the children's poses at the start.
+        initialisation: how the parameters begin: `KeepLength(l)`, with parents as long as children of length l,
+            or as those of a network do.
         rngs: random numbers for the parameters.
 
     Reference:
@@ -138,7 +138,7 @@ class DenseCapsules(nnx.Module):
         routing: Routing,
         bias: bool = False,
         form: VoteForm = "auto",
-        initialisation: Initialisation | KeepLength = "scaled",
+        initialisation: Initialisation | KeepLength = KeepLength(),
         rngs: nnx.Rngs,
     ):
         self.routing, self.form = routing, form

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from capsjax import numerics
 from capsjax.checks import check_choice, check_float
 from capsjax.routing.logits import LogitRouting
-from capsjax.routing.parameters import Parameter, Sizes
+from capsjax.routing.parameters import Parameter, Sizes, zeros
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
 
@@ -109,10 +109,7 @@ class EMRouting(LogitRouting[EMInputs]):
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         """Describe beta_u and beta_a, one number of each for every parent."""
         axes = "one number for each parent, [j]"
-        return {
-            name: Parameter((sizes.j,), axes, jax.nn.initializers.zeros)
-            for name in ("beta_u", "beta_a")
-        }
+        return {name: Parameter((sizes.j,), axes, zeros) for name in ("beta_u", "beta_a")}
 
     def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> EMInputs:
         """Take the votes, the children's activations and both betas."""

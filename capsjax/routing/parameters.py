@@ -3,12 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from capsjax.checks import UserError, nearest
 from capsjax.numerics import as_array, described
 
 Initialiser = Callable[[Array, tuple[int, ...]], Array]
+
+
+def zeros(key: Array, shape: tuple[int, ...]) -> Array:
+    """Begin at 0, in float32 also where `jax_enable_x64` makes JAX's default float64."""
+    del key
+    return jnp.zeros(shape, jnp.float32)
 
 
 class Sizes(NamedTuple):

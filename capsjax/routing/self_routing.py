@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax import numerics
 from capsjax.routing.base import Routing
-from capsjax.routing.parameters import Parameter, Sizes
+from capsjax.routing.parameters import Parameter, Sizes, zeros
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import Votes
 
@@ -58,7 +57,6 @@ class SelfRouting(Routing[GatedVotes]):
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         """Describe the gate: a vector and a number for each pair, both 0 at first."""
         i, j, d, _ = sizes
-        zeros = jax.nn.initializers.zeros
         return {
             "route": Parameter((i, j, d or 0), "one vector for each pair, [i, j, d]", zeros),
             "offset": Parameter((i, j), "one number for each pair, [i, j]", zeros),

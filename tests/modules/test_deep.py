@@ -51,7 +51,26 @@ def test_ten_layers_begin_alive(routing, most):
     assert 1 / most < gradients[0] / gradients[-1] < most, gradients
 
 
-def test_the_default_starves_them():
+@pytest.mark.parametrize("length", [0.3, 0.5, 1.0])
+def test_three_layers_as_they_are_initialised_begin_alive(length):
+    """By default, whatever the children's length: it need not be the one that the layers begin with."""
+    rngs = nnx.Rngs(0)
+    routing = cj.DynamicRouting(gradient=cj.FullGradient())
+    layers = [DenseCapsules(16, 16, 8, 8, routing=routing, rngs=rngs) for _ in range(3)]
+    u = jax.random.normal(jax.random.key(1), (16, 16, 8))
+    u = length * u / jnp.linalg.norm(u, axis=-1, keepdims=True)
+
+    def total(u):
+        for layer in layers:
+            u = layer(u).pose
+        return jnp.sum(safe_norm(u)), jnp.mean(safe_norm(u))
+
+    gradient, last = jax.jit(jax.grad(total, has_aux=True))(u)
+    assert 0.1 < last < 0.95
+    assert jnp.linalg.norm(gradient) > 1e-2
+
+
+def test_the_initialisation_of_a_single_layer_starves_them():
     """What it is for: poses that come from a convolution, one layer of classes above them."""
     lengths, gradients = lengths_and_gradients(cj.UniformRouting(), "scaled")
     assert lengths[-1] < 1e-9

@@ -194,8 +194,8 @@ MUTATIONS = (
     Mutation(
         "decoder masked by the prediction in training",
         "modules/networks.py",
-        "            mask = longest(lengths) if one_hot is None else one_hot\n",
-        "            mask = longest(lengths) if one_hot is not None else longest(lengths)\n",
+        "            if labels is None:\n                mask = longest(lengths)\n",
+        "            if labels is None or labels.ndim == 1:\n                mask = longest(lengths)\n",
         ("tests/modules",),
     ),
     Mutation(
