@@ -4,9 +4,10 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -75,7 +76,7 @@ def no_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def progress(arguments: argparse.Namespace, label: str) -> Iterator[Any]:
-    """Open what tells of progress on standard error; nothing with `--quiet`.
+    """Open what tells of progress on standard error; with `--quiet` warnings alone.
 
     Args:
         arguments: what the command line says.
@@ -84,12 +85,29 @@ def progress(arguments: argparse.Namespace, label: str) -> Iterator[Any]:
     from capsjax.training.progress import Silent, reporter
 
     if getattr(arguments, "quiet", False):
-        yield Silent()
+        with warnings.catch_warnings():
+            # What a caller in Python is warned of, such as a damaged checkpoint, is not progress.
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _tell
+            yield Silent()
         return
     with reporter() as chosen:
         if sys.stderr.isatty():
             chosen.start(label, None)
         yield chosen
+
+
+def _tell(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning without the place in the code that Python adds."""
+    del category, filename, lineno, line
+    print(message, file=file or sys.stderr)
 
 
 def written(folder: Path, given: Path | None) -> Path:

@@ -267,14 +267,14 @@ def resume(
             those it began with, or the overrides change anything else or end before the step that was
             reached.
     """
-    folder, say = Path(run_dir).absolute(), checkpoints.warn if reporter is None else reporter.say
+    quiet = reporter is None or isinstance(reporter, Silent)
+    folder, say = Path(run_dir).absolute(), checkpoints.warn if quiet else reporter.say
     reporter = for_python(reporter)
     before, config = rundir.read_config(folder), rundir.read_config(folder, overrides)
     check_overrides(before, config, overrides or {})
     if (folder / "runs").is_dir():
         came = f"{folder}: got a comparison, expected a single run; resume the comparison: "
-        command = f"capsjax compare --resume {shlex.quote(str(folder))}"
-        call = f"capsjax.analysis.compare.resume({str(folder)!r})"
+        call, command = rundir.how_to_resume(folder, config)
         raise UserError(came + call, on_command_line=came + command)
     dataset = load_data(config, data, reporter)
     begun = rundir.read_data(folder)["fingerprint"]
@@ -347,7 +347,8 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
         raise UserError(f"{folder / 'environment.json'}: {error}") from error
     optimiser = freeze(config.optimiser.make(2**31 - 1), config.training.freeze)
     target = TrainState.create(initial, optimiser)
-    say = checkpoints.warn if reporter is None else reporter.say
+    quiet = reporter is None or isinstance(reporter, Silent)
+    say = checkpoints.warn if quiet else reporter.say
     state = checkpoints.restore(folder / "checkpoints", target, say=say)
     pixels, step = Pixels.recorded(data), int(state.step)
     run = Run(config, folder, state.params, data["scale"], shape, classes, step, pixels)

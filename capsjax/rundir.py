@@ -80,23 +80,27 @@ def stopped_run(folder: Path) -> Config | None:
 
 
 def how_to_resume(folder: Path, config: Config) -> tuple[str, str]:
-    """Say how to resume a run.
+    """Say how to resume a run, or a comparison.
 
     Args:
-        folder: the run's directory.
+        folder: its directory.
         config: what was run.
 
     Returns:
         The call in Python, and the command: that call again, where only Python has the run's arrays.
     """
+    several = (folder / "runs").is_dir()
+    name, word = (
+        ("capsjax.analysis.compare.resume", "compare") if several else ("capsjax.resume", "train")
+    )
     # Arrays may know the file that they come from.
     if isinstance(config.data, Arrays) and getattr(config.data, "path", None) is None:
-        call = f"capsjax.resume({str(folder)!r}, data), with the data it began with"
+        call = f"{name}({str(folder)!r}, data), with the data it began with"
         return call, f"in Python, {call}"
     # A folder that begins like a flag is one only behind an equals sign.
     flag = "--resume=" if str(folder).startswith("-") else "--resume "
-    command = f"capsjax train {flag}{shlex.quote(str(folder))}"
-    return f"capsjax.resume({str(folder)!r})", command
+    command = f"capsjax {word} {flag}{shlex.quote(str(folder))}"
+    return f"{name}({str(folder)!r})", command
 
 
 def describe(config: Config, dataset: Dataset) -> dict[str, Any]:

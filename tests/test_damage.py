@@ -8,6 +8,7 @@ import capsjax as cj
 from capsjax import experiment
 from capsjax.analysis.report import report_run
 from capsjax.checks import UserError
+from capsjax.cli import main
 from capsjax.training import checkpoints
 from capsjax.training.progress import Silent
 from tests.test_experiment import measured, same_bits
@@ -91,3 +92,11 @@ def test_a_finished_run_never_shows_one_step_s_error_with_another_s_parameters(r
     loaded = cj.load(folder)
     same_bits(loaded.params, run.params)
     assert loaded.test == run.test
+
+
+def test_quiet_silences_progress_and_not_what_is_wrong(copy, capsys):
+    break_newest(copy)
+    assert main(["evaluate", "--quiet", str(copy)]) == 0
+    told = capsys.readouterr().err
+    assert "using the checkpoint of step 16" in told
+    assert "UserWarning" not in told

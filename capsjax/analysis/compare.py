@@ -192,7 +192,7 @@ def _carry_out(
 
     What is done is read off the directories of its runs; nothing else keeps account of it.
     """
-    command = f"capsjax compare --resume {shlex.quote(str(folder))}"
+    _, command = rundir.how_to_resume(folder, config)
     signals.advise(f"Resume with: {command}", whole=True)
     variants = {mode: variant(config, mode, config.seed) for mode in config.compare.modes}
     align, runs = _aligner(config, dataset), runs_of(folder, config)

@@ -1,7 +1,6 @@
 """Reports: one page for a run or a comparison, from its directory alone; nothing is trained."""
 
 import math
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +70,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         few = ", ".join(gone[:4]) + (", ..." if len(gone) > 4 else "")
         reading.append(
             f"Curves leave out {len(gone)} of {len(runs)} runs, whose metrics are gone: {few}. "
-            f"capsjax compare --resume {shlex.quote(str(folder))} trains them again, to the same bits."
+            f"To train them again, to the same bits: {rundir.how_to_resume(folder, config)[1]}."
         )
     count, found = len(comparison.seeds), arms.environment_of(folder)
     made = Page(

@@ -1,6 +1,5 @@
 """The report of a comparison that is not finished: which of its runs are, and how to resume it."""
 
-import shlex
 from pathlib import Path
 
 from capsjax import configyaml, rundir
@@ -45,7 +44,7 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
         title=f"{folder.name}: unfinished, {done} of {len(rows)} runs",
         lead=[
             f"This comparison is unfinished: {done} of {len(rows)} runs are. Resume it with: "
-            f"capsjax compare --resume {shlex.quote(str(folder))}"
+            f"{rundir.how_to_resume(folder, config)[1]}"
         ],
         tables=[table],
         reading=["Modes are compared when every seed of every mode is there."],

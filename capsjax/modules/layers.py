@@ -120,8 +120,8 @@ class DenseCapsules(nnx.Module):
         bias: whether the routing's optional parameters are trained: for routing by agreement the bias,
             [j, e], added to s_j at every iteration.
         form: how the votes are held; see `form_votes`.
-        initialisation: how the parameters begin: `KeepLength(l)`, with parents as long as children of length l,
-            or as those of a network do.
+        initialisation: how the parameters begin: `KeepLength(l)`, with parents as long as children of length
+            l, or as those of a network do.
         rngs: random numbers for the parameters.
 
     Reference:

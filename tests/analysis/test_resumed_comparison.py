@@ -113,3 +113,14 @@ def test_what_does_not_belong_to_a_comparison_is_named(compared, tmp_path):
     with pytest.raises(UserError, match=r"expected 0{12}\.\.\., that of the data the comparison"):
         comparing.resume(folder)
     assert os.listdir(folder / "runs") == os.listdir(compared.folder / "runs")
+
+
+def test_a_comparison_on_arrays_of_python_is_resumed_in_python(tmp_path):
+    """The command line does not have them, so a command would not be advice."""
+    (tmp_path / "runs").mkdir()
+    config = cj.load_config("smoke", {"data": {"kind": "arrays"}})
+    call, command = rundir.how_to_resume(tmp_path, config)
+    assert call.startswith("capsjax.analysis.compare.resume(")
+    assert command == f"in Python, {call}"
+    on_digits = rundir.how_to_resume(tmp_path, cj.load_config("smoke"))[1]
+    assert on_digits == f"capsjax compare --resume {tmp_path}"
