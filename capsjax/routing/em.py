@@ -59,16 +59,22 @@ class Gaussians(NamedTuple):
 class EMRouting(LogitRouting[EMInputs]):
     """Fit a Gaussian to each parent's votes, and couple a child to the parents that explain its votes.
 
-    R is the softmax of the logits b over the parents, b = 0 at first. For r readouts, with r_ij = R_ij a_i:
+    R is the softmax of the logits b over the parents, b = 0 at first. Each of r readouts is an M-step, with
+    r_ij = R_ij a_i,
 
-        M-step   mu_jh = sum_i r_ij V_ijh / sum_i r_ij
-                 sigma_jh^2 = sum_i r_ij (V_ijh - mu_jh)^2 / sum_i r_ij + floor
-                 cost_jh = (beta_u,j + log sigma_jh) sum_i r_ij
-                 a_j = logistic(lambda_t (beta_a,j - sum_h cost_jh))
-                 lambda_t = final_lambda (1 - 0.95^(t+1)),   t = 0, 1, ..., r - 1
-        E-step   b_ij = log a_j + sum_h log N(V_ijh; mu_jh, sigma_jh)
+    mu_jh = sum_i r_ij V_ijh / sum_i r_ij
 
-    and the poses are the means. The paper gives no schedule of lambda and no floor: this schedule is its
+    sigma_jh^2 = sum_i r_ij (V_ijh - mu_jh)^2 / sum_i r_ij + floor
+
+    cost_jh = (beta_u,j + log sigma_jh) sum_i r_ij
+
+    a_j = logistic(lambda_t (beta_a,j - sum_h cost_jh)),   lambda_t = final_lambda (1 - 0.95^(t+1))
+
+    for t = 0, 1, ..., r - 1, and between two of them is an E-step,
+
+    b_ij = log a_j + sum_h log N(V_ijh; mu_jh, sigma_jh)
+
+    The poses are the means. The paper gives no schedule of lambda and no floor: this schedule is its
     authors', and the floor keeps a parent with a single child finite. Without any mass, a pose is 0.
     The E-step after the last M-step, which the paper computes, would be used by nothing.
 

@@ -15,7 +15,8 @@ from capsjax.types import PerPair
 class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
     """Define a routing whose state is the logits b_ij: `prepare`, `parents` and `respond`.
 
-        b = 0;   c = softmax of b over a child's parents;   parents(c);   b <- respond(b, parents)
+    The logits b begin at 0. The coupling c is their softmax over each child's parents; `parents` reads out
+    what c makes of the votes; and between two readouts the logits become what `respond` makes of them.
 
     Args:
         num_iters: r, the number of readouts: r - 1 updates of the logits.

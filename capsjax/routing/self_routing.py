@@ -36,8 +36,9 @@ class GatedVotes(NamedTuple):
 class SelfRouting(Routing[GatedVotes]):
     """Let each child choose its parents by a trained function of its own pose.
 
-        c_ij = softmax over j of (route_ij . u_i + offset_ij)
-        a_j = sum_i c_ij a_i / sum_i a_i,   v_j = sum_i c_ij a_i V_ij / sum_i c_ij a_i
+    c_ij = softmax over j of (route_ij . u_i + offset_ij)
+
+    a_j = sum_i c_ij a_i / sum_i a_i,   v_j = sum_i c_ij a_i V_ij / sum_i c_ij a_i
 
     Nothing is iterated, so there is no gradient mode to choose: a coupling held constant would leave `route`
     and `offset` as they began, and the coupling uniform where they begin at 0. The parents' activations add

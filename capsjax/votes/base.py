@@ -44,8 +44,8 @@ class Votes(abc.ABC):
     A class writes `shape`, `dtype` and `combine`, and `pairs` where not every child votes for every parent.
     Everything else is derived from `combine` by reverse mode, and overridden where something is faster:
 
-        combine(c) is dT/dv, agreement(v) is dT/dc of T = sum_ij c_ij vote_ij . v_j
-        scatter(c, m) is dD/dp, distance(m, p) is dD/dc of D = sum_ij c_ij sum_h p_jh (vote_ijh - m_jh)^2
+    combine(c) is dT/dv and agreement(v) is dT/dc of T = sum_ij c_ij vote_ij . v_j; scatter(c, m) is dD/dp and
+    distance(m, p) is dD/dc of D = sum_ij c_ij sum_h p_jh (vote_ijh - m_jh)^2.
 
     Logits, couplings and agreements are held as `pairs` say. Fields that are not arrays are marked as
     `static` in their metadata.

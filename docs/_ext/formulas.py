@@ -30,9 +30,40 @@ DISPLAYED = {
         r"\varphi(x) = x - \arctan x,",
         "",
     ),
-    "y = c_bar + (d respond / d c)^T z,    z = b_bar + (d couple / d b)^T y,": (
-        r"y = \bar c + \Big(\frac{\partial\, \mathrm{respond}}{\partial c}\Big)^{\!\top} z, \quad "
+    "y = c_bar + (d target / d c)^T z,    z = b_bar + (d couple / d b)^T y,": (
+        r"y = \bar c + \Big(\frac{\partial\, \mathrm{target}}{\partial c}\Big)^{\!\top} z, \quad "
         r"z = \bar b + \Big(\frac{\partial\, \mathrm{couple}}{\partial b}\Big)^{\!\top} y,",
+        "",
+    ),
+    "mu_jh = sum_i r_ij V_ijh / sum_i r_ij": (
+        r"\mu_{jh} = \frac{\sum_i r_{ij} V_{ijh}}{\sum_i r_{ij}}",
+        "",
+    ),
+    "sigma_jh^2 = sum_i r_ij (V_ijh - mu_jh)^2 / sum_i r_ij + floor": (
+        r"\sigma_{jh}^2 = \frac{\sum_i r_{ij} (V_{ijh} - \mu_{jh})^2}{\sum_i r_{ij}} + \mathtt{floor}",
+        "",
+    ),
+    "cost_jh = (beta_u,j + log sigma_jh) sum_i r_ij": (
+        r"\mathrm{cost}_{jh} = \bigl(\beta_{u,j} + \log \sigma_{jh}\bigr) \sum_i r_{ij}",
+        "",
+    ),
+    "a_j = logistic(lambda_t (beta_a,j - sum_h cost_jh)),   lambda_t = final_lambda (1 - 0.95^(t+1))": (
+        r"a_j = \operatorname{logistic}\Bigl("
+        r"\lambda_t \bigl(\beta_{a,j} - \sum_h \mathrm{cost}_{jh}\bigr)\Bigr), \quad "
+        r"\lambda_t = \mathtt{final\_lambda}\, (1 - 0.95^{t+1})",
+        "",
+    ),
+    "b_ij = log a_j + sum_h log N(V_ijh; mu_jh, sigma_jh)": (
+        r"b_{ij} = \log a_j + \sum_h \log \mathcal{N}(V_{ijh};\, \mu_{jh}, \sigma_{jh})",
+        "",
+    ),
+    "c_ij = softmax over j of (route_ij . u_i + offset_ij)": (
+        r"c_{ij} = \operatorname{softmax}_j(\mathrm{route}_{ij} \cdot u_i + \mathrm{offset}_{ij})",
+        "",
+    ),
+    "a_j = sum_i c_ij a_i / sum_i a_i,   v_j = sum_i c_ij a_i V_ij / sum_i c_ij a_i": (
+        r"a_j = \frac{\sum_i c_{ij} a_i}{\sum_i a_i}, \quad "
+        r"v_j = \frac{\sum_i c_{ij} a_i V_{ij}}{\sum_i c_{ij} a_i}",
         "",
     ),
     "shifted[b, y, x] = images[b, y - dy_b, x - dx_b]": (
@@ -52,11 +83,11 @@ INLINE = {
         r"{v_j = \mathrm{squash}\big(\sum_i c_{ij} \hat u_{j|i} + \mathrm{bias}_j\big)}; and between readouts"
     ),
     "b_ij = inverse_temperature (vote_ij . v_j)": r"{b_{ij} = \beta\, (\hat u_{j|i} \cdot v_j)}",
-    "c = couple(b, x) and b = respond(c, x)": (
-        r"{c = \mathrm{couple}(b, x)} and {b = \mathrm{respond}(c, x)}"
+    "c = couple(b, x) and b = target(c, x)": (
+        r"{c = \mathrm{couple}(b, x)} and {b = \mathrm{target}(c, x)}"
     ),
-    "(d respond / d x)^T z + (d couple / d x)^T y": (
-        r"{\big(\partial\, \mathrm{respond} / \partial x\big)^{\top} z "
+    "(d target / d x)^T z + (d couple / d x)^T y": (
+        r"{\big(\partial\, \mathrm{target} / \partial x\big)^{\top} z "
         r"+ \big(\partial\, \mathrm{couple} / \partial x\big)^{\top} y}"
     ),
     "s_j = sum_i c_ij vote_ij": r"{s_j = \sum_i c_{ij} \hat u_{j|i}}",
