@@ -42,6 +42,7 @@ L6 = {
         "runlock",
         "batches",
         "experiment",
+        "trained",
         "finetune",
         "sources",
     ),

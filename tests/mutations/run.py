@@ -4,7 +4,6 @@ Run from anywhere: `python tests/mutations/run.py [WORD ...]` runs those whose n
 with 1 if a mistake went unnoticed. The checkout itself is not touched.
 """
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,14 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def load_mutations() -> tuple:
-    """Load the list beside this file, however this file was started."""
-    path = Path(__file__).with_name("mutations.py")
-    spec = importlib.util.spec_from_file_location("mutations", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.MUTATIONS
+    """Load the lists beside this file, however this file was started."""
+    sys.path.insert(0, str(ROOT))
+    from tests.mutations.mutations import MUTATIONS
+
+    return MUTATIONS
 
 
 def copy_checkout(target: Path) -> None:

@@ -1,25 +1,15 @@
 """The mutations still fit the code; `run.py` beside this file makes them and takes minutes."""
 
 import ast
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 import capsjax
+from tests.mutations.mutations import MUTATIONS
 
 PACKAGE = Path(capsjax.__file__).resolve().parent
 HERE = Path(__file__).resolve().parent
-
-
-def load_mutations():
-    spec = importlib.util.spec_from_file_location("mutations", HERE / "mutations.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.MUTATIONS
-
-
-MUTATIONS = load_mutations()
 
 
 def test_there_are_enough_and_each_has_a_name_of_its_own():
