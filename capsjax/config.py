@@ -14,7 +14,7 @@ from capsjax.display import changed
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNetConfig
 from capsjax.training.loop import TrainingConfig
-from capsjax.training.optimisers import Adam
+from capsjax.training.optimisers import Adam, Optimiser
 
 Mode = Literal["uniform", "stop", "truncated", "full"]
 MODES = get_args(Mode)
@@ -72,7 +72,7 @@ class Config:
     seed: int = 0
     max_shift: int = 0
     loss: LossConfig = LossConfig()
-    optimiser: Adam = Adam()
+    optimiser: Optimiser = Adam()
     compare: CompareConfig = CompareConfig()
 
     def __post_init__(self):
@@ -82,7 +82,7 @@ class Config:
         check_int(self, "seed", low=0, high=2**31 - 1)
         check_int(self, "max_shift", low=0)
         check_type(self, "loss", LossConfig, "LossConfig(...)")
-        check_type(self, "optimiser", Adam, "Adam(...)")
+        check_type(self, "optimiser", Optimiser, "an optimiser such as Adam() or SGD()")
         check_type(self, "compare", CompareConfig, "CompareConfig(...)")
 
     def __repr__(self) -> str:

@@ -69,7 +69,12 @@ def choose(annotation: Any, value: object) -> type | None:
         return None
     if len(only := variants(annotation)) == 1:
         return only[0]
-    return kinds(annotation).get(str(value.get("kind")))
+    return kinds(annotation).get(str(value.get("kind", assumed_kind(annotation))))
+
+
+def assumed_kind(annotation: Any) -> str | None:
+    """Give the kind of a mapping that names none, if an abstract class says which that is."""
+    return getattr(annotation, "assumed_kind", None)
 
 
 def item(annotation: Any, index: int) -> Any:

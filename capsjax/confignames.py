@@ -23,6 +23,13 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("beta_1", "b1"), ("optimiser.beta1",)),
     **dict.fromkeys(("beta_2", "b2"), ("optimiser.beta2",)),
     "eps": ("optimiser.epsilon",),
+    "wd": ("optimiser.weight_decay",),
+    **dict.fromkeys(
+        ("clip", "grad_clip", "clip_grad_norm", "max_grad_norm", "gradient_clip_val"),
+        ("optimiser.clip_norm",),
+    ),
+    "warmup_steps": ("optimiser.schedule.warmup",),
+    "warmup_ratio": ("optimiser.schedule.warmup_fraction",),
     "dataset": ("data",),
     **dict.fromkeys(("random_seed", "manual_seed"), ("seed",)),
     **dict.fromkeys(("num_seeds", "n_seeds"), ("compare.seeds",)),

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from capsjax.checks import KNOWN, is_traced, plain, written
 from capsjax.configerrors import (
     Problem,
+    assumed_kind,
     choose,
     fields,
     item,
@@ -96,7 +97,9 @@ def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -
             return {"kind": value}
         problems.append(unknown_kind(path, value, known))
     elif cls is not None:
-        inner = fields(cls)
+        inner, assumed = fields(cls), assumed_kind(annotation)
+        if "kind" not in value and assumed is not None:
+            value = {"kind": assumed, **value}
         return {n: _expand(inner.get(n), v, (*path, n), problems) for n, v in value.items()}
     elif known and isinstance(value, Mapping):
         problems.append(unknown_kind((*path, "kind"), value.get("kind"), known))

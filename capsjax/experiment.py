@@ -108,8 +108,9 @@ def resume(
         overrides: `training.epochs` or `training.steps`, to lengthen a run, finished or not; `data.path` or
             `data.folder`, where its data are now elsewhere. They are written into its `config.yaml`. The
             learning rate is that of a run so long from the beginning: constant, exponential and piecewise
-            schedules do not depend on the length, so the result is that of such a run, to the bit; along a
-            cosine it rises again, to where the longer one would be.
+            schedules without a `warmup_fraction` do not depend on the length, so the result is that of such a
+            run, to the bit; along a cosine, a line or a polynomial it rises again, to where the longer one
+            would be.
         reporter: what tells of progress; None for a line in a notebook, else for warnings of damage alone.
         observe: as `train` takes it; the state that is resumed from is shown again.
 

@@ -18,7 +18,7 @@ from capsjax.losses import LossConfig
 from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
 from capsjax.training.feed import Cut
 from capsjax.training.loop import Program
-from capsjax.training.optimisers import Adam, freeze
+from capsjax.training.optimisers import Optimiser, freeze
 from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
 from capsjax.training.state import Batch, Params, TrainState, functionalise, group_of
 from capsjax.training.step import LossFunction, PerExample
@@ -129,7 +129,7 @@ def _scoring(
 def _program(
     model: CapsNetConfig,
     loss: LossConfig,
-    optimiser: Adam,
+    optimiser: Optimiser,
     frozen: tuple[str, ...],
     total_steps: int,
     parallel: Parallel,
@@ -211,11 +211,13 @@ def plan(config: Config, dataset: Dataset) -> Plan:
     cut = Cut(config.training.batch_size, config.max_shift, dataset.scale)
     made, frozen = functions(*arguments, shape, classes), config.training.freeze
     _check_groups(frozen, made)
-    adam, parallel = config.optimiser, config.training.parallel
+    optimiser, parallel = config.optimiser, config.training.parallel
     return Plan(
         functions=made,
-        program=_program(*arguments, adam, frozen, total_steps, parallel, cut, (shape, classes)),
-        optimiser=freeze(adam.make(total_steps), frozen),
+        program=_program(
+            *arguments, optimiser, frozen, total_steps, parallel, cut, (shape, classes)
+        ),
+        optimiser=freeze(optimiser.make(total_steps), frozen),
         cut=cut,
         total_steps=total_steps,
     )

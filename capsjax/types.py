@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import inspect
 import operator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Array, Float
 
@@ -24,7 +24,12 @@ class Variant:
 
     A field annotated with such a class takes any of its subclasses in Python; in a configuration file
     it takes those that have been imported, by the `kind` that each declares.
+
+    Attributes:
+        assumed_kind: the kind of a mapping that names none; None where it has to name one.
     """
+
+    assumed_kind: ClassVar[str | None] = None
 
     @classmethod
     def variants(cls) -> tuple[type, ...]:

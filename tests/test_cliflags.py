@@ -202,7 +202,10 @@ def test_usual_flags_are_those_of_a_command():
 def test_a_key_of_another_kind_names_the_kind(answer):
     code, _, err = answer("train", "smoke", "--optimiser.schedule.decay", "0.9")
     assert code == 2
-    assert err[1] == "  expected one of rate, kind; decay belongs to kind exponential"
+    assert (
+        err[1]
+        == "  expected one of rate, warmup, warmup_fraction, kind; decay belongs to kind exponential"
+    )
 
 
 @pytest.mark.parametrize("command", ["train", "compare"])

@@ -1,141 +1,88 @@
-"""Learning-rate schedules and optimisers, as frozen values: nodes of a configuration."""
+"""Optimisers, as frozen values: nodes of a configuration; schedules are their learning rates."""
 
 import abc
 import dataclasses
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from capsjax.checks import FieldError, check_float, check_int, check_type
+from capsjax.checks import FieldError, check_bool, check_float, check_type
+from capsjax.training.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    Linear,
+    Piecewise,
+    Polynomial,
+    Schedule,
+)
 from capsjax.training.state import Params, group_of
 from capsjax.types import Variant
 
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "Linear",
+    "Optimiser",
+    "Piecewise",
+    "Polynomial",
+    "Schedule",
+    "freeze",
+]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Schedule(Variant, abc.ABC):
-    """Define how the learning rate depends on the step.
+class Optimiser(Variant, abc.ABC):
+    """Define how a gradient becomes a change of the parameters.
 
     Args:
-        rate: the learning rate at the first step.
+        schedule: the learning rate at each step.
+        clip_norm: the largest L2 norm of the gradient of all trained parameters together; a longer one is
+            shortened to it. None leaves it as it is.
     """
 
-    rate: float = 1e-3
+    # Configurations from before there was a choice need not say which.
+    assumed_kind: ClassVar[str | None] = "adam"
+
+    schedule: Schedule = Exponential()
+    clip_norm: float | None = None
 
     def __post_init__(self):
-        check_float(self, "rate", low=0.0, open_low=True)
+        check_type(self, "schedule", Schedule, "a schedule such as Constant() or Cosine()")
+        if self.clip_norm is not None:
+            check_float(self, "clip_norm", low=0.0, open_low=True)
+
+    def make(self, total_steps: int) -> optax.GradientTransformation:
+        """Return the Optax transformation of gradients into updates.
+
+        Args:
+            total_steps: optimiser steps of the whole run.
+
+        Returns:
+            A transformation whose state has the same layout for a run of any length.
+        """
+        rule = self.rule(self.schedule.make(total_steps))
+        if self.clip_norm is None:
+            return rule
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
 
     @abc.abstractmethod
-    def make(self, total_steps: int) -> optax.Schedule:
-        """Return the learning rate as a function of the step, for a run of so many steps."""
+    def rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """Return the transformation of gradients that may have been clipped.
 
+        Args:
+            rate: the learning rate as a function of the step.
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Constant(Schedule):
-    """Keep the learning rate as it is.
-
-    Args:
-        rate: the learning rate.
-        kind: its name in a configuration.
-    """
-
-    kind: Literal["constant"] = "constant"
-
-    def make(self, total_steps: int) -> optax.Schedule:
-        """Return the constant."""
-        del total_steps
-        return optax.constant_schedule(self.rate)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Exponential(Schedule):
-    """Multiply the learning rate by `decay` every `every` steps, down to a floor, continuously.
-
-    The defaults are those of Sabour, Frosst and Hinton's released code; 0.96 every 20,000 steps from
-    0.003 is what the authors of the 2018 paper answered.
-
-    Args:
-        rate: the learning rate at the first step.
-        decay: the factor, above 0 and at most 1.
-        every: steps for one such factor.
-        floor: the least learning rate.
-        kind: its name in a configuration.
-    """
-
-    decay: float = 0.96
-    every: int = 2000
-    floor: float = 1e-6
-    kind: Literal["exponential"] = "exponential"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_float(self, "decay", low=0.0, high=1.0, open_low=True)
-        check_int(self, "every", low=1)
-        check_float(self, "floor", low=0.0)
-
-    def make(self, total_steps: int) -> optax.Schedule:
-        """Return max(floor, rate * decay^(step / every))."""
-        del total_steps
-        return optax.exponential_decay(self.rate, self.every, self.decay, end_value=self.floor)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Piecewise(Schedule):
-    """Multiply the learning rate by `factor` at given steps, as Hahn 2019 and Tsai 2020 did.
-
-    Args:
-        rate: the learning rate at the first step.
-        boundaries: the steps, ascending.
-        factor: the factor at each.
-        kind: its name in a configuration.
-    """
-
-    boundaries: tuple[int, ...] = ()
-    factor: float = 0.1
-    kind: Literal["piecewise"] = "piecewise"
-
-    def __post_init__(self):
-        super().__post_init__()
-        steps = self.boundaries
-        whole = isinstance(steps, tuple) and all(type(step) is int and step > 0 for step in steps)
-        if not whole or list(steps) != sorted(set(steps)):
-            expected = "a tuple of ascending steps, each an integer of at least 1"
-            raise FieldError("Piecewise", "boundaries", self.boundaries, expected)
-        check_float(self, "factor", low=0.0, open_low=True)
-
-    def make(self, total_steps: int) -> optax.Schedule:
-        """Return rate * factor^(boundaries passed)."""
-        del total_steps
-        steps = dict.fromkeys(self.boundaries, self.factor)
-        return optax.piecewise_constant_schedule(self.rate, steps)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cosine(Schedule):
-    """Warm up linearly, then fall along half a cosine to nothing at the last step.
-
-    Args:
-        rate: the highest learning rate.
-        warmup: steps until it is reached.
-        kind: its name in a configuration.
-    """
-
-    warmup: int = 0
-    kind: Literal["cosine"] = "cosine"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_int(self, "warmup", low=0)
-
-    def make(self, total_steps: int) -> optax.Schedule:
-        """Return the schedule over so many steps."""
-        if self.warmup >= total_steps:
-            expected = f"less than the {total_steps} steps of the run: train longer, or set it to 0"
-            raise FieldError("optimiser.schedule", "warmup", self.warmup, expected)
-        start = 0.0 if self.warmup else self.rate
-        return optax.warmup_cosine_decay_schedule(start, self.rate, self.warmup, total_steps)
+        Returns:
+            An Optax transformation whose updates are added to the parameters.
+        """
 
 
 def freeze(
@@ -165,12 +112,20 @@ def freeze(
     return optax.multi_transform({"trained": optimiser, "frozen": still}, labels)
 
 
+def _check_moments(owner: "Adam | AdamW") -> None:
+    """Check the numbers that Adam and AdamW share."""
+    check_float(owner, "beta1", low=0.0, high=1.0, open_high=True)
+    check_float(owner, "beta2", low=0.0, high=1.0, open_high=True)
+    check_float(owner, "epsilon", low=0.0, open_low=True)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Adam:
-    """Describe the Adam optimiser.
+class Adam(Optimiser):
+    """Describe Adam: the mean of the gradient over the root of the mean of its square.
 
     Args:
         schedule: the learning rate at each step.
+        clip_norm: the largest norm of the gradient; None leaves it as it is.
         beta1: decay of the mean of the gradient.
         beta2: decay of the mean of its square.
         epsilon: added to the root of the latter.
@@ -180,22 +135,89 @@ class Adam:
         Kingma and Ba 2015; the defaults are the released code's of Sabour, Frosst and Hinton 2017.
     """
 
-    schedule: Schedule = Exponential()
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     kind: Literal["adam"] = "adam"
 
     def __post_init__(self):
-        check_type(self, "schedule", Schedule, "a schedule such as Constant() or Cosine()")
-        for field in ("beta1", "beta2"):
-            check_float(self, field, low=0.0)
-            if getattr(self, field) >= 1:
-                expected = "a number of at least 0 and less than 1"
-                raise FieldError("Adam", field, getattr(self, field), expected)
-        check_float(self, "epsilon", low=0.0, open_low=True)
+        super().__post_init__()
+        _check_moments(self)
 
-    def make(self, total_steps: int) -> optax.GradientTransformation:
-        """Return the Optax transformation for a run of so many steps."""
-        schedule = self.schedule.make(total_steps)
-        return optax.adam(schedule, b1=self.beta1, b2=self.beta2, eps=self.epsilon)
+    def rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """Return -rate m / (sqrt(v) + epsilon), both means without their bias towards 0."""
+        return optax.adam(rate, b1=self.beta1, b2=self.beta2, eps=self.epsilon)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW(Optimiser):
+    """Describe Adam with decoupled weight decay, which its moments do not see.
+
+    Args:
+        schedule: the learning rate at each step.
+        clip_norm: the largest norm of the gradient; None leaves it as it is.
+        beta1: decay of the mean of the gradient.
+        beta2: decay of the mean of its square.
+        epsilon: added to the root of the latter.
+        weight_decay: the part of every trained parameter, biases included, that a step at learning rate 1
+            would take away.
+        kind: its name in a configuration.
+
+    Reference:
+        Loshchilov and Hutter 2019, algorithm 2, with the learning rate as a factor of the decay too.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+    kind: Literal["adamw"] = "adamw"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_moments(self)
+        check_float(self, "weight_decay", low=0.0)
+
+    def rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """Return -rate (m / (sqrt(v) + epsilon) + weight_decay w)."""
+        return optax.adamw(
+            rate, b1=self.beta1, b2=self.beta2, eps=self.epsilon, weight_decay=self.weight_decay
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SGD(Optimiser):
+    """Describe stochastic gradient descent with momentum.
+
+    Args:
+        schedule: the learning rate at each step.
+        clip_norm: the largest norm of the gradient, before the weight decay; None leaves it as it is.
+        momentum: the part of the last step's direction that is kept, below 1; 0 keeps nothing.
+        nesterov: whether the gradient is added once more after the momentum, as Nesterov's method does.
+        weight_decay: the multiple of every trained parameter, biases included, that is added to its
+            gradient, as a penalty of weight_decay / 2 times the squared norm would.
+        kind: its name in a configuration.
+
+    Reference:
+        Sutskever, Martens, Dahl and Hinton 2013, section 2, with the learning rate outside the velocity.
+    """
+
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    kind: Literal["sgd"] = "sgd"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_float(self, "momentum", low=0.0, high=1.0, open_high=True)
+        check_bool(self, "nesterov")
+        if self.nesterov and not self.momentum:
+            raise FieldError("SGD", "nesterov", True, "False where momentum is 0: there is none")
+        check_float(self, "weight_decay", low=0.0)
+
+    def rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """Return -rate u, where u = momentum u + g + weight_decay w; for Nesterov g + momentum u."""
+        descent = optax.sgd(rate, momentum=self.momentum or None, nesterov=self.nesterov)
+        if not self.weight_decay:
+            return descent
+        return optax.chain(optax.add_decayed_weights(self.weight_decay), descent)
