@@ -128,6 +128,11 @@ def test_an_optimiser_is_its_formula_with_its_schedule(config, clip_norm):
     assert cut == (0 if clip_norm is None else 2)
 
 
+def test_every_optimiser_that_ships_has_its_formula_here():
+    shipped = {cls for cls in Optimiser.variants() if cls.__module__.startswith("capsjax.")}
+    assert shipped == {type(config) for config in FORMULAS}
+
+
 @pytest.mark.parametrize("clip_norm", [None, 1e-2])
 @pytest.mark.parametrize("config", FORMULAS, ids=lambda config: FORMULAS[config].__name__)
 def test_what_is_frozen_stays_and_the_others_train_as_alone(config, clip_norm):

@@ -54,6 +54,11 @@ def test_any_schedule_warms_up_in_steps_or_a_fraction_of_the_run(schedule, warmu
     np.testing.assert_allclose(points(warmed, steps), expected, rtol=2e-5, atol=1e-8)
 
 
+def test_every_schedule_that_ships_has_its_formula_here():
+    shipped = {cls for cls in Schedule.variants() if cls.__module__.startswith("capsjax.")}
+    assert shipped == {type(schedule) for schedule in AFTER} | {Piecewise}
+
+
 def test_boundaries_count_from_the_beginning_of_the_run_with_a_warm_up_too():
     steps = [0, 5, 9, 10, 29, 30, 31, 60, 99]
     expected = [0, 0.1, 0.18, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05]
