@@ -32,7 +32,7 @@ lint: $(VENV)/.dev  ## check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyrefly check
 
-format: $(VENV)/.dev  ## format the code, mend what ruff can mend
+format: $(VENV)/.dev  ## format the code, fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

@@ -2,10 +2,10 @@
 
     python benchmarks/agreement.py
 
-For each mode, form of votes and number of iterations r: the largest difference of the gradient by u, W and
-bias, relative to the largest component of each. Finite differences are central, of fourth order, of the
-function whose gradient the mode is: what it stops is frozen at the values that it has. Prints the numbers of
-the table in docs/backpropagation.md.
+For each mode, form of votes and number of iterations r: the largest difference of the gradient with respect
+to u, W and bias, relative to the largest component of each. Finite differences are central, of fourth order,
+of the function whose gradient the mode is: what it stops is frozen at the values that it has. Prints the
+numbers of the table in docs/backpropagation.md.
 """
 
 import itertools

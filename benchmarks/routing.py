@@ -29,7 +29,7 @@ MODES = {
 def compiled(
     gradient: cj.GradientMode, dense: bool, num_iters: int, u: jax.Array, W: jax.Array
 ) -> jax.stages.Compiled:
-    """Compile value and gradient of a loss of the poses, by u and W."""
+    """Compile value and gradient of a loss of the poses, with respect to u and W."""
 
     def total(u: jax.Array, W: jax.Array) -> jax.Array:
         votes = cj.predict(u, W)

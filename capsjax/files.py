@@ -1,4 +1,4 @@
-"""Files that someone else may have written: what is no plain file, too large or no text is named.
+"""Files that someone else may have written: what is not a plain file, too large or not text is named.
 
 A size is bounded before anything is read: a device has no end, and a named pipe waits for one who writes.
 """
@@ -33,7 +33,7 @@ def open_plain(path: Path, limit: int, expected: str) -> BinaryIO:
         The open file.
 
     Raises:
-        UserError: If there is none, it is no plain file, it cannot be read or it is larger.
+        UserError: If there is none, it is not a plain file, it cannot be read or it is larger.
     """
     try:
         # Opening a pipe would wait for its other end.

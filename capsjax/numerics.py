@@ -48,7 +48,7 @@ def safe_norm(
     Scales by the largest component first, so nothing overflows or underflows; computes in float32
     at least. Subnormal numbers of that type count as zero where the processor takes them so, as XLA has
     CPUs do. `jnp.linalg.norm` has the gradient 0/0 at zero, which a `where` around the result does
-    not mend: the argument itself has to be kept away from zero (the double `where`).
+    not fix: the argument itself has to be kept away from zero (the double `where`).
 
     Args:
         x: vectors along `axis`, any other axes.

@@ -175,7 +175,7 @@ def read_json(path: Path) -> Any:
     """Read plain values.
 
     Raises:
-        UserError: where there is no such file, it is no plain one or too large, or it is not JSON.
+        UserError: where there is no such file, it is not a plain one or too large, or it is not JSON.
     """
     return files.read_json(path, LARGEST_JSON, "the JSON that a run writes; train the run again")
 

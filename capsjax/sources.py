@@ -71,6 +71,6 @@ def check_overrides(before: Config, after: Config, overrides: Mapping[str, objec
     if after != dataclasses.replace(before, training=training, data=data):
         raise UserError(
             f"overrides: got {', '.join(map(str, overrides))}, expected training.epochs, training.steps, "
-            "data.path or data.folder alone: a run goes on as it began; to begin another with its "
+            "data.path or data.folder alone: a run is resumed as it began; to begin another with its "
             "parameters: capsjax.train(config, start=run_dir)"
         )

@@ -147,7 +147,7 @@ class Run:
             raw = np.asarray(images)
         except ValueError as error:  # lists of unequal lengths
             raise UserError(
-                f"images: got no rectangular array ({error}), expected "
+                f"images: got lists of unequal lengths ({error}), expected "
                 f"[n, {', '.join(map(str, self.image_shape))}]; bring all images to one size"
             ) from None
         given, raw = raw.shape, raw[..., None] if raw.ndim == 3 else raw

@@ -322,7 +322,9 @@ def test_info_shows_versions_devices_and_configurations(capsys, monkeypatch):
     ):
         assert part in text
     for name in ("digits", "mnist_sabour2017", "mnist_small", "smoke"):
-        assert re.search(rf"^  {name} +\w", text, re.M)
+        (says,) = re.findall(rf"^  {name} +(\w.*)$", text, re.M)
+        assert says.endswith("."), says  # a whole sentence
+        assert len(says) <= 100, says
 
 
 def test_info_shows_what_a_configuration_comes_to(capsys):

@@ -46,7 +46,7 @@ def test_bytes_and_their_floats_are_the_same_images(run):
 
 
 def test_images_of_unequal_sizes_are_refused(run, as_installed):
-    with pytest.raises(UserError, match=r"images: got no rectangular array .*\[n, 8, 8, 1\]"):
+    with pytest.raises(UserError, match=r"images: got lists of unequal lengths .*\[n, 8, 8, 1\]"):
         run.predict([[[1.0]], [[1.0, 2.0]]])
 
 

@@ -188,7 +188,7 @@ def routing_work(
     votes: VoteForm = "auto",
     times: int = 1,
 ) -> Work:
-    """Compile value and gradient of routing alone, by u and W.
+    """Compile value and gradient of routing alone, with respect to u and W.
 
     The loss is the sum of the parents' poses, each weighed with a fixed random number.
 

@@ -218,7 +218,7 @@ def _to_array(name: str, values: object) -> np.ndarray:
         return np.asarray(values)
     except ValueError as error:  # lists of unequal lengths
         raise UserError(
-            f"{name}: got no rectangular array ({error}), {EXPECTED}; bring all images to one size"
+            f"{name}: got lists of unequal lengths ({error}), {EXPECTED}; bring all images to one size"
         ) from None
 
 

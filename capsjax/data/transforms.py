@@ -65,7 +65,7 @@ def random_shift(
         The shifted images, of the same type [b, h, w, c].
 
     Raises:
-        UserError: where max_shift is no integer of at least 0.
+        UserError: where max_shift is not an integer of at least 0.
     """
     if isinstance(max_shift, bool) or not isinstance(max_shift, int) or max_shift < 0:
         raise UserError(f"max_shift: got {max_shift!r}, expected an integer of at least 0")

@@ -154,7 +154,7 @@ def fit(
     if observe is not None and first == 0:
         observe(0, _copied(state))
     if first > 0:
-        reporter.say(f"{label}: going on from step {first} of {total_steps}")
+        reporter.say(f"{label}: resuming from step {first} of {total_steps}")
     state, note, validated = strategy.replicate(state), "", ""
     examples, pace, done = None, _Pace(), first
     at_end = first > 0 and first % feed.steps_per_epoch == 0

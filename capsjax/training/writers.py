@@ -120,7 +120,7 @@ def read_metrics(path: Path, splits: Container[str] = SPLITS) -> list[dict[str, 
         The lines; empty where there is no file yet.
 
     Raises:
-        UserError: If it is no plain file, or larger than a run's.
+        UserError: If it is not a plain file, or larger than a run's.
     """
     if not os.path.lexists(path):
         return []

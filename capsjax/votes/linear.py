@@ -27,7 +27,7 @@ class LinearVotes(Votes):
         masks: which children and parents are there; `mask` makes them.
 
     Raises:
-        UserError: where the shapes do not fit, there is no parent, or these are no arrays of
+        UserError: where the shapes do not fit, there is no parent, or these are not arrays of
             floating-point numbers.
     """
 
@@ -39,7 +39,7 @@ class LinearVotes(Votes):
             self._check_fit()
 
     def _check_fit(self) -> None:
-        """Refuse what is no arrays that fit together, also where a transformation made them."""
+        """Refuse what is not arrays that fit together, also where a transformation made them."""
         both = self.u, self.W
         if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in both):
             came = f"u {described(self.u)} and W {described(self.W)}"
@@ -129,7 +129,7 @@ def predict(u: Float[Array, "*batch i d"], W: Float[Array, "i j d e"]) -> Linear
         The votes, of shape (*batch, i, j, e).
 
     Raises:
-        UserError: where the shapes do not fit, there is no parent, or these are no arrays of
+        UserError: where the shapes do not fit, there is no parent, or these are not arrays of
             floating-point numbers.
 
     Example:

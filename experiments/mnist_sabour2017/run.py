@@ -4,8 +4,8 @@
     python experiments/mnist_sabour2017/run.py --out DIR --report
 
 Runs one after another: all rows with the first seed, then all with the next, so that what there was time
-for is paired. A run that was stopped goes on from its last checkpoint when the same command is given again.
-Every run that was started is in DIR/runs.jsonl and in the table, finished or not; `--seconds` stops the last
+for is paired. A run that was stopped is resumed from its last checkpoint when the same command is given
+again. Every run that was started is in DIR/runs.jsonl and in the table, finished or not; `--seconds` stops the last
 one in time.
 """
 
@@ -46,7 +46,7 @@ def folder_of(out: Path, row: str, seed: int) -> Path:
 
 
 def command(config: str, folder: Path, row: str, seed: int, flags: list[str]) -> list[str]:
-    """Return the command that begins a run, or goes on with it."""
+    """Return the command that begins a run, or resumes it."""
     start = [sys.executable, "-m", "capsjax.cli", "train"]
     if folder.exists():
         return [*start, "--resume", str(folder)]
@@ -204,7 +204,7 @@ def main() -> None:
             if event == "failed":
                 raise SystemExit(f"{folder}: failed, as said above; nothing more was started")
             if event == "interrupted":
-                raise SystemExit(f"{folder}: interrupted; the same command goes on with it")
+                raise SystemExit(f"{folder}: interrupted; the same command resumes it")
     shown = table(out)
     Console(width=150).print(shown.to_rich())
     (out / "table.md").write_text(shown.to_markdown(), encoding="utf-8")

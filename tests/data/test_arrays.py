@@ -136,7 +136,7 @@ IMAGES, LABELS = pair()
             "data: images: pixels run from 1e\\+300 to 1e\\+300",
         ),
         ((np.full((20, 3, 2), np.inf), LABELS), "data: images: image 0 has a pixel"),
-        (([[[1.0]], [[1.0, 2.0]]], [0, 1]), "data: got no rectangular array"),
+        (([[[1.0]], [[1.0, 2.0]]], [0, 1]), "data: got lists of unequal lengths"),
         ((IMAGES, LABELS - 1), "data labels: label 0 is -1, expected an integer from 0 to 2"),
         ((IMAGES, LABELS * 0), "got num_classes=1, expected at least 2.*num_classes=2 or more"),
         ((IMAGES[:2], LABELS[:2]), "data: got 2 examples of 2 classes, of which 2 would validate"),
