@@ -26,8 +26,8 @@ def changes(config: Any, prefix: str = "") -> dict[str, float]:
     """Suggest other numbers where training did not stay finite.
 
     A learning rate is not the cause where a weight of 3e38 makes the first loss infinite, or an epsilon of
-    1e-45 divides by zero: what is far from its default goes back to it. Else the rate is lowered, to a tenth and at
-    most to the usual one.
+    1e-45 divides by zero: what is far from its default goes back to it. Else the rate is lowered, to a tenth
+    and at most to the usual one.
 
     Args:
         config: a configuration, or a mapping of its parts by name.

@@ -5,8 +5,8 @@
 
 Runs one after another: all rows with the first seed, then all with the next, so that what there was time
 for is paired. A run that was stopped is resumed from its last checkpoint when the same command is given
-again. Every run that was started is in DIR/runs.jsonl and in the table, finished or not; `--seconds` stops the last
-one in time.
+again. Every run that was started is in DIR/runs.jsonl and in the table, finished or not; `--seconds` stops
+the last one in time.
 """
 
 import argparse
