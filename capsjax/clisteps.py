@@ -120,9 +120,10 @@ def show(tables: Sequence[Any]) -> None:
     """Print tables, as wide as they are where no terminal bounds them."""
     console = Console()
     for table in tables:
-        # A table that is cut to fit a pipe is of no use; on a terminal it wraps.
+        # A table that is cut to fit a pipe is of no use.
         width = console.width if console.is_terminal else 160
-        Console(width=width).print(table.to_rich())
+        for part in table.within(width):
+            Console(width=width).print(part.to_rich())
 
 
 def start_jax() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from capsjax import rundir
 from capsjax.config import Config
-from capsjax.routing import UniformRouting
+from capsjax.routing import DynamicRouting, IterativeRouting, UniformRouting
 from capsjax.training.writers import read_metrics
 
 Lines = list[dict[str, Any]]
@@ -23,11 +23,19 @@ class Arm(NamedTuple):
         name: what it is called.
         mode: how its coupling is differentiated, which decides its colour.
         runs: the lines of `metrics.jsonl` of each of its runs; a run without any is not there.
+        routing: the kind of its routing.
     """
 
     name: str
     mode: str
     runs: tuple[Lines, ...]
+    routing: str = DynamicRouting.kind
+
+    @property
+    def label(self) -> str:
+        """What figures call it: its name, with the routing where neither name nor colour tells that."""
+        told = self.routing in (DynamicRouting.kind, UniformRouting.kind)
+        return self.name if told else f"{self.name} ({self.routing})"
 
 
 class Course(NamedTuple):
@@ -63,6 +71,24 @@ def mode_of(config: Config) -> str:
     if isinstance(routing, UniformRouting):
         return "uniform"
     return getattr(getattr(routing, "gradient", routing), "kind", "none")
+
+
+def routing_kind(config: Config) -> str:
+    """Return the kind of a configuration's routing."""
+    return getattr(config.model.routing, "kind", type(config.model.routing).__name__)
+
+
+def iterations(config: Config) -> int | None:
+    """Return r of a configuration's routing; None where nothing iterates."""
+    routing = config.model.routing
+    return routing.num_iters if isinstance(routing, IterativeRouting) else None
+
+
+def told_routing(config: Config) -> str:
+    """Say how a configuration routes, where that is not by agreement, and r, where something iterates."""
+    kind, rounds = routing_kind(config), iterations(config)
+    parts = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
+    return ", ".join(parts + ([] if rounds is None else [f"r = {rounds}"]))
 
 
 def read_run(folder: Path) -> Lines:

@@ -19,7 +19,7 @@ from capsjax.config import Config
 from capsjax.data import Arrays, Dataset, Digits, Mnist, Split
 from capsjax.gradients import GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
 from capsjax.program import Plan, plan
-from capsjax.routing import DynamicRouting
+from capsjax.routing import DynamicRouting, Routing
 from capsjax.training.feed import Epoch, TrainFeed
 from capsjax.training.progress import Reporter
 from capsjax.training.state import Batch
@@ -127,7 +127,8 @@ class Measurement:
     def table(self) -> Table:
         """Return the figures as a table of one row."""
         values = self.as_json()
-        sizes = ", ".join(f"{name} {value}" for name, value in self.work.sizes.items())
+        given = {name: value for name, value in self.work.sizes.items() if value is not None}
+        sizes = ", ".join(f"{name} {value}" for name, value in given.items())
         headings = ("what", "median", "fastest", "slowest", "images/s", "compiling", "temporary")
         row = (
             self.work.name,
@@ -171,6 +172,7 @@ def step_work(
     sizes = {
         "batch": training.batch_size,
         "image": list(dataset.image_shape),
+        "routing": kind_of(routing),
         "gradient": kind_of(getattr(routing, "gradient", None)),
         "num_iters": getattr(routing, "num_iters", None),
     }
@@ -247,9 +249,9 @@ def gradient_named(gradient: str) -> GradientMode:
     return TruncatedGradient(last=1) if gradient == "truncated" else modes[gradient]()
 
 
-def kind_of(mode: GradientMode | None) -> str | None:
-    """Return a gradient mode's name in a configuration, or None where there is no mode."""
-    return getattr(mode, "kind", None)
+def kind_of(part: GradientMode | Routing | None) -> str | None:
+    """Return the kind of a gradient mode or a routing, or None where there is none."""
+    return getattr(part, "kind", None)
 
 
 def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -> Measurement:

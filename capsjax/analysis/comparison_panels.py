@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from capsjax.analysis import arms as of_arms
 from capsjax.analysis.arms import Arm, Lines
@@ -120,6 +121,7 @@ def _alignment_panel(comparison: Comparison, name: str, title: str) -> Panel:
                 )  # fmt: skip
         ax.axhline(1, color=look.ink, linewidth=0.7)
         ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(title, fontsize=10)
         told = [
             Line2D([], [], color=look.of(mode), linewidth=2, label=f"along {mode} runs")
@@ -129,9 +131,11 @@ def _alignment_panel(comparison: Comparison, name: str, title: str) -> Panel:
             Line2D([], [], color=look.muted, marker=marker, linestyle="", label=group)
             for marker, group in zip(GROUP_MARKERS, groups, strict=False)
         ]
+        # Below the axes: curves may run anywhere.
         ax.legend(
-            handles=told, frameon=False, fontsize=8.5, loc="best", ncols=2 if len(told) > 4 else 1
-        )
+            handles=told, frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.16),
+            ncols=3,
+        )  # fmt: skip
 
     what = (
         "Cosine between the gradient with the coupling held constant and the full one, at the same "

@@ -26,10 +26,18 @@ MEANING = {
     "closed_form": "As full, by a backward pass that was derived by hand: equal to rounding.",
     "implicit": "The gradient of the fixed point that routing arrives at, by the implicit function theorem.",
 }
-ITERATIONS = (
+ROUTINGS = {
+    "em": "A parent is a Gaussian that is fitted to the votes of its children: r M-steps, and r − 1 E-steps "
+    "between them, which share out the children anew.",
+    "fixed_point": "Routing by the last agreement alone, which approaches a fixed point as r grows.",
+    "self": "Each child decides by its own pose which parents it belongs to; nothing iterates, so there is "
+    "no gradient mode to choose.",
+}
+READOUTS = (
     "Number of routing iterations: r readouts of the parents, and r − 1 updates of the logits between "
     "them. With r = 1 the coupling is uniform."
 )
+STEPS = "Number of M-steps of EM routing, with r − 1 E-steps between. With r = 1 the coupling is uniform."
 NO_TABLE = Table("", (), ())
 
 
@@ -63,6 +71,8 @@ class Page(NamedTuple):
         settings: pairs of a name, empty where there is one only, and a configuration.
         files: what lies beside the page.
         differences: what sets several configurations apart.
+        routings: kinds of routing that occur, whose meaning is told.
+        iterates: whether one of them does, so that r is told.
     """
 
     title: str
@@ -75,6 +85,8 @@ class Page(NamedTuple):
     settings: Sequence[tuple[str, str]]
     files: Sequence[str]
     differences: Table = NO_TABLE
+    routings: Sequence[str] = ()
+    iterates: bool = True
 
 
 @functools.cache
@@ -94,7 +106,9 @@ def write_page(path: Path, page: Page) -> Path:
     Returns:
         The file.
     """
-    words = [("r", ITERATIONS, "")]
+    rounds = STEPS if set(page.routings) == {"em"} else READOUTS
+    words = [("r", rounds, "")] if page.iterates else []
+    words += [(kind, ROUTINGS[kind], "") for kind in ROUTINGS if kind in page.routings]
     words += [(mode, MEANING[mode], mode) for mode in MEANING if mode in page.modes]
     given = page._asdict() | {
         "title": plain(page.title),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from capsjax.analysis import arms as of_arms
 from capsjax.analysis.arms import Arm, Course, Lines
@@ -14,6 +14,7 @@ from capsjax.analysis.figures import Panel, together
 from capsjax.analysis.looks import MARKERS, Look
 
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+SMALL_ERROR = 5.0  # percent: where a curve falls below it, a logarithm keeps small errors apart
 NAMES = {"error": "error, %", "loss": "loss", "entropy": "entropy of the coupling, nats"}
 
 
@@ -52,7 +53,7 @@ def _course_panel(
                 middle, low, high = (factor * x for x in (found.mean, found.low, found.high))
                 every = max(1, len(found.steps) // 8)
                 ax.plot(
-                    found.steps, middle, color=look.of(arm.mode), label=arm.name, linewidth=1.6,
+                    found.steps, middle, color=look.of(arm.mode), label=arm.label, linewidth=1.6,
                     linestyle=styles[number], marker=MARKERS.get(arm.mode, "."), markersize=4.5,
                     markevery=(number % every, every),
                 )  # fmt: skip
@@ -61,6 +62,7 @@ def _course_panel(
                 )
         ax.set_title(f"{NAMES[name]} ({where}{'; mean and range' if several else ''})", fontsize=10)
         ax.set_xlabel("step")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _scale(ax, name, bound, look)
         if len(drawn) > 5:  # more would hide the curves
             ax.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
@@ -68,7 +70,7 @@ def _course_panel(
             ax.legend(frameon=False, fontsize=8.5)
 
     ends = [
-        f"{arm.name} ends at {factor * found.mean[-1]:.4g}"
+        f"{arm.label} ends at {factor * found.mean[-1]:.4g}"
         for arm, found in drawn
         if found is not None
     ]
@@ -96,9 +98,11 @@ def _scale(ax: Axes, name: str, bound: int | None, look: Look) -> None:
         ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("{x:g}")
-    elif name == "error":  # logarithmic, but linear below 1, since some are 0
-        ax.set_yscale("symlog", linthresh=1.0)
-        ax.set_ylim(bottom=0)
+    elif name == "error":
+        _, low, _, top = ax.dataLim.extents
+        if low < SMALL_ERROR < top:  # logarithmic, but linear below 1, since some are 0
+            ax.set_yscale("symlog", linthresh=1.0)
+        _set_room(ax, factor=1.4 if ax.get_yscale() == "symlog" else 1.1)
         ax.yaxis.set_major_formatter("{x:g}")
     elif bound is not None:
         top = math.log(bound)
@@ -106,6 +110,12 @@ def _scale(ax: Axes, name: str, bound: int | None, look: Look) -> None:
         ax.axhline(top, color=look.ink, linewidth=0.9, linestyle=(0, (2, 2)), label=label)
         low, _ = ax.get_ylim()
         ax.set_ylim(low, top + 0.06 * max(top - low, 1e-3))
+
+
+def _set_room(ax: Axes, factor: float) -> None:
+    """Begin an axis at 0 and end it above what is drawn, so that no mark is cut."""
+    top = float(ax.dataLim.y1)
+    ax.set_ylim(0, factor * top if math.isfinite(top) and top > 0 else 1.0)
 
 
 def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bool) -> Panel:
@@ -133,7 +143,7 @@ def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bo
             places, names, rotation=30 if crowded else 0, ha="right" if crowded else "center"
         )
         ax.set_xlim(-0.6, len(names) - 0.4)
-        ax.set_ylim(bottom=0)
+        _set_room(ax, factor=1.1)
         ax.set_title("test error, %", fontsize=10)
 
     means = [f"{name} {100 * np.mean(found):.2f}" for name, (_, found) in errors.items() if found]
@@ -180,6 +190,7 @@ def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel
             ax.plot(end[-1:], factor * test[-1:], "*", color=look.ink, markersize=10, label=label)
         ax.set_title(NAMES[name], fontsize=10)
         ax.set_xlabel("step")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _scale(ax, name, bound if name == "entropy" else None, look)
         if ax.get_legend_handles_labels()[0]:  # else there is nothing of ours to draw
             ax.legend(frameon=False, fontsize=8.5)

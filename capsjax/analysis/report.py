@@ -16,6 +16,7 @@ from capsjax.analysis.unfinished import report_unfinished
 from capsjax.checks import UserError
 from capsjax.data import to_float
 from capsjax.experiment import Run
+from capsjax.routing import DynamicRouting
 from capsjax.training.progress import Reporter, Silent
 
 READING = (
@@ -50,7 +51,8 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     """
     comparison = tables.read_comparison(folder)
     config = rundir.read_config(folder)
-    shown = [tables.results_table(comparison), tables.alignment_table(comparison)]
+    kind = arms.routing_kind(config)
+    shown = [tables.results_table(comparison, kind), tables.alignment_table(comparison)]
     whole = comparison_panels.comparison_figure(comparison, folder)
     figures.save(whole, folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
@@ -73,10 +75,11 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
             f"To train them again, to the same bits: {rundir.how_to_resume(folder, config)[1]}."
         )
     count, found = len(comparison.seeds), arms.environment_of(folder)
+    named = "" if kind == DynamicRouting.kind else f"of routing {kind} "
     made = Page(
-        title=f"{folder.name}: gradient modes compared",
+        title=f"{folder.name}: gradient modes {named}compared",
         lead=[
-            f"{', '.join(comparison.modes)} on {arms.data_name(found)}, r = {comparison.iterations}, "
+            f"{', '.join(comparison.modes)} on {arms.data_name(found)}, {arms.told_routing(config)}, "
             f"{count} seed{'s' if count != 1 else ''} each."
         ],
         tables=shown,
@@ -85,6 +88,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
             comparison_panels.comparison_panels(comparison, folder), folder / "figures"
         ),
         modes=comparison.modes,
+        routings=[kind],
         machine=page.machine_table([("", found)]),
         settings=[("", configyaml.dump(config))],
         files=[
@@ -134,17 +138,22 @@ def report_run(
         reading.append(f"Reconstructions are left out, since the data cannot be had: {error}.")
     page.write_tables({"last_measurements": table}, folder / "tables")
     page.write_metrics(folder / "metrics.csv", [({}, metrics)])
-    rounds = getattr(run.config.model.routing, "num_iters", 1)
+    kind, rounds = arms.routing_kind(run.config), arms.iterations(run.config)
+    named = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
+    named += [] if rounds is None else [f"gradient mode {mode}"]
+    told = [arms.data_name(found), arms.told_routing(run.config), f"seed {run.config.seed}"]
     made = Page(
-        title=f"{folder.name}: a run with gradient mode {mode}",
+        title=f"{folder.name}: a run with {', '.join(named)}",
         lead=[
-            f"{arms.data_name(found)}, r = {rounds}, seed {run.config.seed}, {run.step} steps"
+            f"{', '.join(filter(None, told))}, {run.step} steps"
             + ("." if any(line["split"] == "test" for line in metrics) else "; not finished.")
         ],
         tables=[table],
         reading=reading,
         pictures=pictures,
         modes=[mode],
+        routings=[kind],
+        iterates=rounds is not None,
         machine=page.machine_table([("", found)]),
         settings=[("", configyaml.dump(run.config))],
         files=["figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "curves.png", "metrics.csv"],

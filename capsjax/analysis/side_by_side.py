@@ -70,7 +70,9 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
     ]
     drawn = [arm for entry in entries for arm in entry.arms]
     errors = {
-        name: (arm.mode, entry.errors[name]) for entry in entries for name, arm in _tested(entry)
+        arm.label: (arm.mode, entry.errors[name])
+        for entry in entries
+        for name, arm in _tested(entry)
     }
     shown = [_results(entries)]
     differences = _differences(entries)
@@ -102,6 +104,8 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
         reading=reading,
         pictures=page.draw_panels(panels, out / "figures"),
         modes=[arm.mode for arm in drawn],
+        routings=[arm.routing for arm in drawn],
+        iterates=any(arms.iterations(entry.config) is not None for entry in entries),
         machine=page.machine_table([(entry.name, entry.environment) for entry in entries]),
         settings=[(entry.name, configyaml.dump(entry.config)) for entry in entries],
         files=["report.md", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "metrics.csv"],
@@ -125,14 +129,20 @@ def _read(folder: Path, name: str) -> Entry:
             name,
             config,
             environment,
-            [arm._replace(name=f"{name}, {arm.mode}") for arm in of_modes],
+            [
+                arm._replace(
+                    name=f"{name}, {arm.mode}",
+                    routing="uniform" if arm.mode == "uniform" else arms.routing_kind(config),
+                )
+                for arm in of_modes
+            ],
             {f"{name}, {mode}": found.errors[mode] for mode in found.modes},
             [(mode, seed, lines) for (mode, seed), lines in comparison_runs(found, folder).items()],
         )
     lines, mode = arms.read_run(folder), arms.mode_of(config)
     tested = arms.values(lines, "test", "error")[1].tolist()[-1:]
     runs = (lines,) if lines else ()
-    arm = Arm(name, mode, runs)
+    arm = Arm(name, mode, runs, arms.routing_kind(config))
     return Entry(name, config, environment, [arm], {name: tested}, [(mode, config.seed, lines)])
 
 
@@ -143,17 +153,18 @@ def _tested(entry: Entry) -> list[tuple[str, Arm]]:
 def _results(entries: Sequence[Entry]) -> Table:
     rows = []
     for entry in entries:
-        rounds = getattr(entry.config.model.routing, "num_iters", 1)
+        rounds = arms.iterations(entry.config)
         for arm in entry.arms:
             trained = [arms.recent_training(lines) for lines in arm.runs]
             validated = [arms.values(lines, "validation", "error")[1][-1:] for lines in arm.runs]
             steps = sorted({max(line["step"] for line in lines) for lines in arm.runs})
             tested = entry.errors[arm.name]
+            still = rounds is None or arm.mode == "uniform"
             rows.append(
                 (
                     arm.name,
-                    arm.mode,
-                    "—" if arm.mode == "uniform" else str(rounds),
+                    arm.routing,
+                    *(("—", "—") if still else (arm.mode, str(rounds))),
                     arms.data_name(entry.environment),
                     str(max(len(arm.runs), len(tested))),
                     " to ".join(str(step) for step in dict.fromkeys((*steps[:1], *steps[-1:])))
@@ -163,7 +174,7 @@ def _results(entries: Sequence[Entry]) -> Table:
                     _share(tested),
                 )
             )
-    headings = ("run", "mode", "r", "data", "seeds", "steps")
+    headings = ("run", "routing", "mode", "r", "data", "seeds", "steps")
     errors = tuple(f"{split} error, %" for split in ("train", "validation", "test"))
     return Table("Last errors of every arm", (*headings, *errors), tuple(rows))
 

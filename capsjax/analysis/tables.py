@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from capsjax import rundir
 from capsjax.analysis.cost import Cost, ratio
 from capsjax.analysis.statistics import Difference, paired_difference, summarise
 from capsjax.checks import printable
+from capsjax.routing import DynamicRouting
 from capsjax.training.writers import numbers
 
 LATEX = {
@@ -48,12 +50,43 @@ class Table(NamedTuple):
 
     def to_rich(self) -> RichTable:
         """Return it for a terminal."""
-        table = RichTable(title=Text(plain(self.title)), title_justify="left")
+        title = Text(plain(self.title)) if self.title else None
+        table = RichTable(title=title, title_justify="left")
         for place, heading in enumerate(self.headings):
-            table.add_column(Text(plain(heading)), justify="right" if place else "left")
+            justify = "right" if place else "left"
+            table.add_column(Text(plain(heading)), justify=justify, overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(plain(cell)) for cell in row))
         return table
+
+    def within(self, width: int) -> list["Table"]:
+        """Part it into tables that a terminal shows without breaking a cell, each with the first column.
+
+        Args:
+            width: columns of the terminal.
+
+        Returns:
+            Tables, one where all of it fits; a single column that is too wide by itself is left so.
+        """
+        columns = zip(self.headings, *self.rows, strict=True)
+        first, *rest = [max(cell_len(plain(cell)) + 3 for cell in column) for column in columns]
+        groups, used = (
+            [[0]],
+            first + 1,
+        )  # a border at the right, and three for borders and room of a cell
+        for place, wide in enumerate(rest, start=1):
+            if used + wide > width and len(groups[-1]) > 1:
+                groups, used = [*groups, [0]], first + 1
+            groups[-1].append(place)
+            used += wide
+        return [
+            Table(
+                "" if number else self.title,
+                tuple(self.headings[place] for place in group),
+                tuple(tuple(row[place] for place in group) for row in self.rows),
+            )
+            for number, group in enumerate(groups)
+        ]
 
     def to_markdown(self) -> str:
         """Return it as Markdown."""
@@ -158,8 +191,13 @@ def read_comparison(folder: Path) -> Comparison:
     )
 
 
-def results_table(comparison: Comparison) -> Table:
-    """Tell of each mode its test error, the paired difference to full, and the cost of a step."""
+def results_table(comparison: Comparison, routing: str = DynamicRouting.kind) -> Table:
+    """Tell of each mode its test error, the paired difference to full, and the cost of a step.
+
+    Args:
+        comparison: its numbers.
+        routing: the kind of its routing, which the title names where it is not by agreement.
+    """
     rows = []
     full = comparison.errors["full"]
     for mode in comparison.modes:
@@ -187,8 +225,9 @@ def results_table(comparison: Comparison) -> Table:
         "temporary MB",
     )
     count = len(comparison.seeds)
+    named = "" if routing == DynamicRouting.kind else f", routing {routing}"
     title = (
-        f"Gradient modes, r = {comparison.iterations}, {count} seed{'s' if count != 1 else ''}: "
+        f"Gradient modes{named}, r = {comparison.iterations}, {count} seed{'s' if count != 1 else ''}: "
         "mean ± standard deviation"
     )
     return Table(title, headings, tuple(rows))

@@ -43,13 +43,15 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
     made = Page(
         title=f"{folder.name}: unfinished, {done} of {len(rows)} runs",
         lead=[
+            f"{arms.data_name(found)}, {arms.told_routing(config)}.",
             f"This comparison is unfinished: {done} of {len(rows)} runs are. Resume it with: "
-            f"{rundir.how_to_resume(folder, config)[1]}"
+            f"{rundir.how_to_resume(folder, config)[1]}",
         ],
         tables=[table],
         reading=["Modes are compared when every seed of every mode is there."],
         pictures=[],
         modes=list(dict.fromkeys(mode for mode, _ in runs)),
+        routings=[arms.routing_kind(config)],
         machine=page.machine_table([("", found)]),
         settings=[("", configyaml.dump(config))],
         files=["runs/"],

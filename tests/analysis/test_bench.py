@@ -11,7 +11,7 @@ from capsjax import cli, cliparser
 from capsjax.analysis import bench
 from capsjax.checks import FieldError, UserError
 from capsjax.config import load_config
-from capsjax.gradients import MODES, ClosedForm, FullGradient, StopGradient
+from capsjax.gradients import ClosedForm, FullGradient, GradientMode, StopGradient
 from capsjax.training.progress import Silent
 from tests.analysis.conftest import Record
 
@@ -88,8 +88,11 @@ class TestStep:
         work = bench.step_work(small(), 5)
         assert work.examples == work.sizes["batch"] == 5
         assert work.sizes["image"] == [8, 8, 1]
-        assert work.sizes["gradient"] == "full"
-        assert bench.step_work(small(**{"model.routing.kind": "uniform"})).sizes["gradient"] is None
+        assert (work.sizes["routing"], work.sizes["gradient"]) == ("dynamic", "full")
+        uniform = bench.step_work(small(**{"model.routing.kind": "uniform"}))
+        assert uniform.sizes["gradient"] is None
+        title = bench.Measurement(work=uniform, seconds=(1.0,), peak_rss_bytes=1).table().title
+        assert title.startswith(f"batch {uniform.examples}, image [8, 8, 1], routing uniform; ")
 
     def test_every_step_of_a_call_has_a_batch_of_its_own(self, monkeypatch):
         seen = []
@@ -176,9 +179,9 @@ class TestRouting:
     def test_sizes_and_names_are_checked(self):
         with pytest.raises(FieldError, match=r"RoutingSizes.parents: got 0"):
             bench.RoutingSizes(parents=0)
-        offered = [name for name in MODES if name != "implicit"]
+        offered = [mode.kind for mode in GradientMode.variants() if mode.kind != "implicit"]
         assert [bench.kind_of(bench.gradient_named(name)) for name in offered] == offered
-        message = r"got 'implicit', expected one of stop, .*, closed_form: .* step_work"
+        message = r"got 'implicit', expected one of closed_form, .*, truncated: .* step_work"
         with pytest.raises(UserError, match=message):
             bench.gradient_named("implicit")
         with pytest.raises(UserError, match=r"got 'stopp', expected one of .*did you mean 'stop'"):

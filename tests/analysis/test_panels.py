@@ -75,6 +75,28 @@ def test_a_run_has_the_colour_of_its_mode():
     assert ax.lines[-1].get_label() == "test 10"
 
 
+@pytest.mark.parametrize(
+    ("errors", "scale"),
+    [((0.9, 0.8, 0.7), "linear"), ((0.9, 0.1, 0.01), "symlog"), ((0, 0, 0), "linear")],
+)
+def test_errors_have_room_above_and_a_logarithm_only_where_they_are_small(errors, scale):
+    lines = [
+        {"split": "validation", "step": step, "error": error, "loss": 1.0, "entropy": 1.0}
+        for step, error in enumerate(errors, start=1)
+    ]
+    course, *_ = panels.course_panels([Arm("a", "stop", (lines,))], bound=10)
+    run = panels.run_panels(lines, "stop", 10)[1]
+    tests = panels.tests_panel({"a": ("stop", list(errors))}, paired=False)
+    for panel in (course, run, tests):
+        (ax,) = panel_figure(panel).axes
+        assert ax.get_ylim()[0] == 0
+        assert ax.get_ylim()[1] >= max(1, 1.1 * 100 * max(errors))
+    for panel in (course, run):
+        (ax,) = panel_figure(panel).axes
+        assert ax.get_yscale() == scale
+        assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
 def test_every_test_error_is_a_mark():
     panel = panels.tests_panel({"x": ("stop", [0.1, 0.2]), "y": ("full", [0.3])}, paired=False)
     (ax,) = panel_figure(panel).axes

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from capsjax.analysis import tables
@@ -201,6 +202,31 @@ def test_a_single_seed_has_no_interval(compared, raw):
     assert "1 seed:" in table.title
     assert {row[3] for row in table.rows} == {"—"}
     assert not any("±" in row[1] for row in table.rows)
+
+
+def test_the_table_names_a_routing_other_than_by_agreement(compared):
+    comparison = tables.read_comparison(compared.folder)
+    assert tables.results_table(comparison, "em").title.startswith(
+        "Gradient modes, routing em, r = 3, "
+    )
+    assert tables.results_table(comparison).title.startswith("Gradient modes, r = 3, ")
+
+
+def test_the_table_is_shown_whole_on_a_terminal_of_80_columns(compared):
+    table = compared.tables[0]
+    parts = table.within(80)
+    assert len(parts) == 2
+    for part in parts:
+        stream = io.StringIO()
+        Console(file=stream, width=80).print(part.to_rich())
+        lines = stream.getvalue().splitlines()
+        assert max(map(len, lines)) <= 80
+        assert sum(line.startswith("│") for line in lines) == len(MODES)  # no row is broken
+        assert [row[0] for row in part.rows] == list(MODES)
+        for cell in (*part.headings, *(cell for row in part.rows for cell in row)):
+            assert cell in stream.getvalue()
+    assert parts[0].headings + parts[1].headings[1:] == table.headings
+    assert table.within(160) == [table]
 
 
 @pytest.mark.parametrize(

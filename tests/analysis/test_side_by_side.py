@@ -2,11 +2,14 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
+import capsjax as cj
+from capsjax.analysis.report import report_run
 from capsjax.analysis.side_by_side import report_several
 from capsjax.checks import UserError
 from tests.analysis.pages import check_alone
@@ -24,17 +27,17 @@ def test_runs_side_by_side(runs, tmp_path):
     found = check_alone(page, 4)
     rows = [list(row) for row in (table.headings, *table.rows)]
     assert [row for row in found.cells if row][: len(rows)] == rows
-    assert [row[:6] for row in table.rows] == [
-        ("stop-seed0", "stop", "3", "digits", "1", "24"),
-        ("stop-seed1", "stop", "3", "digits", "1", "24"),
-        ("full-seed0", "full", "3", "digits", "1", "24"),
+    assert [row[:7] for row in table.rows] == [
+        ("stop-seed0", "dynamic", "stop", "3", "digits", "1", "24"),
+        ("stop-seed1", "dynamic", "stop", "3", "digits", "1", "24"),
+        ("full-seed0", "dynamic", "full", "3", "digits", "1", "24"),
     ]
     for row in table.rows:
         lines = [json.loads(x) for x in (runs / row[0] / "metrics.jsonl").read_text().splitlines()]
         trained = np.mean([line["error"] for line in lines if line["split"] == "train"][-5:])
         last = {line["split"]: 100 * line["error"] for line in lines}
         told = (100 * trained, last["validation"], last["test"])
-        assert row[6:] == tuple(f"{error:.2f}" for error in told)
+        assert row[7:] == tuple(f"{error:.2f}" for error in told)
     with (tmp_path / "page" / "tables" / "differences.csv").open() as stream:
         assert {row[0]: row[1:] for row in csv.reader(stream)} == {
             "setting": list(names),
@@ -74,6 +77,40 @@ def test_a_comparison_beside_an_unfinished_run_of_other_data(compared, runs, tmp
     assert "Not finished, so without a test: other." in text
     assert "<b>" not in text
     assert "\x1b" not in text
+
+
+def test_runs_of_other_routings_are_told_apart(compared, runs, tmp_path):
+    stop = {"kind": "em", "num_iters": 2, "gradient": "stop"}
+    for name, routing in (("em", stop), ("alone", "self")):
+        config = cj.load_config("smoke", {"model.routing": routing, "training.epochs": 1})
+        cj.train(config, out=tmp_path / name)
+    folders = [runs / "stop-seed0", compared.folder, tmp_path / "em", tmp_path / "alone"]
+    page, (table,) = report_several(folders, tmp_path / "page")
+    assert [row[1:4] for row in table.rows] == [
+        ("dynamic", "stop", "3"),
+        ("uniform", "—", "—"),
+        *(("dynamic", mode, "3") for mode in ("stop", "truncated", "full")),
+        ("em", "stop", "2"),
+        ("self", "—", "—"),
+    ]
+    words = page.read_text("utf-8")
+    for picture in ("Curves of error, %", "Mean test error"):
+        (alt,) = re.findall(rf'alt="({picture}[^"]*)"', words)
+        assert "em (em) " in alt
+        assert "alone (self) " in alt
+        assert "stop-seed0 " in alt
+    for term in ("r", "em", "self", "stop"):
+        assert f"{term}</dt><dd>" in words
+    text = report_run(tmp_path / "em")[0].read_text("utf-8")
+    assert "<h1>em: a run with routing em, gradient mode stop</h1>" in text
+    assert "<p>digits, routing em, r = 2, seed 0, 8 steps.</p>" in text
+    assert "<dt>r</dt><dd>Number of M-steps" in text
+    text = report_run(tmp_path / "alone")[0].read_text("utf-8")
+    assert "<h1>alone: a run with routing self</h1>" in text
+    assert "<p>digits, routing self, seed 0, 8 steps.</p>" in text
+    assert "<dt>r</dt>" not in text
+    assert "coupling is uniform" not in text
+    assert "self</dt><dd>Each child decides by its own pose" in text
 
 
 def test_directories_of_one_name_are_told_apart(runs, tmp_path):
