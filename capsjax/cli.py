@@ -82,7 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = room.exhausted(error)
         if text is None:
             raise
-        _say(f"{title}: {text}; what was written before stays valid. {signals.advice()}")
+        if known.command in ("train", "compare"):
+            text += room.ANEW
+        _say(
+            f"{title}: {text}. What was written before stays valid, for where there is more memory. "
+            f"{signals.advice()}"
+        )
         return 1
     except KeyboardInterrupt as interrupt:
         if signals.first_to_speak():
@@ -124,7 +129,8 @@ def _train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     ):
         raise UserError(
             "got --resume with more beside it, expected it alone, or with --training.epochs to lengthen the "
-            "run or --data.path where its data are now: the run's own configuration says everything else"
+            "run, --training.eval_batch_size, or --data.path where its data are now: the run's own "
+            "configuration says everything else"
         )
     config = None if arguments.resume else read(arguments, rest)
     start_jax()
@@ -202,10 +208,10 @@ def _evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     start_jax()
-    from capsjax.analysis.compare import is_comparison
     from capsjax.analysis.report import report_comparison, report_run
     from capsjax.analysis.side_by_side import report_several
     from capsjax.analysis.unfinished import report_unfinished
+    from capsjax.rundir import is_comparison
 
     folder, *others = arguments.folders
     if others or (folder / "comparison.json").exists():

@@ -172,7 +172,8 @@ def told(error: UserError, options: set[str], overrides: Sequence[str]) -> str:
     text, argument = error.on_command_line, error.argument
     if argument is None or not text.startswith(argument):
         return text
-    own, dotted = "--" + argument.split(".")[-1].replace("_", "-"), f"--{argument}"
+    name = "from" if argument == "start" else argument.split(".")[-1].replace("_", "-")
+    own, dotted = f"--{name}", f"--{argument}"
     came = {word.partition("=")[0] for word in overrides} | options
     flag = next((flag for flag in (dotted, own) if flag in came), argument)
     return flag + text.removeprefix(argument)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from capsjax import remedies, rundir, signals
 from capsjax.checks import UserError
@@ -16,7 +17,7 @@ from capsjax.data.pixels import Pixels
 from capsjax.finetune import transfer
 from capsjax.program import Plan, evaluation, functions, plan
 from capsjax.runlock import locked
-from capsjax.sources import check_data, check_overrides, load_data, with_data
+from capsjax.sources import check_data, check_length, check_overrides, load_data, with_data
 from capsjax.trained import Run
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
@@ -26,7 +27,7 @@ from capsjax.training.notebook import for_python
 from capsjax.training.optimisers import freeze
 from capsjax.training.progress import Reporter, Silent
 from capsjax.training.state import TrainState
-from capsjax.training.writers import MetricsWriter, read_metrics
+from capsjax.training.writers import MetricsWriter
 
 
 def train(
@@ -79,7 +80,8 @@ def train(
             line = f"start: initialised, as they do not fit {donor.folder}: {', '.join(anew)}"
             checkpoints.warn(line) if isinstance(reporter, Silent) else reporter.say(line)
     with signals.held():  # a directory without its files could not be resumed
-        folder = rundir.create(None if out is None else Path(out), name or dataset.name)
+        place = None if out is None else Path(out)
+        folder = rundir.create(place, name or dataset.name, stopped=rundir.stopped_run)
         rundir.write_config(folder, config)
         rundir.write_json(folder / "environment.json", described)
         if start is not None:  # what resumes before the first epoch is over has these to begin with
@@ -105,8 +107,9 @@ def resume(
     Args:
         run_dir: the run's directory.
         data: the user's own arrays, as `train` got them, where the run was trained on such.
-        overrides: `training.epochs` or `training.steps`, to lengthen a run, finished or not; `data.path` or
-            `data.folder`, where its data are now elsewhere. They are written into its `config.yaml`. The
+        overrides: `training.epochs` or `training.steps`, to lengthen a run, finished or not;
+            `training.eval_batch_size`, where memory is short; `data.path` or `data.folder`, where its data
+            are now elsewhere. They are written into its `config.yaml`. The
             learning rate is that of a run so long from the beginning: constant, exponential and piecewise
             schedules without a `warmup_fraction` do not depend on the length, so the result is that of such a
             run, to the bit; along a cosine, a line or a polynomial it rises again, to where the longer one
@@ -120,7 +123,7 @@ def resume(
     Raises:
         UserError: If there is no such run, it is finished, another process trains it, the data are not
             those it began with, or the overrides change anything else or end before the step that was
-            reached.
+            planned or reached.
     """
     quiet = reporter is None or isinstance(reporter, Silent)
     folder, say = Path(run_dir).absolute(), checkpoints.warn if quiet else reporter.say
@@ -152,30 +155,39 @@ def resume(
                     raise
                 say(f"{error}; starting from step 0, to the same bits")
         elif begun_from_another:
-            raise UserError(
+            came = (
                 f"{kept}: got no checkpoint, expected at least that of step 0, with the parameters that the "
-                "run began with; start again: capsjax.train(config, start=run)"
+                "run began with; start again: "
             )
-        tested = [
-            line["step"]
-            for line in read_metrics(folder / "metrics.jsonl")
-            if line["split"] == "test"
-        ]
-        if overrides and planned.total_steps < state.step:
-            raise UserError(
-                f"overrides: got {planned.total_steps} steps in all, expected more than the "
-                f"{int(state.step)} that are trained: set more training.epochs"
-            )
-        if tested and planned.total_steps <= tested[-1] <= state.step:
-            came = f"{folder}: got a run that is finished, expected one that stopped; to measure it again: "
-            command = f"capsjax evaluate {shlex.quote(str(folder))}"
-            call = f"capsjax.evaluate({str(folder)!r})"
+            call, command = rundir.how_to_train_anew(folder, config, {})
             raise UserError(came + call, on_command_line=came + command)
+        step, tested = int(state.step), rundir.tested_step(folder)
+        check_length(before, config, len(dataset.train), max(step, tested or 0))
+        if tested is not None and planned.total_steps <= tested <= step:
+            raise _finished(folder, config)
         if config != before:
             rundir.write_config(folder, config)
         signals.advise(f"Resume with: {rundir.how_to_resume(folder, config)[1]}")
         checkpoints.set_aside(kept, after=int(state.step))
         return _finish(config, dataset, planned, folder, state, reporter, observe)
+
+
+def _finished(folder: Path, config: Config) -> UserError:
+    """Say of a run that is finished how it is measured again, and how lengthened."""
+    came = f"{folder}: got a run that is finished, expected one that stopped; "
+    longer = ("", "")
+    if rundir.comparison_of(folder) is None:  # which takes no run of another length
+        field = "epochs" if config.training.steps is None else "steps"
+        more = {f"training.{field}": 2 * getattr(config.training, field)}
+        longer = [
+            f"to lengthen it: {how}\n  " for how in rundir.how_to_resume(folder, config, more)
+        ]
+    data = ", data" if rundir.has_arrays(config) else ""
+    call = f"to measure it again: capsjax.evaluate({str(folder)!r}{data})"
+    command = f"to measure it again: capsjax evaluate {shlex.quote(str(folder))}"
+    if data:
+        command = call.replace(": ", ": in Python, ", 1)
+    return UserError(came + longer[0] + call, on_command_line=came + longer[1] + command)
 
 
 def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
@@ -193,6 +205,10 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     """
     folder = Path(run_dir).absolute()
     config = rundir.read_config(folder)
+    if rundir.is_comparison(folder) and not (folder / "checkpoints").exists():
+        runs = sorted(path.parent for path in folder.glob("runs/*/config.yaml"))
+        such = f", such as {runs[0]}" if runs else ""
+        raise UserError(f"{folder}: got a comparison, expected a single run{such}")
     data = rundir.read_data(folder)
     height, width, channels = data["image_shape"]
     shape, classes = (height, width, channels), data["num_classes"]
@@ -210,7 +226,8 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     found = run.mismatch()
     if found is not None:
         call, command = rundir.how_to_resume(folder, config)
-        say(f"{folder}: {found}; to have those again: {call if reporter is None else command}")
+        why = "resume it" if step > (rundir.tested_step(folder) or 0) else "to have those again"
+        say(f"{folder}: {found}; {why}: {call if reporter is None else command}")
     return run
 
 
@@ -240,7 +257,14 @@ def evaluate(
             f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
             "was trained on: bring all images to that size"
         )
-    # What these data hold of the run's classes may be fewer; another class is refused here.
+    labels = np.concatenate([split.labels for split in dataset.splits().values()])
+    if labels.size and labels.max() >= run.num_classes:
+        raise UserError(
+            f"data: got labels up to {labels.max()}, expected integers from 0 to {run.num_classes - 1}: the "
+            f"run knows {run.num_classes} classes, these data have {dataset.num_classes}; number the classes "
+            "as the run's data do, and leave out those that it does not know"
+        )
+    # What these data hold of the run's classes may be fewer.
     dataset = dataclasses.replace(dataset, num_classes=run.num_classes)
     program = evaluation(run.config, run.image_shape, run.num_classes)
     scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)

@@ -31,7 +31,8 @@ def transfer(given: Params, initial: Params) -> tuple[Params, list[str]]:
     if len(lines) == len({layer_of(name) for name in initial}):
         raise UserError(
             f"start: got a network of which no layer fits: {', '.join(lines.values())}; expected at least "
-            "one of the same name and shapes: take the model of that run's config.yaml"
+            "one of the same name and shapes: take the model of that run's config.yaml",
+            argument="start",
         )
     params = {
         # Copies: a step of training takes over the arrays that it is given.

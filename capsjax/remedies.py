@@ -1,8 +1,6 @@
 """What to change in a configuration whose training does not stay finite."""
 
 import dataclasses
-import json
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from capsjax import rundir
 from capsjax.checks import UserError
 from capsjax.config import Config
-from capsjax.data import Arrays
 from capsjax.gradients import ImplicitGradient
 from capsjax.training.state import TrainState
 
@@ -79,17 +77,12 @@ def check_finite(folder: Path, config: Config, state: TrainState) -> None:
     names = [name for name, value in params.items() if not np.isfinite(value).all()]
     if not names:
         return
-    suggested = changes(config)
-    source = str(folder / "config.yaml")
-    flags = [word for key, value in suggested.items() for word in (f"--{key}", f"{value:g}")]
-    data = ", data" if isinstance(config.data, Arrays) else ""
-    call = f"capsjax.train(capsjax.load_config({source!r}, {json.dumps(suggested)}){data})"
+    call, command = rundir.how_to_train_anew(folder, config, changes(config))
     came = (
         f"{folder}: got parameters that are not finite ({', '.join(names)}) in the checkpoint of step "
         f"{int(state.step)}, expected finite ones, which no further step brings back; train anew: "
     )
-    command = shlex.join(["capsjax", "train", source, *flags])
-    raise UserError(came + call, on_command_line=came + (f"in Python, {call}" if data else command))
+    raise UserError(came + call, on_command_line=came + command)
 
 
 def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float, float]]:

@@ -27,6 +27,10 @@ REMEDY = (
     "training.batch_size, training.eval_batch_size where it evaluates, model.routing.num_iters where "
     "its gradient is full, or the size of the images"
 )
+ANEW = (
+    " and train anew, in a new directory: a run that is resumed keeps all of them but "
+    "training.eval_batch_size"
+)
 COPIES = 4  # of the parameters: their gradient and Adam's two moments beside them
 
 

@@ -25,13 +25,16 @@ LARGEST_JSON = 16 * files.MEGABYTE
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "numpy")
 
 
-def create(out: Path | None, name: str, *, resumes: bool = True) -> Path:
+def create(
+    out: Path | None, name: str, *, stopped: Callable[[Path], Config | None] | None = None
+) -> Path:
     """Make a new directory for a run.
 
     Args:
         out: where; None for `runs/<name>-<UTC time>` below the working directory.
         name: what the run is called.
-        resumes: whether what is there already might be resumed.
+        stopped: finds the configuration of what stopped in a directory, which is to be resumed; None where
+            nothing is.
 
     Returns:
         The directory, which is empty, as an absolute path.
@@ -55,11 +58,13 @@ def create(out: Path | None, name: str, *, resumes: bool = True) -> Path:
                 folder = stem.with_name(f"{stem.name}-{count}")
     except FileExistsError as error:
         came = f"out: got {str(folder)!r}, which exists, expected a new directory; "
-        stopped = stopped_run(folder) if resumes else None
-        if stopped is None:
+        config = stopped(folder) if stopped is not None else None
+        if config is None:
             raise UserError(f"{came}choose another, or leave it out", argument="out") from error
-        call, command = how_to_resume(folder, stopped)
-        came += "to resume the run that stopped there: "
+        call, command = how_to_resume(folder, config)
+        came += (
+            f"to resume the {'comparison' if is_comparison(folder) else 'run'} that stopped there: "
+        )
         raise UserError(came + call, on_command_line=came + command, argument="out") from error
     except OSError as error:
         raise UserError(
@@ -69,38 +74,115 @@ def create(out: Path | None, name: str, *, resumes: bool = True) -> Path:
         ) from error
 
 
+def is_comparison(folder: Path) -> bool:
+    """Tell whether a directory is a comparison's, finished or not."""
+    return (folder / "runs").is_dir() or (folder / "comparison.json").exists()
+
+
+def tested_step(folder: Path) -> int | None:
+    """Return the step after which a run was last tested; None where it was not."""
+    lines = [line for line in read_metrics(folder / "metrics.jsonl") if line["split"] == "test"]
+    return lines[-1]["step"] if lines else None
+
+
 def stopped_run(folder: Path) -> Config | None:
-    """Return the configuration of a run that stopped before its end; None where there is no such run."""
+    """Return the configuration of a run that stopped before its end; None where there is no such run.
+
+    A run that was tested and then lengthened has its end where its configuration says now.
+    """
     try:
-        config, lines = read_config(folder), read_metrics(folder / "metrics.jsonl")
+        config, tested = read_config(folder), tested_step(folder)
+        if (folder / "runs").is_dir():
+            return None
+        if tested is None:
+            return config
+        examples = read_data(folder).get("examples", {}).get("train", 0)
+        return config if config.training.total_steps(examples) > tested else None
     except (UserError, OSError):
         return None
-    finished = any(line["split"] == "test" for line in lines)
-    return None if finished or (folder / "runs").is_dir() else config
 
 
-def how_to_resume(folder: Path, config: Config) -> tuple[str, str]:
+def comparison_of(folder: Path) -> Path | None:
+    """Return the comparison that a run belongs to; None for a run by itself."""
+    run = folder.absolute()
+    whole = run.parent.parent
+    # Runs of no comparison lie in a folder of that name too.
+    named = run.parent.name == "runs" and re.fullmatch(r"[a-z]+-seed\d+", run.name)
+    files_there = (whole / "config.yaml").exists() and (whole / "environment.json").exists()
+    return whole if named and files_there else None
+
+
+def has_arrays(config: Config) -> bool:
+    """Tell whether a run's data are arrays that only Python has; arrays of a file are not."""
+    return isinstance(config.data, Arrays) and config.data.path is None
+
+
+def how_to_resume(
+    folder: Path, config: Config, overrides: Mapping[str, object] | None = None
+) -> tuple[str, str]:
     """Say how to resume a run, or a comparison.
+
+    A run that is part of a comparison and was never tested is resumed with the whole of it: by itself it
+    would lack what the comparison measures on the way.
 
     Args:
         folder: its directory.
         config: what was run.
+        overrides: dotted keys of the configuration that are to change, with their values.
 
     Returns:
         The call in Python, and the command: that call again, where only Python has the run's arrays.
     """
+    whole = comparison_of(folder)
+    if whole is not None and not overrides and tested_step(folder) is None:
+        folder = whole
     several = (folder / "runs").is_dir()
     name, word = (
         ("capsjax.analysis.compare.resume", "compare") if several else ("capsjax.resume", "train")
     )
-    # Arrays may know the file that they come from.
-    if isinstance(config.data, Arrays) and getattr(config.data, "path", None) is None:
-        call = f"{name}({str(folder)!r}, data), with the data it began with"
+    changes = f", overrides={json.dumps(overrides)}" if overrides else ""
+    if has_arrays(config):
+        call = f"{name}({str(folder)!r}, data{changes}), with the data it began with"
         return call, f"in Python, {call}"
     # A folder that begins like a flag is one only behind an equals sign.
     flag = "--resume=" if str(folder).startswith("-") else "--resume "
-    command = f"capsjax {word} {flag}{shlex.quote(str(folder))}"
-    return f"{name}({str(folder)!r})", command
+    command = f"capsjax {word} {flag}{shlex.quote(str(folder))}{_flags(overrides or {})}"
+    return f"{name}({str(folder)!r}{changes})", command
+
+
+def how_to_train_anew(
+    folder: Path, config: Config, changes: Mapping[str, object]
+) -> tuple[str, str]:
+    """Say how to train a run's configuration again, in another directory.
+
+    Args:
+        folder: its directory.
+        config: what was run.
+        changes: dotted keys of the configuration that are to change, with their values.
+
+    Returns:
+        The call in Python, and the command: that call again, where only Python has the run's arrays.
+    """
+    try:
+        start = read_json(folder / "environment.json").get("start", {}).get("folder")
+    except (UserError, AttributeError):
+        start = None
+    source = str(folder / "config.yaml")
+    overrides = f", {json.dumps(changes)}" if changes else ""
+    data = ", data" if has_arrays(config) else ""
+    begin = f", start={start!r}" if start else ""
+    call = f"capsjax.train(capsjax.load_config({source!r}{overrides}){data}{begin})"
+    if data:
+        return call, f"in Python, {call}"
+    begin = f" --from {shlex.quote(start)}" if start else ""
+    return call, f"capsjax train {shlex.quote(source)}{_flags(changes)}{begin}"
+
+
+def _flags(overrides: Mapping[str, object]) -> str:
+    return "".join(
+        f" --{key} {shlex.quote(f'{value:g}' if isinstance(value, float) else str(value))}"
+        for key, value in overrides.items()
+    )
 
 
 def describe(config: Config, dataset: Dataset) -> dict[str, Any]:

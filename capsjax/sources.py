@@ -59,9 +59,12 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
 
 
 def check_overrides(before: Config, after: Config, overrides: Mapping[str, object]) -> None:
-    """Check that a resumed run changes in its length and in where its data are alone."""
+    """Check that a resumed run changes in its length, its evaluation and where its data are alone."""
     training = dataclasses.replace(
-        before.training, epochs=after.training.epochs, steps=after.training.steps
+        before.training,
+        epochs=after.training.epochs,
+        steps=after.training.steps,
+        eval_batch_size=after.training.eval_batch_size,
     )
     data = before.data
     if isinstance(data, Arrays) and isinstance(after.data, Arrays):
@@ -69,8 +72,40 @@ def check_overrides(before: Config, after: Config, overrides: Mapping[str, objec
     elif isinstance(data, Mnist) and isinstance(after.data, Mnist):
         data = dataclasses.replace(data, folder=after.data.folder)
     if after != dataclasses.replace(before, training=training, data=data):
-        raise UserError(
+        came = (
             f"overrides: got {', '.join(map(str, overrides))}, expected training.epochs, training.steps, "
-            "data.path or data.folder alone: a run is resumed as it began; to begin another with its "
-            "parameters: capsjax.train(config, start=run_dir)"
+            "training.eval_batch_size, data.path or data.folder alone: a run is resumed as it began; to "
+            "begin another with its parameters: "
         )
+        raise UserError(
+            f"{came}capsjax.train(config, start=run_dir)",
+            on_command_line=f"{came}capsjax train CONFIG --from RUN",
+        )
+
+
+def check_length(before: Config, after: Config, examples: int, reached: int) -> None:
+    """Check that a run that is resumed with another length is lengthened, in steps.
+
+    Args:
+        before: what was run.
+        after: the same with the new length.
+        examples: how many training examples there are.
+        reached: the last step that was trained or tested.
+
+    Raises:
+        UserError: If it would end before the end that it had, or before what was reached.
+    """
+    old, new = before.training, after.training
+    if (new.epochs, new.steps) == (old.epochs, old.steps):
+        return
+    planned, total = old.total_steps(examples), new.total_steps(examples)
+    least = max(planned, reached)
+    if total >= least:
+        return
+    field, unit = ("epochs", examples // new.batch_size) if new.steps is None else ("steps", 1)
+    why = "that are trained" if reached >= planned else "that the run is to have"
+    raise UserError(
+        f"training.{field}: got {getattr(new, field)}, expected more than {least // unit}, the {field} "
+        f"{why}: a run that is resumed can be lengthened, not shortened",
+        argument=f"training.{field}",
+    )

@@ -103,11 +103,17 @@ class Run:
     def mismatch(self) -> str | None:
         """Say where the run was tested after another step than that of these parameters.
 
-        So it is where the last checkpoint of a finished run is gone or damaged; None elsewhere.
+        So it is where the last checkpoint of a finished run is gone or damaged, or where a run stopped while
+        it was lengthened; None elsewhere.
         """
         lines = [line for line in self.metrics if line["split"] == "test"]
         if not lines or lines[-1]["step"] == self.step:
             return None
+        if self.step > lines[-1]["step"]:
+            return (
+                f"got a run of {lines[-1]['step']} steps that stopped at step {self.step} while it was "
+                "lengthened, expected one that is tested after its last step"
+            )
         return (
             f"got the parameters of step {self.step}, expected those of step {lines[-1]['step']}, "
             "after which the run was tested"

@@ -117,7 +117,7 @@ def compare(
     place = None if out is None else Path(out)
     described = rundir.describe(config, dataset)
     with signals.held():  # a directory without its files could not be resumed
-        folder = rundir.create(place, f"compare-{name or dataset.name}", resumes=False)
+        folder = rundir.create(place, f"compare-{name or dataset.name}", stopped=_stopped)
         rundir.write_config(folder, config)
         rundir.write_json(folder / "environment.json", described)
         (folder / RUNS).mkdir()
@@ -143,9 +143,10 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
     """
     folder, reporter = Path(run_dir).absolute(), reporter or Silent()
     config = rundir.read_config(folder)
-    if not is_comparison(folder):
+    if not rundir.is_comparison(folder):
         call, command = rundir.how_to_resume(folder, config)
-        came = f"{folder}: got a single run, expected a comparison; resume the run: "
+        what = "comparison that it belongs to" if "compare.resume" in call else "run"
+        came = f"{folder}: got a single run, expected a comparison; resume the {what}: "
         raise UserError(came + call, on_command_line=came + command)
     dataset = experiment.load_data(config, data, reporter)
     begun = rundir.read_data(folder)["fingerprint"]
@@ -154,8 +155,7 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
             f"{folder}: got data whose SHA-256 is {dataset.fingerprint()[:12]}..., expected "
             f"{begun[:12]}..., that of the data the comparison began with"
         )
-    runs = runs_of(folder, config)
-    if (folder / "comparison.json").exists() and all(tested(path) for path in runs.values()):
+    if _stopped(folder) is None:
         came = (
             f"{folder}: got a comparison that is finished, expected one that stopped; to see it: "
         )
@@ -164,9 +164,15 @@ def resume(run_dir: str | Path, data: Any = None, *, reporter: Reporter | None =
     return _carry_out(folder, config, data, dataset, reporter)
 
 
-def is_comparison(folder: Path) -> bool:
-    """Tell whether a directory is a comparison's, finished or not."""
-    return (folder / RUNS).is_dir() or (folder / "comparison.json").exists()
+def _stopped(folder: Path) -> Config | None:
+    """Return the configuration of a comparison that is not finished; None where there is no such one."""
+    try:
+        config = rundir.read_config(folder)
+        runs = runs_of(folder, config).values()
+        whole = (folder / "comparison.json").exists() and all(tested(path) for path in runs)
+        return config if rundir.is_comparison(folder) and not whole else None
+    except (UserError, OSError):
+        return None
 
 
 def runs_of(folder: Path, config: Config) -> dict[tuple[Mode, int], Path]:
@@ -196,15 +202,17 @@ def _carry_out(
     signals.advise(f"Resume with: {command}", whole=True)
     variants = {mode: variant(config, mode, config.seed) for mode in config.compare.modes}
     align, runs = _aligner(config, dataset), runs_of(folder, config)
+    planned = {run: dataclasses.replace(variants[run[0]], seed=run[1]) for run in runs}
     errors: dict[str, list[float]] = {mode: [] for mode in variants}
     whole = Whole(reporter, sum(tested(path) is None for path in runs.values()))
     try:
         with locked(folder, reporter.say):
+            for run, path in runs.items():  # before any is trained
+                _check_planned(path, planned[run])
             for done, ((mode, seed), path) in enumerate(runs.items(), start=1):
                 if tested(path) is None:
-                    planned = dataclasses.replace(variants[mode], seed=seed)
                     whole.begin(path.name)
-                    _complete(path, planned, data, whole, _observer(mode, path, align))
+                    _complete(path, planned[mode, seed], data, whole, _observer(mode, path, align))
                     tell = whole.end
                 else:
                     tell = reporter.say
@@ -232,18 +240,40 @@ def _carry_out(
 
 def _complete(path: Path, config: Config, data: Any, reporter: Reporter, observe: Any) -> None:
     """Train one run of a comparison, or resume it where it stopped."""
-    begun = (path / "checkpoints").exists() or (path / "metrics.jsonl").exists()
-    if not begun and not (path / "environment.json").exists():
+    if not _begun(path):
         if path.is_dir():  # killed before there was anything to resume
             shutil.rmtree(path)
         experiment.train(config, data, out=path, reporter=reporter, observe=observe)
         return
-    if rundir.read_config(path) != config:
-        raise UserError(
-            f"{path}: got another configuration than the comparison's with this mode and seed, expected "
-            "the same; move this run away, and resume the comparison: it trains the run anew"
-        )
     experiment.resume(path, data, reporter=reporter, observe=observe)
+
+
+def _begun(path: Path) -> bool:
+    """Tell whether there is anything of a run to resume."""
+    return any(
+        (path / name).exists() for name in ("checkpoints", "metrics.jsonl", "environment.json")
+    )
+
+
+def _check_planned(path: Path, config: Config) -> None:
+    """Check that a run, finished or not, is the comparison's; one lengthened by itself is not.
+
+    Raises:
+        UserError: If it has another configuration.
+    """
+    if not _begun(path):
+        return
+    found = rundir.read_config(path)
+    if found == config:
+        return
+    training = dataclasses.replace(
+        config.training, epochs=found.training.epochs, steps=found.training.steps
+    )
+    other = "another length" if found == dataclasses.replace(config, training=training) else ""
+    raise UserError(
+        f"{path}: got {other or 'another configuration'} than the comparison's with this mode and seed, "
+        "expected the same; move this run away, and resume the comparison: it trains the run anew"
+    )
 
 
 def _observer(mode: Mode, path: Path, align: Any) -> Callable[[int, TrainState], None] | None:

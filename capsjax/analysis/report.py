@@ -8,7 +8,6 @@ import numpy as np
 from capsjax import configyaml, experiment, rundir
 from capsjax.analysis import arms, comparison_panels, figures, page, panels, tables
 from capsjax.analysis.arms import Lines
-from capsjax.analysis.compare import is_comparison
 from capsjax.analysis.looks import DARK, LIGHT
 from capsjax.analysis.page import Page, Picture
 from capsjax.analysis.tables import Table
@@ -130,6 +129,8 @@ def report_run(
     reading = [TRAINING]
     if (mismatch := run.mismatch()) is not None:
         reading.append(f"Reconstructions: {mismatch}.")
+    if not metrics:
+        reading.append("Nothing is measured yet: the run stopped before its first log.")
     try:
         pictures += _reconstructions(run, data)
     except UserError as error:
@@ -244,6 +245,6 @@ def report(run_dir: Run | str | Path, data: object = None) -> Path:
     folder = run_dir.folder if isinstance(run_dir, Run) else Path(run_dir).absolute()
     if (folder / "comparison.json").exists():
         return report_comparison(folder)[0]
-    if is_comparison(folder):
+    if rundir.is_comparison(folder):
         return report_unfinished(folder)[0]
     return report_run(folder, data)[0]

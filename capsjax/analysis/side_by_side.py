@@ -76,7 +76,7 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
     }
     shown = [_results(entries)]
     differences = _differences(entries)
-    out = rundir.create(out, "report", resumes=False)
+    out = rundir.create(out, "report")
     classes = {arms.num_classes(folder) for folder in different}
     panels = course_panels(drawn, classes.pop() if len(classes) == 1 else None)
     if errors:

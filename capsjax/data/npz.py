@@ -65,6 +65,16 @@ def _splits(path: str, keys: list[str]) -> list[str]:
     return splits
 
 
+def _as_numbers(key: str, splits: list[str]) -> str:
+    """Say how an array of objects becomes one of numbers; classes get one number in all splits."""
+    if key.endswith("images"):
+        return f"np.asarray({key}.tolist(), np.uint8 or np.float32)"
+    if not splits:
+        return f"np.unique({key}.tolist(), return_inverse=True)[1]"
+    names = " + ".join(f"{split}_labels.tolist()" for split in splits)
+    return f"np.searchsorted(np.unique({names}), {key}.tolist())"
+
+
 def _arrays(path: str, file: np.lib.npyio.NpzFile, splits: list[str]) -> Pair | dict[str, Pair]:
     def array(key: str) -> np.ndarray:
         try:
@@ -72,10 +82,9 @@ def _arrays(path: str, file: np.lib.npyio.NpzFile, splits: list[str]) -> Pair | 
         except ValueError as error:
             if "allow_pickle" not in str(error):
                 raise
-            kind = "np.uint8 or np.float32" if key.endswith("images") else "np.int32"
             raise UserError(
                 f"{path}: got Python objects in {key!r}, expected numbers; save an array of one shape and "
-                f"type: np.asarray({key}.tolist(), {kind})"
+                f"type: {_as_numbers(key, splits)}"
             ) from None
 
     if not splits:

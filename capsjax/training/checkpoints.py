@@ -1,6 +1,7 @@
 """Checkpoints of a run, named by their step, written whole or not at all, and checked when read."""
 
 import errno
+import inspect
 import itertools
 import os
 import re
@@ -86,7 +87,12 @@ def steps(folder: Path) -> list[int]:
 
 def warn(message: str) -> None:
     """Say something to a caller in Python who gave nothing to say it with."""
-    warnings.warn(message, stacklevel=2)
+    # The line that is shown is the caller's own, however deep in this package this is called.
+    own = (__name__.partition(".")[0], "jaxtyping")  # which wraps functions where types are checked
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in own:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def restore(

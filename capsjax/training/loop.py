@@ -176,7 +176,7 @@ def fit(
         if start == first:
             with signals.released(True):  # what is compiled here is what is called below
                 compiled = program.train_steps.lower(state, examples, start, done).compile()
-                room.check_program(compiled, f"{label}: a training step", room.REMEDY)
+                room.check_program(compiled, f"{label}: a training step", room.REMEDY + room.ANEW)
         with pace.timing(done - start), signals.released(start == first):
             state, values = jax.block_until_ready(program.train_steps(state, examples, start, done))
         # Before anything is written: a parameter that is NaN stays so, and the longest of capsules of

@@ -101,7 +101,7 @@ def test_what_does_not_belong_to_a_comparison_is_named(compared, tmp_path):
         UserError, match="full-seed1: got another configuration than the comparison's"
     ):
         comparing.resume(folder)
-    with pytest.raises(UserError, match="got a single run, expected a comparison; resume the run"):
+    with pytest.raises(UserError, match="expected a comparison; resume the comparison that it"):
         comparing.resume(path)
     with pytest.raises(
         UserError, match=r"got a comparison, expected a single run; resume the comp"

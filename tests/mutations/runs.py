@@ -33,6 +33,20 @@ RUNS = (
         ("tests/analysis/test_resumed_comparison.py",),
     ),
     Mutation(
+        "a run of a comparison lengthened by itself taken in",
+        "analysis/compare.py",
+        "    if not _begun(path):\n        return\n",
+        "    if not _begun(path) or tested(path) is not None:\n        return\n",
+        ("tests/test_resume_advice.py",),
+    ),
+    Mutation(
+        "a resumed run shortened",
+        "sources.py",
+        "    if total >= least:\n        return\n",
+        "    if total >= reached:\n        return\n",
+        ("tests/test_resume_advice.py",),
+    ),
+    Mutation(
         "every epoch with the first one's order",
         "training/loop.py",
         "        elif within == 0:  # the images stay where they are\n",
