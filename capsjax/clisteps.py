@@ -48,7 +48,11 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
     Raises:
         UserError: If a flag is about anything but data, or the data cannot be had.
     """
-    overrides = read_overrides(arguments, rest)
+    from capsjax import config, configerrors
+
+    keys = configerrors.all_keys(config.Config)
+    check_flags(arguments.options, rest, keys, data_alone=True)
+    overrides = parse_overrides(rest)
     if not overrides:
         return None
     for key in overrides:

@@ -45,10 +45,16 @@ class CompareConfig:
         modes = self.modes if isinstance(self.modes, tuple) else ()
         if "full" not in modes or len(set(modes)) != len(modes) or not set(modes) <= set(MODES):
             expected = (
-                f"a tuple of different modes of {', '.join(MODES)}, full among them: "
+                f"different modes of {', '.join(MODES)}, full among them: "
                 "the others are compared with it"
             )
-            raise FieldError("CompareConfig", "modes", self.modes, expected)
+            raise FieldError(
+                "CompareConfig",
+                "modes",
+                self.modes,
+                f"a tuple of {expected}",
+                f"a list of {expected}",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

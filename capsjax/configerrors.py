@@ -7,15 +7,18 @@ Every mistake is a `UserError` of two lines: where and what came, then what was 
 """
 
 import dataclasses
+import difflib
 import inspect
 import json
+import re
+import shlex
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError, nearest
-from capsjax.confignames import did_you_mean, keys_named
+from capsjax.confignames import canonical, did_you_mean, keys_named
 from capsjax.types import Variant
 
 
@@ -27,11 +30,23 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def mistake(came: str, expected: str, *, argument: str | None = None) -> UserError:
-    """Make the error of two lines; `argument` is the override whose key begins it, if any."""
-    lines = came, f"  expected {expected}"
-    text = "\n".join(" ".join(line.splitlines()) for line in lines)
-    return UserError(text, argument=argument)
+def mistake(
+    came: str, expected: str, *, argument: str | None = None, in_flags: str | None = None
+) -> UserError:
+    """Make the error of two lines.
+
+    Args:
+        came: where, and what.
+        expected: what instead.
+        argument: the override whose key begins the error, if any.
+        in_flags: what was expected in the words of the command line, where they are others.
+    """
+
+    def text(expected: str) -> str:
+        return "\n".join(" ".join(line.splitlines()) for line in (came, f"  expected {expected}"))
+
+    told = None if in_flags is None else text(in_flags)
+    return UserError(text(expected), argument=argument, on_command_line=told)
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
@@ -128,12 +143,16 @@ def words(annotation: Any) -> str:
 
 
 class Problem(NamedTuple):
-    """Hold one mistake: the path to it, what came, what was expected; `early` ones are shown first."""
+    """Hold one mistake: the path to it, what came, what was expected; `early` ones are shown first.
+
+    `in_flags` is what was expected in the words of the command line, where they are others.
+    """
 
     path: tuple
     came: str
     expected: str
     early: bool = False
+    in_flags: str | None = None
 
     def meets(self, other: "Problem") -> bool:
         """Tell whether the path of one leads to or through the path of the other."""
@@ -145,7 +164,16 @@ def unknown_kind(path: tuple, given: object, known: Mapping[str, type]) -> Probl
     """Describe a kind that is missing or unknown."""
     came = "missing" if given is None else f"got {show(given)}"
     expected = "one of " + ", ".join(known) + nearest(str(given), known)
-    return Problem(path, came, expected, early=True)
+    files = [kind for kind, cls in known.items() if "path" in fields(cls)]
+    if not (files and isinstance(given, str) and re.search(r"[\w)]\.\w+$|/", given)):
+        return Problem(path, came, expected, early=True)
+    at = ".".join(step for step in path if step != "kind")
+    keys = {f"{at}.kind": files[0], f"{at}.path": given}
+    python = (
+        f"{expected}; of a file: {', '.join(f'{key!r}: {value!r}' for key, value in keys.items())}"
+    )
+    flags = f"{expected}; of a file: {' '.join(f'--{k} {shlex.quote(v)}' for k, v in keys.items())}"
+    return Problem(path, came, python, early=True, in_flags=flags)
 
 
 def all_keys(schema: type) -> list[str]:
@@ -161,7 +189,12 @@ def _elsewhere(schema: type, path: tuple) -> str:
     if owners:  # then the kind is the mistake, not the level
         having = [kind for cls in owners for kind in kinds(cls)]
         return f"; {path[-1]} belongs to kind {' or '.join(dict.fromkeys(having))}"
-    return did_you_mean(keys_named(all_keys(schema), ".".join(map(str, path))))
+    named, last = keys_named(all_keys(schema), ".".join(map(str, path))), canonical(str(path[-1]))
+    here = [name for at, cls in reach(schema) if at == path[:-1] for name in fields(cls)]
+    near = difflib.get_close_matches(last, here, n=1, cutoff=0.8)
+    if near and not any(f".{key}".endswith(f".{last}") for key in named):
+        return did_you_mean(near)  # a slip beside it is likelier than another program's word
+    return did_you_mean(named)
 
 
 class _Spot(NamedTuple):
@@ -226,6 +259,11 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
     if kind == "literal_error":
         literals = [str(arg) for member in members(annotation) for arg in typing.get_args(member)]
         return Problem(path, came, words(annotation) + nearest(str(value), literals))
+    lists = [member for member in members(annotation) if typing.get_origin(member) is tuple]
+    of_words = any(typing.get_args(member)[:1] == (str,) for member in lists)
+    if kind.endswith("_type") and of_words and isinstance(value, str) and value:
+        written = value if value.isidentifier() else json.dumps(value)
+        return Problem(path, came, f"a list, such as [{written}]")
     if kind.endswith("_type") or kind in ("too_short", "too_long"):
         return Problem(path, came, words(annotation))
     return Problem(path, came, f"other values: {raised or error['msg']}")

@@ -211,7 +211,7 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     culprit = _culprit(first, flags)
     came = f"{_where(first, source, culprit)}: {first.came}{more}"
-    raise mistake(came, first.expected, argument=culprit)
+    raise mistake(came, first.expected, argument=culprit, in_flags=first.in_flags)
 
 
 def json_schema(schema: type) -> dict[str, Any]:

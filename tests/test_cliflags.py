@@ -118,6 +118,18 @@ def test_help_is_no_value(answer):
             ["--out: got '.', which exists", "choose another, or leave it out"],
         ),
         ("compare smoke --model.routing uniform", ["expected an iterative routing"]),
+        (
+            "compare smoke --model.routing self",
+            ["set model.routing.kind to dynamic, fixed_point or em"],
+        ),
+        ("compare smoke --compare.mode [stop,full]", ["unknown key", "did you mean 'modes'?"]),
+        ("compare smoke --compare.modes [stop]", ["expected a list of different modes of uniform"]),
+        ("train smoke --training.freeze stem", ["got 'stem'", "expected a list, such as [stem]"]),
+        ("train smoke --training.freeze [a,a]", ["a list of different groups", "[stem, primary]"]),
+        (
+            "train smoke --data mine.npz",
+            ["got 'mine.npz'", "; of a file: --data.kind arrays --data.path mine.npz"],
+        ),
         ("compare smoke --model.routing.num_iters 1", ["num_iters 1, expected at least 2"]),
         ("compare smoke --compare.modes [stop,ful]", ["got 'ful'", "did you mean 'full'?"]),
         ("evaluate here", ["here: got no directory, expected a run's directory"]),
@@ -179,6 +191,14 @@ def test_what_other_programs_call_so_is_found(argv, meant, answer):
     code, _, err = answer(*argv.split())
     assert code == 2
     assert "\n".join(err).endswith(f"; did you mean '{meant}'?")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_beside_a_run_flags_of_the_data_alone_are_suggested(command, answer):
+    code, _, err = answer(command, "here", "--foo", "3")
+    assert code == 2
+    assert err[0].endswith("or a field of the data, such as --data.path images.npz")
+    assert answer(command, "here", "--pth", "x.npz")[2][0].endswith("; did you mean '--data.path'?")
 
 
 @pytest.mark.parametrize("word", ["--verbose", "--gpu", "-v"])

@@ -48,7 +48,7 @@ def routing_of(mode: Mode, routing: Routing) -> Routing:
     if not isinstance(routing, IterativeRouting):
         raise UserError(
             f"got a {type(routing).__name__}, expected an iterative routing, whose gradient "
-            "can be chosen: set model.routing.kind to dynamic"
+            "can be chosen: set model.routing.kind to dynamic, fixed_point or em"
         )
     if routing.num_iters < 2:
         raise UserError(

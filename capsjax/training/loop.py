@@ -68,8 +68,14 @@ class TrainingConfig:
         if not all(isinstance(group, str) and group for group in groups) or len({*groups}) != len(
             groups
         ):
-            expected = "a tuple of different groups of parameters, such as ('stem', 'primary')"
-            raise FieldError("TrainingConfig", "freeze", self.freeze, expected)
+            expected = "of different groups of parameters, such as"
+            raise FieldError(
+                "TrainingConfig",
+                "freeze",
+                self.freeze,
+                f"a tuple {expected} ('stem', 'primary')",
+                f"a list {expected} [stem, primary]",
+            )
 
     def total_steps(self, examples: int) -> int:
         """Return the steps of a run on so many training examples.
