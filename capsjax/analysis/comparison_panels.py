@@ -133,7 +133,7 @@ def _alignment_panel(comparison: Comparison, name: str, title: str) -> Panel:
         ]
         # Below the axes: curves may run anywhere.
         ax.legend(
-            handles=told, frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.16),
+            handles=told, frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.2),
             ncols=3,
         )  # fmt: skip
 

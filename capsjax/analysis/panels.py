@@ -56,6 +56,7 @@ def _course_panel(
                     found.steps, middle, color=look.of(arm.mode), label=arm.label, linewidth=1.6,
                     linestyle=styles[number], marker=MARKERS.get(arm.mode, "."), markersize=4.5,
                     markevery=(number % every, every),
+                    markerfacecolor=look.of(arm.mode) if arm.label == arm.name else look.page,
                 )  # fmt: skip
                 ax.fill_between(
                     found.steps, low, high, color=look.of(arm.mode), alpha=0.18, linewidth=0

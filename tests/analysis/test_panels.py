@@ -53,6 +53,16 @@ def test_curves_over_each_other(look):
     assert ax.get_ylim()[1] > np.log(10)
 
 
+def test_one_mode_of_two_routings_is_told_apart():
+    arms = [Arm("a", "stop", (validated(1),)), Arm("b", "stop", (validated(2),), "em")]
+    (ax,) = panel_figure(panels.course_panels(arms, bound=None)[0]).axes
+    by_agreement, em = ax.lines
+    assert em.get_label() == "b (em)"
+    assert em.get_linestyle() != by_agreement.get_linestyle()
+    assert to_hex(em.get_markerfacecolor()) == LIGHT.page  # hollow
+    assert to_hex(by_agreement.get_markerfacecolor()) == LIGHT.modes["stop"]
+
+
 def test_without_a_known_number_of_classes_no_bound_is_drawn():
     *_, entropy = panels.course_panels(ARMS, bound=None)
     (ax,) = panel_figure(entropy).axes
