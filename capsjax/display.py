@@ -75,5 +75,9 @@ def changed(value: Any) -> str:
 
 def _fields(value: Any) -> dict[str, Any]:
     named = getattr(value, "_fields", None)
-    names = named or [field.name for field in dataclasses.fields(value) if field.repr]
+    names = named or [
+        field.name
+        for field in dataclasses.fields(value)
+        if field.repr or getattr(value, field.name, None) is not None
+    ]
     return {name: getattr(value, name) for name in names if hasattr(value, name)}

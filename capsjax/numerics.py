@@ -1,5 +1,6 @@
 """Lengths, squash and softmax that are right, in value and gradient, from zero to overflow."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,6 +32,25 @@ def as_array(name: str, given: Any) -> Array:
         return given if isinstance(given, jax.Array) else jnp.asarray(given)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: got {described(given)}, expected an array") from error
+
+
+def as_numbers(name: str, given: Any) -> Array:
+    """Take an array of real numbers, or lists of them.
+
+    Args:
+        name: what it is for, which begins the error.
+        given: the array or the lists.
+
+    Returns:
+        A JAX array of floats or integers.
+
+    Raises:
+        UserError: If it is not an array of such.
+    """
+    array = as_array(name, given)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise UserError(f"{name}: got {described(array)}, expected real numbers")
+    return array
 
 
 def described(given: Any) -> str:
@@ -214,13 +234,28 @@ def couple(logits: Float[Array, "*batch i j"], leaky: bool = False) -> Float[Arr
     Reference:
         Sabour, Frosst and Hinton 2017, equation 3.
     """
-    wide = logits.astype(compute_dtype(logits.dtype))
-    if leaky:
-        none = jnp.zeros_like(wide[..., :1])
-        coupling = jax.nn.softmax(jnp.concatenate([none, wide], axis=-1), axis=-1)[..., 1:]
-    else:
-        coupling = jax.nn.softmax(wide, axis=-1)
-    return coupling.astype(logits.dtype)
+    return _softmax(logits.astype(compute_dtype(logits.dtype)), leaky).astype(logits.dtype)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _softmax(logits: Float[Array, "*batch i j"], leaky: bool) -> Float[Array, "*batch i j"]:
+    if not leaky:
+        return jax.nn.softmax(logits, axis=-1)
+    none = jnp.zeros_like(logits[..., :1])
+    return jax.nn.softmax(jnp.concatenate([none, logits], axis=-1), axis=-1)[..., 1:]
+
+
+@_softmax.defjvp
+def _softmax_jvp(
+    leaky: bool, primals: tuple[Float[Array, "..."]], tangents: tuple[Float[Array, "..."]]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Return c and c b' - c sum_j c b', whose transpose is `couple_adjoint`.
+
+    The order of the products is that in which equal cotangents of huge votes cancel exactly.
+    """
+    coupling = _softmax(primals[0], leaky)
+    weighed = coupling * tangents[0]
+    return coupling, weighed - coupling * jnp.sum(weighed, axis=-1, keepdims=True)
 
 
 def couple_adjoint(

@@ -44,20 +44,22 @@ def over_mesh(function: Callable[..., Any], args: tuple[Any, ...], batch: tuple[
     Args:
         function: a pure function of the arguments that returns two trees of arrays: the first with the batch
             on their leading axes, the second with one axis before them.
-        args: trees of arrays; the first array of them has the batch on its leading axes.
+        args: trees of arrays, of which some have the batch on their leading axes.
         batch: (*batch).
 
     Returns:
-        Both trees, their batch spread as that of the first array.
+        Both trees, each axis of the batch spread as in the first array that spreads it.
     """
     args = vary_as(args, args)
-    first, *_ = jax.tree.leaves(args)
-    spec = getattr(jax.typeof(first).sharding, "spec", PartitionSpec())
+    leaves = jax.tree.leaves(args)
+    spread = [getattr(jax.typeof(leaf).sharding, "spec", ()) for leaf in leaves]
     # An explicit axis stands in the array's type; inside, the compiler is to place what is made of it.
-    spread = [getattr(jax.typeof(leaf).sharding, "spec", ()) for leaf in jax.tree.leaves(args)]
     if not any(axis is not None for axes in spread for axis in axes):
         return function(*args)
-    axes = spec[: len(batch)]
+    size = len(batch)
+    carry = [axes for leaf, axes in zip(leaves, spread, strict=True) if leaf.shape[:size] == batch]
+    named = ([axes[k] for axes in carry if axes[k] is not None] for k in range(size))
+    axes = [found[0] if found else None for found in named]
     return jax.sharding.auto_axes(
         lambda args: function(*args),
         out_sharding=(PartitionSpec(*axes), PartitionSpec(None, *axes)),

@@ -12,6 +12,7 @@ from capsjax.checks import check_bool
 from capsjax.routing.base import Parents
 from capsjax.routing.logits import LogitRouting
 from capsjax.routing.parameters import Parameter, Sizes
+from capsjax.sharding import vary_as
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
 
@@ -30,8 +31,8 @@ class BiasedVotes(NamedTuple):
     @classmethod
     def of(cls, votes: Votes, params: Mapping[str, Array]) -> "BiasedVotes":
         """Take the votes, and the bias where there is one."""
-        bias = params.get("bias")
-        return cls(votes, jnp.zeros(votes.shape[-2:], votes.dtype) if bias is None else bias)
+        none = vary_as(jnp.zeros(votes.shape[-2:], votes.dtype), votes)
+        return cls(votes, params.get("bias", none))
 
     @staticmethod
     def parameters(sizes: Sizes) -> dict[str, Parameter]:

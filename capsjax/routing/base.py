@@ -20,7 +20,7 @@ from capsjax import metrics, numerics
 from capsjax.checks import FieldError, UserError, check_int, check_known, nearest
 from capsjax.gradients import GradientMode, StopGradient
 from capsjax.gradients.base import advance, unsettled
-from capsjax.numerics import as_array, described
+from capsjax.numerics import as_numbers, described
 from capsjax.routing.parameters import Parameter, Sizes, named
 from capsjax.sharding import over_mesh
 from capsjax.types import Capsules, PerPair, RoutingResult, RoutingTrace, Variant
@@ -120,7 +120,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
                 raise UserError(f"{owner}: got no {what}, expected {name}= {wanted}")
             if came is not None and name not in self.takes:
                 raise UserError(f"{owner}: got {what}, expected None: {why[name]}")
-            array = None if came is None else as_array(f"{owner}: {name}", came)
+            array = None if came is None else as_numbers(f"{owner}: {name}", came)
             fixed = array is None or array.shape[: len(batch) + 1] == (*batch, i)
             if not fixed or (array is not None and array.ndim != len(axes)):
                 raise UserError(f"{owner}: got {described(array)} as {what}, expected {wanted}")
@@ -195,13 +195,15 @@ def _only_present(result: RoutingResult, votes: Votes) -> RoutingResult:
     present = pairs.present()
     if present is None:
         return result
-    logits = jnp.where(pairs.to_array(present), result.logits, 0)
+    here = pairs.to_array(present)
+    # The coupling is 0 there already; what asks for it must not reach the gradient modes either.
+    coupling, logits = (jnp.where(here, x, 0) for x in (result.coupling, result.logits))
+    result = result._replace(coupling=coupling, logits=logits)
     if pairs.parents is None:
-        return result._replace(logits=logits)
+        return result
     return result._replace(
         pose=jnp.where(pairs.parents[..., None], result.pose, 0),
         activation=jnp.where(pairs.parents, result.activation, 0),
-        logits=logits,
     )
 
 

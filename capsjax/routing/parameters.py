@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from capsjax.checks import UserError, nearest
-from capsjax.numerics import as_array, described
+from capsjax.numerics import as_numbers, described
 
 Initialiser = Callable[[Array, tuple[int, ...]], Array]
 
@@ -89,11 +89,11 @@ def named(owner: str, given: Any, known: Mapping[str, Parameter]) -> dict[str, A
                 f"give it as params={{{name!r}: ...}}"
             )
         is_array = hasattr(came, "shape") or isinstance(came, list | tuple)
-        array = as_array(f"{owner}: {name}", came) if is_array else None
+        array = as_numbers(f"{owner}: {name}", came) if is_array else None
         if array is None or array.shape != one.shape:
+            got = described(came if array is None else array)
             raise UserError(
-                f"{owner}: got {described(came)} as the {name}, expected an array {list(one.shape)}: "
-                f"{one.axes}"
+                f"{owner}: got {got} as the {name}, expected an array {list(one.shape)}: {one.axes}"
             )
         found[name] = array
     return found

@@ -106,7 +106,7 @@ class Votes(abc.ABC):
     @property
     def pairs(self) -> Pairs:
         """Which child may vote for which parent, and how a number for each pair is held."""
-        return AllPairs(self.shape[:-1], *(self.masks or Masks()))
+        return AllPairs(self.shape[:-1], *self._masks())
 
     def zeros(self) -> PerPair:
         """Return the logits that every forward pass starts from, all zero, as held."""
@@ -224,7 +224,9 @@ class Votes(abc.ABC):
 
     def bound(self) -> Float[Array, "*batch"]:
         """Return a number that no component of an example's votes exceeds in size, [*batch]."""
-        return jnp.max(jnp.abs(self.dense()), axis=(-3, -2, -1), initial=0)
+        pairs = self.pairs
+        largest = pairs.from_array(jnp.max(jnp.abs(self.dense()), axis=-1, initial=0))
+        return pairs.max_abs(pairs.only_present(largest))
 
     def cleared(self) -> "Votes":
         """Return the votes with zeros for what the masks leave out, so that no NaN there reaches a sum."""
@@ -233,6 +235,19 @@ class Votes(abc.ABC):
     def arranged(self) -> "Votes":
         """Return equal votes, with their arrays laid out to be contracted many times."""
         return self
+
+    def _masks(self) -> Masks:
+        """Return the masks, or two of None, having checked that they fit."""
+        masks = self.masks or Masks()
+        *batch, i, j, _ = self.shape
+        for name, given, size in (("children", masks.children, i), ("parents", masks.parents, j)):
+            if given is not None and given.shape != (*batch, size):
+                raise UserError(
+                    f"mask: got {name} {list(given.shape)} for votes {list(self.shape)}, expected "
+                    f"{[*batch, size]}; where jax.vmap goes over masked votes, in_axes names the masks too: "
+                    f"{type(self).__name__}(..., masks=0)"
+                )
+        return masks
 
     def _check_pairs(self, given: Array) -> None:
         """Refuse a coupling that is not [*batch, i, j], even where it would broadcast."""

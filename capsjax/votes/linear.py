@@ -7,10 +7,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from capsjax import numerics
 from capsjax.checks import UserError
 from capsjax.numerics import as_array, described
-from capsjax.votes.base import Votes, is_placeholder
+from capsjax.votes.base import Masks, Votes, is_placeholder
 from capsjax.votes.parents_first import ParentsFirstVotes
 
 
@@ -18,7 +17,8 @@ from capsjax.votes.parents_first import ParentsFirstVotes
 class LinearVotes(Votes):
     """Hold children's poses and transformation matrices, and never form the votes W_ij u_i.
 
-    Under `jax.vmap` examples share W: map over u, or over votes with `in_axes=LinearVotes(0, None)`.
+    Under `jax.vmap` examples share W: map over u, or over votes with `in_axes=LinearVotes(0, None)`,
+    where they are masked `LinearVotes(0, None, masks=0)`.
 
     Args:
         u: child poses, [*batch, i, d].
@@ -90,17 +90,16 @@ class LinearVotes(Votes):
         self._check_fit()
         return jnp.einsum("...id,ijde->...ije", self.u, self.W)
 
-    def bound(self) -> Float[Array, "*batch"]:
-        """Return a number that no component of an example's votes exceeds in size: max |u_i| max |W_ij|."""
-        matrices = jnp.max(numerics.safe_norm(self.W.reshape(*self.W.shape[:2], -1)), initial=0)
-        return jnp.max(numerics.safe_norm(self.u), axis=-1, initial=0) * matrices
-
     def cleared(self) -> "LinearVotes":
-        """Return the votes with zeros for the poses of children that the masks leave out."""
-        children = None if self.masks is None else self.masks.children
-        if children is None:
-            return self
-        return dataclasses.replace(self, u=jnp.where(children[..., None], self.u, 0))
+        """Return the votes with zeros for masked children, and for parents that no example has."""
+        children, parents = self.masks or Masks()
+        u, W = self.u, self.W
+        if children is not None:
+            u = jnp.where(children[..., None], u, 0)  # [*batch, i, d]
+        if parents is not None:
+            kept = jnp.any(parents, axis=tuple(range(parents.ndim - 1)))  # [j]
+            W = jnp.where(kept[None, :, None, None], W, 0)  # [i, j, d, e]
+        return dataclasses.replace(self, u=u, W=W)
 
     def arranged(self) -> ParentsFirstVotes:
         """Return equal votes with the batch last, and each parent's matrices as one."""

@@ -20,9 +20,10 @@ def mask(
 ) -> Votes:
     """Leave out children and parents: True stays, False is not there.
 
-    What is not there has coupling, pose, activation and gradient exactly 0, whatever its numbers are, NaN
-    too; of the rest every routing gives what it would give if it were alone. Masks of all True change
-    nothing. Votes that are masked already keep only what both masks let stay.
+    What is not there has coupling, pose, activation and gradient exactly 0; of the rest every routing gives
+    what it would give if it were alone. Masks of all True change nothing, to the bit. Votes that are masked
+    already keep only what both masks let stay. A child that is not there may hold any numbers, NaN too,
+    in dense and linear votes, and so may a parent that is there for no example.
 
     Args:
         votes: an operator such as `predict(u, W)`, or an array [*batch, i, j, e].
@@ -43,6 +44,8 @@ def mask(
         [[0.5, 0.0, 0.5], [0.5, 0.0, 0.5]]
     """
     votes = as_votes(votes)
+    if children is None and parents is None:
+        return votes
     *batch, i, j, _ = votes.shape
     before = votes.masks or Masks()
     masks = Masks(

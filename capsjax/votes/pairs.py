@@ -68,7 +68,7 @@ class Pairs(abc.ABC):
             return self.softmax(logits, leaky)
         # The lowest number, not -inf: where no parent is there, differences stay finite.
         lowest = jnp.where(present, logits, jnp.finfo(logits.dtype).min)
-        return jnp.where(present, self.softmax(lowest, leaky), 0)
+        return self.only_present(self.softmax(lowest, leaky))
 
     def softmax(self, logits: PerPair, leaky: bool) -> PerPair:
         """Normalise logits over all parents that a child could have; see `couple`."""
@@ -84,8 +84,17 @@ class Pairs(abc.ABC):
         Returns:
             b_bar, as held.
         """
+        return self.softmax_vjp(coupling, self.only_present(cotangent))
+
+    def softmax_vjp(self, coupling: PerPair, cotangent: PerPair) -> PerPair:
+        """Pull a cotangent of `softmax` back to the logits; see `couple_vjp`."""
         found = numerics.couple_adjoint(self.to_array(coupling), self.to_array(cotangent))
         return self.from_array(found)
+
+    def only_present(self, x: PerPair) -> PerPair:
+        """Put zeros, of which no gradient passes, for pairs that are not there."""
+        present = self.present()
+        return x if present is None else jnp.where(present, x, 0)
 
     def sum(self, x: PerPair) -> Float[Array, "*batch"]:
         """Return the sum over each example's pairs, [*batch]."""
@@ -141,10 +150,10 @@ class ParentsFirst(Pairs):
         """Normalise over the leading axis, with its sums written out."""
         return contractions.couple(logits, leaky)
 
-    def couple_vjp(
+    def softmax_vjp(
         self, coupling: Float[Array, "j i b"], cotangent: Float[Array, "j i b"]
     ) -> Float[Array, "j i b"]:
-        """Pull a cotangent of `couple` back to the logits, with sums written out."""
+        """Pull a cotangent of `softmax` back to the logits, with sums written out."""
         return contractions.couple_adjoint(coupling, cotangent)
 
     def sum(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:

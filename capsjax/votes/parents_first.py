@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from capsjax import numerics
 from capsjax.votes import contractions
-from capsjax.votes.base import Masks, Votes
+from capsjax.votes.base import Votes
 from capsjax.votes.pairs import ParentsFirst
 
 
@@ -24,6 +24,7 @@ class ParentsFirstVotes(Votes):
         u: child poses, [i, d, b], all leading axes in b.
         matrices: for each parent, the matrices W_ij below each other, [j, i d, e].
         batch: the leading axes, (*batch).
+        masks: which children and parents are there; `mask` makes them.
     """
 
     u: Float[Array, "i d b"]
@@ -44,7 +45,7 @@ class ParentsFirstVotes(Votes):
     @property
     def pairs(self) -> ParentsFirst:
         """Every child votes for every parent; a number for each pair is held as [j, i, b]."""
-        return ParentsFirst(self.shape[:-1], *(self.masks or Masks()))
+        return ParentsFirst(self.shape[:-1], *self._masks())
 
     def combine(self, coupling: Float[Array, "j i b"]) -> Float[Array, "*batch j e"]:
         """Weigh and sum: s_j = sum_i c_ij vote_ij. Coupling [j, i, b]; returns s, [*batch, j, e]."""
@@ -74,11 +75,17 @@ class ParentsFirstVotes(Votes):
         return self._poses(s), dataclasses.replace(accumulate, u=bars[0], matrices=bars[1])
 
     def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
-        """Return the sum under the first coupling: where nothing is masked, one matrix product."""
-        if self.masks is not None:
-            return super().uniform(leaky)
-        parents = self.matrices.shape[0]
-        return self._poses(contractions.total(self.u, self.matrices)) / (parents + leaky)
+        """Return the sum under the first coupling: every child has the same parents, so it is one product."""
+        children, parents = self._masks()
+        u, shares = self.u, self.matrices.shape[0] + leaky
+        if children is not None:
+            u = jnp.where(self._batch_last(children[..., None]), u, 0)  # [i, d, b]
+        s = self._poses(contractions.total(u, self.matrices))
+        if parents is None:
+            return s / shares
+        # An example without any parent has no sum to divide.
+        shares = jnp.maximum(jnp.sum(parents, axis=-1, dtype=s.dtype) + leaky, 1)
+        return jnp.where(parents[..., None], s / shares[..., None, None], 0)
 
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
@@ -107,17 +114,18 @@ class ParentsFirstVotes(Votes):
         return contractions.distance(*moments, self.u, self.matrices)
 
     def bound(self) -> Float[Array, "*batch"]:
-        """Return a number that no component of an example's votes exceeds in size: max |u_i| max |W_ij|."""
+        """Return a number that no component of an example's votes exceeds in size: max_ij |u_i| |W_ij|."""
         i, d, _ = self.u.shape
         matrices = numerics.safe_norm(self.matrices.reshape(-1, i, d * self.matrices.shape[-1]))
-        children = jnp.max(numerics.safe_norm(self.u, axis=1), axis=0, initial=0)  # [b]
-        return (children * jnp.max(matrices, initial=0)).reshape(self.batch)
+        lengths = numerics.safe_norm(self.u, axis=1)  # [i, b]
+        pairs = self.pairs
+        return pairs.max_abs(pairs.only_present(matrices[:, :, None] * lengths[None]))  # [j, i, b]
 
     def _unit(self, unit: Float[Array, "*batch"] | None) -> Float[Array, "b"]:
         size = math.prod(self.batch)
         return jnp.ones(size, self.dtype) if unit is None else unit.reshape(size)
 
-    def _batch_last(self, x: Float[Array, "*batch m n"]) -> Float[Array, "m n b"]:
+    def _batch_last(self, x: Shaped[Array, "*batch m n"]) -> Shaped[Array, "m n b"]:
         return x.reshape(math.prod(self.batch), *x.shape[-2:]).transpose(1, 2, 0)
 
     def _poses(self, x: Float[Array, "j e b"]) -> Float[Array, "*batch j e"]:

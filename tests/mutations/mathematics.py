@@ -6,15 +6,15 @@ MATHEMATICS = (
     Mutation(
         "softmax over the children",
         "numerics.py",
-        "        coupling = jax.nn.softmax(wide, axis=-1)\n",
-        "        coupling = jax.nn.softmax(wide, axis=-2)\n",
+        "        return jax.nn.softmax(logits, axis=-1)\n",
+        "        return jax.nn.softmax(logits, axis=-2)\n",
         ("tests/routing", "tests/test_numerics.py"),
     ),
     Mutation(
         "leaky logit forgotten",
         "numerics.py",
-        "        coupling = jax.nn.softmax(jnp.concatenate([none, wide], axis=-1), axis=-1)[..., 1:]\n",
-        "        coupling = jax.nn.softmax(wide + 0 * none, axis=-1)\n",
+        "    return jax.nn.softmax(jnp.concatenate([none, logits], axis=-1), axis=-1)[..., 1:]\n",
+        "    return jax.nn.softmax(logits + 0 * none, axis=-1)\n",
         ("tests/routing", "tests/test_numerics.py"),
     ),
     Mutation(
@@ -155,8 +155,8 @@ MATHEMATICS = (
     Mutation(
         "uniform sum of linear votes without its leak",
         "votes/parents_first.py",
-        "        return self._poses(contractions.total(self.u, self.matrices)) / (parents + leaky)\n",
-        "        return self._poses(contractions.total(self.u, self.matrices)) / parents\n",
+        "        u, shares = self.u, self.matrices.shape[0] + leaky\n",
+        "        u, shares = self.u, self.matrices.shape[0]\n",
         ("tests/test_votes.py", "tests/gradients"),
     ),
     Mutation(
@@ -316,7 +316,7 @@ MATHEMATICS = (
     Mutation(
         "masked pairs that keep a share",
         "votes/pairs.py",
-        "        return jnp.where(present, self.softmax(lowest, leaky), 0)\n",
+        "        return self.only_present(self.softmax(lowest, leaky))\n",
         "        return self.softmax(jnp.where(present, logits, 0), leaky)\n",
         ("tests/routing",),
     ),

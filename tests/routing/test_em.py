@@ -133,3 +133,16 @@ class TestRefused:
             cj.EMRouting(**{field: 0.0})
         with pytest.raises(UserError, match=r"EMRouting\.form"):
             dataclasses.replace(cj.EMRouting(), form="released")
+
+
+def test_one_long_child_with_small_matrices_makes_no_vote_huge():
+    """The unit goes by the votes, not by the longest child and the largest matrix apart."""
+    u, W_ = np.float32(U), np.float32(W)
+    u[:, 0] *= 1e10
+    W_[0] *= 1e-10
+    linear = route(cj.EMRouting(), u, np.float32(A), W=W_)
+    votes = cj.DenseVotes(jnp.einsum("bid,ijde->bije", u, W_))
+    dense = cj.EMRouting()(
+        votes, activation=jnp.float32(A), params=jax.tree.map(jnp.float32, BETAS)
+    )
+    np.testing.assert_allclose(linear.coupling, dense.coupling, atol=1e-3)

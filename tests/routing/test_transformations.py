@@ -1,6 +1,7 @@
 """Routing under every transformation: spread over devices, forward mode, second derivatives, export."""
 
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ ROUTINGS = {
     "cg": cj.FixedPointRouting(num_iters=40, gradient=cj.ImplicitGradient()),
     "neumann": cj.FixedPointRouting(num_iters=40, gradient=cj.ImplicitGradient(solver="neumann")),
 }
+UNBIASED = ["closed form", "full"]
 CASES = [pytest.param(name, kind, id=f"{name}-{kind}") for name in ROUTINGS for kind in VOTES]
 
 
@@ -65,6 +67,40 @@ def test_inside_shard_map_with_its_default_checks(name, kind):
         local, mesh=mesh, in_specs=(P("x"), P(), P()), out_specs=(P("x"), P(), P())
     )
     close(jax.jit(spread)(U, W, BIAS), on_one_device(name, kind))
+
+
+@pytest.mark.usefixtures("four_devices")
+@pytest.mark.parametrize("name", UNBIASED)
+def test_inside_shard_map_without_a_bias_and_with_a_mask(name):
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
+    there = jnp.arange(N_I)[None] < jnp.arange(1, B + 1)[:, None]
+
+    def local(u, there, W):
+        def total(u, W):
+            votes = cj.mask(cj.predict(u, W), children=there)
+            return jnp.sum(ROUTINGS[name](votes).pose ** 2)
+
+        return jax.grad(total, argnums=(0, 1))(u, W)
+
+    spread = jax.shard_map(
+        local, mesh=mesh, in_specs=(P("x"), P("x"), P()), out_specs=(P("x"), P())
+    )
+    close(jax.jit(spread)(U, there, W), jax.jit(local)(U, there, W))
+
+
+@pytest.mark.usefixtures("four_devices")
+def test_a_mask_that_every_device_has_leaves_the_batch_spread():
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        u, W_ = jax.device_put(U, P("x")), jax.device_put(W, P())
+        there = jax.device_put(jnp.ones((B, N_I), bool), P())
+
+        @jax.jit
+        def pose(u, W, there):
+            return cj.dynamic_routing(cj.mask(cj.predict(u, W), children=there)).pose
+
+        spec = jax.typeof(pose(u, W_, there)).sharding.spec
+        assert spec == P("x", None, None)
 
 
 @pytest.mark.usefixtures("four_devices")
@@ -148,6 +184,32 @@ class TestExport:
         exported = export.export(jax.jit(pose))(shape)
         for u in (U, U[:3]):
             np.testing.assert_allclose(exported.call(u), pose(u), rtol=1e-5, atol=1e-6)
+
+
+class TestHugeVotes:
+    """Numbers nearly as large as the type allows: finite in value and gradient."""
+
+    @pytest.mark.parametrize("mode", [cj.StopGradient(), cj.FullGradient()])
+    def test_the_routing_of_the_docs_takes_them_as_it_stands(self, mode, as_installed):
+        page = Path(__file__).parents[2] / "docs" / "extending.md"
+        code = page.read_text("utf-8").split("```python\n")[1].split("```")[0]
+        names = {"__name__": "extending"}
+        exec(compile(code, str(page), "exec"), names)
+        routing = names["TemperedRouting"](temperature=0.7, gradient=mode)
+
+        @jax.jit
+        def total(u, W):
+            return jnp.sum(routing(cj.predict(1e10 * u, W)).pose[..., 0])
+
+        for leaf in jax.tree.leaves(jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(U, W)):
+            assert np.all(np.isfinite(leaf))
+
+    @pytest.mark.parametrize("mode", [cj.FullGradient(), cj.ClosedForm()])
+    def test_equal_votes_of_4e36_have_a_finite_gradient(self, mode):
+        def total(votes):
+            return jnp.sum(cj.dynamic_routing(votes, gradient=mode).pose[..., 0])
+
+        assert np.all(np.isfinite(jax.jit(jax.grad(total))(jnp.full((2, 5, 3, 4), 4e36))))
 
 
 class TestForm:
