@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -47,6 +47,20 @@ class BiasedVotes(NamedTuple):
         return Parents(pose, numerics.safe_norm(pose))
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """Name what routing by agreement asks of its inputs, such as `BiasedVotes`."""
+
+    @property
+    def votes(self) -> Votes:
+        """The votes that are routed."""
+        ...
+
+    def readout(self, coupling: PerPair) -> Parents:
+        """Return the parents that a coupling makes of the votes."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AgreementRouting(LogitRouting[BiasedVotes]):
     """Define a routing that compares votes with squashed sums: what is left to write is `respond`.
@@ -70,11 +84,11 @@ class AgreementRouting(LogitRouting[BiasedVotes]):
         del children
         return BiasedVotes.of(votes, params)
 
-    def couple(self, state: PerPair, inputs: BiasedVotes) -> PerPair:
+    def couple(self, state: PerPair, inputs: Readable) -> PerPair:
         """Return c, the softmax of b over each child's parents."""
         return inputs.votes.couple(state, self.leaky)
 
-    def parents(self, t: Any, coupling: PerPair, inputs: BiasedVotes) -> Parents:
+    def parents(self, t: Any, coupling: PerPair, inputs: Readable) -> Parents:
         """Return v_j = squash(sum_i c_ij vote_ij + bias_j), [*batch, j, e], and its length."""
         del t
         return inputs.readout(coupling)

@@ -18,23 +18,31 @@ UNROLLED = 32  # terms up to which a reduction over a leading axis is written ou
 Bars = tuple[Float[Array, "i d b"], Float[Array, "j id e"]]
 
 
-def _combine(
+@jax.custom_vjp
+def combine(
     c: Float[Array, "j i b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j e b"]:
     """dT/dv: s_j = sum_i c_ij W_ij u_i, the product of W_j^T, [e, i d], with (c_ij u_i), [i d, b]."""
+    return _combine(c, u, W)
+
+
+@jax.custom_vjp
+def agreement(
+    v: Float[Array, "j e b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
+) -> Float[Array, "j i b"]:
+    """dT/dc: a_ij = (W_ij u_i) . v_j, as u_i . (W_ij^T v_j)."""
+    return agreements([v], u, W)[0]
+
+
+def _combine(
+    c: Float[Array, "j i b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
+) -> Float[Array, "j e b"]:
 
     def one(parent: tuple[Array, Array]) -> Array:
         coupling, matrix = parent
         return matrix.T @ _weigh(coupling, u)
 
     return jax.lax.map(one, (c, W))
-
-
-def _agreement(
-    v: Float[Array, "j e b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
-) -> Float[Array, "j i b"]:
-    """dT/dc: a_ij = (W_ij u_i) . v_j, as u_i . (W_ij^T v_j)."""
-    return agreements([v], u, W)[0]
 
 
 def agreements(
@@ -215,7 +223,7 @@ def _combine_backward(
 
 
 def _agreement_forward(v: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    return _agreement(v, u, W), (v, u, W)
+    return agreements([v], u, W)[0], (v, u, W)
 
 
 def _agreement_backward(
@@ -226,7 +234,5 @@ def _agreement_backward(
     return v_bar, *bars
 
 
-combine = jax.custom_vjp(_combine)
 combine.defvjp(_combine_forward, _combine_backward)
-agreement = jax.custom_vjp(_agreement)
 agreement.defvjp(_agreement_forward, _agreement_backward)
