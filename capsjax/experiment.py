@@ -125,7 +125,7 @@ def resume(
             those it began with, or the overrides change anything else or end before the step that was
             planned or reached.
     """
-    quiet = reporter is None or isinstance(reporter, Silent)
+    quiet = reporter is None or type(reporter) is Silent
     folder, say = Path(run_dir).absolute(), checkpoints.warn if quiet else reporter.say
     reporter = for_python(reporter)
     before, config = rundir.read_config(folder), rundir.read_config(folder, overrides)
@@ -218,7 +218,7 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
         raise UserError(f"{folder / 'environment.json'}: {error}") from error
     optimiser = freeze(config.optimiser.make(2**31 - 1), config.training.freeze)
     target = TrainState.create(initial, optimiser)
-    quiet = reporter is None or isinstance(reporter, Silent)
+    quiet = reporter is None or type(reporter) is Silent
     say = checkpoints.warn if quiet else reporter.say
     state = checkpoints.restore(folder / "checkpoints", target, say=say)
     pixels, step = Pixels.recorded(data), int(state.step)

@@ -31,6 +31,7 @@ jaxtyping.install_import_hook("capsjax", CHECKER)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # A job in the background of a script begins with Ctrl-C ignored, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below `nohup`
 
 
 @pytest.fixture

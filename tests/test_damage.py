@@ -72,8 +72,13 @@ def test_a_finished_run_never_shows_one_step_s_error_with_another_s_parameters(r
         shutil.rmtree(folder / "checkpoints" / "24")
     else:
         break_newest(folder)
-    told = Silent()
-    told.say = (lines := []).append
+    lines = []
+
+    class Told(Silent):
+        def say(self, line):
+            lines.append(line)
+
+    told = Told()
     found = (
         "got the parameters of step 16, expected those of step 24, after which the run was tested"
     )

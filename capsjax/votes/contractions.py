@@ -23,7 +23,12 @@ def combine(
     c: Float[Array, "j i b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j e b"]:
     """dT/dv: s_j = sum_i c_ij W_ij u_i, the product of W_j^T, [e, i d], with (c_ij u_i), [i d, b]."""
-    return _combine(c, u, W)
+
+    def one(parent: tuple[Array, Array]) -> Array:
+        coupling, matrix = parent
+        return matrix.T @ _weigh(coupling, u)
+
+    return jax.lax.map(one, (c, W))
 
 
 @jax.custom_vjp
@@ -32,17 +37,6 @@ def agreement(
 ) -> Float[Array, "j i b"]:
     """dT/dc: a_ij = (W_ij u_i) . v_j, as u_i . (W_ij^T v_j)."""
     return agreements([v], u, W)[0]
-
-
-def _combine(
-    c: Float[Array, "j i b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
-) -> Float[Array, "j e b"]:
-
-    def one(parent: tuple[Array, Array]) -> Array:
-        coupling, matrix = parent
-        return matrix.T @ _weigh(coupling, u)
-
-    return jax.lax.map(one, (c, W))
 
 
 def agreements(
@@ -210,8 +204,7 @@ def _reduce(
 
 
 def _combine_forward(c: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    # Not the function with the rule of its own: forward mode over reverse, as in `jax.hessian`, has to pass.
-    return _combine(c, u, W), (c, u, W)
+    return combine(c, u, W), (c, u, W)
 
 
 def _combine_backward(
@@ -223,7 +216,7 @@ def _combine_backward(
 
 
 def _agreement_forward(v: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    return agreements([v], u, W)[0], (v, u, W)
+    return agreement(v, u, W), (v, u, W)
 
 
 def _agreement_backward(

@@ -172,7 +172,7 @@ def walk(
     routing: cj.FixedPointRouting | cj.DynamicRouting, votes: np.ndarray, n: int
 ) -> dict[str, np.ndarray]:
     """Follow n updates: the largest |b|, both objectives and the residual before each, [n, b]."""
-    inputs = routing.prepare(cj.DenseVotes(jnp.asarray(votes)))
+    inputs = routing.prepare(cj.DenseVotes(jnp.asarray(votes)), cj.Capsules(None, None), {})
 
     def step(state: jax.Array, t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         coupling = routing.couple(state, inputs)

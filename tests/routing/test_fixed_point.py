@@ -195,7 +195,7 @@ class TestImplicit:
 
     def test_forward_mode_is_refused(self):
         routing = cj.FixedPointRouting(gradient=cj.ImplicitGradient())
-        with pytest.raises(TypeError, match="forward-mode"):
+        with pytest.raises(UserError, match="got forward mode"):
             jax.jvp(lambda u: routing(u).pose, *[[jnp.ones((2, 3, 4, 5))]] * 2)
 
 

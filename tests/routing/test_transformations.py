@@ -147,18 +147,19 @@ class TestForwardMode:
 
 class TestSecondDerivatives:
     @pytest.mark.parametrize("name", ["stop", "full"])
-    def test_the_hessian_of_linear_votes_is_that_of_dense_ones(self, name, x64):
+    def test_the_hessian_is_that_of_dense_votes(self, name, x64, as_installed):
+        """Forward mode over reverse: linear votes say so; reverse over reverse they have."""
         u, small = jnp.asarray(U, jnp.float64)[:2], jnp.asarray(W, jnp.float64)[:, :2, :, :2]
 
-        def hessian(kind):
-            def total(x):
-                return jnp.sum(ROUTINGS[name](VOTES[kind](u, x)).activation[:, 0])
+        def total(kind):
+            return lambda x: jnp.sum(ROUTINGS[name](VOTES[kind](u, x)).activation[:, 0])
 
-            return jax.jit(jax.hessian(total))(small)
-
-        found = hessian("linear")
-        np.testing.assert_allclose(found, hessian("dense"), rtol=1e-9, atol=1e-12)
+        found = jax.jit(jax.hessian(total("dense")))(small)
+        twice = jax.jit(jax.jacrev(jax.grad(total("linear"))))(small)
+        np.testing.assert_allclose(found, twice, rtol=1e-9, atol=1e-12)
         assert float(jnp.linalg.norm(found)) > 1e-2
+        with pytest.raises(UserError, match="routing: got forward mode"):
+            jax.hessian(total("linear"))(small)
 
     @pytest.mark.parametrize("kind", sorted(VOTES))
     @pytest.mark.parametrize("again", [jax.grad, jax.jacfwd])
