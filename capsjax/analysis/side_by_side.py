@@ -115,9 +115,14 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Call directories by their own names, or by their whole paths where two share one."""
-    short = [folder.resolve().name for folder in folders]
-    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    """Call directories by their own names, with as much of their paths as tells them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    # As much of the ends of the paths as tells them apart: figures have no room for more.
+    for length in range(1, max(map(len, parts)) + 1):
+        short = ["/".join(path[-length:]) for path in parts]
+        if len(set(short)) == len(short):
+            return short
+    return [str(folder) for folder in folders]
 
 
 def _read(folder: Path, name: str) -> Entry:
