@@ -108,5 +108,7 @@ def save(figure: Figure, path: Path) -> Path:
     empty = {".svg": ("Date", "Creator"), ".pdf": ("CreationDate",), ".png": ("Software",)}
     with drawn_with(LIGHT):
         nothing = dict.fromkeys(empty.get(path.suffix, ()))
-        figure.savefig(path, dpi=130, metadata=nothing, facecolor=figure.get_facecolor())
+        # Tight: what the layout found no room for, such as ticks beside a wide legend, is not cut off.
+        options = {"dpi": 130, "metadata": nothing, "bbox_inches": "tight"}
+        figure.savefig(path, facecolor=figure.get_facecolor(), **options)
     return path
