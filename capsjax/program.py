@@ -21,7 +21,8 @@ from capsjax.training.loop import Program
 from capsjax.training.optimisers import Optimiser, freeze
 from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
 from capsjax.training.state import Batch, Params, TrainState, functionalise, group_of
-from capsjax.training.step import LossFunction, PerExample
+from capsjax.training.step import LossFunction
+from capsjax.types import PerExample
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The vocabulary: what a routing returns, and the letters that shapes are written in.
+"""The vocabulary: what flows from a batch through routing to a loss, and the letters of shapes.
 
 Shapes use the letters of the papers everywhere: `i` child capsules of `d` dimensions, `j` parent
-capsules of `e` dimensions, `*batch` any leading axes, and `r` routing iterations.
+capsules of `e` dimensions, `*batch` any leading axes, and `r` routing iterations; `b` examples of images
+`h w c`.
 """
 
 import dataclasses
@@ -10,13 +11,15 @@ import inspect
 import operator
 from typing import Any, ClassVar, NamedTuple
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from capsjax.display import as_table, one_line
 
 # A number for each child and parent, a logit, coupling or agreement, as the votes' `pairs` hold it:
 # [*batch, i, j], or in a layout of their own, which `Pairs.to_array` turns into that.
 PerPair = Float[Array, "..."]
+# What is measured of each example, by name.
+PerExample = dict[str, Float[Array, "b"]]
 
 
 class Variant:
@@ -97,6 +100,52 @@ class RoutingResult(NamedTuple):
     activation: Float[Array, "*batch j"]
     trace: RoutingTrace | None = None
     residual: Float[Array, "*batch"] | None = None
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
+
+
+class NetworkOutput(NamedTuple):
+    """Hold all that a network knows of a batch; compilation drops what nobody uses.
+
+    Attributes:
+        lengths: lengths of the class capsules, the network's belief in each class, 0 to 1, [b, j].
+        poses: class capsules v_j, [b, j, e].
+        coupling: coupling coefficients of the last iteration, [b, i, j].
+        children: poses of the primary capsules u_i, [b, i, d].
+        reconstruction: what the decoder drew, pixels from 0 to 1, [b, h, w, c]; None without a decoder.
+        trace: every iteration of the routing as data; None unless asked for.
+    """
+
+    lengths: Float[Array, "b j"]
+    poses: Float[Array, "b j e"]
+    coupling: Float[Array, "b i j"]
+    children: Float[Array, "b i d"]
+    reconstruction: Float[Array, "b h w c"] | None
+    trace: RoutingTrace | None
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_table(self)
+
+
+class Batch(NamedTuple):
+    """Hold some examples.
+
+    Attributes:
+        images: pixels from 0 to 1, [b, h, w, c].
+        labels: class numbers, [b].
+        weights: 1 for an example, 0 for padding that fills a batch up, [b].
+    """
+
+    images: Float[Array, "b h w c"]
+    labels: Int[Array, "b"]
+    weights: Float[Array, "b"]
 
     def __repr__(self) -> str:
         return one_line(self)

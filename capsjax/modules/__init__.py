@@ -3,8 +3,9 @@
 from capsjax.modules.architecture import CapsNetConfig, DecoderConfig, PrimaryConfig, StemConfig
 from capsjax.modules.initialisers import KeepLength
 from capsjax.modules.layers import Decoder, DenseCapsules, PrimaryCapsules, Stem
-from capsjax.modules.networks import CapsNet, NetworkOutput, count_parameters
+from capsjax.modules.networks import CapsNet, count_parameters
 from capsjax.modules.presets import digits, sabour2017
+from capsjax.types import NetworkOutput
 
 __all__ = [
     "CapsNet",

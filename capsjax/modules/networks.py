@@ -1,6 +1,6 @@
 """Whole networks: from an image to the lengths of the class capsules and a reconstruction."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ from capsjax.convolution import output_size
 from capsjax.data.classes import check_labels, to_class_numbers
 from capsjax.data.pixels import check_finite, check_range, shape_remedy, type_remedy, unit_remedy
 from capsjax.data.trainable import channels_first
-from capsjax.display import as_table, one_line
 from capsjax.modules.architecture import CapsNetConfig
 from capsjax.modules.layers import (
     Decoder,
@@ -23,33 +22,7 @@ from capsjax.modules.layers import (
     longest,
     primary_count,
 )
-from capsjax.types import RoutingTrace
-
-
-class NetworkOutput(NamedTuple):
-    """Hold all that a network knows of a batch; compilation drops what nobody uses.
-
-    Attributes:
-        lengths: lengths of the class capsules, the network's belief in each class, 0 to 1, [b, j].
-        poses: class capsules v_j, [b, j, e].
-        coupling: coupling coefficients of the last iteration, [b, i, j].
-        children: poses of the primary capsules u_i, [b, i, d].
-        reconstruction: what the decoder drew, pixels from 0 to 1, [b, h, w, c]; None without a decoder.
-        trace: every iteration of the routing as data; None unless asked for.
-    """
-
-    lengths: Float[Array, "b j"]
-    poses: Float[Array, "b j e"]
-    coupling: Float[Array, "b i j"]
-    children: Float[Array, "b i d"]
-    reconstruction: Float[Array, "b h w c"] | None
-    trace: RoutingTrace | None
-
-    def __repr__(self) -> str:
-        return one_line(self)
-
-    def _repr_html_(self) -> str:
-        return as_table(self)
+from capsjax.types import NetworkOutput
 
 
 class CapsNet(nnx.Module):

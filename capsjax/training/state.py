@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from capsjax.display import as_table, one_line
+from capsjax.types import Batch
+
+__all__ = ["Batch", "Params", "TrainState", "functionalise", "group_of"]
 
 Params = dict[str, Array]
 
@@ -42,26 +45,6 @@ class TrainState(NamedTuple):
     def create(cls, params: Params, optimiser: optax.GradientTransformation) -> "TrainState":
         """Start training from initial parameters."""
         return cls(jnp.zeros((), jnp.int32), params, optimiser.init(params))
-
-
-class Batch(NamedTuple):
-    """Hold some examples.
-
-    Attributes:
-        images: pixels from 0 to 1, [b, h, w, c].
-        labels: class numbers, [b].
-        weights: 1 for an example, 0 for padding that fills a batch up, [b].
-    """
-
-    images: Float[Array, "b h w c"]
-    labels: Int[Array, "b"]
-    weights: Float[Array, "b"]
-
-    def __repr__(self) -> str:
-        return one_line(self)
-
-    def _repr_html_(self) -> str:
-        return as_table(self)
 
 
 def functionalise(module: nnx.Module) -> tuple[dict[str, Any], Callable[..., Any]]:

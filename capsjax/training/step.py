@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from capsjax.training.state import Batch, Params, TrainState
+from capsjax.training.state import Params, TrainState
+from capsjax.types import Batch, PerExample
 
-PerExample = dict[str, Float[Array, "b"]]
 Sums = dict[str, Float[Array, ""]]
 LossFunction = Callable[[Params, Batch], PerExample]
 Count = int | Int[Array, ""]
