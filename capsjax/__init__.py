@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         StopGradient,
         TruncatedGradient,
     )
-    from capsjax.losses import margin_loss, reconstruction_loss
+    from capsjax.losses import margin_loss, reconstruction_loss, spread_loss
     from capsjax.numerics import safe_norm, squash
     from capsjax.routing import (
         DynamicRouting,
@@ -47,7 +47,7 @@ _HOMES = {
         "StopGradient",
         "TruncatedGradient",
     ),
-    "losses": ("margin_loss", "reconstruction_loss"),
+    "losses": ("margin_loss", "reconstruction_loss", "spread_loss"),
     "numerics": ("safe_norm", "squash"),
     "routing": (
         "DynamicRouting",
@@ -97,6 +97,7 @@ __all__ = [
     "report",
     "resume",
     "safe_norm",
+    "spread_loss",
     "squash",
     "train",
 ]

@@ -9,15 +9,26 @@ from capsjax.checks import UserError, is_traced
 from capsjax.numerics import as_array, as_floats, described
 
 
-def class_lengths(name: str, lengths: Float[Array, "*batch j"]) -> Float[Array, "*batch j"]:
-    """Take lengths of class capsules, [*batch, j], as floats.
+def class_lengths(
+    name: str, lengths: Float[Array, "*batch j"], *, argument: str = "lengths"
+) -> Float[Array, "*batch j"]:
+    """Take lengths or activations of class capsules as floats.
+
+    Args:
+        name: the function that they were given to, for the message.
+        lengths: one for each class, [*batch, j].
+        argument: what the function calls them, for the message.
+
+    Returns:
+        The same as an array of floats, [*batch, j].
 
     Raises:
-        UserError: where they have no axis of classes.
+        UserError: If they have no axis of classes.
     """
-    given = as_floats(as_array(f"{name}: lengths", lengths))
+    given = as_floats(as_array(f"{name}: {argument}", lengths))
     if given.ndim == 0:
-        raise UserError(f"{name}: lengths: got {described(given)}, expected an array [*batch, j]")
+        came = f"{name}: {argument}: got {described(given)}"
+        raise UserError(f"{came}, expected an array [*batch, j]")
     return given
 
 

@@ -141,11 +141,14 @@ class Batch(NamedTuple):
         images: pixels from 0 to 1, [b, h, w, c].
         labels: class numbers, [b].
         weights: 1 for an example, 0 for padding that fills a batch up, [b].
+        progress: the share of the run's steps that is done, the same for all, [b]; None at evaluation, where
+            all of them are.
     """
 
     images: Float[Array, "b h w c"]
     labels: Int[Array, "b"]
     weights: Float[Array, "b"]
+    progress: Float[Array, "b"] | None = None
 
     def __repr__(self) -> str:
         return one_line(self)

@@ -10,7 +10,7 @@ import pytest
 import capsjax as cj
 from capsjax.config import CompareConfig
 from capsjax.data import Arrays, Digits, Mnist
-from capsjax.losses import LossConfig
+from capsjax.losses import MarginLoss
 from capsjax.modules import CapsNetConfig
 from capsjax.modules.architecture import DecoderConfig, PrimaryConfig, StemConfig
 from capsjax.modules.networks import NetworkOutput
@@ -31,7 +31,9 @@ SHOWN = {
     "agreement=float32[1, 2]), residual=None)": cj.dynamic_routing(DENSE, num_iters=1, trace=True),
     "NetworkOutput(lengths=float32[1], poses=float32[1], coupling=float32[1], children=float32[1], "
     "reconstruction=None, trace=None)": NetworkOutput(*(jnp.ones(1),) * 4, None, None),
-    "Batch(images=float32[1], labels=float32[1], weights=float32[1])": Batch(*(jnp.ones(1),) * 3),
+    "Batch(images=float32[1], labels=float32[1], weights=float32[1], progress=None)": Batch(
+        *(jnp.ones(1),) * 3
+    ),
     "TrainState(step=int32[], params=2 arrays of 12 numbers, opt_state=())": TrainState(
         jnp.zeros((), jnp.int32), PARAMS, ()
     ),
@@ -83,7 +85,7 @@ def test_names_from_outside_are_no_markup():
 
 CLASSES = (
     *(Adam, CapsNetConfig, CompareConfig, Constant, Cosine, DecoderConfig, Digits, Exponential),
-    *(LossConfig, Mnist, Arrays, Piecewise, PrimaryConfig, StemConfig, TrainingConfig),
+    *(MarginLoss, Mnist, Arrays, Piecewise, PrimaryConfig, StemConfig, TrainingConfig),
 )
 NAMES = {cls.__name__: cls for cls in CLASSES} | {name: getattr(cj, name) for name in cj.__all__}
 

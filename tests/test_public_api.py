@@ -39,6 +39,7 @@ CONTRACT = {
         *("lengths", "labels", "positive_margin", "negative_margin", "down_weight", "preset"),
     ],
     "reconstruction_loss": ["reconstruction", "image"],
+    "spread_loss": ["activation", "labels", "margin"],
     "safe_norm": ["x", "axis", "keepdims"],
     "train": ["config", "data", "out", "reporter", "name", "observe", "start"],
     "load": ["run_dir", "reporter"],

@@ -12,7 +12,7 @@ import pytest
 import capsjax as cj
 from capsjax.analysis.bench import RoutingSizes
 from capsjax.checks import FieldError, UserError
-from capsjax.losses import LossConfig
+from capsjax.losses import LinearMargin, MarginLoss, SpreadLoss
 from capsjax.modules import DecoderConfig, PrimaryConfig
 from capsjax.routing.agreement import BiasedVotes
 from capsjax.routing.parameters import Parameter
@@ -40,8 +40,10 @@ MAKERS = {
     "ImplicitGradient.tolerance": lambda x: cj.ImplicitGradient(tolerance=x),
     "ImplicitGradient.solver": lambda x: cj.ImplicitGradient(solver=x),
     "Unchecked.factor": lambda x: Unchecked(factor=x)(jnp.ones((2, 3, 4))),
-    "LossConfig.positive_margin": lambda x: LossConfig(positive_margin=x),
-    "LossConfig.margin": lambda x: LossConfig(margin=x),
+    "MarginLoss.positive_margin": lambda x: MarginLoss(positive_margin=x),
+    "MarginLoss.margin": lambda x: MarginLoss(margin=x),
+    "SpreadLoss.margin": lambda x: SpreadLoss(margin=x),
+    "LinearMargin.start": lambda x: LinearMargin(start=x),
     "PrimaryConfig.coupling": lambda x: PrimaryConfig(coupling=x),
     "DecoderConfig.hidden": lambda x: DecoderConfig(hidden=(8, x)),
     "Adam.beta1": lambda x: Adam(beta1=x),

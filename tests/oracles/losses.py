@@ -1,4 +1,4 @@
-"""Margin loss, reconstruction loss and entropy, number by number in float64."""
+"""Margin, spread, cross entropy and reconstruction losses, and entropy, number by number in float64."""
 
 import math
 
@@ -18,6 +18,27 @@ def margin_loss(
             else:
                 terms.append(down_weight * max(0.0, norm - negative_margin) ** 2)
         losses[b] = sum(terms) if preset == "paper" else sum(0.5 * t for t in terms) / len(terms)
+    return losses
+
+
+def spread_loss(activation, present, margin):
+    """Equation 3 of the 2018 paper for activations and zeros or ones [b, j] and margins [b]."""
+    losses = np.zeros(len(activation))
+    for b in range(len(activation)):
+        for t in range(len(activation[b])):
+            for i in range(len(activation[b])):
+                gap = max(0.0, margin[b] - (activation[b][t] - activation[b][i]))
+                losses[b] += present[b][t] * (1 - present[b][i]) * gap**2
+    return losses
+
+
+def cross_entropy_loss(activation, present, scale):
+    """-sum_t T_t log p_t, p the softmax of scaled activations, for activations and labels [b, j]."""
+    losses = np.zeros(len(activation))
+    for b in range(len(activation)):
+        powers = [math.exp(scale * a) for a in activation[b]]
+        for power, one in zip(powers, present[b], strict=True):
+            losses[b] -= one * math.log(power / sum(powers))
     return losses
 
 

@@ -1,4 +1,4 @@
-"""Losses, one number for each example, computed in float32 at least and returned in the type that came."""
+"""The margin loss of the 2017 paper, and as its released code scales it."""
 
 import dataclasses
 from typing import Literal, get_args
@@ -8,45 +8,65 @@ from jaxtyping import Array, Float, Num
 
 from capsjax.checks import UserError, check_choice, check_float, nearest
 from capsjax.labels import class_lengths, presence
-from capsjax.numerics import as_floats, compute_dtype
+from capsjax.losses.base import Loss
+from capsjax.numerics import compute_dtype
+from capsjax.types import Batch, NetworkOutput
 
 MarginPreset = Literal["paper", "released"]
 PRESETS = get_args(MarginPreset)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Describe a loss: a margin loss and, where the network has a decoder, a reconstruction loss.
+class MarginLoss(Loss):
+    """Describe the margin loss: a present class should be long, and an absent one short.
 
     Args:
+        reconstruction_weight: what the sum of squared pixel differences is multiplied by.
         margin: "paper" for the formula, "released" for the released code's smaller scale.
         positive_margin: the length from which a present class costs nothing.
         negative_margin: the length up to which an absent class costs nothing.
         down_weight: the weight of absent classes.
-        reconstruction_weight: what the sum of squared pixel differences is multiplied by.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If a number is out of range, or the margin is unknown.
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, equation 4, and their released code.
     """
 
     margin: MarginPreset = "paper"
     positive_margin: float = 0.9
     negative_margin: float = 0.1
     down_weight: float = 0.5
-    reconstruction_weight: float = 0.0005
+    kind: Literal["margin"] = "margin"
 
     def __post_init__(self):
+        super().__post_init__()
         check_choice(self, "margin", PRESETS)
         check_float(self, "positive_margin", low=0.0, high=1.0)
         check_float(self, "negative_margin", low=0.0, high=1.0)
         check_float(self, "down_weight", low=0.0)
-        check_float(self, "reconstruction_weight", low=0.0)
+
+    def of_classes(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
+        """Return `margin_loss` of the lengths of the class capsules, [b]."""
+        return margin_loss(
+            output.lengths,
+            batch.labels,
+            positive_margin=self.positive_margin,
+            negative_margin=self.negative_margin,
+            down_weight=self.down_weight,
+            preset=self.margin,
+        )
 
 
 def margin_loss(
     lengths: Float[Array, "*batch j"],
     labels: Num[Array, "..."],
     *,
-    positive_margin: float = 0.9,
-    negative_margin: float = 0.1,
-    down_weight: float = 0.5,
+    positive_margin: float = MarginLoss.positive_margin,
+    negative_margin: float = MarginLoss.negative_margin,
+    down_weight: float = MarginLoss.down_weight,
     preset: MarginPreset = "paper",
 ) -> Float[Array, "*batch"]:
     """Penalise a class that is present with a short capsule, or absent with a long one.
@@ -71,7 +91,7 @@ def margin_loss(
         The loss of each example, of the lengths' type, [*batch]; computed in float32 at least.
 
     Raises:
-        UserError: where the preset is unknown, or the labels' shape, type or numbers do not fit.
+        UserError: If the preset is unknown, or the labels' shape, type or numbers do not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -97,37 +117,3 @@ def margin_loss(
     loss = jnp.sum(present * short + down_weight * (1 - present) * long, axis=-1)
     loss = loss / (2 * wide.shape[-1]) if preset == "released" else loss
     return loss.astype(lengths.dtype)
-
-
-def reconstruction_loss(
-    reconstruction: Float[Array, "*batch h w c"], image: Float[Array, "*batch h w c"]
-) -> Float[Array, "*batch"]:
-    """Sum the squared differences over the pixels of each image.
-
-    L = sum_p (reconstruction_p - image_p)^2
-
-    The 2017 paper adds it to the margin loss with the weight 0.0005.
-
-    Args:
-        reconstruction: what the decoder drew, 0 to 1, [*batch, h, w, c].
-        image: what it should have drawn, 0 to 1, [*batch, h, w, c].
-
-    Returns:
-        The loss of each example, [*batch], of the wider of the two types; computed in float32 at least.
-        float16 holds no sum above 65504.
-
-    Raises:
-        UserError: where the shapes differ.
-
-    Reference:
-        Sabour, Frosst and Hinton 2017, section 4.1.
-    """
-    reconstruction, image = as_floats(reconstruction), as_floats(image)
-    if reconstruction.shape != image.shape:
-        raise UserError(
-            f"reconstruction_loss: got {list(reconstruction.shape)} for an image "
-            f"{list(image.shape)}, expected equal shapes"
-        )
-    dtype = jnp.promote_types(reconstruction.dtype, image.dtype)
-    drawn, given = (x.astype(compute_dtype(dtype)) for x in (reconstruction, image))
-    return jnp.sum(jnp.square(drawn - given), axis=(-3, -2, -1)).astype(dtype)

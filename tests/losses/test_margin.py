@@ -1,4 +1,4 @@
-"""Losses against the oracle, in both presets, and what they refuse."""
+"""The margin loss against the oracle, in both presets, and what it refuses."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from capsjax.checks import FieldError, UserError
-from capsjax.losses import PRESETS, LossConfig, margin_loss, reconstruction_loss
+from capsjax.losses import LossConfig, MarginLoss, margin_loss
+from capsjax.losses.margin import PRESETS
 from tests.oracles import losses as oracle
 from tests.oracles.routing import finite_differences
 
@@ -95,25 +96,12 @@ class TestMarginLoss:
             margin_loss(jnp.asarray(LENGTHS), labels)
 
 
-class TestReconstructionLoss:
-    def test_it_is_the_sum_over_the_pixels(self, x64):
-        drawn, image = RNG.uniform(size=(2, 3, 4, 5, 2)), RNG.uniform(size=(2, 3, 4, 5, 2))
-        found = reconstruction_loss(jnp.asarray(drawn), jnp.asarray(image))
-        for n in range(2):
-            expected = oracle.reconstruction_loss(drawn[n], image[n])
-            np.testing.assert_allclose(found[n], expected, rtol=1e-14)
-        one = reconstruction_loss(jnp.asarray(drawn[0, 0]), jnp.asarray(image[0, 0]))
-        np.testing.assert_allclose(one, found[0, 0], rtol=1e-14)
+class TestMarginLossOfAConfiguration:
+    def test_its_old_name_stays(self):
+        assert LossConfig is MarginLoss
 
-    def test_other_shapes_are_refused(self, as_installed):
-        with pytest.raises(UserError) as caught:
-            reconstruction_loss(jnp.ones((2, 4, 5, 1)), jnp.ones((2, 5, 4, 1)))
-        assert "got [2, 4, 5, 1] for an image [2, 5, 4, 1]" in str(caught.value)
-
-
-class TestLossConfig:
     def test_its_defaults_are_the_papers(self):
-        config = LossConfig()
+        config = MarginLoss()
         assert (config.positive_margin, config.negative_margin, config.down_weight) == (
             0.9,
             0.1,
@@ -132,5 +120,5 @@ class TestLossConfig:
         ],
     )
     def test_values_out_of_range_are_refused(self, field, value, as_installed):
-        with pytest.raises(FieldError, match=rf"LossConfig\.{field}: got .*, expected"):
-            LossConfig(**{field: value})
+        with pytest.raises(FieldError, match=rf"MarginLoss\.{field}: got .*, expected"):
+            MarginLoss(**{field: value})

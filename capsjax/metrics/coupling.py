@@ -1,46 +1,36 @@
-"""What to measure of a classification and of a routing, in float32 at least."""
+"""How undecided a routing is, and how well its votes agree."""
+
+import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from capsjax.labels import class_lengths, class_numbers
+from capsjax.metrics.base import Metric
 from capsjax.numerics import compute_dtype
+from capsjax.types import Batch, NetworkOutput
 
 
-def correct(
-    lengths: Float[Array, "*batch j"], labels: Int[Array, "*batch"]
-) -> Bool[Array, "*batch"]:
-    """Say of each example whether the longest class capsule is that of its label.
-
-    Args:
-        lengths: lengths of the class capsules, [*batch, j].
-        labels: class numbers from 0, [*batch].
-
-    Returns:
-        Truth values, [*batch]; among equally long capsules the first counts as the longest.
-
-    Raises:
-        UserError: where the labels are not class numbers, one for each example.
-    """
-    lengths = class_lengths("correct", lengths)
-    return jnp.argmax(lengths, axis=-1) == class_numbers("correct", labels, lengths)
-
-
-def accuracy(lengths: Float[Array, "*batch j"], labels: Int[Array, "*batch"]) -> Float[Array, ""]:
-    """Return the share of examples whose longest class capsule is that of their label, 0 to 1.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CouplingEntropy(Metric):
+    """Describe `entropy`, that of a child's coupling in the last iteration, averaged over children, in nats.
 
     Args:
-        lengths: lengths of the class capsules, [*batch, j].
-        labels: class numbers from 0, [*batch].
-
-    Returns:
-        The share, float32, [].
-
-    Raises:
-        UserError: where the labels are not class numbers, one for each example.
+        kind: its name in a configuration.
     """
-    return jnp.mean(correct(lengths, labels).astype(jnp.float32))
+
+    kind: Literal["coupling_entropy"] = "coupling_entropy"
+
+    @property
+    def name(self) -> str:
+        """The column: `entropy`."""
+        return "entropy"
+
+    def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
+        """Return `coupling_entropy` of the class capsules' routing, [b]."""
+        del batch
+        return coupling_entropy(output.coupling)
 
 
 def coupling_entropy(coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch"]:
@@ -101,14 +91,3 @@ def coupled_agreement(
     coupling, agreement = (x.astype(compute_dtype(dtype)) for x in (coupling, agreement))
     total = jnp.sum(coupling * agreement, axis=(-2, -1))
     return (total / max(coupling.shape[-2], 1)).astype(dtype)
-
-
-def dead_capsules(activation: Float[Array, "*batch j"], threshold: float = 0.1) -> Float[Array, ""]:
-    """Return the share of capsules that no example of the batch activates, 0 to 1.
-
-    Args:
-        activation: activations, one capsule in each place of the last axis, [*batch, j].
-        threshold: the activation from which a capsule counts as active.
-    """
-    alive = jnp.max(activation.reshape(-1, activation.shape[-1]), axis=0) >= threshold
-    return 1 - jnp.mean(alive.astype(jnp.float32))

@@ -1,0 +1,53 @@
+"""Whether classes are as often right as the lengths of their capsules say."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from capsjax.checks import check_int
+from capsjax.metrics.base import Metric
+from capsjax.metrics.error import correct
+from capsjax.types import Batch, NetworkOutput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CalibrationError(Metric):
+    """Describe the expected calibration error, of the longest class capsule's length as a probability.
+
+    ECE = sum_n |sum of confidences - number of correct examples| / examples, over the examples of bin n
+
+    The 2017 paper takes the length of a class capsule as the probability that the class is there.
+
+    Args:
+        bins: how many bins of equal width there are between 0 and 1.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If there is no bin.
+
+    Reference:
+        Guo, Pleiss, Sun and Weinberger 2017, equation 5.
+    """
+
+    bins: int = 15
+    kind: Literal["calibration_error"] = "calibration_error"
+
+    def __post_init__(self):
+        check_int(self, "bins", low=1)
+
+    def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b bins"]:
+        """Return confidence - 1 or 0 for right or wrong, in the bin of the confidence, else 0, [b, bins]."""
+        confidence = output.lengths.max(axis=-1).astype(jnp.float32)
+        right = correct(output.lengths, batch.labels).astype(jnp.float32)
+        place = jnp.clip(jnp.ceil(confidence * self.bins) - 1, 0, self.bins - 1)
+        # A bin has its upper end: with 15, 1/15 is in the first.
+        chosen = jax.nn.one_hot(place.astype(jnp.int32), self.bins)  # [b, bins]
+        return (confidence - right)[:, None] * chosen
+
+    def result(self, mean: Float[np.ndarray, "bins"]) -> float:
+        """Return the sum of the absolute means of the bins, [bins]."""
+        return float(np.abs(mean).sum())
