@@ -11,8 +11,8 @@ def _ours(job: dict[str, Any]) -> Call:
     """Make a step, a forward pass or routing alone, of this package."""
     import jax
 
-    from capsjax.analysis import bench
-    from capsjax.config import load_config
+    from capsjax import bench
+    from capsjax.runs.config import load_config
 
     folder = os.environ["CAPSJAX_BENCH_CACHE"]
     jax.config.update("jax_compilation_cache_dir", folder)

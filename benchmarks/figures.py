@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 from report import bandwidth, matrix_rate
 
-from capsjax.analysis.figures import COLOURS, new_figure
-from capsjax.analysis.looks import MODE_COLOURS
+from capsjax.reports.figures import COLOURS, new_figure
+from capsjax.reports.looks import MODE_COLOURS
 
 NAMES = {
     "batch": "examples in a batch",

@@ -20,8 +20,8 @@ import numpy as np
 from interleave import Job, compile_ours, environment, interleave
 from rich.console import Console
 
-from capsjax import rundir
-from capsjax.analysis.tables import Table
+from capsjax.runs import directory
+from capsjax.tables import Table
 
 HERE = Path(__file__).parent
 OPERATIONS = 153e9 / 128  # floating-point operations of training on an image, in direct form
@@ -177,7 +177,7 @@ def main() -> None:
         return
     import torch
 
-    measured = {"environment": rundir.environment(), "torch": torch.__version__, "groups": {}}
+    measured = {"environment": directory.environment(), "torch": torch.__version__, "groups": {}}
     work = {"ceilings": ceilings(arguments.device, arguments.size, 10)}
     for batch in arguments.batch:
         work |= groups(batch, arguments.device, arguments.times, arguments.config)

@@ -18,10 +18,10 @@ import jax
 import optax
 
 import capsjax as cj
-from capsjax.analysis import bench
-from capsjax.config import load_config
+from capsjax import bench
 from capsjax.convolution import conv2d
 from capsjax.gradients import ClosedForm, StopGradient
+from capsjax.runs.config import load_config
 
 BATCH, ROUNDS = 128, 9
 Part = tuple[Callable[[], Any], float, float]  # call, operations, bytes

@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING, Any
 from capsjax.version import __version__
 
 if TYPE_CHECKING:
-    from capsjax.analysis.compare import compare
-    from capsjax.analysis.report import report
-    from capsjax.config import Config, load_config
-    from capsjax.experiment import Run, evaluate, load, resume, train
     from capsjax.gradients import (
         ClosedForm,
         FullGradient,
@@ -20,6 +16,7 @@ if TYPE_CHECKING:
     )
     from capsjax.losses import margin_loss, reconstruction_loss, spread_loss
     from capsjax.numerics import safe_norm, squash
+    from capsjax.reports.report import report
     from capsjax.routing import (
         DynamicRouting,
         EMRouting,
@@ -29,16 +26,19 @@ if TYPE_CHECKING:
         UniformRouting,
         dynamic_routing,
     )
+    from capsjax.runs.config import Config, load_config
+    from capsjax.runs.experiment import Run, evaluate, load, resume, train
+    from capsjax.study.compare import compare
     from capsjax.types import Capsules, RoutingResult, RoutingTrace
     from capsjax.votes import DenseVotes, LinearVotes, Votes, mask, predict
 
 # What is public, and where it is: imported when it is first asked for, so that a command which only
 # answers does not wait for JAX.
 _HOMES = {
-    "analysis.compare": ("compare",),
-    "analysis.report": ("report",),
-    "config": ("Config", "load_config"),
-    "experiment": ("Run", "evaluate", "load", "resume", "train"),
+    "study.compare": ("compare",),
+    "reports.report": ("report",),
+    "runs.config": ("Config", "load_config"),
+    "runs.experiment": ("Run", "evaluate", "load", "resume", "train"),
     "gradients": (
         "ClosedForm",
         "FullGradient",

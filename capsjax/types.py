@@ -5,11 +5,7 @@ capsules of `e` dimensions, `*batch` any leading axes, and `r` routing iteration
 `h w c`.
 """
 
-import dataclasses
-import functools
-import inspect
-import operator
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Array, Float, Int
 
@@ -20,33 +16,6 @@ from capsjax.display import as_table, one_line
 PerPair = Float[Array, "..."]
 # What is measured of each example, by name.
 PerExample = dict[str, Float[Array, "b"]]
-
-
-class Variant:
-    """Mark an abstract class whose concrete subclasses a configuration chooses among by `kind`.
-
-    A field annotated with such a class takes any of its subclasses in Python; in a configuration file
-    it takes those that have been imported, by the `kind` that each declares.
-
-    Attributes:
-        assumed_kind: the kind of a mapping that names none; None where it has to name one.
-    """
-
-    assumed_kind: ClassVar[str | None] = None
-
-    @classmethod
-    def variants(cls) -> tuple[type, ...]:
-        """Return the concrete subclasses that are dataclasses, in the order of their definition."""
-        concrete = dataclasses.is_dataclass(cls) and not inspect.isabstract(cls)
-        found = [cls] if concrete else []
-        return (*found, *(leaf for child in cls.__subclasses__() for leaf in child.variants()))
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Validate an abstract class as the union of its variants."""
-        if not inspect.isabstract(cls):
-            return handler(source)
-        return handler.generate_schema(functools.reduce(operator.or_, cls.variants()))
 
 
 class Capsules(NamedTuple):

@@ -34,6 +34,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below `nohup`
 
 
+# One small comparison, which tests of comparisons and of reports share.
+pytest_plugins = ["tests.comparison"]
+
+
 @pytest.fixture
 def x64():
     """Compute in float64."""

@@ -13,12 +13,12 @@ import optax
 import pytest
 
 import capsjax as cj
-from capsjax.analysis import bench
-from capsjax.analysis.compare import variant
+from capsjax import bench
 from capsjax.checks import UserError
-from capsjax.cliflags import parse_overrides
-from capsjax.program import plan
-from capsjax.remedies import check_finite
+from capsjax.cli.flags import parse_overrides
+from capsjax.runs.plan import plan
+from capsjax.runs.remedies import check_finite
+from capsjax.study.compare import variant
 from capsjax.training.state import TrainState
 from capsjax.training.writers import read_metrics
 
@@ -138,7 +138,7 @@ def test_what_is_interrupted_early_is_started_again(words, out, answer, monkeypa
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("capsjax.cli.read", interrupt)
+    monkeypatch.setattr("capsjax.cli.train.read", interrupt)
     code, text = said(answer(*words, *out))
     assert code == 130
     again = text.split("Start again with: ")[1]
@@ -242,7 +242,7 @@ def test_resuming_looks_for_nan(stopped, monkeypatch):
     def refuse(folder, config, state):
         raise UserError(f"step {int(state.step)}")
 
-    monkeypatch.setattr("capsjax.remedies.check_finite", refuse)
+    monkeypatch.setattr("capsjax.runs.remedies.check_finite", refuse)
     with pytest.raises(UserError, match="step 16"):
         cj.resume(stopped)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.config import CompareConfig
 from capsjax.data import Arrays, Digits, Mnist
 from capsjax.losses import MarginLoss
 from capsjax.modules import CapsNetConfig
 from capsjax.modules.architecture import DecoderConfig, PrimaryConfig, StemConfig
 from capsjax.modules.networks import NetworkOutput
+from capsjax.runs.config import CompareConfig
 from capsjax.training.loop import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, Cosine, Exponential, Piecewise
 from capsjax.training.state import Batch, TrainState

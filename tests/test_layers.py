@@ -3,7 +3,6 @@
 A new file or folder directly under `capsjax/` has to be given its place in `PLACES` below.
 """
 
-import ast
 import dataclasses
 import pathlib
 import sys
@@ -11,10 +10,24 @@ import sys
 import pytest
 
 import capsjax
+from tests.rooms import ROOT, drawn_in, imports_of, module_name, picture
 
 PACKAGE = pathlib.Path(capsjax.__file__).parent
 
-L0 = {"types", "checks", "display", "files", "room", "signals", "streams"}
+# Which level each file or folder directly under `capsjax/` is on; it may import from lower levels only, and
+# those in one line know nothing of each other, apart from what PLACES says.
+L0 = {
+    "types",
+    "checks",
+    "display",
+    "files",
+    "progress",
+    "room",
+    "schema",
+    "signals",
+    "streams",
+    "tables",
+}
 L1 = {
     "numerics",
     "sharding",
@@ -30,26 +43,21 @@ L2 = {"routing"}
 L3 = {"kernels"}
 L4 = {"modules"}
 L5 = {"training"}
-L6 = {
-    *(
-        "config",
-        "configtree",
-        "configyaml",
-        "configerrors",
-        "confignames",
-        "program",
-        "rundir",
-        "runlock",
-        "batches",
-        "experiment",
-        "trained",
-        "finetune",
-        "sources",
-    ),
-    *("analysis", "cli", "clibench", "clicompletion", "cliflags", "cliparser", "clisteps"),
-    *("checkout", "memory", "remedies", "__init__", "__main__"),
-}
+L6 = {"runs"}
+L7 = ("bench", "study", "reports")  # each may use those before it
+L8 = {"cli", "__init__", "__main__"}
 BELOW = L0 | L1 | L2 | L3 | L4 | L5
+LEVELS = {
+    "L0": L0,
+    "L1": L1,
+    "L2": L2,
+    "L3": L3,
+    "L4": L4,
+    "L5": L5,
+    "L6": L6,
+    "L7": set(L7),
+    "L8": {"cli"},
+}
 
 JAX = {"jax", "jaxtyping", "chex"}
 # Pooch downloads with requests, and lets its errors through.
@@ -73,14 +81,18 @@ class Place:
 
 PLACES = {
     "version": Place(set(), set()),
-    # Types hold what everything has in common; they may say how a mistake is told.
-    "types": Place({"checks", "display"}, JAX),
     "display": Place(set(), set()),
+    "signals": Place(set(), set()),
+    "streams": Place(set(), set()),
     "checks": Place(set(), JAX),
     "files": Place({"checks"}, set()),
     "room": Place({"checks"}, {"jax"}),
-    "signals": Place(set(), set()),
-    "streams": Place(set(), set()),
+    "progress": Place({"checks"}, {"rich"}),
+    "tables": Place({"checks"}, {"rich"}),
+    # What everything has in common; it may say how a mistake is told.
+    "types": Place({"checks", "display"}, JAX),
+    # The configuration engine: the only room that knows pydantic and yaml.
+    "schema": Place({"checks"}, {"pydantic", "pydantic_core", "yaml"}),
     "numerics": Place(L0, JAX),
     "sharding": Place(set(), JAX),
     "gradients": Place(L0 | {"numerics"}, JAX),
@@ -94,38 +106,13 @@ PLACES = {
     "kernels": Place(L0 | L1 - {"data"} | L2, JAX),
     "modules": Place(L0 | L1 | L2 | L3, JAX | {"flax", "numpy"}),
     "training": Place(L0 | L1, TRAINING),
-    **{name: Place(BELOW | L6 - {"__init__"}) for name in L6},
+    "runs": Place(BELOW),
+    **{name: Place(BELOW | L6 | set(L7[:place])) for place, name in enumerate(L7)},
+    # The command line imports JAX, and what needs it, only when a command computes.
+    "cli": Place(BELOW | L6 | set(L7)),
+    "__init__": Place(BELOW | L6 | set(L7)),
+    "__main__": Place(BELOW | L6 | set(L7) | {"cli"}),
 }
-
-
-def module_name(root, file):
-    parts = file.relative_to(root).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-
-
-def imports_of(root, file, package="capsjax"):
-    """Return what a file imports, wherever in it: modules of the package, and other packages."""
-    inside, outside = set(), set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: a relative import, expected `from {package}...`"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            first, *rest = name.split(".")
-            if first != package:
-                outside.add(first)
-                continue
-            # The longest part of the name that is a file or folder; the rest is defined inside it.
-            while rest and not (
-                (root.joinpath(*rest)).is_dir() or root.joinpath(*rest).with_suffix(".py").is_file()
-            ):
-                rest.pop()
-            inside.add(".".join(rest) or "__init__")
-    return inside, outside
 
 
 def problems(root, places):
@@ -173,8 +160,20 @@ def test_every_file_imports_from_lower_levels_only():
     assert problems(PACKAGE, PLACES) == []
 
 
+def test_the_picture_of_the_rooms_is_true():
+    """`python -m tests.rooms` draws it anew."""
+    assert drawn_in((ROOT / "CONTRIBUTING.md").read_text("utf-8")) == picture(PACKAGE, LEVELS)
+
+
+def test_pydantic_and_yaml_are_imported_by_the_schema_only():
+    for file in PACKAGE.rglob("*.py"):
+        _, outside = imports_of(PACKAGE, file)
+        unit = module_name(PACKAGE, file).split(".")[0]
+        assert unit == "schema" or not outside & {"pydantic", "pydantic_core", "yaml"}, file
+
+
 def test_flax_is_imported_by_modules_training_and_the_top_only():
-    allowed = {"modules", "training"} | L6
+    allowed = {"modules", "training"} | L6 | set(L7) | L8
     for file in PACKAGE.rglob("*.py"):
         _, outside = imports_of(PACKAGE, file)
         if "flax" in outside:

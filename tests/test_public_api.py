@@ -206,7 +206,8 @@ import sys
 import capsjax
 heavy = ("sklearn", "pooch", "requests", "matplotlib", "pandas", "scipy.stats", "pydantic", "IPython")
 print(sorted(name for name in heavy if name in sys.modules))
-print(sorted(name for name in sys.modules if name.startswith(("capsjax.analysis", "capsjax.cli"))))
+rooms = ("capsjax.bench", "capsjax.study", "capsjax.reports", "capsjax.cli")
+print(sorted(name for name in sys.modules if name.startswith(rooms)))
 """
 
 

@@ -125,7 +125,7 @@ def test_a_command_that_runs_out_of_memory_says_what_to_lower(monkeypatch, capsy
     def fail(*arguments, **options):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")
 
-    monkeypatch.setattr("capsjax.experiment.train", fail)
+    monkeypatch.setattr("capsjax.runs.experiment.train", fail)
     assert cli.main(["train", "smoke"]) == 1
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 2

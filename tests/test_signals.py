@@ -10,9 +10,10 @@ import jax
 import pytest
 
 import capsjax as cj
-from capsjax import experiment, signals
+from capsjax import signals
+from capsjax.progress import Silent
+from capsjax.runs import experiment
 from capsjax.training import checkpoints, loop
-from capsjax.training.progress import Silent
 from capsjax.training.writers import read_metrics
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from capsjax import streams
-from capsjax.analysis.tables import Table
-from capsjax.training.progress import reporter
+from capsjax.progress import reporter
+from capsjax.tables import Table
 
 
 @pytest.fixture(autouse=True)

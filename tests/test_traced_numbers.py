@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.analysis.bench import RoutingSizes
+from capsjax.bench.work import RoutingSizes
 from capsjax.checks import FieldError, UserError
 from capsjax.losses import LinearMargin, MarginLoss, SpreadLoss
 from capsjax.modules import DecoderConfig, PrimaryConfig

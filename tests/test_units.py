@@ -10,12 +10,12 @@ import pytest
 from flax import nnx
 
 import capsjax as cj
-from capsjax import rundir
 from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels
-from capsjax.experiment import Run
 from capsjax.modules import CapsNet
-from capsjax.program import functions
+from capsjax.runs import directory
+from capsjax.runs.experiment import Run
+from capsjax.runs.plan import functions
 
 SMOKE = cj.load_config("smoke")
 SHAPE = (8, 8, 1)
@@ -69,7 +69,7 @@ def test_a_run_remembers_its_unit_and_runs_of_before_tell_it_by_their_scale(tmp_
     images = RNG.integers(0, 256, (90, *SHAPE)).astype(np.uint8)
     config = dataclasses.replace(SMOKE, training=dataclasses.replace(SMOKE.training, batch_size=64))
     run = cj.train(config, (images, np.arange(90) % 10), out=tmp_path / "run")
-    found = rundir.read_data(run.folder)["pixels"]
+    found = directory.read_data(run.folder)["pixels"]
     train = run.pixels
     assert found == {"type": "uint8", "low": train.low, "high": train.high}
     assert train.high > 250

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from capsjax.types import PerPair, Variant
+from capsjax.schema.variant import Variant
+from capsjax.types import PerPair
 
 
 @runtime_checkable

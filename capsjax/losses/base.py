@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from capsjax.checks import check_float
 from capsjax.losses.reconstruction import reconstruction_loss
-from capsjax.types import Batch, NetworkOutput, PerExample, Variant
+from capsjax.schema.variant import Variant
+from capsjax.types import Batch, NetworkOutput, PerExample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

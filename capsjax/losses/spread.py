@@ -11,7 +11,8 @@ from capsjax.checks import FieldError, UserError, check_float, plain
 from capsjax.labels import class_lengths, presence
 from capsjax.losses.base import Loss
 from capsjax.numerics import compute_dtype
-from capsjax.types import Batch, NetworkOutput, Variant
+from capsjax.schema.variant import Variant
+from capsjax.types import Batch, NetworkOutput
 
 
 class MarginSchedule(Variant, abc.ABC):

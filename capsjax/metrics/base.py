@@ -6,7 +6,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Array, Float
 
-from capsjax.types import Batch, NetworkOutput, Variant
+from capsjax.schema.variant import Variant
+from capsjax.types import Batch, NetworkOutput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

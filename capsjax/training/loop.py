@@ -15,10 +15,10 @@ import numpy as np
 
 from capsjax import room, signals
 from capsjax.checks import LARGEST_INT, FieldError, UserError, check_choice, check_int
+from capsjax.progress import Reporter
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.parallel import Compiled, Parallel, Strategy
-from capsjax.training.progress import Reporter
 from capsjax.training.state import Params, TrainState
 from capsjax.training.step import NOT_FINITE, Sums
 from capsjax.training.writers import MetricsWriter

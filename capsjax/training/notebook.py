@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from capsjax.training.progress import Reporter, Silent
+from capsjax.progress import Reporter, Silent
 
 
 class Cell(Reporter):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from capsjax.checks import FieldError, check_bool, check_float, check_type
+from capsjax.schema.variant import Variant
 from capsjax.training.schedules import (
     Constant,
     Cosine,
@@ -20,7 +21,6 @@ from capsjax.training.schedules import (
     Schedule,
 )
 from capsjax.training.state import Params, group_of
-from capsjax.types import Variant
 
 __all__ = [
     "SGD",

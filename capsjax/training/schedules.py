@@ -7,7 +7,7 @@ from typing import Literal
 import optax
 
 from capsjax.checks import FieldError, check_bool, check_float, check_int
-from capsjax.types import Variant
+from capsjax.schema.variant import Variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

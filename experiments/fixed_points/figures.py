@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from capsjax.analysis.figures import COLOURS, new_figure
+from capsjax.reports.figures import COLOURS, new_figure
 
 MARKERS = "osD^vP"
 STYLES = {"cg": "-", "neumann": "--"}

@@ -7,10 +7,10 @@ Writes docs/images/results/gradient_modes-light.svg and -dark.svg.
 
 from pathlib import Path
 
-from capsjax.analysis.comparison_panels import comparison_panels
-from capsjax.analysis.figures import save, together
-from capsjax.analysis.looks import DARK, LIGHT
-from capsjax.analysis.tables import read_comparison
+from capsjax.reports.comparison import read_comparison
+from capsjax.reports.comparison_panels import comparison_panels
+from capsjax.reports.figures import save, together
+from capsjax.reports.looks import DARK, LIGHT
 
 HERE = Path(__file__).resolve().parent
 IMAGES = HERE.parents[1] / "docs" / "images" / "results"

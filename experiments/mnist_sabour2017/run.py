@@ -23,9 +23,9 @@ from typing import Any
 
 from rich.console import Console
 
-from capsjax import rundir
-from capsjax.analysis.statistics import paired_difference, summarise
-from capsjax.analysis.tables import Table
+from capsjax.runs import directory
+from capsjax.study.statistics import paired_difference, summarise
+from capsjax.tables import Table
 from capsjax.training import checkpoints
 
 # What a row changes of the configuration, and the paper's test error in percent (table 1).
@@ -110,8 +110,8 @@ def settle(out: Path, config: str, flags: list[str]) -> None:
     path, asked = out / "command.json", {"config": config, "flags": flags}
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
-        rundir.write_json(path, asked)
-        rundir.write_json(out / "environment.json", rundir.environment())
+        directory.write_json(path, asked)
+        directory.write_json(out / "environment.json", directory.environment())
     elif (begun := json.loads(path.read_text(encoding="utf-8"))) != asked:
         raise SystemExit(
             f"{out}: got {_written(asked)}, expected {_written(begun)}, with which its runs began: give the "

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax import experiment, rundir
-from capsjax.analysis.compare import compare
 from capsjax.checks import UserError
 from capsjax.data import Arrays, Dataset, Digits, Split
 from capsjax.data.classes import empty_classes, listed, stratify
 from capsjax.data.trainable import check_classes, describe
-from capsjax.training.progress import Silent
+from capsjax.progress import Silent
+from capsjax.runs import directory, experiment
+from capsjax.study.compare import compare
 
 SMOKE = cj.load_config("smoke")
 
@@ -72,11 +72,11 @@ def test_own_arrays_are_split_by_class_the_same_for_the_same_seed():
 
 def test_a_run_of_before_there_was_a_choice_keeps_its_split(tmp_path):
     config = experiment.with_data(SMOKE, (images(90), np.arange(90) % 10))
-    rundir.write_config(tmp_path, config)
-    assert rundir.read_config(tmp_path) == config
+    directory.write_config(tmp_path, config)
+    assert directory.read_config(tmp_path) == config
     path = tmp_path / "config.yaml"
     path.write_text(path.read_text().replace("  stratified: true\n", ""))
-    assert rundir.read_config(tmp_path).data == Arrays(stratified=False)
+    assert directory.read_config(tmp_path).data == Arrays(stratified=False)
 
 
 SEEN = np.arange(60) % 3

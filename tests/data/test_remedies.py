@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax import experiment
 from capsjax.checks import UserError
 from capsjax.data import Arrays, Dataset, Split
-from capsjax.training.progress import Silent
+from capsjax.progress import Silent
+from capsjax.runs import experiment
 
 SMOKE = cj.load_config("smoke")
 START = re.compile(r"keep = |np\.\w+\(|images(?= / |\[|\.)|labels(?= - |\[|\.)")

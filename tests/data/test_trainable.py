@@ -8,12 +8,12 @@ from flax import nnx
 
 import capsjax as cj
 from capsjax import cli
-from capsjax.analysis.compare import compare
 from capsjax.checks import UserError
 from capsjax.data import Arrays, Dataset
 from capsjax.data.trainable import channels_first, check_geometry, check_pixels
 from capsjax.modules import CapsNet, CapsNetConfig, PrimaryConfig, StemConfig
-from capsjax.training.progress import Silent
+from capsjax.progress import Silent
+from capsjax.study.compare import compare
 
 SMOKE = cj.load_config("smoke", {"training.batch_size": 64, "training.epochs": 1})
 LABELS = np.arange(120) % 3

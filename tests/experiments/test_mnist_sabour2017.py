@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import capsjax as cj
-from capsjax import cliflags
+from capsjax.cli.flags import parse_overrides
 
 EXPERIMENT = Path(__file__).resolve().parents[2] / "experiments" / "mnist_sabour2017"
 
@@ -38,7 +38,7 @@ def test_every_row_is_a_configuration_of_its_own(driver):
     for row in driver.ROWS:
         words = driver.command("mnist_sabour2017", Path("nowhere"), row, 7, [])
         flags = words[words.index("nowhere") + 1 :]
-        found.append(cj.load_config("mnist_sabour2017", cliflags.parse_overrides(flags)))
+        found.append(cj.load_config("mnist_sabour2017", parse_overrides(flags)))
     assert found[0] == plain
     assert len(set(found)) == len(driver.ROWS)
 

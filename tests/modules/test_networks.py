@@ -278,7 +278,7 @@ import jax, jax.numpy as jnp, optax
 from flax import config, nnx
 import capsjax as cj
 from capsjax.modules import CapsNet
-from capsjax.program import functions
+from capsjax.runs.plan import functions
 from capsjax.training.state import Batch, TrainState, functionalise
 from capsjax.training.step import make_train_step
 

@@ -10,7 +10,7 @@ import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNet, count_parameters, digits, sabour2017
-from capsjax.program import functions
+from capsjax.runs.plan import functions
 
 MNIST = (28, 28, 1)
 

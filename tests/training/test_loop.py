@@ -12,11 +12,11 @@ import pytest
 
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Split
+from capsjax.progress import Reporter
 from capsjax.training import checkpoints
 from capsjax.training.feed import Cut, EvalFeed, TrainFeed
 from capsjax.training.loop import Program, TrainingConfig, _Pace, evaluate, fit
 from capsjax.training.parallel import JitStrategy, PmapStrategy
-from capsjax.training.progress import Reporter
 from capsjax.training.state import TrainState
 from capsjax.training.writers import MetricsWriter, read_metrics
 from tests.training.watched import Watched

@@ -6,9 +6,9 @@ import types
 import pytest
 
 import capsjax as cj
-from capsjax.experiment import train  # and all that asks for IPython while it is imported
+from capsjax.progress import Lines, Silent
+from capsjax.runs.experiment import train  # and all that asks for IPython while it is imported
 from capsjax.training.notebook import Cell, for_python
-from capsjax.training.progress import Lines, Silent
 
 
 class Screen:

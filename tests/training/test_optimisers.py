@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import capsjax as cj
-from capsjax import configyaml
 from capsjax.checks import FieldError
+from capsjax.schema.text import dump
 from capsjax.training.optimisers import (
     SGD,
     Adam,
@@ -164,7 +164,7 @@ def test_a_checkpoint_of_adam_has_the_layout_that_it_had():
 
 def test_a_configuration_without_a_kind_is_adam_as_before(tmp_path):
     """There was one optimiser, whose kind could be left out."""
-    text = configyaml.dump(cj.load_config("smoke"))
+    text = dump(cj.load_config("smoke"))
     assert "  kind: adam\n" in text
     file = tmp_path / "before.yaml"
     file.write_text(text.replace("  kind: adam\n", "").replace("beta1: 0.9\n", "beta1: 0.8\n"))
@@ -198,7 +198,7 @@ class SignDescent(Optimiser):
 def test_an_optimiser_of_one_s_own_is_found_by_its_kind(tmp_path):
     overrides = {"optimiser": {"kind": "test_sign", "scale": 2.0, "schedule.kind": "constant"}}
     file = tmp_path / "mine.yaml"
-    file.write_text(configyaml.dump(cj.load_config("smoke", overrides)))
+    file.write_text(dump(cj.load_config("smoke", overrides)))
     found = cj.load_config(
         file, {"optimiser.schedule.rate": 0.1, "optimiser.clip_norm": 1}
     ).optimiser

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.program import functions
+from capsjax.runs.plan import functions
 from capsjax.training.parallel import JitStrategy, PmapStrategy
 from capsjax.training.state import Batch, TrainState
 

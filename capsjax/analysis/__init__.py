@@ -1,1 +1,0 @@
-"""Analysis: comparing gradients, statistics over seeds, and reports of runs."""

@@ -1,0 +1,77 @@
+"""What a step costs: time from an interleaved pass, memory from the compiler."""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from capsjax.progress import Reporter
+from capsjax.training.feed import Epoch
+from capsjax.training.loop import Program
+from capsjax.training.state import TrainState
+
+
+class Cost(NamedTuple):
+    """Hold what one training step costs.
+
+    Attributes:
+        seconds: seconds of a step, one for each round.
+        temp_bytes: temporary memory of the compiled step, in bytes.
+    """
+
+    seconds: tuple[float, ...]
+    temp_bytes: int
+
+
+def measure_costs(
+    programs: dict[str, Program],
+    state: TrainState,
+    epoch: Epoch,
+    *,
+    rounds: int,
+    reporter: Reporter,
+    steps: int = 5,
+) -> dict[str, Cost]:
+    """Time a step of several programs in turn, so that a noisy machine is noisy to all of them.
+
+    Args:
+        programs: what to time, by name.
+        state: where to begin, not replicated; it is left as it is.
+        epoch: what steps train on: its first batches, again in each round.
+        rounds: how often each is timed, in alternating order, after one round that does not count.
+        reporter: what tells the person who waits.
+        steps: steps of one timing, of which the mean is taken.
+
+    Returns:
+        The cost of a step, by name.
+    """
+    reporter.start("timing a step", rounds)
+    compiled, states, seconds = {}, {}, {name: [] for name in programs}
+    first = int(epoch.first)
+    examples = next(iter(programs.values())).strategy.replicate(epoch)
+
+    def arguments(name: str) -> tuple[Any, ...]:
+        return states[name], examples, first, first + steps
+
+    for name, program in programs.items():
+        states[name] = program.strategy.replicate(jax.tree.map(lambda x: x.copy(), state))
+        compiled[name] = program.train_steps.lower(*arguments(name)).compile()
+    for number in range(rounds + 1):
+        order = list(programs) if number % 2 else list(programs)[::-1]
+        for name in order:
+            start = time.perf_counter()
+            states[name], _values = jax.block_until_ready(compiled[name](*arguments(name)))
+            if number > 0:
+                seconds[name].append((time.perf_counter() - start) / steps)
+        reporter.update(number)
+    return {
+        name: Cost(tuple(seconds[name]), int(compiled[name].memory_analysis().temp_size_in_bytes))
+        for name in programs
+    }
+
+
+def ratio(cost: Cost, reference: Cost) -> tuple[float, float, float]:
+    """Return median, least and greatest of the ratios of two costs' seconds, round by round."""
+    ratios = np.asarray(cost.seconds) / np.asarray(reference.seconds)
+    return float(np.median(ratios)), float(ratios.min()), float(ratios.max())

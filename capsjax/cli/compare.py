@@ -1,0 +1,46 @@
+"""`capsjax compare`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from capsjax.checks import UserError, printable
+from capsjax.cli.steps import progress, read, show, start_jax, written
+
+
+def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Compare arms, or resume a comparison; print tables, verdicts and where the report is."""
+    if arguments.resume is None and arguments.config is None:
+        raise UserError(
+            "got no configuration, expected one, or --resume COMPARISON; see capsjax info"
+        )
+    if arguments.resume is not None and (
+        arguments.config or rest or arguments.out or arguments.seed
+    ):
+        raise UserError(
+            "got --resume with more beside it, expected it alone: "
+            "the comparison's own configuration says everything else"
+        )
+    config = None if arguments.resume else read(arguments, rest)
+    start_jax()
+    from capsjax.reports.comparison import read_comparison
+    from capsjax.reports.report import report_comparison
+    from capsjax.reports.verdict import verdicts
+    from capsjax.study.compare import compare, resume
+
+    with progress(arguments, "preparing") as reporter:
+        if config is None:
+            folder = resume(arguments.resume, reporter=reporter)
+        else:
+            name = Path(arguments.config).stem
+            folder = compare(config, out=arguments.out, name=name, reporter=reporter)
+    page, tables = report_comparison(folder)
+    if not arguments.quiet:
+        show(tables)
+    errors = read_comparison(folder).errors
+    for sentence in verdicts(errors, option="--compare.seeds"):
+        print(sentence[0].upper() + sentence[1:] + ".")
+    print(
+        f"report: {printable(str(written(folder, arguments.resume or arguments.out) / page.name))}"
+    )
+    return 0

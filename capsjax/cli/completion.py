@@ -1,0 +1,89 @@
+"""`capsjax completion SHELL`: what makes a shell complete commands, flags, configurations and dotted keys."""
+
+import argparse
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from capsjax.cli.steps import no_flags
+
+SHELLS = ("bash", "zsh", "fish")
+CONFIGURED = ("train", "compare", "info", "bench step", "bench forward")
+
+
+def completion(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Print the script that a shell reads."""
+    no_flags(arguments, rest)
+    print(script(arguments.shell))
+    return 0
+
+
+def script(shell: str) -> str:
+    """Write the script of a shell: everything that is completed stands in it, so that Tab starts no Python.
+
+    Args:
+        shell: bash, zsh or fish.
+    """
+    import shtab
+
+    from capsjax.cli.parser import make_parser
+    from capsjax.runs.config import shipped_configs
+
+    parser, words = make_parser(), " ".join(shipped_configs())
+    configs = {
+        "bash": "_capsjax_configs",
+        "zsh": "_capsjax_configs",
+        "fish": f"(printf '%s\\n' {words}; __fish_complete_path (commandline -ct))",
+    }
+    preamble = {
+        "bash": f'_capsjax_configs() {{ compgen -W "{words}" -- "$1"; compgen -f -- "$1"; }}',
+        "zsh": "_capsjax_configs() { _alternative 'configs:configuration:("
+        + words
+        + ")' 'files:file:_files' }",
+        "fish": "",
+    }
+    keys = admitted()
+    for name, sub in subcommands(parser).items():
+        if name in CONFIGURED:
+            own = set(sub._option_string_actions)
+            for key, choices in keys.items():
+                if f"--{key}" not in own:
+                    sub.add_argument(f"--{key}", choices=choices or None, help="configuration")
+        for action in sub._actions:
+            if action.dest == "config":
+                action.complete = configs
+            elif action.dest in ("folder", "folders", "out", "resume"):
+                action.complete = shtab.DIRECTORY
+    return shtab.complete(parser, shell=shell, preamble=preamble[shell])
+
+
+def subcommands(parser: argparse.ArgumentParser, prefix: str = "") -> dict[str, Any]:
+    """List the parsers of commands, and of commands within commands, by their words."""
+    found = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, sub in action.choices.items():
+                found[f"{prefix}{name}"] = sub
+                found |= subcommands(sub, f"{prefix}{name} ")
+    return found
+
+
+def admitted() -> Mapping[str, tuple[str, ...]]:
+    """Return every dotted key of a configuration, with the words that it admits where they are few."""
+    from capsjax.runs.config import Config
+    from capsjax.schema.errors import all_keys
+    from capsjax.schema.fields import fields, kinds, members, reach
+
+    words: dict[str, dict[str, None]] = {key: {} for key in all_keys(Config)}
+    for at, cls in reach(Config):
+        for name, annotation in fields(cls).items():
+            key = ".".join((*at, name))
+            if key not in words:
+                continue
+            words[key] |= dict.fromkeys(kinds(annotation))
+            for member in members(annotation):
+                if typing.get_origin(member) is typing.Literal:
+                    words[key] |= dict.fromkeys(map(str, typing.get_args(member)))
+                elif member is bool:
+                    words[key] |= dict.fromkeys(("true", "false"))
+    return {key: tuple(found) for key, found in words.items()}

@@ -1,0 +1,22 @@
+"""`capsjax evaluate`."""
+
+import argparse
+from collections.abc import Sequence
+
+from capsjax.cli.steps import progress, read_data, start_jax
+
+
+def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Print the test error of a run, on its own test images or others."""
+    start_jax()
+    from capsjax.runs import experiment
+
+    with progress(arguments, "preparing") as reporter:
+        data = read_data(arguments, rest, arguments.folder)
+        run = experiment.load(arguments.folder, reporter=reporter)
+        tested = experiment.evaluate(run, data, reporter=reporter)
+    print(
+        f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
+        f"loss {tested['loss']:.5f}, after step {run.step}"
+    )
+    return 0

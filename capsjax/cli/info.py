@@ -1,0 +1,45 @@
+"""`capsjax info`."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from capsjax.cli.steps import no_flags, read
+
+
+def info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Print versions, devices and configurations; of one configuration all of it, and its parameters."""
+    from capsjax.runs import config, directory
+
+    if arguments.config is not None:
+        return _describe(read(arguments, rest))
+    no_flags(arguments, rest)
+    found = directory.environment()
+    print(f"capsjax {found['capsjax']}, Python {found['python']}, {found['platform']}")
+    print(", ".join(f"{name} {version}" for name, version in found["packages"].items()))
+    print("devices: " + ", ".join(found["devices"]))
+    print(f"CAPSJAX_DATA: {os.environ.get('CAPSJAX_DATA') or 'not set'}")
+    print("configurations:")
+    for name, path in config.shipped_configs().items():
+        print(f"  {name:18} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+    return 0
+
+
+def _describe(config: Any) -> int:
+    """Print a configuration in full, and the parameters of its network for images as its data have."""
+    from capsjax.bench.work import known_data
+    from capsjax.runs.plan import functions
+    from capsjax.schema.text import dump
+    from capsjax.study.alignment import group_of
+
+    print(dump(config), end="")
+    data = known_data(config)
+    made = functions(config.model, config.loss, data.image_shape, data.num_classes)
+    counts: dict[str, int] = {}
+    for name, shape in made.shapes().items():
+        counts[group_of(name)] = counts.get(group_of(name), 0) + shape.size
+    print(f"\nparameters: {sum(counts.values()):,}")
+    for group, count in counts.items():
+        print(f"  {group:10} {count:>12,}")
+    return 0

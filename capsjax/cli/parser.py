@@ -1,0 +1,170 @@
+"""What may stand on the command line: the commands, their flags, and the help about them."""
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from capsjax.cli.flags import Parser
+from capsjax.version import __version__
+
+OVERRIDES = (
+    "Any field of the configuration can be set by a flag with its dotted name, such as "
+    "--training.epochs 5 or --model.routing.gradient stop."
+)
+
+DATA = (
+    "Where a run's data are now elsewhere, or others are to take their place, flags of the data say so, "
+    "such as --data.kind arrays --data.path images.npz."
+)
+
+EXAMPLES = {
+    "train": (
+        "capsjax train digits",
+        "capsjax train digits --seed 3 --training.epochs 5 --out runs/mine",
+        "capsjax train mine.yaml --model.routing.gradient full",
+        "capsjax train --resume runs/mine",
+    ),
+    "compare": (
+        "capsjax compare digits",
+        "capsjax compare digits --compare.modes '[stop, full]' --compare.seeds 10",
+    ),
+    "evaluate": ("capsjax evaluate runs/mine",),
+    "report": ("capsjax report runs/mine", "capsjax report runs/one runs/two"),
+    "bench": ("capsjax bench step digits", "capsjax bench routing --gradient full"),
+    "step": ("capsjax bench step digits --profile", "capsjax bench step digits --batch-size 64"),
+    "forward": ("capsjax bench forward digits --batch-size 64 --json",),
+    "routing": ("capsjax bench routing --batch 32 --gradient full --votes dense",),
+    "info": ("capsjax info", "capsjax info digits --model.dim 8"),
+    "completion": ("capsjax completion bash >> ~/.bash_completion",),
+}
+
+
+def examples(name: str) -> str:
+    """Write the end of a command's help: commands that work as they stand, where their directories are."""
+    return "\n".join(("examples:", *(f"  {line}" for line in EXAMPLES[name])))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of every command; what a command does is looked up by its name."""
+    parser = Parser(
+        prog="capsjax",
+        description="Capsule networks in JAX, with the gradient through routing as a choice.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"capsjax {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, text: str, more: str = "") -> Any:
+        return commands.add_parser(
+            name,
+            help=text,
+            description=textwrap.fill(f"{text} {more}".strip(), 90),
+            epilog=examples(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    train = command("train", "Train a configuration and test it once.", OVERRIDES)
+    train.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    train.add_argument(
+        "--seed",
+        help="random seed of the initial parameters, the order of examples and their shifts",
+    )
+    train.add_argument("--out", type=Path, help="the run's directory, which must be new")
+    begin = "a run to begin with the parameters of; layers that do not fit are initialised"
+    train.add_argument("--from", dest="start", type=Path, metavar="RUN", help=begin)
+    train.add_argument(
+        "--resume", type=Path, metavar="RUN", help="resume a run that stopped, or lengthen one"
+    )
+
+    compare = command(
+        "compare",
+        "Train with uniform coupling and with each gradient mode, on the same seeds and data; report.",
+        OVERRIDES,
+    )
+    compare.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    compare.add_argument("--seed", help="the first random seed; the others count up from it")
+    compare.add_argument("--out", type=Path, help="the comparison's directory, which must be new")
+    again = "resume a comparison that stopped"
+    compare.add_argument("--resume", type=Path, metavar="COMPARISON", help=again)
+
+    evaluate = command("evaluate", "Measure a run's newest parameters on the test split.", DATA)
+    evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
+
+    report = command(
+        "report",
+        "Draw the report of a run or a comparison, or one page of several; nothing is trained.",
+        DATA,
+    )
+    report.add_argument("folders", metavar="RUN", nargs="+", type=Path, help="directories of runs")
+    out = "a new directory for the page of several; runs/report-<UTC time> where none is given"
+    report.add_argument("--out", type=Path, help=out)
+
+    quiet = "no progress and no tables: results and mistakes alone"
+    for sub in (train, compare, evaluate, report):
+        sub.add_argument("--quiet", action="store_true", help=quiet)
+
+    _add_bench(command)
+
+    info = command(
+        "info",
+        "Show versions, devices and configurations, or one configuration in full.",
+        OVERRIDES,
+    )
+    info.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+
+    completion = command(
+        "completion", "Print the script that makes a shell complete commands, flags and keys."
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+    return parser
+
+
+def _add_bench(command: Callable[..., Any]) -> None:
+    """Add the command that times, with one subcommand for each kind of work."""
+    bench = command("bench", "Time a training step, a forward pass or routing alone.")
+    works = bench.add_subparsers(dest="work", metavar="WORK")
+    texts = {
+        "step": "Time a training step of a configuration, on random images of its data's shape.",
+        "forward": "Time the network's forward pass alone, as at evaluation.",
+        "routing": "Time value and gradient of routing alone; the sizes are the 2017 network's.",
+    }
+    for name, text in texts.items():
+        work = works.add_parser(
+            name,
+            help=text,
+            description=textwrap.fill(text + (f" {OVERRIDES}" if name != "routing" else ""), 90),
+            epilog=examples(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name == "routing":
+            for flag, text in (
+                ("--batch", "examples"),
+                ("--children", "child capsules i"),
+                ("--parents", "parent capsules j"),
+                ("--in-dim", "components d of a child's pose"),
+                ("--out-dim", "components e of a parent's pose"),
+                ("--num-iters", "readouts r"),
+            ):
+                work.add_argument(flag, type=int, metavar="N", help=text)
+            work.add_argument("--gradient", default="stop", help="gradient mode, such as full")
+            work.add_argument("--votes", default="auto", help="linear, dense or auto")
+        else:
+            work.add_argument("config", help="a YAML file, or the name of one that ships")
+            work.add_argument("--batch-size", type=int, metavar="N", help="images in a batch")
+            if name == "step":
+                work.add_argument(
+                    "--profile", action="store_true", help="also show which parts take the time"
+                )
+        work.add_argument(
+            "--times", type=int, default=1, metavar="N", help="times in each call (default 1)"
+        )
+        work.add_argument(
+            "--repeats", type=int, default=10, metavar="N", help="timings to take (default 10)"
+        )
+        work.add_argument(
+            "--json", action="store_true", help="print the figures as one line of JSON at the end"
+        )

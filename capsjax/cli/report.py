@@ -1,0 +1,40 @@
+"""`capsjax report`."""
+
+import argparse
+from collections.abc import Sequence
+
+from capsjax.checks import UserError, printable
+from capsjax.cli.steps import no_flags, progress, read_data, show, start_jax, written
+
+
+def report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Write the report of a run, of a comparison or of several; print its tables."""
+    start_jax()
+    from capsjax.reports.report import report_comparison, report_run
+    from capsjax.reports.side_by_side import report_several
+    from capsjax.reports.unfinished import report_unfinished
+    from capsjax.runs.directory import is_comparison
+
+    folder, *others = arguments.folders
+    if others or (folder / "comparison.json").exists():
+        no_flags(arguments, rest)
+    if others:
+        page, tables = report_several(arguments.folders, arguments.out)
+        page = written(page.parent, arguments.out) / page.name
+    elif arguments.out is not None:
+        raise UserError(
+            f"got --out with one directory, whose report goes into it: {folder}; expected --out with "
+            "several, which share a page"
+        )
+    elif (folder / "comparison.json").exists():
+        page, tables = report_comparison(folder)
+    elif is_comparison(folder):
+        page, tables = report_unfinished(folder)
+    else:
+        with progress(arguments, "preparing") as reporter:
+            data = read_data(arguments, rest, folder)
+            page, tables = report_run(folder, data, reporter=reporter)
+    if not arguments.quiet:
+        show(tables)
+    print(f"report: {printable(str(page))}")
+    return 0

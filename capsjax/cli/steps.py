@@ -1,0 +1,148 @@
+"""What several commands do first or last: read the configuration, start JAX, show tables."""
+
+import argparse
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from capsjax.checks import UserError
+from capsjax.cli.flags import check_flags, parse_overrides
+
+
+def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
+    """Read the configuration that a command names, with its flags."""
+    from capsjax.runs import config
+    from capsjax.schema.errors import all_keys
+
+    check_flags(arguments.options, rest, all_keys(config.Config))
+    overrides = parse_overrides(rest)
+    if getattr(arguments, "seed", None) is not None:
+        overrides |= parse_overrides(["--seed", arguments.seed])
+    return config.load_config(arguments.config, overrides)
+
+
+def read_overrides(arguments: argparse.Namespace, rest: Sequence[str]) -> dict[str, object]:
+    """Read the flags of a configuration that stand beside a run."""
+    from capsjax.runs import config
+    from capsjax.schema.errors import all_keys
+
+    check_flags(arguments.options, rest, all_keys(config.Config))
+    return parse_overrides(rest)
+
+
+def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) -> Any:
+    """Load the data that flags name for a run, in place of those of its configuration.
+
+    Args:
+        arguments: what the command line says.
+        rest: flags, such as `--data.path x.npz`.
+        folder: the run's directory.
+
+    Returns:
+        The dataset; None where there are no flags.
+
+    Raises:
+        UserError: If a flag is about anything but data, or the data cannot be had.
+    """
+    from capsjax.runs import config
+    from capsjax.schema.errors import all_keys
+
+    keys = all_keys(config.Config)
+    check_flags(arguments.options, rest, keys, data_alone=True)
+    overrides = parse_overrides(rest)
+    if not overrides:
+        return None
+    for key in overrides:
+        if key.split(".")[0] != "data":
+            came = (
+                f"{key}: got it beside a run, expected flags of its data alone, such as --data.path"
+            )
+            raise UserError(
+                f"{came}: the run's own configuration says everything else", argument=key
+            )
+    from capsjax.progress import Silent
+    from capsjax.runs import directory, experiment
+
+    return experiment.load_data(directory.read_config(folder, overrides), None, Silent())
+
+
+def no_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Refuse flags of the configuration where a command reads none.
+
+    Raises:
+        UserError: If there is one.
+    """
+    check_flags(arguments.options, rest, ())
+
+
+@contextlib.contextmanager
+def progress(arguments: argparse.Namespace, label: str) -> Iterator[Any]:
+    """Open what tells of progress on standard error; with `--quiet` warnings alone.
+
+    Args:
+        arguments: what the command line says.
+        label: what takes the first seconds, said on a terminal; elsewhere a mistake is to be the first line.
+    """
+    from capsjax.progress import Silent, reporter
+
+    if getattr(arguments, "quiet", False):
+        with warnings.catch_warnings():
+            # What a caller in Python is warned of, such as a damaged checkpoint, is not progress.
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _tell
+            yield Silent()
+        return
+    with reporter() as chosen:
+        if sys.stderr.isatty():
+            chosen.start(label, None)
+        yield chosen
+
+
+def _tell(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning without the place in the code that Python adds."""
+    del category, filename, lineno, line
+    print(message, file=file or sys.stderr)
+
+
+def written(folder: Path, given: Path | None) -> Path:
+    """Return a directory as the user wrote it, or else as it is called from the working directory."""
+    here = Path.cwd()
+    return given or (folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def show(tables: Sequence[Any]) -> None:
+    """Print tables, as wide as they are where no terminal bounds them."""
+    console = Console()
+    for table in tables:
+        # A table that is cut to fit a pipe is of no use.
+        width = console.width if console.is_terminal else 160
+        for part in table.within(width):
+            Console(width=width).print(part.to_rich())
+
+
+def start_jax() -> None:
+    """Keep compiled programs between runs, in the user's cache, unless JAX is told otherwise."""
+    import jax
+
+    if (
+        jax.config.values["jax_compilation_cache_dir"] is None
+        and "JAX_ENABLE_COMPILATION_CACHE" not in os.environ
+    ):
+        import platformdirs
+
+        folder = Path(platformdirs.user_cache_dir("capsjax")) / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,46 @@
+"""`capsjax train`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from capsjax.checks import UserError, printable
+from capsjax.cli.steps import progress, read, read_overrides, start_jax, written
+
+
+def train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Train a run, or resume one; print its test error and where it is."""
+    if arguments.resume is None and arguments.config is None:
+        flag = rest[-2] if len(rest) > 1 and not rest[-1].startswith("--") else None
+        taken = f" ({rest[-1]!r} was taken as the value of {flag})" if flag else ""
+        raise UserError(
+            f"got no configuration{taken}, expected one, or --resume RUN; see capsjax info"
+        )
+    if arguments.resume is not None and (
+        arguments.config or arguments.out or arguments.seed or arguments.start
+    ):
+        raise UserError(
+            "got --resume with more beside it, expected it alone, or with --training.epochs to lengthen the "
+            "run, --training.eval_batch_size, or --data.path where its data are now: the run's own "
+            "configuration says everything else"
+        )
+    config = None if arguments.resume else read(arguments, rest)
+    start_jax()
+    from capsjax.runs import experiment
+
+    with progress(arguments, "preparing") as reporter:
+        if config is None:
+            overrides = read_overrides(arguments, rest)
+            run = experiment.resume(arguments.resume, overrides=overrides, reporter=reporter)
+        else:
+            run = experiment.train(
+                config,
+                out=arguments.out,
+                name=Path(arguments.config).stem,
+                reporter=reporter,
+                start=arguments.start,
+            )
+    tested = run.test
+    print(f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images")
+    print(f"run: {printable(str(written(run.folder, arguments.resume or arguments.out)))}")
+    return 0

@@ -1,0 +1,1 @@
+"""Reports, from what directories of runs hold."""

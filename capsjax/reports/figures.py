@@ -1,0 +1,114 @@
+"""Figures: how panels become pictures, on light and on dark pages, and files of every form.
+
+A figure is made of panels, each of which is also a file of its own. A colour stands for a mode, and for
+nothing else; line styles and markers tell the rest apart.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from capsjax.reports.looks import LIGHT, Look, drawn_with
+
+# Paul Tol's "bright" colours, which stay apart for colour-blind readers.
+COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+PANEL = (4.7, 3.3)  # inches: words stay legible on a telephone, and in a column of a paper
+
+
+class Panel(NamedTuple):
+    """Hold one picture of a report.
+
+    Attributes:
+        name: of its files.
+        caption: what it shows and how it is read.
+        alt: what it shows, for those who do not see it.
+        draw: draws it, on axes that it is given.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    draw: Callable[[Axes, Look], None]
+
+
+def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    """Make a figure that needs no display, and its axes [rows, columns]."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(visible=True, alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
+def panel_figure(panel: Panel, look: Look = LIGHT) -> Figure:
+    """Draw one panel as a figure of its own."""
+    with drawn_with(look):
+        figure, axes = new_figure(1, 1, PANEL)
+        panel.draw(axes[0, 0], look)
+    return figure
+
+
+def together(panels: Sequence[Panel], columns: int = 3, look: Look = LIGHT) -> Figure:
+    """Draw panels as one figure, row by row."""
+    rows = -(-len(panels) // columns)
+    with drawn_with(look):
+        figure, axes = new_figure(rows, columns, (4.7 * columns, 3.6 * rows))
+        for ax, panel in zip(axes.flat, panels, strict=False):
+            panel.draw(ax, look)
+        for ax in axes.flat[len(panels) :]:
+            ax.set_axis_off()
+    return figure
+
+
+def reconstruction_figure(
+    images: np.ndarray,
+    reconstructions: np.ndarray,
+    labels: Sequence[int],
+    predicted: Sequence[int],
+    look: Look = LIGHT,
+) -> Figure:
+    """Draw images above what the decoder made of their longest capsules, six in a row.
+
+    Args:
+        images: pixels from 0 to 1, [n, h, w, c].
+        reconstructions: the same for what was drawn.
+        labels: class numbers, [n].
+        predicted: class numbers, [n].
+        look: of the page.
+    """
+    count = len(images)
+    columns = min(6, count)
+    rows = -(-count // columns)
+    with drawn_with(look):
+        figure, axes = new_figure(2 * rows, columns, (1.1 * columns, 2.5 * rows))
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for place in range(count):
+            row, column = divmod(place, columns)
+            for half, picture in enumerate((images[place], reconstructions[place])):
+                shown = picture[..., 0] if picture.shape[-1] != 3 else picture
+                axes[2 * row + half, column].imshow(shown, cmap="gray_r", vmin=0, vmax=1)
+            right = labels[place] == predicted[place]
+            axes[2 * row, column].set_title(
+                f"{labels[place]} → {predicted[place]}",
+                fontsize=10,
+                color=look.ink if right else look.wrong,
+                fontweight="normal" if right else "bold",
+            )
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure, in the form that the file's suffix says; the same figure gives the same bytes."""
+    empty = {".svg": ("Date", "Creator"), ".pdf": ("CreationDate",), ".png": ("Software",)}
+    with drawn_with(LIGHT):
+        nothing = dict.fromkeys(empty.get(path.suffix, ()))
+        # Tight: what the layout found no room for, such as ticks beside a wide legend, is not cut off.
+        options = {"dpi": 130, "metadata": nothing, "bbox_inches": "tight"}
+        figure.savefig(path, facecolor=figure.get_facecolor(), **options)
+    return path

@@ -1,0 +1,204 @@
+"""The page of a report, which needs nothing beside it, and the files that lie beside it all the same."""
+
+import base64
+import csv
+import functools
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from matplotlib.figure import Figure
+
+from capsjax.reports import figures
+from capsjax.reports.figures import Panel
+from capsjax.reports.looks import DARK, LIGHT, drawn_with
+from capsjax.study.arms import Lines
+from capsjax.tables import Table, plain
+
+MEANING = {
+    "uniform": "No routing: every child is coupled equally to all parents.",
+    "stop": "The coupling is held constant in the backward pass: no gradient passes through the iterations.",
+    "truncated": "The gradient passes through the last updates of the logits only, one unless the "
+    "configuration says more.",
+    "full": "The gradient passes through every iteration of the routing.",
+    "closed_form": "As full, by a backward pass that was derived by hand: equal to rounding.",
+    "implicit": "The gradient of the fixed point that routing arrives at, by the implicit function theorem.",
+}
+ROUTINGS = {
+    "em": "A parent is a Gaussian that is fitted to the votes of its children: r M-steps, and r − 1 E-steps "
+    "between them, which share out the children anew.",
+    "fixed_point": "Routing by the last agreement alone, which approaches a fixed point as r grows.",
+    "self": "Each child decides by its own pose which parents it belongs to; nothing iterates, so there is "
+    "no gradient mode to choose.",
+}
+READOUTS = (
+    "Number of routing iterations: r readouts of the parents, and r − 1 updates of the logits between "
+    "them. With r = 1 the coupling is uniform."
+)
+STEPS = "Number of M-steps of EM routing, with r − 1 E-steps between. With r = 1 the coupling is uniform."
+NO_TABLE = Table("", (), ())
+
+
+class Picture(NamedTuple):
+    """Hold a picture for a page.
+
+    Attributes:
+        caption: what it shows and how it is read.
+        alt: what it shows, for those who do not see it.
+        light: it on a light page, as an address that holds all of it.
+        dark: the same on a dark page.
+    """
+
+    caption: str
+    alt: str
+    light: str
+    dark: str
+
+
+class Page(NamedTuple):
+    """Hold what a page says.
+
+    Attributes:
+        title: its name.
+        lead: paragraphs at its head.
+        tables: the results.
+        reading: paragraphs on how they are read.
+        pictures: the figures.
+        modes: those that occur, whose meaning is told.
+        machine: what it ran on.
+        settings: pairs of a name, empty where there is one only, and a configuration.
+        files: what lies beside the page.
+        differences: what sets several configurations apart.
+        routings: kinds of routing that occur, whose meaning is told.
+        iterates: whether one of them does, so that r is told.
+    """
+
+    title: str
+    lead: Sequence[str]
+    tables: Sequence[Table]
+    reading: Sequence[str]
+    pictures: Sequence[Picture]
+    modes: Sequence[str]
+    machine: Table
+    settings: Sequence[tuple[str, str]]
+    files: Sequence[str]
+    differences: Table = NO_TABLE
+    routings: Sequence[str] = ()
+    iterates: bool = True
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("capsjax.reports")
+    made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return made.get_template("report.html")
+
+
+def write_page(path: Path, page: Page) -> Path:
+    """Write a page.
+
+    Args:
+        path: the file.
+        page: what it says.
+
+    Returns:
+        The file.
+    """
+    rounds = STEPS if set(page.routings) == {"em"} else READOUTS
+    words = [("r", rounds, "")] if page.iterates else []
+    words += [(kind, ROUTINGS[kind], "") for kind in ROUTINGS if kind in page.routings]
+    words += [(mode, MEANING[mode], mode) for mode in MEANING if mode in page.modes]
+    given = page._asdict() | {
+        "title": plain(page.title),
+        "lead": [plain(text) for text in page.lead],
+        "settings": [(plain(name), text) for name, text in page.settings],
+    }
+    text = _template().render(**given, words=words, light=LIGHT, dark=DARK)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def draw_panels(panels: Iterable[Panel], folder: Path) -> list[Picture]:
+    """Draw panels for a page, and write each as SVG, PDF and PNG.
+
+    Args:
+        panels: what to draw.
+        folder: where the files go; it is made where it is missing.
+
+    Returns:
+        The pictures, in the order of the panels.
+    """
+    folder.mkdir(exist_ok=True)
+    drawn = []
+    for panel in panels:
+        light, dark = (figures.panel_figure(panel, look) for look in (LIGHT, DARK))
+        for suffix in ("svg", "pdf", "png"):
+            figures.save(light, folder / f"{panel.name}.{suffix}")
+        drawn.append(picture(light, dark, panel.caption, panel.alt))
+    return drawn
+
+
+def picture(light: Figure, dark: Figure, caption: str, alt: str) -> Picture:
+    """Make a picture of a figure that was drawn for a light page and for a dark one."""
+    return Picture(caption, alt, *(_address(figure) for figure in (light, dark)))
+
+
+def _address(figure: Figure) -> str:
+    stream = io.BytesIO()
+    with drawn_with(LIGHT):
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(stream, format="svg", metadata=metadata, facecolor=figure.get_facecolor())
+    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def write_tables(named: Mapping[str, Table], folder: Path) -> None:
+    """Write each table as CSV and as LaTeX, under its name."""
+    folder.mkdir(exist_ok=True)
+    for name, table in named.items():
+        (folder / f"{name}.csv").write_text(table.to_csv(), encoding="utf-8")
+        (folder / f"{name}.tex").write_text(table.to_latex(), encoding="utf-8")
+
+
+def write_metrics(path: Path, runs: Sequence[tuple[Mapping[str, Any], Lines]]) -> None:
+    """Write the metrics of runs as CSV, a row for each line of each run.
+
+    Args:
+        path: the file.
+        runs: what names a run, the same columns for each, and its lines.
+    """
+    names = dict.fromkeys(name for known, _ in runs for name in known)
+    numbers = sorted({name for _, lines in runs for line in lines for name in line})
+    columns = [*names, "split", "step", *(n for n in numbers if n not in ("split", "step"))]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for known, lines in runs:
+            writer.writerows({**known, **line} for line in lines)
+
+
+def machine_table(environments: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+    """Tell what `environment.json` says of machine, versions, data and command.
+
+    Args:
+        environments: pairs of a name and what its file says; a single one needs no name.
+    """
+    told = [{key: _tell(value) for key, value in found.items()} for _, found in environments]
+    keys = dict.fromkeys(key for found in told for key in found)
+    rows = [(key, *(found.get(key, "") for found in told)) for key in keys]
+    names = [name for name, _ in environments] if len(environments) > 1 else ["value"]
+    return Table(
+        "What it ran on, with which versions", ("from environment.json", *names), tuple(rows)
+    )
+
+
+def _tell(value: Any) -> str:
+    """Write a plain value in one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_tell(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        parts = [_tell(item) for item in value]
+        numbers = all(isinstance(item, int) for item in value)
+        return ("×" if numbers else " ").join(parts)
+    return str(value)[:300]

@@ -1,0 +1,206 @@
+"""The panels of runs: curves of one run or of several arms over each other, and test errors."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from capsjax.reports.figures import Panel, together
+from capsjax.reports.looks import MARKERS, Look
+from capsjax.study import arms as of_arms
+from capsjax.study.arms import Arm, Course, Lines
+
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+SMALL_ERROR = 5.0  # percent: where a curve falls below it, a logarithm keeps small errors apart
+NAMES = {"error": "error, %", "loss": "loss", "entropy": "entropy of the coupling, nats"}
+
+
+def course_panels(
+    arms: Sequence[Arm], bound: int | None, names: Sequence[str] = ("error", "loss", "entropy")
+) -> list[Panel]:
+    """Return curves over each other: each arm's mean over its runs, and their range as a band.
+
+    In validation; in training where nothing validates.
+
+    Args:
+        arms: what is drawn.
+        bound: number of class capsules J, whose log bounds the entropy; None where it is not known.
+        names: of the numbers.
+    """
+    split = of_arms.shown_split(arms)
+    panels = []
+    for name in names:
+        courses = [of_arms.course(arm, split, name) for arm in arms]
+        if any(found is not None and np.isfinite(found.mean).any() for found in courses):
+            panels.append(_course_panel(name, split, list(zip(arms, courses, strict=True)), bound))
+    return panels
+
+
+def _course_panel(
+    name: str, split: str, drawn: list[tuple[Arm, Course | None]], bound: int | None
+) -> Panel:
+    factor = 100.0 if name == "error" else 1.0
+    several = any(len(arm.runs) > 1 for arm, _ in drawn)
+    where = {"validation": "validation", "train": "training"}[split]
+    styles = _styles([arm for arm, _ in drawn])
+
+    def draw(ax: Axes, look: Look) -> None:
+        for number, (arm, found) in enumerate(drawn):
+            if found is not None:
+                middle, low, high = (factor * x for x in (found.mean, found.low, found.high))
+                every = max(1, len(found.steps) // 8)
+                ax.plot(
+                    found.steps, middle, color=look.of(arm.mode), label=arm.label, linewidth=1.6,
+                    linestyle=styles[number], marker=MARKERS.get(arm.mode, "."), markersize=4.5,
+                    markevery=(number % every, every),
+                    markerfacecolor=look.of(arm.mode) if arm.label == arm.name else look.page,
+                )  # fmt: skip
+                ax.fill_between(
+                    found.steps, low, high, color=look.of(arm.mode), alpha=0.18, linewidth=0
+                )
+        ax.set_title(f"{NAMES[name]} ({where}{'; mean and range' if several else ''})", fontsize=10)
+        ax.set_xlabel("step")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _scale(ax, name, bound, look)
+        if len(drawn) > 5:  # more would hide the curves
+            ax.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
+        else:
+            ax.legend(frameon=False, fontsize=8.5)
+
+    ends = [
+        f"{arm.label} ends at {factor * found.mean[-1]:.4g}"
+        for arm, found in drawn
+        if found is not None
+    ]
+    caption = {
+        "error": f"Share of wrong answers in {where}, in percent.",
+        "loss": f"Loss in {where}.",
+        "entropy": "How undecided routing is in the last iteration: the entropy of a child's couplings "
+        "over its parents. Uniform coupling has log J, the bound that is drawn.",
+    }[name]
+    band = " Line: mean over seeds; band: from the smallest to the largest." if several else ""
+    alt = f"Curves of {NAMES[name]} against the step, {where}: {'; '.join(ends)}."
+    return Panel(name, caption + band, alt, draw)
+
+
+def _styles(arms: Sequence[Arm]) -> list:
+    """Give arms of one mode, which share its colour, a line style each."""
+    before = [sum(a.mode == arm.mode for a in arms[:place]) for place, arm in enumerate(arms)]
+    return [STYLES[count % len(STYLES)] for count in before]
+
+
+def _scale(ax: Axes, name: str, bound: int | None, look: Look) -> None:
+    """Scale an axis for what it shows."""
+    if name == "loss":
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
+    elif name == "error":
+        _, low, _, top = ax.dataLim.extents
+        if low < SMALL_ERROR < top:  # logarithmic, but linear below 1, since some are 0
+            ax.set_yscale("symlog", linthresh=1.0)
+        _set_room(ax, factor=1.4 if ax.get_yscale() == "symlog" else 1.1)
+        ax.yaxis.set_major_formatter("{x:g}")
+    elif bound is not None:
+        top = math.log(bound)
+        label = f"uniform coupling, log {bound} = {top:.3f}"
+        ax.axhline(top, color=look.ink, linewidth=0.9, linestyle=(0, (2, 2)), label=label)
+        low, _ = ax.get_ylim()
+        ax.set_ylim(low, top + 0.06 * max(top - low, 1e-3))
+
+
+def _set_room(ax: Axes, factor: float) -> None:
+    """Begin an axis at 0 and end it above what is drawn, so that no mark is cut."""
+    top = float(ax.dataLim.y1)
+    ax.set_ylim(0, factor * top if math.isfinite(top) and top > 0 else 1.0)
+
+
+def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bool) -> Panel:
+    """Return test errors: every run a dot, the mean of each arm a bar.
+
+    Args:
+        errors: of each arm its mode and its test errors, from 0 to 1, one for each seed.
+        paired: whether the arms have the same seeds, which lines then join.
+    """
+    names = list(errors)
+
+    def draw(ax: Axes, look: Look) -> None:
+        places = np.arange(len(names))
+        if paired and len(names) > 1:
+            for row in zip(*(found for _, found in errors.values()), strict=True):
+                ax.plot(places, [100 * x for x in row], color=look.muted, linewidth=0.7, alpha=0.7)
+        for place, (mode, found) in zip(places, errors.values(), strict=True):
+            given = [100 * x for x in found]
+            colour, marker = look.of(mode), MARKERS.get(mode, "o")
+            ax.plot([place] * len(given), given, marker, color=colour, markersize=4.5, alpha=0.8)
+            if len(given) > 1:
+                ax.plot(place, np.mean(given), "_", color=colour, markersize=22, markeredgewidth=3)
+        crowded = sum(map(len, names)) > 40
+        ax.set_xticks(
+            places, names, rotation=30 if crowded else 0, ha="right" if crowded else "center"
+        )
+        ax.set_xlim(-0.6, len(names) - 0.4)
+        _set_room(ax, factor=1.1)
+        ax.set_title("test error, %", fontsize=10)
+
+    means = [f"{name} {100 * np.mean(found):.2f}" for name, (_, found) in errors.items() if found]
+    line = " A line joins the runs of one seed." if paired and len(names) > 1 else ""
+    caption = f"Test error after the last step, in percent: a mark for each run, a bar for the mean.{line}"
+    return Panel("test_error", caption, f"Mean test error in percent: {', '.join(means)}.", draw)
+
+
+def run_figure(metrics: Lines, mode: str = "full") -> Figure:
+    """Draw a run's curves: loss, error and entropy of the coupling, in training and validation."""
+    return together(run_panels(metrics, mode, None))
+
+
+def run_panels(metrics: Lines, mode: str, bound: int | None) -> list[Panel]:
+    """Return a run's curves: loss, error and entropy, in training, validation and the test.
+
+    Args:
+        metrics: its lines.
+        mode: which decides the colour.
+        bound: number of class capsules J, whose log bounds the entropy; None where it is not known.
+    """
+    return [_run_panel(metrics, mode, name, bound) for name in ("loss", "error", "entropy")]
+
+
+def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel:
+    factor = 100.0 if name == "error" else 1.0
+    found = {
+        split: of_arms.values(metrics, split, name) for split in ("train", "validation", "test")
+    }
+
+    def draw(ax: Axes, look: Look) -> None:
+        (steps, train), (marks, validation), (end, test) = found.values()
+        if steps.size:
+            ax.plot(
+                steps, factor * train, color=look.muted, linewidth=1.0, label="training batches"
+            )
+        if marks.size:
+            ax.plot(
+                marks, factor * validation, color=look.of(mode), linewidth=1.8, label="validation",
+                marker=MARKERS.get(mode, "o"), markersize=4, markevery=max(1, marks.size // 10),
+            )  # fmt: skip
+        if end.size:
+            label = f"test {factor * test[-1]:.4g}"
+            ax.plot(end[-1:], factor * test[-1:], "*", color=look.ink, markersize=10, label=label)
+        ax.set_title(NAMES[name], fontsize=10)
+        ax.set_xlabel("step")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _scale(ax, name, bound if name == "entropy" else None, look)
+        if ax.get_legend_handles_labels()[0]:  # else there is nothing of ours to draw
+            ax.legend(frameon=False, fontsize=8.5)
+
+    ends = [f"{split} ends at {factor * y[-1]:.4g}" for split, (_, y) in found.items() if y.size]
+    caption = {
+        "loss": "Loss. Grey: single logged batches of training.",
+        "error": "Share of wrong answers, in percent. Grey: single logged batches of training.",
+        "entropy": "How undecided routing is in the last iteration: the entropy of a child's couplings "
+        "over its parents. Uniform coupling has log J, the bound that is drawn.",
+    }[name]
+    return Panel(name, caption, f"{NAMES[name]} against the step: {', '.join(ends)}.", draw)

@@ -1,0 +1,259 @@
+"""Reports: one page for a run or a comparison, from its directory alone; nothing is trained."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from capsjax.checks import UserError
+from capsjax.data import to_float
+from capsjax.progress import Reporter, Silent
+from capsjax.reports import comparison_panels, figures, page, panels
+from capsjax.reports.comparison import (
+    Table,
+    alignment_table,
+    percent,
+    read_comparison,
+    results_table,
+)
+from capsjax.reports.looks import DARK, LIGHT
+from capsjax.reports.page import Page, Picture
+from capsjax.reports.unfinished import report_unfinished
+from capsjax.routing import DynamicRouting
+from capsjax.runs import directory, experiment
+from capsjax.runs.experiment import Run
+from capsjax.schema.text import dump
+from capsjax.study import arms
+from capsjax.study.arms import Lines
+from capsjax.tables import plain
+
+READING = (
+    "Every mode of a seed began with the same parameters and saw the same batches. Differences are "
+    "paired by seed; with few seeds an interval that holds 0 shows no difference, and does not prove "
+    "that there is none; one without width comes from equal differences, and is no certainty. Times "
+    "come from one pass in which the modes took turns; memory is the compiler's figure for temporary "
+    "arrays of one step."
+)
+TRAINING = (
+    "The training error is the mean over the logged batches of the steps named, each measured before its "
+    "step, on images as they are trained on; validation and test errors are of all images, with the "
+    "parameters after the step named."
+)
+SHOWN = 12  # test images that are reconstructed
+
+
+def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
+    """Write the report of a comparison into its directory.
+
+    `report.html`, `report.md` and `comparison.png`; in `figures` each figure as SVG, PDF and PNG, in
+    `tables` each table as CSV and LaTeX; and `metrics.csv`.
+
+    Args:
+        folder: a comparison's directory.
+
+    Returns:
+        The HTML page, and its tables.
+
+    Raises:
+        UserError: where the directory holds no finished comparison.
+    """
+    comparison = read_comparison(folder)
+    config = directory.read_config(folder)
+    kind = arms.routing_kind(config)
+    shown = [results_table(comparison, kind), alignment_table(comparison)]
+    whole = comparison_panels.comparison_figure(comparison, folder)
+    figures.save(whole, folder / "comparison.png")
+    text = "\n".join(table.to_markdown() for table in shown)
+    (folder / "report.md").write_text(
+        f"# {plain(folder.name)}\n\n{text}\n{READING}\n\n![figures](comparison.png)\n",
+        encoding="utf-8",
+    )
+    runs = comparison_panels.comparison_runs(comparison, folder)
+    page.write_tables({"results": shown[0], "alignment": shown[1]}, folder / "tables")
+    page.write_metrics(
+        folder / "metrics.csv",
+        [({"mode": mode, "seed": seed}, lines) for (mode, seed), lines in runs.items()],
+    )
+    gone = [f"{mode}-seed{seed}" for (mode, seed), lines in runs.items() if not lines]
+    reading = [READING]
+    if gone:
+        few = ", ".join(gone[:4]) + (", ..." if len(gone) > 4 else "")
+        reading.append(
+            f"Curves leave out {len(gone)} of {len(runs)} runs, whose metrics are gone: {few}. "
+            f"To train them again, to the same bits: {directory.how_to_resume(folder, config)[1]}."
+        )
+    count, found = len(comparison.seeds), arms.environment_of(folder)
+    named = "" if kind == DynamicRouting.kind else f"of routing {kind} "
+    made = Page(
+        title=f"{folder.name}: gradient modes {named}compared",
+        lead=[
+            f"{', '.join(comparison.modes)} on {arms.data_name(found)}, {arms.told_routing(config)}, "
+            f"{count} seed{'s' if count != 1 else ''} each."
+        ],
+        tables=shown,
+        reading=reading,
+        pictures=page.draw_panels(
+            comparison_panels.comparison_panels(comparison, folder), folder / "figures"
+        ),
+        modes=comparison.modes,
+        routings=[kind],
+        machine=page.machine_table([("", found)]),
+        settings=[("", dump(config))],
+        files=[
+            *("report.md", "comparison.png", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)"),
+            *("metrics.csv", "comparison.json"),
+        ],
+    )
+    return page.write_page(folder / "report.html", made), shown
+
+
+def report_run(
+    folder: Path, data: object = None, *, reporter: Reporter | None = None
+) -> tuple[Path, list[Table]]:
+    """Write the report of a run into its directory.
+
+    `report.html`, `curves.png` and `reconstructions.png`; in `figures` each figure as SVG, PDF and PNG,
+    in `tables` each table as CSV and LaTeX; and `metrics.csv`. Where the data cannot be had, the report
+    leaves out reconstructions and says so.
+
+    Args:
+        folder: a run's directory.
+        data: the user's own arrays, where the run was trained on such.
+        reporter: told where a checkpoint is damaged or gone; None to warn.
+
+    Returns:
+        The HTML page, and its tables.
+
+    Raises:
+        UserError: where there is no such run, or the data that were given do not fit.
+    """
+    run = experiment.load(folder, reporter=reporter)
+    metrics, mode = run.metrics, arms.mode_of(run.config)
+    figures.save(panels.run_figure(metrics, mode), folder / "curves.png")
+    pictures = page.draw_panels(
+        panels.run_panels(metrics, mode, run.num_classes), folder / "figures"
+    )
+    found = arms.environment_of(folder)
+    table = last_measurements(metrics, run.config.training.batch_size)
+    reading = [TRAINING]
+    if (mismatch := run.mismatch()) is not None:
+        reading.append(f"Reconstructions: {mismatch}.")
+    if not metrics:
+        reading.append("Nothing is measured yet: the run stopped before its first log.")
+    try:
+        pictures += _reconstructions(run, data)
+    except UserError as error:
+        if data is not None:
+            raise
+        reading.append(f"Reconstructions are left out, since the data cannot be had: {error}.")
+    page.write_tables({"last_measurements": table}, folder / "tables")
+    page.write_metrics(folder / "metrics.csv", [({}, metrics)])
+    kind, rounds = arms.routing_kind(run.config), arms.iterations(run.config)
+    named = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
+    named += [] if rounds is None else [f"gradient mode {mode}"]
+    told = [arms.data_name(found), arms.told_routing(run.config), f"seed {run.config.seed}"]
+    made = Page(
+        title=f"{folder.name}: a run with {', '.join(named)}",
+        lead=[
+            f"{', '.join(filter(None, told))}, {run.step} steps"
+            + ("." if any(line["split"] == "test" for line in metrics) else "; not finished.")
+        ],
+        tables=[table],
+        reading=reading,
+        pictures=pictures,
+        modes=[mode],
+        routings=[kind],
+        iterates=rounds is not None,
+        machine=page.machine_table([("", found)]),
+        settings=[("", dump(run.config))],
+        files=["figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "curves.png", "metrics.csv"],
+    )
+    return page.write_page(folder / "report.html", made), [table]
+
+
+def last_measurements(metrics: Lines, batch_size: int) -> Table:
+    """Tell the last error and loss of each split, in training averaged over logged batches.
+
+    Args:
+        metrics: a run's lines.
+        batch_size: images in a step.
+    """
+    rows = []
+    trained = arms.recent_training(metrics)
+    if trained is not None:
+        s = "" if trained.batches == 1 else "es"
+        rows.append(
+            (
+                "train",
+                f"{trained.first} to {trained.last}" if trained.batches > 1 else f"{trained.last}",
+                f"{trained.batches} logged batch{s}, {trained.batches * batch_size} images",
+                percent(trained.error),
+                f"{trained.loss:.4f}",
+            )
+        )
+    last = {line["split"]: line for line in metrics if line["split"] != "train"}
+    for split, line in last.items():
+        count = line.get("examples")
+        rows.append(
+            (
+                split,
+                str(line["step"]),
+                "all images" if count is None else f"all {count:.0f} images",
+                percent(line.get("error", math.nan)),
+                f"{line['loss']:.4f}",
+            )
+        )
+    headings = ("split", "step", "measured on", "error, %", "loss")
+    return Table("Last measurements", headings, tuple(rows))
+
+
+def _reconstructions(run: Run, data: object) -> list[Picture]:
+    """Draw the first test images and what the decoder made of them, where there is a decoder."""
+    dataset = experiment.load_data(run.config, data, Silent())
+    images, labels = dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN]
+    output = run.outputs(images)
+    if output.reconstruction is None:
+        return []
+    predicted = np.asarray(output.lengths.argmax(-1)).tolist()
+    light, dark = (
+        figures.reconstruction_figure(
+            np.asarray(to_float(images, dataset.scale)),
+            np.asarray(output.reconstruction),
+            labels.tolist(),
+            predicted,
+            look,
+        )
+        for look in (LIGHT, DARK)
+    )
+    figures.save(light, run.folder / "reconstructions.png")
+    for suffix in ("svg", "pdf", "png"):
+        figures.save(light, run.folder / "figures" / f"reconstructions.{suffix}")
+    right = sum(a == b for a, b in zip(labels.tolist(), predicted, strict=True))
+    caption = (
+        "Test images, and below each what the decoder drew from its longest capsule. Above: the "
+        "label → the prediction; bold where they differ."
+    )
+    alt = f"{len(images)} test images and their reconstructions; {right} of them classified correctly."
+    return [page.picture(light, dark, caption, alt)]
+
+
+def report(run_dir: Run | str | Path, data: object = None) -> Path:
+    """Draw the report of a run or a comparison, from its directory alone; nothing is trained.
+
+    Args:
+        run_dir: the directory of a run or of a comparison, or the run.
+        data: the user's own arrays, as `train` got them, where the run was trained on such; a comparison
+            needs none.
+
+    Returns:
+        The page, `report.html` in that directory.
+
+    Raises:
+        UserError: If there is no such run or comparison, or the data that were given do not fit.
+    """
+    folder = run_dir.folder if isinstance(run_dir, Run) else Path(run_dir).absolute()
+    if (folder / "comparison.json").exists():
+        return report_comparison(folder)[0]
+    if directory.is_comparison(folder):
+        return report_unfinished(folder)[0]
+    return report_run(folder, data)[0]

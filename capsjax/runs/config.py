@@ -1,0 +1,163 @@
+"""What a run is: one tree of frozen values, from YAML and flags, checked before anything starts."""
+
+import dataclasses
+import html
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Literal, get_args
+
+from capsjax import files
+from capsjax.schema.tree import build
+from capsjax.schema.text import dump, read_yaml
+from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
+from capsjax.data import Arrays, Digits, Mnist
+from capsjax.display import changed
+from capsjax.losses import LossConfig
+from capsjax.modules import CapsNetConfig
+from capsjax.training.loop import TrainingConfig
+from capsjax.training.optimisers import Adam, Optimiser
+
+Mode = Literal["uniform", "stop", "truncated", "full"]
+MODES = get_args(Mode)
+LARGEST_CONFIG = 1 << 17  # bytes of a file; those that ship have some 2,000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Describe a comparison of gradient modes.
+
+    Args:
+        modes: what to compare: "uniform" coupling, and the gradient modes "stop", "truncated" (through
+            the last update only) and "full"; full is what the others are compared with.
+        seeds: how many seeds each mode is trained with, counting up from the run's seed.
+        gradient_points: at how many points of training the stop gradient is compared with the full one.
+        timing_rounds: rounds of the interleaved pass that times a step of each mode.
+    """
+
+    modes: tuple[Mode, ...] = ("uniform", "stop", "truncated", "full")
+    seeds: int = 3
+    gradient_points: int = 4
+    timing_rounds: int = 15
+
+    def __post_init__(self):
+        check_int(self, "seeds", low=1)
+        check_int(self, "gradient_points", low=2)
+        check_int(self, "timing_rounds", low=3)
+        modes = self.modes if isinstance(self.modes, tuple) else ()
+        if "full" not in modes or len(set(modes)) != len(modes) or not set(modes) <= set(MODES):
+            expected = (
+                f"different modes of {', '.join(MODES)}, full among them: "
+                "the others are compared with it"
+            )
+            raise FieldError(
+                "CompareConfig",
+                "modes",
+                self.modes,
+                f"a tuple of {expected}",
+                f"a list of {expected}",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Describe a run.
+
+    Args:
+        data: what to learn from.
+        model: the network.
+        training: how long, and how.
+        seed: what initial parameters, order and shifts follow from.
+        max_shift: pixels by which a training image may move in each direction, filled with zeros.
+        loss: what to minimise.
+        optimiser: how.
+        compare: what `compare` compares.
+    """
+
+    data: Digits | Mnist | Arrays
+    training: TrainingConfig
+    model: CapsNetConfig = CapsNetConfig()
+    seed: int = 0
+    max_shift: int = 0
+    loss: LossConfig = LossConfig()
+    optimiser: Optimiser = Adam()
+    compare: CompareConfig = CompareConfig()
+
+    def __post_init__(self):
+        check_type(self, "data", (Digits, Mnist, Arrays), "Digits(), Mnist() or Arrays()")
+        check_type(self, "training", TrainingConfig, "TrainingConfig(...)")
+        check_type(self, "model", CapsNetConfig, "CapsNetConfig(...)")
+        check_int(self, "seed", low=0, high=2**31 - 1)
+        check_int(self, "max_shift", low=0)
+        check_type(self, "loss", LossConfig, "LossConfig(...)")
+        check_type(self, "optimiser", Optimiser, "an optimiser such as Adam() or SGD()")
+        check_type(self, "compare", CompareConfig, "CompareConfig(...)")
+
+    def __repr__(self) -> str:
+        return changed(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(dump(self))}</pre>"
+
+
+def load_config(name: str | Path, overrides: Mapping[str, object] | None = None) -> Config:
+    """Read a configuration.
+
+    Args:
+        name: a path to a YAML file, or the name of one that ships with the package, such as "digits".
+        overrides: dotted keys and their values: plain ones, mappings, or parts of a configuration. A mapping
+            changes the fields that it names and leaves the others; where it changes a `kind`, the others
+            have their defaults. A part of a configuration, such as `ClosedForm()`, is taken whole.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UserError: where there is no such file, or something in it is not as it should be.
+
+    Example:
+        >>> from capsjax import ClosedForm
+        >>> overrides = {"model.routing.num_iters": 5, "model.routing.gradient": ClosedForm()}
+        >>> load_config("digits", overrides).model.routing.num_iters
+        5
+        >>> load_config("digits", {"training": {"epochs": 3}}).training.batch_size  # as the file says
+        64
+    """
+    path = find_config(name)
+    text = files.read_text(path, LARGEST_CONFIG, "a configuration, YAML")
+    tree = read_yaml(text, str(name))
+    return build(Config, tree, source=str(name), overrides=overrides)
+
+
+def find_config(name: str | Path) -> Path:
+    """Find a configuration's file: a path, or the name of one that ships with the package.
+
+    Raises:
+        UserError: where there is neither.
+    """
+    shipped = shipped_configs()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    if not isinstance(name, str | Path):
+        raise UserError(f"got {name!r}, expected a path or one of {', '.join(shipped)}")
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        return path
+    if path.is_dir():
+        raise UserError(
+            f"{name}: got a directory, expected a file, such as a run's {path / 'config.yaml'}"
+        )
+    raise UserError(
+        f"{name}: got no such file, expected a path to a YAML file or one of "
+        + ", ".join(shipped)
+        + nearest(str(name), shipped)
+    )
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the configurations that ship with the package, by name."""
+    package = Path(str(resources.files("capsjax")))
+    # A wheel carries them inside the package; a checkout has them beside it.
+    folders = [package / "configs", package.parent / "configs"]
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

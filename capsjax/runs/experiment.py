@@ -1,0 +1,332 @@
+"""Train, load, resume and evaluate runs: what notebooks call, and the command line too."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from capsjax import signals
+from capsjax.runs import remedies
+from capsjax.runs import directory
+from capsjax.checks import UserError
+from capsjax.runs.config import Config, load_config
+from capsjax.data import Dataset, Split
+from capsjax.data.pixels import Pixels
+from capsjax.runs.finetune import transfer
+from capsjax.runs.plan import Plan, evaluation, functions, plan
+from capsjax.runs.lock import locked
+from capsjax.runs.sources import check_data, check_length, check_overrides, load_data, with_data
+from capsjax.runs.run import Run
+from capsjax.training import checkpoints
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.loop import evaluate as measure
+from capsjax.training.loop import fit
+from capsjax.training.notebook import for_python
+from capsjax.training.optimisers import freeze
+from capsjax.progress import Reporter, Silent
+from capsjax.training.state import TrainState
+from capsjax.training.writers import MetricsWriter
+
+
+def train(
+    config: Config | str | Path,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    reporter: Reporter | None = None,
+    name: str | None = None,
+    observe: Callable[[int, TrainState], None] | None = None,
+    start: Run | str | Path | None = None,
+) -> Run:
+    """Train a configuration, and test it once, at the end, with the last parameters.
+
+    Args:
+        config: a configuration, a path to one, or the name of one that ships with the package.
+        data: the user's own images and labels, NumPy arrays: `(images, labels)` to be split, or a
+            mapping with keys train, test and, if wished, validation; None for the configuration's.
+        out: the run's directory, which must be new; None for `runs/<name>-<UTC time>`.
+        reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
+        name: what the run is called; None for the configuration's own name.
+        observe: called with the epochs done and the state before the first step and after every epoch.
+        start: a run, or its directory, to begin with the parameters of, at step 0 and with a new optimiser.
+            Layers that do not fit, as where there are other classes, are initialised; the reporter names
+            them, or a warning where there is none, and so does `environment.json`.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: If the configuration, the data, the directory or the run to start from is not as it
+            should be.
+    """
+    if not isinstance(config, Config):
+        name = name or Path(config).stem
+        config = load_config(config)
+    reporter = for_python(reporter)
+    config = with_data(config, data)
+    dataset = load_data(config, data, reporter)
+    check_data(config, dataset, data, reporter)
+    planned = plan(config, dataset)
+    state, described = planned.initial_state(config.seed), directory.describe(config, dataset)
+    if start is not None:
+        donor = start if isinstance(start, Run) else load(start)
+        params, anew = transfer(donor.params, state.params)
+        state = state._replace(params=params)
+        origin = {"folder": str(donor.folder), "step": donor.step, "initialised": anew}
+        described |= {"start": origin}
+        if anew:
+            line = f"start: initialised, as they do not fit {donor.folder}: {', '.join(anew)}"
+            checkpoints.warn(line) if isinstance(reporter, Silent) else reporter.say(line)
+    with signals.held():  # a directory without its files could not be resumed
+        place = None if out is None else Path(out)
+        folder = directory.create(place, name or dataset.name, stopped=directory.stopped_run)
+        directory.write_config(folder, config)
+        directory.write_json(folder / "environment.json", described)
+        if start is not None:  # what resumes before the first epoch is over has these to begin with
+            checkpoints.save(folder / "checkpoints", state)
+        signals.advise(f"Resume with: {directory.how_to_resume(folder, config)[1]}")
+    with locked(folder, reporter.say):
+        return _finish(config, dataset, planned, folder, state, reporter, observe)
+
+
+def resume(
+    run_dir: str | Path,
+    data: Any = None,
+    *,
+    overrides: Mapping[str, object] | None = None,
+    reporter: Reporter | None = None,
+    observe: Callable[[int, TrainState], None] | None = None,
+) -> Run:
+    """Resume a run that stopped, from its newest checkpoint, as if it never had, to the bit.
+
+    A checkpoint that is damaged is passed over for the one before, kept as `<step>.damaged`, and written
+    anew. So is the last one of a finished run, where it is damaged or gone.
+
+    Args:
+        run_dir: the run's directory.
+        data: the user's own arrays, as `train` got them, where the run was trained on such.
+        overrides: `training.epochs` or `training.steps`, to lengthen a run, finished or not;
+            `training.eval_batch_size`, where memory is short; `data.path` or `data.folder`, where its data
+            are now elsewhere. They are written into its `config.yaml`. The
+            learning rate is that of a run so long from the beginning: constant, exponential and piecewise
+            schedules without a `warmup_fraction` do not depend on the length, so the result is that of such a
+            run, to the bit; along a cosine, a line or a polynomial it rises again, to where the longer one
+            would be.
+        reporter: what tells of progress; None for a line in a notebook, else for warnings of damage alone.
+        observe: as `train` takes it; the state that is resumed from is shown again.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: If there is no such run, it is finished, another process trains it, the data are not
+            those it began with, or the overrides change anything else or end before the step that was
+            planned or reached.
+    """
+    quiet = reporter is None or type(reporter) is Silent
+    folder, say = Path(run_dir).absolute(), checkpoints.warn if quiet else reporter.say
+    reporter = for_python(reporter)
+    before, config = directory.read_config(folder), directory.read_config(folder, overrides)
+    check_overrides(before, config, overrides or {})
+    if (folder / "runs").is_dir():
+        came = f"{folder}: got a comparison, expected a single run; resume the comparison: "
+        call, command = directory.how_to_resume(folder, config)
+        raise UserError(came + call, on_command_line=came + command)
+    dataset = load_data(config, data, reporter)
+    begun = directory.read_data(folder)["fingerprint"]
+    if dataset.fingerprint() != begun:
+        raise UserError(
+            f"{folder}: got data whose SHA-256 is {dataset.fingerprint()[:12]}..., expected "
+            f"{begun[:12]}..., that of the data the run began with"
+        )
+    planned = plan(config, dataset)
+    begun_from_another = "start" in directory.read_json(folder / "environment.json")
+    with locked(folder, say):
+        initial = state = planned.initial_state(config.seed)
+        kept = folder / "checkpoints"
+        if checkpoints.steps(kept):
+            try:
+                state = checkpoints.restore(kept, initial, say=say, finite=False)
+                remedies.check_finite(folder, config, state)  # the same steps end there again
+            except checkpoints.DamagedError as error:
+                if begun_from_another:
+                    raise
+                say(f"{error}; starting from step 0, to the same bits")
+        elif begun_from_another:
+            came = (
+                f"{kept}: got no checkpoint, expected at least that of step 0, with the parameters that the "
+                "run began with; start again: "
+            )
+            call, command = directory.how_to_train_anew(folder, config, {})
+            raise UserError(came + call, on_command_line=came + command)
+        step, tested = int(state.step), directory.tested_step(folder)
+        check_length(before, config, len(dataset.train), max(step, tested or 0))
+        if tested is not None and planned.total_steps <= tested <= step:
+            raise _finished(folder, config)
+        if config != before:
+            directory.write_config(folder, config)
+        signals.advise(f"Resume with: {directory.how_to_resume(folder, config)[1]}")
+        checkpoints.set_aside(kept, after=int(state.step))
+        return _finish(config, dataset, planned, folder, state, reporter, observe)
+
+
+def _finished(folder: Path, config: Config) -> UserError:
+    """Say of a run that is finished how it is measured again, and how lengthened."""
+    came = f"{folder}: got a run that is finished, expected one that stopped; "
+    longer = ("", "")
+    if directory.comparison_of(folder) is None:  # which takes no run of another length
+        field = "epochs" if config.training.steps is None else "steps"
+        more = {f"training.{field}": 2 * getattr(config.training, field)}
+        longer = [
+            f"to lengthen it: {how}\n  " for how in directory.how_to_resume(folder, config, more)
+        ]
+    data = ", data" if directory.has_arrays(config) else ""
+    call = f"to measure it again: capsjax.evaluate({str(folder)!r}{data})"
+    command = f"to measure it again: capsjax evaluate {shlex.quote(str(folder))}"
+    if data:
+        command = call.replace(": ", ": in Python, ", 1)
+    return UserError(came + longer[0] + call, on_command_line=came + longer[1] + command)
+
+
+def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
+    """Load a run's newest parameters, to predict with or to look into.
+
+    Args:
+        run_dir: the run's directory.
+        reporter: told where a checkpoint is damaged or gone, and what is loaded instead; None to warn.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: where there is no such run, or it has no checkpoint.
+    """
+    folder = Path(run_dir).absolute()
+    config = directory.read_config(folder)
+    if directory.is_comparison(folder) and not (folder / "checkpoints").exists():
+        runs = sorted(path.parent for path in folder.glob("runs/*/config.yaml"))
+        such = f", such as {runs[0]}" if runs else ""
+        raise UserError(f"{folder}: got a comparison, expected a single run{such}")
+    data = directory.read_data(folder)
+    height, width, channels = data["image_shape"]
+    shape, classes = (height, width, channels), data["num_classes"]
+    try:
+        initial = functions(config.model, config.loss, shape, classes).initial(0)
+    except UserError as error:
+        raise UserError(f"{folder / 'environment.json'}: {error}") from error
+    optimiser = freeze(config.optimiser.make(2**31 - 1), config.training.freeze)
+    target = TrainState.create(initial, optimiser)
+    quiet = reporter is None or type(reporter) is Silent
+    say = checkpoints.warn if quiet else reporter.say
+    state = checkpoints.restore(folder / "checkpoints", target, say=say)
+    pixels, step = Pixels.recorded(data), int(state.step)
+    run = Run(config, folder, state.params, data["scale"], shape, classes, step, pixels)
+    found = run.mismatch()
+    if found is not None:
+        call, command = directory.how_to_resume(folder, config)
+        why = "resume it" if step > (directory.tested_step(folder) or 0) else "to have those again"
+        say(f"{folder}: {found}; {why}: {call if reporter is None else command}")
+    return run
+
+
+def evaluate(
+    run_dir: Run | str | Path, data: Any = None, *, reporter: Reporter | None = None
+) -> dict[str, float]:
+    """Measure a run's newest parameters on the test split; nothing is written.
+
+    Args:
+        run_dir: the run's directory, or the run.
+        data: arrays in the forms that `train` takes: those of a run that was trained on such, or others,
+            of whose test split the numbers then are; None for the data of the run's configuration.
+        reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
+
+    Returns:
+        Means over all test examples by name, `error`, `loss` and its parts `margin` and `reconstruction`,
+        and `entropy` of the coupling in nats; and their number as `examples`.
+
+    Raises:
+        UserError: If there is no such run, or the data have images or classes that it does not know.
+    """
+    run = run_dir if isinstance(run_dir, Run) else load(run_dir, reporter=reporter)
+    reporter = for_python(reporter)
+    dataset = load_data(run.config, data, reporter)
+    if dataset.image_shape != run.image_shape:
+        raise UserError(
+            f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
+            "was trained on: bring all images to that size"
+        )
+    labels = np.concatenate([split.labels for split in dataset.splits().values()])
+    if labels.size and labels.max() >= run.num_classes:
+        raise UserError(
+            f"data: got labels up to {labels.max()}, expected integers from 0 to {run.num_classes - 1}: the "
+            f"run knows {run.num_classes} classes, these data have {dataset.num_classes}; number the classes "
+            "as the run's data do, and leave out those that it does not know"
+        )
+    # What these data hold of the run's classes may be fewer.
+    dataset = dataclasses.replace(dataset, num_classes=run.num_classes)
+    program = evaluation(run.config, run.image_shape, run.num_classes)
+    scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)
+    feed = EvalFeed(dataset.test, scale, batch_size=run.config.training.eval_batch_size)
+    return measure(program, program.strategy.replicate(run.params), feed, reporter)
+
+
+def _finish(
+    config: Config,
+    dataset: Dataset,
+    planned: Plan,
+    folder: Path,
+    state: TrainState,
+    reporter: Reporter,
+    observe: Callable[[int, TrainState], None] | None,
+) -> Run:
+    """Train from a state to the end, then test once."""
+    training, program = config.training, planned.program
+    writer = MetricsWriter(folder / "metrics.jsonl")
+    feed = TrainFeed(dataset.train, planned.cut, config.seed)
+
+    def in_order(split: Split) -> EvalFeed:
+        return EvalFeed(split, dataset.scale, batch_size=training.eval_batch_size)
+
+    try:
+        with signals.held():
+            state = fit(
+                program,
+                state,
+                feed,
+                None if dataset.validation is None else in_order(dataset.validation),
+                config=training,
+                total_steps=planned.total_steps,
+                writer=writer,
+                folder=folder / "checkpoints",
+                reporter=reporter,
+                label=folder.name,
+                observe=observe,
+            )
+        params = program.strategy.replicate(state.params)
+        tested = measure(program, params, in_order(dataset.test))
+        writer.write("test", planned.total_steps, tested)
+        signals.advise(
+            f"The run is complete; see it with: capsjax report {shlex.quote(str(folder))}"
+        )
+    except (KeyboardInterrupt, OSError) as error:
+        error.add_note(f"resume with: {directory.how_to_resume(folder, config)[1]}")
+        raise
+    finally:
+        writer.close()
+    # On one device, as from a checkpoint: arrays of two runs meet in one expression.
+    params = jax.device_put(state.params, program.strategy.devices[0])
+    shape = dataset.image_shape
+    return Run(
+        config,
+        folder,
+        params,
+        dataset.scale,
+        shape,
+        dataset.num_classes,
+        planned.total_steps,
+        dataset.pixels,
+    )

@@ -1,0 +1,225 @@
+"""From a configuration to the functions and compiled steps of its run."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array
+
+from capsjax import losses, metrics, room
+from capsjax.runs import remedies
+from capsjax.checks import LARGEST_INT, UserError, nearest
+from capsjax.runs.config import Config
+from capsjax.data import Dataset
+from capsjax.losses import LossConfig
+from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
+from capsjax.training.feed import Cut
+from capsjax.training.loop import Program
+from capsjax.training.optimisers import Optimiser, freeze
+from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
+from capsjax.training.state import Batch, Params, TrainState, functionalise, group_of
+from capsjax.training.step import LossFunction
+from capsjax.types import PerExample
+
+
+@dataclasses.dataclass(frozen=True)
+class Functions:
+    """Hold the pure functions of a network.
+
+    Attributes:
+        initial: from a seed to parameters; they do not depend on the routing.
+        shapes: the parameters' shapes, without making them.
+        apply: from parameters, images and labels or None to the network's output.
+        loss: from parameters and a batch to the values of each example in training.
+        score: the same at evaluation, where the longest capsule is drawn.
+    """
+
+    initial: Callable[[int], Params]
+    shapes: Callable[[], dict[str, jax.ShapeDtypeStruct]]
+    apply: Callable[..., NetworkOutput]
+    loss: LossFunction
+    score: LossFunction
+
+
+@functools.lru_cache(maxsize=64)
+def functions(
+    model: CapsNetConfig, loss: LossConfig, image_shape: tuple[int, int, int], num_classes: int
+) -> Functions:
+    """Make the functions of a network; equal arguments give the same ones, which compile once."""
+
+    def make(key: Array) -> CapsNet:
+        return CapsNet(image_shape, num_classes, config=model, rngs=nnx.Rngs(params=key))
+
+    _, apply = functionalise(nnx.eval_shape(make, jax.random.key(0)))
+    made = jax.jit(lambda key: functionalise(make(key))[0])
+
+    def shapes() -> dict[str, jax.ShapeDtypeStruct]:
+        return jax.eval_shape(made, jax.random.key(0))
+
+    def initial(seed: int) -> Params:
+        room.check_parameters(shapes())
+        return made(jax.random.key(seed))
+
+    def values(output: NetworkOutput, batch: Batch) -> PerExample:
+        return per_example(output, batch, loss)
+
+    return Functions(
+        initial=initial,
+        shapes=shapes,
+        apply=apply,
+        loss=lambda params, batch: values(apply(params, batch.images, batch.labels), batch),
+        score=lambda params, batch: values(apply(params, batch.images), batch),
+    )
+
+
+def per_example(output: NetworkOutput, batch: Batch, config: LossConfig) -> PerExample:
+    """Measure each example: loss and its two parts, error, and what routing did, each [b].
+
+    Args:
+        output: what the network knows of the batch.
+        batch: images and labels.
+        config: the loss.
+
+    Returns:
+        `loss`, `margin`, `reconstruction` (unweighted; 0 without a decoder), `error` (1 where the
+        longest capsule is another than the label's), `entropy` of the coupling in nats.
+    """
+    with jax.named_scope("loss"):
+        return _per_example(output, batch, config)
+
+
+def _per_example(output: NetworkOutput, batch: Batch, config: LossConfig) -> PerExample:
+    margin = losses.margin_loss(
+        output.lengths,
+        batch.labels,
+        positive_margin=config.positive_margin,
+        negative_margin=config.negative_margin,
+        down_weight=config.down_weight,
+        preset=config.margin,
+    )
+    reconstruction = jnp.zeros_like(margin)
+    if output.reconstruction is not None:
+        reconstruction = losses.reconstruction_loss(output.reconstruction, batch.images)
+    wrong = jnp.logical_not(metrics.correct(output.lengths, batch.labels))
+    return {
+        "loss": margin + config.reconstruction_weight * reconstruction,
+        "margin": margin,
+        "reconstruction": reconstruction,
+        "error": wrong.astype(margin.dtype),
+        "entropy": metrics.coupling_entropy(output.coupling),
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def _scoring(
+    model: CapsNetConfig,
+    loss: LossConfig,
+    parallel: Parallel,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+) -> tuple[Strategy, Compiled]:
+    """Make a step of evaluation, which runs of any length and optimiser share, and its strategy."""
+    strategy = STRATEGIES[parallel]()
+    return strategy, strategy.eval_step(functions(model, loss, image_shape, num_classes).score)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(
+    model: CapsNetConfig,
+    loss: LossConfig,
+    optimiser: Optimiser,
+    frozen: tuple[str, ...],
+    total_steps: int,
+    parallel: Parallel,
+    cut: Cut,
+    sizes: tuple[tuple[int, int, int], int],
+) -> Program:
+    made = functions(model, loss, *sizes)
+    strategy, eval_step = _scoring(model, loss, parallel, *sizes)
+    updates = freeze(optimiser.make(total_steps), frozen)
+    return Program(
+        strategy=strategy,
+        train_steps=strategy.train_steps(made.loss, updates, cut),
+        eval_step=eval_step,
+        remedy=remedies.remedy(model, loss, optimiser),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Hold what a configuration and its data come to.
+
+    Attributes:
+        functions: the network's pure functions.
+        program: the compiled steps.
+        optimiser: the Optax transformation.
+        cut: how batches are cut from the training examples.
+        total_steps: optimiser steps of the whole run.
+    """
+
+    functions: Functions
+    program: Program
+    optimiser: optax.GradientTransformation
+    cut: Cut
+    total_steps: int
+
+    def initial_state(self, seed: int) -> TrainState:
+        """Return the state before the first step."""
+        return TrainState.create(self.functions.initial(seed), self.optimiser)
+
+
+def _check_groups(frozen: tuple[str, ...], made: Functions) -> None:
+    """Check that what is to be frozen is there, and that something is left to train."""
+    groups = list(dict.fromkeys(group_of(name) for name in made.shapes()))
+    listed = ", ".join(groups)
+    for group in frozen:
+        if group not in groups:
+            raise UserError(
+                f"training.freeze: got {group!r}, expected groups of the network's parameters: {listed}"
+                + nearest(group, groups),
+                argument="training.freeze",
+            )
+    if set(frozen) == set(groups):
+        raise UserError(
+            f"training.freeze: got every group of the network's parameters, expected at least one of "
+            f"{listed} to be left to train",
+            argument="training.freeze",
+        )
+
+
+def evaluation(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Program:
+    """Return the program of a run for evaluation alone: whatever the data, nothing is trained."""
+    return _program(
+        config.model,
+        config.loss,
+        config.optimiser,
+        (),
+        LARGEST_INT,
+        config.training.parallel,
+        Cut(1, 0, 1.0),
+        (image_shape, num_classes),
+    )
+
+
+def plan(config: Config, dataset: Dataset) -> Plan:
+    """Work out a run; configurations that differ in the seed alone share what is compiled."""
+    shape, classes = dataset.image_shape, dataset.num_classes
+    total_steps = config.training.total_steps(len(dataset.train))
+    arguments = (config.model, config.loss)
+    cut = Cut(config.training.batch_size, config.max_shift, dataset.scale)
+    made, frozen = functions(*arguments, shape, classes), config.training.freeze
+    _check_groups(frozen, made)
+    optimiser, parallel = config.optimiser, config.training.parallel
+    return Plan(
+        functions=made,
+        program=_program(
+            *arguments, optimiser, frozen, total_steps, parallel, cut, (shape, classes)
+        ),
+        optimiser=freeze(optimiser.make(total_steps), frozen),
+        cut=cut,
+        total_steps=total_steps,
+    )

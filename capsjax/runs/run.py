@@ -1,0 +1,167 @@
+"""A trained run as a value: its network and metrics, and what it says of images."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Int
+
+from capsjax.runs import directory
+from capsjax.runs.batches import Work
+from capsjax.checks import UserError
+from capsjax.runs.config import Config
+from capsjax.data.pixels import Pixels, shape_remedy
+from capsjax.display import rows_as_table
+from capsjax.modules import CapsNet, NetworkOutput
+from capsjax.runs.plan import functions
+from capsjax.training.state import Params
+from capsjax.training.writers import read_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Hold a trained run.
+
+    Attributes:
+        config: what was run.
+        folder: its directory, an absolute path.
+        params: the trained parameters, under their dotted names.
+        scale: factor that brings the data's raw pixels to 0 to 1.
+        image_shape: height, width and channels of the images.
+        num_classes: how many classes there are.
+        step: how many steps they were trained.
+        pixels: what pixels it was trained on; None for those that the scale tells.
+    """
+
+    config: Config
+    folder: Path
+    params: Params
+    scale: float
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    step: int
+    pixels: Pixels | None = None
+
+    def __repr__(self) -> str:
+        facts = ", ".join(self._facts().values())
+        return f"Run({str(self.folder)!r}, {facts})"
+
+    def _repr_html_(self) -> str:
+        return rows_as_table(f"Run {self.folder}", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        """Say in a few words what the run is and how it did."""
+        count = sum(value.size for value in self.params.values())
+        facts = {
+            "network": f"{count:,} parameters",
+            "images": f"images {list(self.image_shape)} of {self.num_classes} classes",
+            "trained": f"step {self.step}",
+        }
+        try:
+            return facts | {"test": f"test error {100 * self.test['error']:.2f} %"}
+        except (UserError, OSError):  # not tested yet, or its folder is gone: still a value to show
+            return facts
+
+    @property
+    def unit(self) -> Pixels:
+        """What pixels the run was trained on."""
+        return self.pixels or Pixels.recorded({"scale": self.scale})
+
+    @functools.cached_property
+    def model(self) -> CapsNet:
+        """The network, a Flax module with the trained parameters."""
+        network = CapsNet(
+            self.image_shape, self.num_classes, config=self.config.model, rngs=nnx.Rngs(0)
+        )
+        state = nnx.state(network, nnx.Param)
+        flat = {
+            path: variable.replace(self.params[".".join(map(str, path))])
+            for path, variable in nnx.to_flat_state(state)
+        }
+        nnx.update(network, nnx.from_flat_state(flat))
+        return network
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every line of the run's metrics, in the order of steps."""
+        return read_metrics(self.folder / "metrics.jsonl")
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """The line of the test split, with its `error`, `loss` and so on, of these parameters."""
+        lines = [line for line in self.metrics if line["split"] == "test"]
+        if not lines or lines[-1]["step"] != self.step:
+            call, command = directory.how_to_resume(self.folder, self.config)
+            got = "got no test line in metrics.jsonl, expected a finished run"
+            came = f"{self.folder}: {self.mismatch() or got}; resume it: "
+            raise UserError(came + call, on_command_line=came + command)
+        return lines[-1]
+
+    def mismatch(self) -> str | None:
+        """Say where the run was tested after another step than that of these parameters.
+
+        So it is where the last checkpoint of a finished run is gone or damaged, or where a run stopped while
+        it was lengthened; None elsewhere.
+        """
+        lines = [line for line in self.metrics if line["split"] == "test"]
+        if not lines or lines[-1]["step"] == self.step:
+            return None
+        if self.step > lines[-1]["step"]:
+            return (
+                f"got a run of {lines[-1]['step']} steps that stopped at step {self.step} while it was "
+                "lengthened, expected one that is tested after its last step"
+            )
+        return (
+            f"got the parameters of step {self.step}, expected those of step {lines[-1]['step']}, "
+            "after which the run was tested"
+        )
+
+    def outputs(self, images: np.ndarray, *, trace: bool = False) -> NetworkOutput:
+        """Run the network on images, as many at once as `training.eval_batch_size` says.
+
+        Args:
+            images: pixels of the type that the run was trained on, [n, h, w, c], or [n, h, w] where there
+                is one channel, n from 0; the same images in the other type, bytes or floats from 0 to 1, are
+                brought to that unit.
+            trace: whether to return every iteration of the routing.
+
+        Returns:
+            All that the network knows of them.
+
+        Raises:
+            UserError: where their shape is not that of several of the data's images, a pixel is not finite
+                or out of range, or their unit cannot be told.
+        """
+        work, raw = self._work(images)
+        return work.outputs(raw, trace=trace)
+
+    def predict(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
+        """Classify images as `outputs` takes them, [n, h, w, c] or [n, h, w]; returns class numbers, [n].
+
+        Many images take the memory of one batch. Whatever their number, at most two sizes of a batch are
+        compiled: 16 for a few, and `training.eval_batch_size`.
+        """
+        work, raw = self._work(images)
+        return work.classes(raw)
+
+    def _work(self, images: np.ndarray) -> tuple[Work, np.ndarray]:
+        """Check images, and say what they go through."""
+        try:
+            raw = np.asarray(images)
+        except ValueError as error:  # lists of unequal lengths
+            raise UserError(
+                f"images: got lists of unequal lengths ({error}), expected "
+                f"[n, {', '.join(map(str, self.image_shape))}]; bring all images to one size"
+            ) from None
+        given, raw = raw.shape, raw[..., None] if raw.ndim == 3 else raw
+        if raw.ndim != 4 or raw.shape[1:] != self.image_shape:
+            raise UserError(
+                f"images: got {list(given)}, expected [n, {', '.join(map(str, self.image_shape))}]"
+                + shape_remedy(given, self.image_shape)
+            )
+        scale = self.unit.factor(raw) if raw.size else self.scale
+        made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
+        return Work(made.apply, self.params, scale, self.config.training.eval_batch_size), raw

@@ -1,0 +1,111 @@
+"""Where a run's data come from, and what of a run may change when it is resumed."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from capsjax.checks import UserError
+from capsjax.runs.config import Config
+from capsjax.data import Arrays, Dataset, Mnist
+from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
+from capsjax.progress import Reporter
+
+
+def with_data(config: Config, data: Any) -> Config:
+    """Return a configuration that says where its data come from, wherever it is read again.
+
+    Args:
+        config: a configuration.
+        data: the user's own arrays, which no file gives again; None for the configuration's data, whose
+            paths become absolute.
+    """
+    if data is not None:
+        arrays = config.data if isinstance(config.data, Arrays) else Arrays()
+        return dataclasses.replace(config, data=dataclasses.replace(arrays, path=None))
+    found = config.data
+    if isinstance(found, Arrays) and found.path:
+        return dataclasses.replace(config, data=dataclasses.replace(found, path=_whole(found.path)))
+    if isinstance(found, Mnist) and found.folder:
+        folder = _whole(found.folder)
+        return dataclasses.replace(config, data=dataclasses.replace(found, folder=folder))
+    return config
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
+    """Load what a configuration learns from, or split the user's own arrays as it says."""
+    if data is None:
+        return config.data.load(reporter.download)
+    return (config.data if isinstance(config.data, Arrays) else Arrays()).build(data)
+
+
+def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) -> None:
+    """Check, before a run begins, that its data are worth training on; say what they are."""
+    own, stated = (
+        isinstance(config.data, Arrays),
+        isinstance(data, Dataset),
+    )  # which states its scale
+    if own and not stated:
+        check_pixels(dataset)
+    check_geometry(dataset, config.max_shift)
+    counted = not own or stated or config.data.num_classes is not None
+    check_classes(dataset, data, stated=counted)
+    if own:
+        reporter.say(describe(dataset))
+
+
+def check_overrides(before: Config, after: Config, overrides: Mapping[str, object]) -> None:
+    """Check that a resumed run changes in its length, its evaluation and where its data are alone."""
+    training = dataclasses.replace(
+        before.training,
+        epochs=after.training.epochs,
+        steps=after.training.steps,
+        eval_batch_size=after.training.eval_batch_size,
+    )
+    data = before.data
+    if isinstance(data, Arrays) and isinstance(after.data, Arrays):
+        data = dataclasses.replace(data, path=after.data.path)
+    elif isinstance(data, Mnist) and isinstance(after.data, Mnist):
+        data = dataclasses.replace(data, folder=after.data.folder)
+    if after != dataclasses.replace(before, training=training, data=data):
+        came = (
+            f"overrides: got {', '.join(map(str, overrides))}, expected training.epochs, training.steps, "
+            "training.eval_batch_size, data.path or data.folder alone: a run is resumed as it began; to "
+            "begin another with its parameters: "
+        )
+        raise UserError(
+            f"{came}capsjax.train(config, start=run_dir)",
+            on_command_line=f"{came}capsjax train CONFIG --from RUN",
+        )
+
+
+def check_length(before: Config, after: Config, examples: int, reached: int) -> None:
+    """Check that a run that is resumed with another length is lengthened, in steps.
+
+    Args:
+        before: what was run.
+        after: the same with the new length.
+        examples: how many training examples there are.
+        reached: the last step that was trained or tested.
+
+    Raises:
+        UserError: If it would end before the end that it had, or before what was reached.
+    """
+    old, new = before.training, after.training
+    if (new.epochs, new.steps) == (old.epochs, old.steps):
+        return
+    planned, total = old.total_steps(examples), new.total_steps(examples)
+    least = max(planned, reached)
+    if total >= least:
+        return
+    field, unit = ("epochs", examples // new.batch_size) if new.steps is None else ("steps", 1)
+    why = "that are trained" if reached >= planned else "that the run is to have"
+    raise UserError(
+        f"training.{field}: got {getattr(new, field)}, expected more than {least // unit}, the {field} "
+        f"{why}: a run that is resumed can be lengthened, not shortened",
+        argument=f"training.{field}",
+    )

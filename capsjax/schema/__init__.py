@@ -1,0 +1,1 @@
+"""The configuration engine: from text and flags to frozen dataclasses, and back."""

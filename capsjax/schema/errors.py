@@ -1,0 +1,171 @@
+"""The errors about a tree that does not fit a schema.
+
+Every mistake is a `UserError` of two lines: where and what came, then what was expected.
+"""
+
+import difflib
+import json
+import re
+import shlex
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from capsjax.checks import FieldError, UserError, nearest
+from capsjax.schema.fields import choose, fields, item, kinds, members, reach, variants, words
+from capsjax.schema.names import canonical, did_you_mean, keys_named
+from capsjax.schema.variant import Variant
+
+
+def show(value: object) -> str:
+    """Write a value as the file would, in one short line."""
+    if isinstance(value, Variant) and hasattr(value, "kind"):
+        value = value.kind
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def mistake(
+    came: str, expected: str, *, argument: str | None = None, in_flags: str | None = None
+) -> UserError:
+    """Make the error of two lines.
+
+    Args:
+        came: where, and what.
+        expected: what instead.
+        argument: the override whose key begins the error, if any.
+        in_flags: what was expected in the words of the command line, where they are others.
+    """
+
+    def text(expected: str) -> str:
+        return "\n".join(" ".join(line.splitlines()) for line in (came, f"  expected {expected}"))
+
+    told = None if in_flags is None else text(in_flags)
+    return UserError(text(expected), argument=argument, on_command_line=told)
+
+
+class Problem(NamedTuple):
+    """Hold one mistake: the path to it, what came, what was expected; `early` ones are shown first.
+
+    `in_flags` is what was expected in the words of the command line, where they are others.
+    """
+
+    path: tuple
+    came: str
+    expected: str
+    early: bool = False
+    in_flags: str | None = None
+
+    def meets(self, other: "Problem") -> bool:
+        """Tell whether the path of one leads to or through the path of the other."""
+        steps = zip(self.path, other.path, strict=False)
+        return all(mine == theirs for mine, theirs in steps)
+
+
+def unknown_kind(path: tuple, given: object, known: Mapping[str, type]) -> Problem:
+    """Describe a kind that is missing or unknown."""
+    came = "missing" if given is None else f"got {show(given)}"
+    expected = "one of " + ", ".join(known) + nearest(str(given), known)
+    files = [kind for kind, cls in known.items() if "path" in fields(cls)]
+    if not (files and isinstance(given, str) and re.search(r"[\w)]\.\w+$|/", given)):
+        return Problem(path, came, expected, early=True)
+    at = ".".join(step for step in path if step != "kind")
+    keys = {f"{at}.kind": files[0], f"{at}.path": given}
+    python = (
+        f"{expected}; of a file: {', '.join(f'{key!r}: {value!r}' for key, value in keys.items())}"
+    )
+    flags = f"{expected}; of a file: {' '.join(f'--{k} {shlex.quote(v)}' for k, v in keys.items())}"
+    return Problem(path, came, python, early=True, in_flags=flags)
+
+
+def all_keys(schema: type) -> list[str]:
+    """List the dotted keys of a schema, of whatever kind, the outer ones first; items of lists have none."""
+    spots = ((at, cls) for at, cls in reach(schema) if "*" not in at)
+    found = dict.fromkeys(".".join((*at, name)) for at, cls in spots for name in fields(cls))
+    return sorted(found, key=lambda key: key.count("."))
+
+
+def _elsewhere(schema: type, path: tuple) -> str:
+    """Suggest the kinds that have that very key, else keys of that name at other levels."""
+    owners = [cls for at, cls in reach(schema) if at == path[:-1] and path[-1] in fields(cls)]
+    if owners:  # then the kind is the mistake, not the level
+        having = [kind for cls in owners for kind in kinds(cls)]
+        return f"; {path[-1]} belongs to kind {' or '.join(dict.fromkeys(having))}"
+    named, last = keys_named(all_keys(schema), ".".join(map(str, path))), canonical(str(path[-1]))
+    here = [name for at, cls in reach(schema) if at == path[:-1] for name in fields(cls)]
+    near = difflib.get_close_matches(last, here, n=1, cutoff=0.8)
+    if near and not any(f".{key}".endswith(f".{last}") for key in named):
+        return did_you_mean(near)  # a slip beside it is likelier than another program's word
+    return did_you_mean(named)
+
+
+class _Spot(NamedTuple):
+    """Hold a place in a tree: its path, annotation and value, and the dataclass that it is a field of."""
+
+    path: tuple
+    annotation: Any
+    value: Any
+    owner: Any
+
+
+def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
+    """Find the place at pydantic's location, which also names variants.
+
+    A plain union reports on each of its variants: None for those that the tree did not choose.
+    """
+    path, annotation, value, _ = spot
+    cls = choose(annotation, value)
+    if loc and cls is not None and len(variants(annotation)) > 1:
+        if loc[0] not in (cls.__name__, value["kind"]):
+            return None
+        loc = loc[1:]
+    if loc and cls is not None:
+        inner, found = fields(cls).get(loc[0]), value.get(loc[0])
+    elif loc and isinstance(loc[0], int) and isinstance(value, list):
+        inner, found = item(annotation, loc[0]), value[loc[0]]
+    else:
+        return spot
+    return _follow(loc[1:], _Spot((*path, loc[0]), inner, found, cls))
+
+
+def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | None:
+    """Put one of pydantic's errors in our words; None where it is about a variant not chosen.
+
+    Args:
+        schema: the outermost dataclass.
+        tree: what was validated.
+        error: one of pydantic's, whose location is within the tree.
+
+    Returns:
+        The mistake.
+    """
+    kind, loc = error["type"], tuple(error["loc"])
+    if kind == "missing" and isinstance(loc[-1], int):
+        kind, loc = "too_short", loc[:-1]  # the mistake is the list, not the item that it lacks
+    spot = _follow(loc, _Spot((), schema, tree, None))
+    if spot is None:
+        return None
+    path, annotation, value, owner = spot
+    came, raised = f"got {show(value)}", error.get("ctx", {}).get("error")
+    if kind == "unexpected_keyword_argument":
+        names = fields(owner)
+        hint = _elsewhere(schema, path) or nearest(path[-1], names)
+        came = f"unknown key, with value {show(value)}"
+        return Problem(path, came, "one of " + ", ".join(names) + hint, early=True)
+    if kind == "missing":
+        return Problem(path, "missing", words(annotation))
+    if isinstance(raised, FieldError):
+        return Problem(
+            (*path, *raised.field.split(".")), f"got {show(raised.given)}", raised.in_config
+        )
+    if kind == "literal_error":
+        literals = [str(arg) for member in members(annotation) for arg in typing.get_args(member)]
+        return Problem(path, came, words(annotation) + nearest(str(value), literals))
+    lists = [member for member in members(annotation) if typing.get_origin(member) is tuple]
+    of_words = any(typing.get_args(member)[:1] == (str,) for member in lists)
+    if kind.endswith("_type") and of_words and isinstance(value, str) and value:
+        written = value if value.isidentifier() else json.dumps(value)
+        return Problem(path, came, f"a list, such as [{written}]")
+    if kind.endswith("_type") or kind in ("too_short", "too_long"):
+        return Problem(path, came, words(annotation))
+    return Problem(path, came, f"other values: {raised or error['msg']}")

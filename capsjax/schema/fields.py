@@ -1,0 +1,107 @@
+"""What a schema admits, in types and in words.
+
+A schema is a frozen dataclass. Its fields are numbers, strings, literals, tuples, further dataclasses,
+and unions of dataclasses (an abstract `Variant` is one too) that a field `kind: Literal[...]` tells apart.
+"""
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from capsjax.schema.variant import Variant
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """Flatten `A | B | None`, `Annotated` and abstract variants into the types that they admit."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return members(args[0])
+    if origin in (typing.Union, types.UnionType):
+        return tuple(member for arg in args for member in members(arg))
+    if inspect.isabstract(annotation) and issubclass(annotation, Variant):
+        return annotation.variants()
+    return (annotation,)
+
+
+def fields(cls: type) -> Mapping[str, Any]:
+    """Name the fields of a dataclass and their annotations."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def variants(annotation: Any) -> list[type]:
+    """List the dataclasses that an annotation admits."""
+    return [member for member in members(annotation) if dataclasses.is_dataclass(member)]
+
+
+def kinds(annotation: Any) -> dict[str, type]:
+    """Map each kind that an annotation admits to its dataclass."""
+    literals = {cls: members(fields(cls).get("kind"))[0] for cls in variants(annotation)}
+    return {kind: cls for cls, literal in literals.items() for kind in typing.get_args(literal)}
+
+
+def choose(annotation: Any, value: object) -> type | None:
+    """Choose the dataclass that a mapping stands for: the only one, or the one of its kind."""
+    if not isinstance(value, Mapping):
+        return None
+    if len(only := variants(annotation)) == 1:
+        return only[0]
+    return kinds(annotation).get(str(value.get("kind", assumed_kind(annotation))))
+
+
+def assumed_kind(annotation: Any) -> str | None:
+    """Give the kind of a mapping that names none, if an abstract class says which that is."""
+    return getattr(annotation, "assumed_kind", None)
+
+
+def item(annotation: Any, index: int) -> Any:
+    """Give the annotation of an item of a tuple; `object` where there is none."""
+    tuples = (member for member in members(annotation) if typing.get_origin(member) is tuple)
+    args = typing.get_args(next(tuples, None))
+    return args[0] if args[1:] == (...,) else dict(enumerate(args)).get(index, object)
+
+
+def reach(annotation: Any, path: tuple = (), above: tuple = ()) -> Iterator[tuple[tuple, type]]:
+    """Go through all dataclasses that can stand within an annotation, each with the path to it.
+
+    In a path, `*` stands for the index of an item. `above` holds what has been gone through on the way:
+    a dataclass within itself is not gone through again.
+    """
+    for member in members(annotation):
+        if typing.get_origin(member) is tuple:
+            for arg in typing.get_args(member):
+                yield from reach(arg, (*path, "*"), above)
+        elif dataclasses.is_dataclass(member) and member not in above:
+            yield path, member
+            for name, inner in fields(member).items():
+                yield from reach(inner, (*path, name), (*above, member))
+
+
+_WORDS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a string, in quotes where it looks like another type",
+    types.NoneType: "null",
+}
+
+
+def words(annotation: Any) -> str:
+    """Say in words what an annotation admits."""
+    names, parts = kinds(annotation), []
+    for member in members(annotation):
+        origin, args = typing.get_origin(member), typing.get_args(member)
+        if origin is typing.Literal:
+            parts.append("one of " + ", ".join(map(str, args)))
+        elif origin is tuple:
+            items = ("..." if arg is Ellipsis else words(arg) for arg in args)
+            parts.append(f"a list [{', '.join(items)}]")
+        elif dataclasses.is_dataclass(member):
+            keys = ", ".join(names or fields(member))
+            parts.append(f"a mapping with {'kind one of' if names else 'keys'} {keys}")
+        else:
+            parts.append(_WORDS.get(member, str(member)))
+    return " or ".join(dict.fromkeys(parts))

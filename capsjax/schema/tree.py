@@ -1,0 +1,214 @@
+"""From a tree of plain values and dotted flags to frozen dataclasses.
+
+    text --read_yaml--> tree --merge(flags)--> tree --build(schema)--> config --dump--> text
+
+A tree is what YAML holds: mappings, lists, strings, numbers, booleans and null; `text.py` reads and
+writes it. What a schema may hold, `schema/fields.py` says. Where a union of dataclasses stands, a string is
+short for the mapping that holds only the kind: `gradient: full` means `gradient: {kind: full}`.
+"""
+
+import copy
+import functools
+import json
+import types
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from capsjax.checks import KNOWN, is_traced, plain, written
+from capsjax.schema.errors import Problem, mistake, show, translate, unknown_kind
+from capsjax.schema.fields import assumed_kind, choose, fields, item, kinds, members, reach
+from capsjax.schema.text import to_tree
+
+T = TypeVar("T")
+Tree = Mapping[str, Any]
+
+
+def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
+    """Set dotted keys in a tree.
+
+    A flag changes what it names, and nothing else, but for one thing: where it changes a `kind`, the keys
+    beside it belonged to the old variant and go, unless flags set them. A string is short for a kind
+    here too: `--gradient full` over a mapping that has a kind is `--gradient.kind full`, and
+    `--gradient.remat true` over `gradient: full` keeps that kind. Where `null` stands, a mapping begins.
+    A mapping as a value names each of its keys: `{training: {epochs: 3}}` is `training.epochs: 3`.
+
+    Args:
+        tree: the tree; it stays as it is.
+        overrides: dotted key to value, such as `cli/flags.py` reads.
+
+    Returns:
+        A new tree.
+
+    Raises:
+        UserError: where a key leads through a value that is neither a mapping nor a string.
+    """
+    merged = copy.deepcopy(dict(tree))
+    _set_all(merged, overrides)
+    return merged
+
+
+def _set_all(node: dict[str, Any], values: Tree) -> None:
+    """Set dotted keys, in place: the outer before the inner, and a kind before the keys beside it."""
+    for key in sorted(values, key=lambda key: (key.count("."), key.split(".")[-1] != "kind")):
+        _set(node, key, copy.deepcopy(values[key]))
+
+
+def _set(node: dict[str, Any], key: str, value: object) -> None:
+    """Set one dotted key in `node`, in place, by the rules of `merge`."""
+    *parents, name = key.split(".")
+    for depth, parent in enumerate(parents, start=1):
+        old = node.get(parent)
+        inner: Any = {} if old is None else {"kind": old} if isinstance(old, str) else old
+        if not isinstance(inner, dict):
+            path = ".".join(parents[:depth])
+            came = f"{key}: {path} is {show(old)}"
+            raise mistake(came, f"{path} to be a mapping", argument=key)
+        node[parent] = inner
+        node = inner
+    old = node.get(name)
+    if isinstance(value, str) and isinstance(old, dict) and "kind" in old:
+        node, name = old, "kind"
+    if name == "kind" and node.get(name, value) != value:
+        node.clear()
+    if isinstance(value, dict):
+        inner = {"kind": old} if isinstance(old, str) else old if isinstance(old, dict) else {}
+        _set_all(inner, value)
+        value = inner
+    node[name] = value
+
+
+def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -> Any:
+    """Write out the short form of kinds in a tree, and note the kinds that are missing or unknown."""
+    known, cls = kinds(annotation), choose(annotation, value)
+    if known and isinstance(value, str) and str not in members(annotation):
+        if value in known:
+            return {"kind": value}
+        problems.append(unknown_kind(path, value, known))
+    elif cls is not None:
+        inner, assumed = fields(cls), assumed_kind(annotation)
+        if "kind" not in value and assumed is not None:
+            value = {"kind": assumed, **value}
+        return {n: _expand(inner.get(n), v, (*path, n), problems) for n, v in value.items()}
+    elif known and isinstance(value, Mapping):
+        problems.append(unknown_kind((*path, "kind"), value.get("kind"), known))
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+        return [_expand(item(annotation, n), v, (*path, n), problems) for n, v in items]
+    return value
+
+
+def _culprit(problem: Problem, flags: Tree) -> str | None:
+    """Name the flag that brought a problem: the nearest above it, one within it, or one beside it."""
+    path, paths = problem.path, {flag: tuple(flag.split(".")) for flag in flags}
+    found = [flag for flag, at in paths.items() if path[: len(at)] == at]
+    found.sort(key=len, reverse=True)
+    found += [flag for flag, at in paths.items() if path and at[: len(path)] == path]
+    if problem.came == "missing":  # a flag brought the kind that needs it, or keys without a kind
+        beside = [(flag, at[-1]) for flag, at in paths.items() if at[:-1] == path[:-1]]
+        found += [flag for flag, name in beside if "kind" in (name, path[-1])]
+    return next(iter(found), None)
+
+
+def _where(problem: Problem, source: str, culprit: str | None) -> str:
+    """Name the override that brought a problem, else the source, and the key where it is another."""
+    key, place = ".".join(map(str, problem.path)), culprit or source
+    return place if key in ("", culprit) else f"{place}: {key}"
+
+
+def _adapter(schema: type) -> Any:
+    """Make the strict validator of a schema, wrapped in a tuple of one, or take it from the cache."""
+    return _cached_adapter(schema, tuple(cls for _, cls in reach(schema)))
+
+
+@functools.lru_cache(maxsize=16)
+def _cached_adapter(schema: type, within: tuple[type, ...]) -> Any:
+    """Make the validator of a schema; a variant defined later changes `within`, and so makes another.
+
+    pydantic takes no configuration for a dataclass that is not its own; given for the tuple, it reaches
+    every dataclass inside.
+    """
+    import pydantic
+
+    wrapped: Any = types.GenericAlias(tuple, (schema,))
+    return pydantic.TypeAdapter(wrapped, config={"strict": True, "extra": "forbid"})
+
+
+def _plain_flags(overrides: Mapping[Any, object]) -> dict[str, Any]:
+    """Return overrides from Python as they would come from flags.
+
+    Dataclasses of a schema become mappings, NumPy's and JAX's numbers become Python's.
+    """
+    flags = {}
+    for key, value in overrides.items():
+        if not isinstance(key, str) or not all(key.split(".")):
+            raise mistake(f"got {key!r} as the key of an override", "a dotted name such as 'seed'")
+        try:
+            flags[key] = json.loads(json.dumps(to_tree(value), default=_number))
+        except (TypeError, ValueError, RecursionError) as error:
+            values = "a number, a string, a boolean, None, a list or mapping of these"
+            values += ", or a part of a configuration" + (KNOWN if is_traced(value) else "")
+            raise mistake(f"{key}: got {_written(value)}", values, argument=key) from error
+    return flags
+
+
+def _written(value: object) -> str:
+    """Write a value; what Python does not write, such as thousands of digits, by its type."""
+    try:
+        return written(value)
+    except ValueError:
+        return f"a {type(value).__name__} too long to be written"
+
+
+def _number(value: Any) -> Any:
+    if (number := plain(value)) is value:
+        raise TypeError(type(value))
+    return number
+
+
+def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = None) -> T:
+    """Build the dataclasses of a schema from a tree, in one strict validation.
+
+    Args:
+        schema: the outermost dataclass.
+        tree: the values, from `text.read_yaml`, with or without the flags.
+        source: the tree's file; errors name it.
+        overrides: the flags, which are merged in; errors in what they set name the flag.
+
+    Returns:
+        An instance of `schema`; every dataclass within has checked itself in `__post_init__`.
+
+    Raises:
+        UserError: where a key is unknown or missing, or a value has the wrong type, kind or range. The
+            first mistake is shown, the others are counted.
+    """
+    import pydantic
+
+    flags, problems = _plain_flags(overrides or {}), list[Problem]()
+    tree = _expand(schema, merge(tree, flags), (), problems)
+    try:
+        (config,) = _adapter(schema).validate_json(json.dumps([tree]))
+        return config
+    except pydantic.ValidationError as failure:
+        for error in failure.errors(include_url=False):
+            within = {**error, "loc": error["loc"][1:]}  # the first step is into the wrapper
+            problem = translate(schema, tree, within)
+            # One mistake, one message.
+            if problem is not None and not any(map(problem.meets, problems)):
+                problems.append(problem)
+    first = min(problems, key=lambda problem: not problem.early)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    culprit = _culprit(first, flags)
+    came = f"{_where(first, source, culprit)}: {first.came}{more}"
+    raise mistake(came, first.expected, argument=culprit, in_flags=first.in_flags)
+
+
+def json_schema(schema: type) -> dict[str, Any]:
+    """Describe a schema in JSON Schema, for editors; the short form of kinds is in it."""
+    document = _adapter(schema).json_schema()
+    for name, definition in document["$defs"].items():
+        kind = definition.get("properties", {}).get("kind", {})
+        short = {key: kind[key] for key in ("const", "enum") if key in kind}
+        if short:
+            document["$defs"][name] = {"anyOf": [definition, short]}
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {**dialect, **document["prefixItems"][0], "$defs": document["$defs"]}

@@ -1,0 +1,34 @@
+"""Abstract classes whose concrete subclasses a configuration chooses among."""
+
+import dataclasses
+import functools
+import inspect
+import operator
+from typing import Any, ClassVar
+
+
+class Variant:
+    """Mark an abstract class whose concrete subclasses a configuration chooses among by `kind`.
+
+    A field annotated with such a class takes any of its subclasses in Python; in a configuration file
+    it takes those that have been imported, by the `kind` that each declares.
+
+    Attributes:
+        assumed_kind: the kind of a mapping that names none; None where it has to name one.
+    """
+
+    assumed_kind: ClassVar[str | None] = None
+
+    @classmethod
+    def variants(cls) -> tuple[type, ...]:
+        """Return the concrete subclasses that are dataclasses, in the order of their definition."""
+        concrete = dataclasses.is_dataclass(cls) and not inspect.isabstract(cls)
+        found = [cls] if concrete else []
+        return (*found, *(leaf for child in cls.__subclasses__() for leaf in child.variants()))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Validate an abstract class as the union of its variants."""
+        if not inspect.isabstract(cls):
+            return handler(source)
+        return handler.generate_schema(functools.reduce(operator.or_, cls.variants()))

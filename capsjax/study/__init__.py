@@ -1,0 +1,1 @@
+"""Comparisons: arms, what is measured of them, statistics."""

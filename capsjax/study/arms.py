@@ -1,0 +1,175 @@
+"""What is drawn and tabled together: the runs of one arm, which differ by the seed alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from capsjax.routing import DynamicRouting, IterativeRouting, UniformRouting
+from capsjax.runs import directory
+from capsjax.runs.config import Config
+from capsjax.training.writers import read_metrics
+
+Lines = list[dict[str, Any]]
+
+LEAST = 5  # logged batches that a training error is averaged over, where there are so many
+
+
+class Arm(NamedTuple):
+    """Hold the metrics of one arm.
+
+    Attributes:
+        name: what it is called.
+        mode: how its coupling is differentiated, which decides its colour.
+        runs: the lines of `metrics.jsonl` of each of its runs; a run without any is not there.
+        routing: the kind of its routing.
+    """
+
+    name: str
+    mode: str
+    runs: tuple[Lines, ...]
+    routing: str = DynamicRouting.kind
+
+    @property
+    def label(self) -> str:
+        """What figures call it: its name, with the routing where neither name nor colour tells that."""
+        told = self.routing in (DynamicRouting.kind, UniformRouting.kind)
+        return self.name if told else f"{self.name} ({self.routing})"
+
+
+class Course(NamedTuple):
+    """Hold a number on the way, over the runs of an arm: [steps] each."""
+
+    steps: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Recent(NamedTuple):
+    """Hold means over the newest logged batches of a run's training.
+
+    Attributes:
+        first: the step of the oldest of them.
+        last: the step of the newest.
+        batches: how many they are.
+        error: mean share of wrong answers.
+        loss: mean loss.
+    """
+
+    first: int
+    last: int
+    batches: int
+    error: float
+    loss: float
+
+
+def mode_of(config: Config) -> str:
+    """Name how a configuration differentiates its coupling: "uniform", or its gradient's kind."""
+    routing = config.model.routing
+    if isinstance(routing, UniformRouting):
+        return "uniform"
+    return getattr(getattr(routing, "gradient", routing), "kind", "none")
+
+
+def routing_kind(config: Config) -> str:
+    """Return the kind of a configuration's routing."""
+    return getattr(config.model.routing, "kind", type(config.model.routing).__name__)
+
+
+def iterations(config: Config) -> int | None:
+    """Return r of a configuration's routing; None where nothing iterates."""
+    routing = config.model.routing
+    return routing.num_iters if isinstance(routing, IterativeRouting) else None
+
+
+def told_routing(config: Config) -> str:
+    """Say how a configuration routes, where that is not by agreement, and r, where something iterates."""
+    kind, rounds = routing_kind(config), iterations(config)
+    parts = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
+    return ", ".join(parts + ([] if rounds is None else [f"r = {rounds}"]))
+
+
+def read_run(folder: Path) -> Lines:
+    """Return the metrics of a run, none where it has not been trained or is gone."""
+    return read_metrics(folder / "metrics.jsonl")
+
+
+def values(lines: Lines, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps and values of a number of one split; what is not a number is NaN."""
+    chosen = [line for line in lines if line.get("split") == split]
+    steps = np.asarray([line["step"] for line in chosen], int)
+    found = [line.get(name) for line in chosen]
+    numbers = [float(x) if isinstance(x, int | float) else np.nan for x in found]
+    return steps, np.asarray(numbers, float)
+
+
+def course(arm: Arm, split: str, name: str) -> Course | None:
+    """Return mean and range over an arm's runs, at the steps that all of them logged.
+
+    Args:
+        arm: the runs.
+        split: train, validation or test.
+        name: of the number.
+
+    Returns:
+        The course; None where there is no such step.
+    """
+    found = [dict(zip(*values(lines, split, name), strict=True)) for lines in arm.runs]
+    steps = sorted(set.intersection(*(set(run) for run in found))) if found else []
+    if not steps:
+        return None
+    table = np.asarray([[run[step] for step in steps] for run in found])  # [runs, steps]
+    return Course(np.asarray(steps), table.mean(0), table.min(0), table.max(0))
+
+
+def shown_split(arms: Sequence[Arm]) -> str:
+    """Return the split that curves show: validation, training where nothing validates."""
+    validated = any(values(lines, "validation", "error")[0].size for a in arms for lines in a.runs)
+    return "validation" if validated else "train"
+
+
+def recent_training(lines: Lines) -> Recent | None:
+    """Average training over the last tenth of its steps, over at least five logged batches.
+
+    A line of training measures a single batch, in which an error of 0 says little.
+
+    Args:
+        lines: a run's metrics.
+
+    Returns:
+        The means; None where nothing was logged.
+    """
+    steps, errors = values(lines, "train", "error")
+    if not steps.size:
+        return None
+    count = max(int(np.sum(steps > 0.9 * steps[-1])), min(LEAST, len(steps)))
+    losses = values(lines, "train", "loss")[1]
+    return Recent(
+        first=int(steps[-count]),
+        last=int(steps[-1]),
+        batches=count,
+        error=float(errors[-count:].mean()),
+        loss=float(losses[-count:].mean()),
+    )
+
+
+def environment_of(folder: Path) -> dict[str, Any]:
+    """Return what `environment.json` says; nothing where there is none."""
+    path = folder / "environment.json"
+    found = directory.read_json(path) if path.exists() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def num_classes(folder: Path) -> int | None:
+    """Return the number of class capsules J that a directory tells of, if it does."""
+    data = environment_of(folder).get("data")
+    found = data.get("num_classes") if isinstance(data, dict) else None
+    return found if isinstance(found, int) and found > 1 else None
+
+
+def data_name(environment: dict[str, Any]) -> str:
+    """Return what `environment.json` calls the data."""
+    data = environment.get("data")
+    return str(data.get("name", "data")) if isinstance(data, dict) else "data"

@@ -1,0 +1,143 @@
+"""Tables: one form for terminals, Markdown, HTML, CSV and LaTeX."""
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.cells import cell_len
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from capsjax.checks import printable
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "→": r"$\to$",
+    "—": "---",
+}
+
+
+def plain(text: str) -> str:
+    """Write a name that others chose in one line, with what would command a terminal escaped."""
+    return " ".join(printable(text).splitlines())
+
+
+class Table(NamedTuple):
+    """Hold a table: title, headings and rows of finished text; the first column is left-aligned."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def to_rich(self) -> RichTable:
+        """Return it for a terminal."""
+        title = Text(plain(self.title)) if self.title else None
+        table = RichTable(title=title, title_justify="left")
+        for place, heading in enumerate(self.headings):
+            justify = "right" if place else "left"
+            table.add_column(Text(plain(heading)), justify=justify, overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(plain(cell)) for cell in row))
+        return table
+
+    def within(self, width: int) -> list["Table"]:
+        """Part it into tables that a terminal shows without breaking a cell, each with the first column.
+
+        Args:
+            width: columns of the terminal.
+
+        Returns:
+            Tables, one where all of it fits; a single column that is too wide by itself is left so.
+        """
+        columns = zip(self.headings, *self.rows, strict=True)
+        first, *rest = [max(cell_len(plain(cell)) + 3 for cell in column) for column in columns]
+        groups, used = (
+            [[0]],
+            first + 1,
+        )  # a border at the right, and three for borders and room of a cell
+        for place, wide in enumerate(rest, start=1):
+            if used + wide > width and len(groups[-1]) > 1:
+                groups, used = [*groups, [0]], first + 1
+            groups[-1].append(place)
+            used += wide
+        return [
+            Table(
+                "" if number else self.title,
+                tuple(self.headings[place] for place in group),
+                tuple(tuple(row[place] for place in group) for row in self.rows),
+            )
+            for number, group in enumerate(groups)
+        ]
+
+    def to_markdown(self) -> str:
+        """Return it as Markdown."""
+        rule = ("---", *("---:" for _ in self.headings[1:]))
+        rows = [
+            [plain(cell).replace("|", "\\|") for cell in r] for r in (self.headings, *self.rows)
+        ]
+        lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
+        return f"**{plain(self.title)}**\n\n" + "\n".join(lines) + "\n"
+
+    def to_html(self) -> str:
+        """Return it as HTML; the first cell of a row is its heading."""
+
+        def cell(text: str, tag: str) -> str:
+            return f"<{tag}>{html.escape(plain(text))}</{tag.split()[0]}>"
+
+        def line(first: str, rest: str, cells: Sequence[str]) -> str:
+            tags = (first, *(rest for _ in cells[1:]))
+            return "<tr>" + "".join(map(cell, cells, tags)) + "</tr>"
+
+        column = 'th scope="col"'
+        head = line(column, column, self.headings)
+        body = "".join(line('th scope="row"', "td", row) for row in self.rows)
+        caption = html.escape(plain(self.title))
+        return (
+            f"<table><caption>{caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
+        )
+
+    def to_csv(self) -> str:
+        """Return headings and rows as CSV."""
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows(
+            [plain(cell) for cell in row] for row in (self.headings, *self.rows)
+        )
+        return stream.getvalue()
+
+    def to_latex(self) -> str:
+        """Return it as a LaTeX table, which needs no package."""
+
+        def written(text: str) -> str:
+            return "".join(LATEX.get(sign, sign) for sign in plain(text))
+
+        def cell(text: str) -> str:
+            return written(f"−{text[1:]}" if text[:1] == "-" and text[1:2].isdigit() else text)
+
+        lines = [" & ".join(map(cell, row)) + r" \\" for row in (self.headings, *self.rows)]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{written(self.title)}}}",
+                rf"\begin{{tabular}}{{l{'r' * (len(self.headings) - 1)}}}",
+                r"\hline",
+                lines[0],
+                r"\hline",
+                *lines[1:],
+                r"\hline",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )

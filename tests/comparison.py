@@ -1,0 +1,77 @@
+"""One small comparison, run once, with a record of what each of its runs began with and saw."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+import capsjax as cj
+from capsjax.progress import Reporter
+from capsjax.reports.report import report_comparison
+from capsjax.runs import experiment
+from capsjax.study.compare import compare
+from tests.training.watched import Watched
+
+MODES = ("uniform", "stop", "truncated", "full")
+
+
+class Record(Reporter):
+    """Keep what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, label, total, done=0):
+        self.told.append((label, total, done))
+
+    def update(self, done, note=""):
+        self.told.append((done, note))
+
+    def say(self, line):
+        self.told.append(line)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """The comparison: `folder`, `config`, `told`, `page`, `tables`; of each run, by mode and seed,
+    `began` (initial parameters) and `saw` (its batches).
+    """
+    config = cj.load_config("smoke")
+    assert config.compare.modes == MODES
+    began, saw = [], []
+    fit = experiment.fit
+
+    def recorded_fit(program, state, feed, *args, **kwargs):
+        began.append(jax.tree.map(np.array, state.params))
+        saw.append([])
+
+        def record_batches(state, examples, start, stop):
+            batches = ((step, feed.cut(examples, step)) for step in range(start, stop))
+            saw[-1].extend((step, jax.tree.map(np.array, batch)) for step, batch in batches)
+
+        recorded = dataclasses.replace(
+            program, train_steps=Watched(program.train_steps, record_batches)
+        )
+        return fit(recorded, state, feed, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "fit", recorded_fit)
+        record = Record()
+        out = tmp_path_factory.mktemp("compare") / "comparison"
+        folder = compare(config, out=out, reporter=record)
+    names = [(mode, seed) for seed in (0, 1) for mode in MODES]
+    page, tables = report_comparison(folder)
+    return SimpleNamespace(
+        folder=folder,
+        config=config,
+        told=record.told,
+        page=page,
+        tables=tables,
+        began=dict(zip(names, began, strict=True)),
+        saw=dict(zip(names, saw, strict=True)),
+    )

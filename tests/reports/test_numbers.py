@@ -1,0 +1,152 @@
+"""Statistics, alignment and cost, each against its definition."""
+
+import dataclasses
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import capsjax as cj
+from capsjax.bench.timing import Cost, measure_costs, ratio
+from capsjax.checks import UserError
+from capsjax.data import Digits
+from capsjax.progress import Silent
+from capsjax.runs.plan import plan
+from capsjax.study.alignment import align, group_of, make_alignment
+from capsjax.study.statistics import paired_difference, summarise
+from capsjax.training.feed import TrainFeed
+from capsjax.training.state import Batch
+
+
+def test_mean_and_sample_deviation():
+    found = summarise([0.1, 0.4, 0.2])
+    assert found.mean == pytest.approx(np.mean([0.1, 0.4, 0.2]))
+    assert found.sd == pytest.approx(np.std([0.1, 0.4, 0.2], ddof=1))
+    assert found.values == (0.1, 0.4, 0.2)
+    assert np.isnan(summarise([0.3]).sd)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_the_interval_is_student_s(count):
+    rng = np.random.default_rng(count)
+    ours, theirs = rng.random(count), rng.random(count)
+    found = paired_difference(list(ours), list(theirs))
+    low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert found.mean == pytest.approx(np.mean(ours - theirs))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.low < found.mean < found.high
+
+
+def test_one_seed_has_a_difference_without_interval():
+    found = paired_difference([0.5], [0.2])
+    assert found.mean == pytest.approx(0.3)
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_series_that_do_not_pair_are_refused():
+    with pytest.raises(UserError, match="got 1 and 2 values, expected one of each"):
+        paired_difference([1.0], [1.0, 2.0])
+    with pytest.raises(UserError, match="got 0 and 0 values"):
+        paired_difference([], [])
+    with pytest.raises(UserError, match="got no values"):
+        summarise([])
+
+
+def test_gradients_are_compared_group_by_group():
+    rng = np.random.default_rng(0)
+    shapes = {"a.kernel": (3, 4), "a.bias": (4,), "b.layers.0.kernel": (2,)}
+    ours, theirs = ({n: rng.normal(size=s) for n, s in shapes.items()} for _ in range(2))
+    as_arrays = ({n: jnp.asarray(v, jnp.float32) for n, v in g.items()} for g in (ours, theirs))
+    found = align(*as_arrays)
+    assert list(found) == ["all", "a", "b"]
+    for group, names in {
+        "all": list(shapes),
+        "a": ["a.kernel", "a.bias"],
+        "b": ["b.layers.0.kernel"],
+    }.items():
+        x, y = (np.concatenate([g[n].ravel() for n in names]) for g in (ours, theirs))
+        lengths = np.linalg.norm(x), np.linalg.norm(y)
+        assert found[group].cosine == pytest.approx(x @ y / np.prod(lengths), rel=1e-5)
+        assert found[group].norm_ratio == pytest.approx(lengths[0] / lengths[1], rel=1e-5)
+
+
+def test_a_gradient_of_zero_has_no_direction():
+    zero, one = {"a.b": jnp.zeros(3)}, {"a.b": jnp.ones(3)}
+    assert align(zero, one)["a"].cosine == align(one, zero)["a"].cosine == 0
+    assert align(zero, one)["a"].norm_ratio == 0
+    assert np.isfinite(align(one, zero)["a"].norm_ratio)
+
+
+def test_the_first_part_of_a_name_is_its_group():
+    assert group_of("decoder.layers.0.bias") == "decoder"
+    assert group_of("bias") == "bias"
+
+
+def test_alignment_weighs_examples():
+    def loss(params, batch):
+        return {"loss": params["a.w"] @ batch.images.reshape(-1, 2).T}
+
+    def reference(params, batch):
+        return {"loss": 2 * loss(params, batch)["loss"]}
+
+    images = jnp.asarray([[1.0, 0.0], [0.0, 5.0]]).reshape(2, 1, 2, 1)
+    batch = Batch(images, jnp.zeros(2, int), jnp.asarray([1.0, 0.0]))
+    found = make_alignment(loss, reference)({"a.w": jnp.ones(2)}, batch)["all"]
+    assert found.cosine == pytest.approx(1.0)
+    assert found.norm_ratio == pytest.approx(0.5)
+
+
+def test_ratios_are_taken_round_by_round():
+    found = ratio(Cost((2.0, 3.0, 10.0), 1), Cost((1.0, 2.0, 4.0), 1))
+    assert found == (2.0, 1.5, 2.5)
+
+
+def test_a_timing_is_the_mean_of_its_steps(monkeypatch):
+    """A clock that moves on by a second for every step that is taken says one second for a step."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    class Steps:
+        def lower(self, *arguments):
+            return self
+
+        def compile(self):
+            return self
+
+        def memory_analysis(self):
+            return types.SimpleNamespace(temp_size_in_bytes=7)
+
+        def __call__(self, state, examples, start, stop):
+            now[0] += stop - start
+            return state, {}
+
+    config, dataset = cj.load_config("smoke"), Digits().load()
+    planned = plan(config, dataset)
+    program = dataclasses.replace(planned.program, train_steps=Steps())
+    epoch = TrainFeed(dataset.train, planned.cut, 0).epoch(1)
+    state = planned.initial_state(0)
+    costs = measure_costs({"full": program}, state, epoch, rounds=3, reporter=Silent(), steps=5)
+    assert costs == {"full": Cost((1.0, 1.0, 1.0), 7)}
+
+
+def test_timing_leaves_the_state_and_trains_nothing():
+    config, dataset = cj.load_config("smoke"), Digits().load()
+    uniform = dataclasses.replace(config.model, routing=cj.UniformRouting())
+    plans = {
+        "full": plan(config, dataset),
+        "uniform": plan(dataclasses.replace(config, model=uniform), dataset),
+    }
+    state = plans["full"].initial_state(0)
+    before = jax.tree.map(np.array, state)
+    epoch = TrainFeed(dataset.train, plans["full"].cut, 0).epoch(0)
+    programs = {name: planned.program for name, planned in plans.items()}
+    costs = measure_costs(programs, state, epoch, rounds=4, reporter=Silent(), steps=2)
+    jax.tree.map(np.testing.assert_array_equal, state, before)
+    assert list(costs) == ["full", "uniform"]
+    for cost in costs.values():
+        assert len(cost.seconds) == 4
+        assert 0 < min(cost.seconds) < 10
+    assert costs["full"].temp_bytes > costs["uniform"].temp_bytes > 0

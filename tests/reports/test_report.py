@@ -1,0 +1,260 @@
+"""Reports are what the raw numbers say, on pages that need nothing beside them."""
+
+import csv
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from capsjax.checks import UserError
+from capsjax.reports.comparison import (
+    paired_difference,
+    percent,
+    read_comparison,
+    results_table,
+    signed,
+    told_interval,
+)
+from capsjax.reports.report import report_comparison, report_run
+from tests.reports.pages import check_alone, check_picture
+
+MODES = ("uniform", "stop", "truncated", "full")
+
+
+@pytest.fixture(scope="module")
+def raw(compared):
+    return json.loads((compared.folder / "comparison.json").read_text())
+
+
+def test_the_table_is_the_raw_numbers(compared, raw):
+    rows = compared.tables[0].rows
+    assert [row[0] for row in rows] == list(MODES)
+    full, base = np.array(raw["test_error"]["full"]), raw["cost"]["full"]
+    for row in rows:
+        errors, cost = np.array(raw["test_error"][row[0]]), raw["cost"][row[0]]
+        assert row[1] == f"{100 * errors.mean():.2f} ± {100 * errors.std(ddof=1):.2f}"
+        assert row[4] == f"{1000 * np.median(cost['seconds']):.2f}"
+        assert row[6] == f"{cost['temp_bytes'] / 1e6:.2f}"
+        if row[0] == "full":
+            assert (row[2], row[3], row[5]) == ("—", "—", "1")
+            continue
+        found = stats.ttest_rel(errors, full)
+        low, high = found.confidence_interval(0.95)
+        assert row[2] == f"{100 * (errors - full).mean():+.2f}"
+        same = "equal in both seeds" if low == high == 0 else f"{100 * low:+.2f} in both seeds"
+        apart = f"{100 * low:+.2f} to {100 * high:+.2f}"
+        assert row[3] == (same if high - low < 1e-12 else apart)
+        ratios = np.array(cost["seconds"]) / np.array(base["seconds"])
+        assert row[5] == f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+    assert "2 seeds" in compared.tables[0].title
+    assert "r = 3" in compared.tables[0].title
+
+
+def test_the_table_of_alignment_is_the_raw_numbers(compared, raw):
+    table = compared.tables[1]
+    assert table.headings == ("parameters", "epoch 0", "epoch 3")
+    assert [row[0] for row in table.rows] == ["all", "classes", "decoder", "primary", "stem"]
+    for row in table.rows:
+        for epoch, cell in zip((0, 3), row[1:], strict=True):
+            chosen = [
+                record
+                for record in raw["alignment"]
+                if (record["group"], record["epoch"], record["mode"]) == (row[0], epoch, "full")
+            ]
+            assert len(chosen) == 2
+            cosine, ratio = (
+                np.mean([r[name] for r in chosen]) for name in ("cosine", "norm_ratio")
+            )
+            assert cell == f"{cosine:.4f}, {ratio:.3f}"
+
+
+def test_the_page_stands_alone_and_holds_the_tables(compared):
+    page = check_alone(compared.page, 6)
+    rows = [list(row) for table in compared.tables for row in (table.headings, *table.rows)]
+    found = [row for row in page.cells if row]
+    assert found[: len(rows)] == rows
+    environment = json.loads((compared.folder / "environment.json").read_text())
+    machine = dict(found[len(rows) + 1 :])
+    assert list(machine) == list(environment)
+    assert machine["python"] == environment["python"]
+    assert f"jax {environment['packages']['jax']}" in machine["packages"]
+    assert "cpu" in machine["devices"]
+    text = compared.page.read_text("utf-8")
+    assert "num_iters: 3" in text  # the configuration
+    assert "paired by seed" in text
+    for mode in MODES:  # the words are told, each with its colour
+        assert f'mode-{mode}" aria-hidden="true">■</span>{mode}</dt><dd>' in text
+    assert "<dt>r</dt>" in text
+
+
+def test_markdown_and_picture_lie_beside_the_page(compared):
+    text = (compared.folder / "report.md").read_text("utf-8")
+    for table in compared.tables:
+        assert table.to_markdown() in text
+    assert "![figures](comparison.png)" in text
+    check_picture((compared.folder / "comparison.png").read_bytes(), (700, 1400))
+
+
+def test_every_figure_and_table_is_a_file_of_its_own(compared):
+    names = ("error", "test_error", "cost", "cosine", "norm_ratio", "entropy")
+    folder = compared.folder / "figures"
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")
+    }
+    for name in names:
+        check_picture((folder / f"{name}.png").read_bytes(), (300, 500))
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert "<svg" in (folder / f"{name}.svg").read_text("utf-8")
+    for name, table in zip(("results", "alignment"), compared.tables, strict=True):
+        text = (compared.folder / "tables" / f"{name}.csv").read_text("utf-8")
+        assert [tuple(row) for row in csv.reader(io.StringIO(text))] == [
+            table.headings,
+            *table.rows,
+        ]
+        latex = (compared.folder / "tables" / f"{name}.tex").read_text("utf-8")
+        assert latex == table.to_latex()
+
+
+def test_the_metrics_of_every_run_are_in_one_file(compared, raw):
+    with (compared.folder / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for mode in MODES:
+        tested = [row for row in rows if row["mode"] == mode and row["split"] == "test"]
+        assert [row["seed"] for row in tested] == ["0", "1"]
+        assert [float(row["error"]) for row in tested] == raw["test_error"][mode]
+    path = compared.folder / "runs" / "stop-seed1" / "metrics.jsonl"
+    chosen = [row for row in rows if (row["mode"], row["seed"]) == ("stop", "1")]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted((row["split"], int(row["step"]), float(row["loss"])) for row in chosen) == sorted(
+        (line["split"], line["step"], line["loss"]) for line in lines
+    )
+
+
+def test_drawing_again_trains_nothing_and_gives_the_same_bytes(compared):
+    made = ("report.html", "report.md", "comparison.png", "metrics.csv")
+    folders = {compared.folder / "figures", compared.folder / "tables"}
+    files = [path for path in compared.folder.rglob("*") if path.is_file()]
+    drawn = {p: p.read_bytes() for p in files if p.name in made or p.parent in folders}
+    kept = {path: path.stat().st_mtime_ns for path in files if path not in drawn}
+    assert len(drawn) == 4 + 18 + 4
+    assert report_comparison(compared.folder)[0] == compared.page
+    assert {path: path.read_bytes() for path in drawn} == drawn
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_comparison_whose_runs_are_gone_is_reported_without_curves(compared, tmp_path):
+    for name in ("comparison.json", "config.yaml", "environment.json"):
+        shutil.copy(compared.folder / name, tmp_path)
+    page, shown = report_comparison(tmp_path)
+    assert shown == compared.tables
+    check_alone(page, 4)
+    assert "Curves leave out 8 of 8 runs" in page.read_text("utf-8")
+
+
+def test_the_page_of_a_run(compared):
+    folder = compared.folder / "runs" / "full-seed0"
+    page, (table,) = report_run(folder)
+    found = check_alone(page, 4)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["split"] == "train"][-5:]
+    assert [line["step"] for line in trained] == [8, 12, 16, 20, 24]
+    error, loss = (np.mean([line[name] for line in trained]) for name in ("error", "loss"))
+    last = {line["split"]: line for line in lines}
+    assert list(table.rows) == [
+        ("train", "8 to 24", "5 logged batches, 640 images", f"{100 * error:.2f}", f"{loss:.4f}"),
+        *(
+            (s, "24", f"all {n} images", f"{100 * last[s]['error']:.2f}", f"{last[s]['loss']:.4f}")
+            for s, n in (("validation", 200), ("test", 500))
+        ),
+    ]
+    rows = [list(row) for row in (table.headings, *table.rows)]
+    assert [row for row in found.cells if row][: len(rows)] == rows
+    assert "mean over the logged batches" in page.read_text("utf-8")
+    check_picture((folder / "curves.png").read_bytes(), (300, 600))
+    check_picture((folder / "reconstructions.png").read_bytes(), (200, 600))
+    assert (folder / "figures" / "reconstructions.pdf").exists()
+    assert (folder / "metrics.csv").read_text().startswith("split,step,entropy,error,")
+
+
+def test_a_report_without_its_data_leaves_out_reconstructions_and_says_so(compared, monkeypatch):
+    def lost(*_):
+        raise UserError("got no data, expected some")
+
+    monkeypatch.setattr("capsjax.runs.experiment.load_data", lost)
+    folder = compared.folder / "runs" / "stop-seed0"
+    page, _ = report_run(folder)
+    check_alone(page, 3)
+    assert "Reconstructions are left out" in page.read_text("utf-8")
+    assert "got no data, expected some" in page.read_text("utf-8")
+    with pytest.raises(UserError, match="got no data"):
+        report_run(folder, data="what was given")
+
+
+def test_what_is_no_comparison_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"comparison.json: got no such file"):
+        report_comparison(tmp_path)
+    with pytest.raises(UserError, match=r"got a directory without config.yaml"):
+        report_run(tmp_path)
+
+
+def test_a_single_seed_has_no_interval(compared, raw):
+    comparison = read_comparison(compared.folder)._replace(
+        seeds=[0], errors={mode: errors[:1] for mode, errors in raw["test_error"].items()}
+    )
+    table = results_table(comparison)
+    assert "1 seed:" in table.title
+    assert {row[3] for row in table.rows} == {"—"}
+    assert not any("±" in row[1] for row in table.rows)
+
+
+def test_the_table_names_a_routing_other_than_by_agreement(compared):
+    comparison = read_comparison(compared.folder)
+    assert results_table(comparison, "em").title.startswith("Gradient modes, routing em, r = 3, ")
+    assert results_table(comparison).title.startswith("Gradient modes, r = 3, ")
+
+
+def test_the_table_is_shown_whole_on_a_terminal_of_80_columns(compared):
+    table = compared.tables[0]
+    parts = table.within(80)
+    assert len(parts) == 2
+    for part in parts:
+        stream = io.StringIO()
+        Console(file=stream, width=80).print(part.to_rich())
+        lines = stream.getvalue().splitlines()
+        assert max(map(len, lines)) <= 80
+        assert sum(line.startswith("│") for line in lines) == len(MODES)  # no row is broken
+        assert [row[0] for row in part.rows] == list(MODES)
+        for cell in (*part.headings, *(cell for row in part.rows for cell in row)):
+            assert cell in stream.getvalue()
+    assert parts[0].headings + parts[1].headings[1:] == table.headings
+    assert table.within(160) == [table]
+
+
+@pytest.mark.parametrize(
+    ("errors", "full", "text"),
+    [
+        ([0.02, 0.03, 0.04], [0.02, 0.03, 0.04], "equal in all 3 seeds"),
+        ([0.04, 0.05], [0.02, 0.03], "+2.00 in both seeds"),
+        ([0.02, 0.04], [0.02, 0.03], "-5.85 to +6.85"),
+        ([0.02], [0.02], "—"),
+    ],
+)
+def test_equal_differences_are_told_in_words(errors, full, text):
+    difference = paired_difference(errors, full)
+    assert told_interval(difference, len(errors)) == text
+
+
+@pytest.mark.parametrize(
+    ("write", "share", "text"),
+    [
+        (percent, 0.12345, "12.35"),
+        (signed, 0.001, "+0.10"),
+        (signed, -0.25, "-25.00"),
+    ],
+)
+def test_shares_are_written_in_percent(write, share, text):
+    assert write(share) == text
