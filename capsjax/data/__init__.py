@@ -1,29 +1,54 @@
 """Datasets: readers on the host, in NumPy, and transforms on the device, in JAX.
 
-A configuration chooses one of `Digits`, `Mnist` and `Arrays`; its `load` (of `Arrays`, its `build`)
-gives a `Dataset`.
+A configuration chooses a `Source`, whose `load` (of `Arrays`, also `build`) gives a `Dataset`, and
+`Augmentation`s of the training images.
 """
 
 from capsjax.data.arrays import Arrays
+from capsjax.data.augment import (
+    Affine,
+    Augmentation,
+    Brightness,
+    Contrast,
+    Crop,
+    Cutout,
+    Flip,
+    Shift,
+    affine,
+)
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.digits import Digits
 from capsjax.data.download import Report, download
+from capsjax.data.fashion_mnist import FashionMnist
 from capsjax.data.idx import parse_idx, read_idx
 from capsjax.data.known import KnownFile
 from capsjax.data.mnist import Mnist
 from capsjax.data.npz import read_npz
 from capsjax.data.pixels import Pixels
+from capsjax.data.source import DataShape, Source
 from capsjax.data.transforms import random_shift, shift, to_float
 
 __all__ = [
+    "Affine",
     "Arrays",
+    "Augmentation",
+    "Brightness",
+    "Contrast",
+    "Crop",
+    "Cutout",
+    "DataShape",
     "Dataset",
     "Digits",
+    "FashionMnist",
+    "Flip",
     "KnownFile",
     "Mnist",
     "Pixels",
     "Report",
+    "Shift",
+    "Source",
     "Split",
+    "affine",
     "download",
     "parse_idx",
     "random_shift",

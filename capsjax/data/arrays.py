@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.npz import read_npz
 from capsjax.data.pixels import check_finite, check_range, type_remedy
+from capsjax.data.source import DataShape, Source
 
 KEYS = ("train", "validation", "test")
 EXPECTED = (
@@ -29,7 +30,7 @@ EXPECTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrays:
+class Arrays(Source):
     """Choose the user's own arrays: from a file, or from Python, `cj.train(config, data=(images, labels))`.
 
     Args:
@@ -47,8 +48,10 @@ class Arrays:
         kind: its name in a configuration.
 
     Raises:
-        FieldError: where a field is out of range.
+        FieldError: If a field is out of range.
     """
+
+    places: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str | None = None
     validation_fraction: float = 0.1
@@ -97,6 +100,22 @@ class Arrays:
         except UserError as error:
             raise UserError(f"{self.path}: {error}") from error
 
+    def shape(self) -> DataShape:
+        """Read the file at `path`; return the shape of its images and the number of classes.
+
+        Raises:
+            UserError: If there is no `path`, or something is wrong with the file or its arrays.
+        """
+        if self.path is None:
+            others = [source.kind for source in Source.variants() if not issubclass(source, Arrays)]
+            raise UserError(
+                f"data.kind: got {self.kind} without data.path, whose shape only the arrays know, expected "
+                f"{', '.join(others)}, or data.path: set data.kind or data.path",
+                argument="data.kind",
+            )
+        dataset = self.load()
+        return DataShape(dataset.image_shape, dataset.num_classes)
+
     def build(self, data: object) -> Dataset:
         """Make a dataset of the user's arrays.
 
@@ -111,7 +130,7 @@ class Arrays:
             The dataset.
 
         Raises:
-            UserError: where shapes, types, labels or pixels do not fit.
+            UserError: If shapes, types, labels or pixels do not fit.
 
         Example:
             >>> import numpy as np
@@ -135,7 +154,7 @@ class Arrays:
             check_labels(f"{name} labels", split.labels, num_classes, renumber=_renumber(data))
             check_range(f"{name} images", split.images, _scale(split), ends=ends)
         train, validation, test = self._divide(given)
-        return Dataset("arrays", train, validation, test, num_classes, _scale(train))
+        return Dataset(self.kind, train, validation, test, num_classes, _scale(train))
 
     def _divide(self, given: dict[str, Split]) -> tuple[Split, Split | None, Split]:
         """Split off what the data do not name: validation, and test where nothing is named."""

@@ -7,12 +7,13 @@ import numpy as np
 
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
+from capsjax.data.source import DataShape, Source
 
 TRAIN, VALIDATION = 1097, 200  # of 1797; the other 500 test
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits:
+class Digits(Source):
     """Choose the 1797 digits of 8 x 8 pixels that scikit-learn ships, in a fixed split.
 
     Args:
@@ -26,6 +27,10 @@ class Digits:
     image_shape: ClassVar[tuple[int, int, int]] = (8, 8, 1)
     num_classes: ClassVar[int] = 10
     kind: Literal["digits"] = "digits"
+
+    def shape(self) -> DataShape:
+        """Return the shape of the images and the number of classes."""
+        return DataShape(self.image_shape, self.num_classes)
 
     def load(self, report: Report | None = None) -> Dataset:
         """Read the digits: 1097 to train, 200 to validate, 500 to test, uint8 from 0 to 16.
@@ -48,5 +53,5 @@ class Digits:
             for part in np.split(order, [TRAIN, TRAIN + VALIDATION])
         )
         return Dataset(
-            "digits", train, validation, test, num_classes=self.num_classes, scale=1 / 16
+            self.kind, train, validation, test, num_classes=self.num_classes, scale=1 / 16
         )

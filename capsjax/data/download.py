@@ -1,4 +1,4 @@
-"""Downloads: mirrors in turn, and nothing under its name before its content is known to be right."""
+"""Known files read, and downloaded where they are to be: nothing has its name before its content is right."""
 
 import io
 import tempfile
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from capsjax import signals
 from capsjax.checks import UserError
-from capsjax.data.known import KnownFile
+from capsjax.data.known import KnownFile, Place
 
 # Receives the file's name, the bytes done, and the bytes in all, or None where nobody knows.
 Report = Callable[[str, int, int | None], None]
@@ -43,7 +43,7 @@ def download(
         The path of the file.
 
     Raises:
-        UserError: where no mirror gives the file, each named with the reason, or nothing can be
+        UserError: If no mirror gives the file, each named with the reason, or nothing can be
             written to the folder.
     """
     target = folder / f"{file.name}.gz"
@@ -65,13 +65,57 @@ def download(
     except OSError as error:
         raise UserError(
             f"{target}: cannot be written: {error.strerror or error}; make room or grant access, or "
-            "set CAPSJAX_DATA to a folder whose subfolder mnist holds the files"
+            f"set CAPSJAX_DATA to a folder whose subfolder {folder.name} holds the files"
         ) from None
     tried = "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
     raise UserError(
         f"{target.name}: no mirror gave it ({tried}); try again later, or get it elsewhere and "
         f"put it into {folder}"
     )
+
+
+def read_known(
+    place: Place, file: KnownFile, mirrors: Sequence[str], *, report: Report | None = None
+) -> tuple[bytes, str]:
+    """Read a known file, and download it first where it is to come from the cache and is not there.
+
+    Args:
+        place: where it is.
+        file: what it must be.
+        mirrors: addresses to download from, as `download` takes them.
+        report: receives the progress of a download.
+
+    Returns:
+        The decompressed content, checked, and the path of the file.
+
+    Raises:
+        UserError: If it is missing, unreadable or not the known content, or no download succeeds.
+    """
+    path = file.find(place.folder)
+    if path is None and place.is_cache:
+        path = download(file, mirrors, place.folder, report=report)
+    if path is None:
+        raise UserError(
+            f"{place.folder / file.name}.gz: is missing, also without .gz "
+            f"({_describe(place.folder)}), {file.expected}; {place.advice}"
+        )
+    try:
+        return file.read(path), str(path)
+    except UserError as error:
+        raise UserError(f"{error}; {place.advice}") from None
+
+
+def _describe(folder: Path) -> str:
+    """Tell what is in a folder, in a few words."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return "the folder does not exist"
+    except OSError as error:
+        return f"the folder cannot be read: {error.strerror or error}"
+    if not names:
+        return "the folder is empty"
+    return "the folder has " + ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
 
 
 def _fetch(file: KnownFile, url: str, part: Path, report: Report | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Files whose content is known beforehand."""
+"""Files whose content is known beforehand, and where they are."""
 
 import hashlib
 import os
@@ -52,7 +52,7 @@ class KnownFile:
             The decompressed content.
 
         Raises:
-            UserError: where it is not the known content; size and checksum, found and expected, are
+            UserError: If it is not the known content; size and checksum, found and expected, are
                 named.
         """
         try:
@@ -75,7 +75,46 @@ class KnownFile:
             The decompressed content, checked.
 
         Raises:
-            UserError: where it cannot be read or is not the known content.
+            UserError: If it cannot be read or is not the known content.
         """
         expected = self.expected.removeprefix("expected ")
         return self.check(files.read_bytes(path, self.limit, expected), str(path))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Know where the files of a data set are.
+
+    Args:
+        folder: the folder that holds them.
+        advice: what to do about a file there that is missing or wrong.
+        is_cache: whether missing files are downloaded into it.
+    """
+
+    folder: Path
+    advice: str
+    is_cache: bool = False
+
+
+def find_place(folder: str | None, name: str) -> Place:
+    """Decide where the files of a data set are.
+
+    Args:
+        folder: a folder that holds them, or None to look in `$CAPSJAX_DATA/<name>`, else in the user's cache.
+        name: the data set's folder there.
+
+    Returns:
+        The place, whether or not there is anything.
+    """
+    if folder is not None:
+        held = os.environ.get("CAPSJAX_DATA")
+        otherwise = f"read from {held}/{name}" if held else "downloaded"
+        advice = f"put the published file there, or leave folder out to have it {otherwise}"
+        return Place(Path(folder).expanduser(), advice)
+    if root := os.environ.get("CAPSJAX_DATA"):
+        advice = "put the published file there, or unset CAPSJAX_DATA to have it downloaded"
+        return Place(Path(root).expanduser() / name, advice)
+    import pooch
+
+    advice = "delete this file to have it downloaded again: nothing is lost"
+    return Place(Path(pooch.os_cache("capsjax")) / name, advice, is_cache=True)

@@ -1,19 +1,153 @@
-"""MNIST: 70,000 handwritten digits of 28 x 28 pixels."""
+"""MNIST, and what the sets that are published as it is have in common."""
 
-import os
+import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from capsjax.checks import FieldError, UserError, check_int
 from capsjax.data.dataset import Dataset, Split
-from capsjax.data.download import Report, download
+from capsjax.data.download import Report, read_known
 from capsjax.data.idx import parse_idx
-from capsjax.data.known import KnownFile
+from capsjax.data.known import KnownFile, Place, find_place
+from capsjax.data.source import DataShape, Source
+
+VALIDATION = 10_000
+TRAIN = 60_000  # images in the training files
+
+
+class Published(NamedTuple):
+    """Name the files of a set that is published as MNIST is.
+
+    Attributes:
+        name: what the set is called, and its folder.
+        files: the files `train_images`, `train_labels`, `test_images` and `test_labels`.
+        mirrors: addresses to download from.
+    """
+
+    name: str
+    files: Mapping[str, KnownFile]
+    mirrors: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MnistFamily(Source, abc.ABC):
+    """Choose a set in MNIST's form: 60,000 images to train and 10,000 to test, 28 x 28 pixels, ten classes.
+
+    Of the training images the first validate and the others train. The four IDX files, plain or compressed,
+    are looked for in `folder`, else in the set's folder below `$CAPSJAX_DATA`, else in the user's cache, and
+    downloaded there if missing. An empty CAPSJAX_DATA counts as none.
+
+    Args:
+        folder: folder with the four files, or None to look as above.
+        validation: how many validate, 0 to 10,000; with 0 all train, none is measured on the way, and
+            nothing should be chosen by the run.
+        train_limit: train on this many images only, the first that do not validate, from 1; None for
+            all.
+        kind: its name in a configuration.
+
+    Attributes:
+        image_shape: height, width and channels of every image.
+        num_classes: how many classes there are.
+
+    Raises:
+        FieldError: If a field is out of range.
+    """
+
+    places: ClassVar[tuple[str, ...]] = ("folder",)
+    image_shape: ClassVar[tuple[int, int, int]] = (28, 28, 1)
+    num_classes: ClassVar[int] = 10
+
+    folder: str | None = None
+    validation: int = VALIDATION
+    train_limit: int | None = None
+
+    def __post_init__(self):
+        if self.folder is not None and not (isinstance(self.folder, str) and self.folder):
+            expected = "the path of a folder as a string, or nothing"
+            raise FieldError(type(self).__name__, "folder", self.folder, expected)
+        check_int(self, "validation", low=0, high=VALIDATION)
+        if self.train_limit is not None:
+            check_int(self, "train_limit", low=1, high=TRAIN - self.validation)
+
+    @abc.abstractmethod
+    def published(self) -> Published:
+        """Return what the set's files are called and hold, and where they are published."""
+
+    def shape(self) -> DataShape:
+        """Return the shape of the images and the number of classes; nothing is read."""
+        return DataShape(self.image_shape, self.num_classes)
+
+    def load(self, report: Report | None = None) -> Dataset:
+        """Read the files, and download them where they are to come from the cache and are not there.
+
+        Args:
+            report: receives (name, bytes done, bytes in all or None) as a download goes on.
+
+        Returns:
+            The dataset, images uint8 [n, 28, 28, 1].
+
+        Raises:
+            UserError: If a file is missing, unreadable or not the published one, or no download
+                succeeds.
+        """
+        published = self.published()
+        place = find_place(self.folder, published.name)
+        return read_family(
+            place,
+            published,
+            train_limit=self.train_limit,
+            report=report,
+            validation=self.validation,
+        )
+
+
+def read_family(
+    place: Place,
+    published: Published,
+    *,
+    train_limit: int | None = None,
+    report: Report | None = None,
+    validation: int = VALIDATION,
+) -> Dataset:
+    """Read the four files into a dataset.
+
+    Args:
+        place: where they are.
+        published: what they must be.
+        train_limit: use only the first so many training examples after the validation split.
+        report: receives the progress of downloads.
+        validation: how many of the first training images validate, or 0.
+
+    Returns:
+        The dataset, images uint8 [n, h, w, 1].
+
+    Raises:
+        UserError: As `MnistFamily.load` does.
+    """
+
+    def read(key: str) -> np.ndarray:
+        content, path = read_known(place, published.files[key], published.mirrors, report=report)
+        try:
+            return parse_idx(content, path)
+        except UserError as error:
+            raise UserError(f"{error}; {place.advice}") from None
+
+    arrays = {key: read(key) for key in published.files}
+    images, labels = arrays["train_images"][..., None], arrays["train_labels"]
+    end = None if train_limit is None else validation + train_limit
+    return Dataset(
+        published.name,
+        train=Split(images[validation:end], labels[validation:end]),
+        validation=Split(images[:validation], labels[:validation]) if validation else None,
+        test=Split(arrays["test_images"][..., None], arrays["test_labels"]),
+        num_classes=MnistFamily.num_classes,
+        scale=1 / 255,
+    )
+
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -43,12 +177,10 @@ FILES: Mapping[str, KnownFile] = MappingProxyType(
         ),
     }
 )
-VALIDATION = 10_000
-TRAIN = 60_000  # images in the training files
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnist:
+class Mnist(MnistFamily):
     """Choose MNIST: of 60,000 training images the first validate and the others train; 10,000 test.
 
     The four IDX files, plain or compressed, are looked for in `folder`, else in `$CAPSJAX_DATA/mnist`,
@@ -67,138 +199,11 @@ class Mnist:
         num_classes: how many classes there are.
 
     Raises:
-        FieldError: where a field is out of range.
+        FieldError: If a field is out of range.
     """
 
-    folder: str | None = None
-    validation: int = VALIDATION
-    train_limit: int | None = None
-    image_shape: ClassVar[tuple[int, int, int]] = (28, 28, 1)
-    num_classes: ClassVar[int] = 10
     kind: Literal["mnist"] = "mnist"
 
-    def __post_init__(self):
-        if self.folder is not None and not (isinstance(self.folder, str) and self.folder):
-            raise FieldError(
-                "Mnist", "folder", self.folder, "the path of a folder as a string, or nothing"
-            )
-        check_int(self, "validation", low=0, high=VALIDATION)
-        if self.train_limit is not None:
-            check_int(self, "train_limit", low=1, high=TRAIN - self.validation)
-
-    def load(self, report: Report | None = None) -> Dataset:
-        """Read the files, and download them where they are to come from the cache and are not there.
-
-        Args:
-            report: receives (name, bytes done, bytes in all or None) as a download goes on.
-
-        Returns:
-            The dataset, images uint8 [n, 28, 28, 1].
-
-        Raises:
-            UserError: where a file is missing, unreadable or not the published one, or no download
-                succeeds.
-        """
-        place = find_place(self.folder)
-        return read_mnist(
-            place, train_limit=self.train_limit, report=report, validation=self.validation
-        )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Know where the files are.
-
-    Args:
-        folder: the folder that holds them.
-        advice: what to do about a file there that is missing or wrong.
-        is_cache: whether missing files are downloaded into it.
-    """
-
-    folder: Path
-    advice: str
-    is_cache: bool = False
-
-
-def find_place(folder: str | None) -> Place:
-    """Decide where the files are: `folder`, else `$CAPSJAX_DATA/mnist`, else the user's cache."""
-    if folder is not None:
-        held = os.environ.get("CAPSJAX_DATA")
-        otherwise = f"read from {held}/mnist" if held else "downloaded"
-        advice = f"put the published file there, or leave folder out to have it {otherwise}"
-        return Place(Path(folder).expanduser(), advice)
-    if root := os.environ.get("CAPSJAX_DATA"):
-        advice = "put the published file there, or unset CAPSJAX_DATA to have it downloaded"
-        return Place(Path(root).expanduser() / "mnist", advice)
-    import pooch
-
-    advice = "delete this file to have it downloaded again: nothing is lost"
-    return Place(Path(pooch.os_cache("capsjax")) / "mnist", advice, is_cache=True)
-
-
-def read_mnist(
-    place: Place,
-    *,
-    train_limit: int | None = None,
-    report: Report | None = None,
-    files: Mapping[str, KnownFile] = FILES,
-    mirrors: Sequence[str] = MIRRORS,
-    validation: int = VALIDATION,
-) -> Dataset:
-    """Read the four files into a dataset.
-
-    Args:
-        place: where they are.
-        train_limit: use only the first so many training examples after the validation split.
-        report: receives the progress of downloads.
-        files: what the files must be; the published ones by default.
-        mirrors: addresses to download from.
-        validation: how many of the first training images validate, or 0.
-
-    Returns:
-        The dataset, images uint8 [n, h, w, 1].
-
-    Raises:
-        UserError: as `Mnist.load` does.
-    """
-    arrays = {key: _read(place, file, mirrors, report) for key, file in files.items()}
-    images, labels = arrays["train_images"][..., None], arrays["train_labels"]
-    end = None if train_limit is None else validation + train_limit
-    return Dataset(
-        "mnist",
-        train=Split(images[validation:end], labels[validation:end]),
-        validation=Split(images[:validation], labels[:validation]) if validation else None,
-        test=Split(arrays["test_images"][..., None], arrays["test_labels"]),
-        num_classes=Mnist.num_classes,
-        scale=1 / 255,
-    )
-
-
-def _read(
-    place: Place, file: KnownFile, mirrors: Sequence[str], report: Report | None
-) -> np.ndarray:
-    path = file.find(place.folder)
-    if path is None and place.is_cache:
-        path = download(file, mirrors, place.folder, report=report)
-    if path is None:
-        raise UserError(
-            f"{place.folder / file.name}.gz: is missing, also without .gz "
-            f"({_describe(place.folder)}), {file.expected}; {place.advice}"
-        )
-    try:
-        return parse_idx(file.read(path), str(path))
-    except UserError as error:
-        raise UserError(f"{error}; {place.advice}") from None
-
-
-def _describe(folder: Path) -> str:
-    """Tell what is in a folder, in a few words."""
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except FileNotFoundError:
-        return "the folder does not exist"
-    except OSError as error:
-        return f"the folder cannot be read: {error.strerror or error}"
-    if not names:
-        return "the folder is empty"
-    return "the folder has " + ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    def published(self) -> Published:
+        """Return MNIST's files and their mirrors."""
+        return Published(self.kind, FILES, MIRRORS)

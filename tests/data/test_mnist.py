@@ -7,8 +7,17 @@ import pooch
 import pytest
 
 from capsjax.checks import FieldError, UserError
-from capsjax.data import Digits, Mnist
-from capsjax.data.mnist import FILES, Place, find_place, read_mnist
+from capsjax.data import Digits, FashionMnist, Mnist, known
+from capsjax.data.known import Place
+from capsjax.data.mnist import FILES, MIRRORS, Published, read_family
+
+
+def find_place(folder):
+    return known.find_place(folder, "mnist")
+
+
+def read_mnist(where, *, files, mirrors=MIRRORS, **options):
+    return read_family(where, Published("mnist", files, mirrors), **options)
 
 
 def place(folder, is_cache=False):
@@ -251,3 +260,27 @@ def test_real_data():
         shapes, classes = {"train": 1097, "validation": 200, "test": 500}, 46
     assert {name: len(split) for name, split in dataset.splits().items()} == shapes
     assert np.bincount(dataset.test.labels)[0] == classes
+
+
+def test_another_set_of_the_family_is_where_its_name_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPSJAX_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"fashion_mnist.*is missing.*SHA-256 c59f468a2f672dc8"):
+        FashionMnist().load()
+
+
+def test_real_clothes():
+    """The published files where CAPSJAX_DATA holds them; that they are others than MNIST's elsewhere."""
+    root = os.environ.get("CAPSJAX_DATA")
+    if root and (Path(root) / "fashion_mnist").is_dir():
+        print("real data: Fashion-MNIST from CAPSJAX_DATA")
+        dataset = FashionMnist(train_limit=100).load()
+        assert (dataset.name, len(dataset.train), len(dataset.test)) == (
+            "fashion_mnist",
+            100,
+            10_000,
+        )
+        assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
+    else:
+        print("real data: CAPSJAX_DATA holds no fashion_mnist, so only its checksums are tested")
+        theirs = FashionMnist().published().files
+        assert all(theirs[key].sha256 != FILES[key].sha256 for key in FILES)

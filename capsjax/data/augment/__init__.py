@@ -1,0 +1,22 @@
+"""Augmentations: random changes of training images, on the device, as frozen values of a configuration."""
+
+from capsjax.data.augment.affine import Affine, affine
+from capsjax.data.augment.base import Augmentation, augment
+from capsjax.data.augment.colour import Brightness, Contrast
+from capsjax.data.augment.crop import Crop
+from capsjax.data.augment.cutout import Cutout
+from capsjax.data.augment.flip import Flip
+from capsjax.data.augment.shift import Shift
+
+__all__ = [
+    "Affine",
+    "Augmentation",
+    "Brightness",
+    "Contrast",
+    "Crop",
+    "Cutout",
+    "Flip",
+    "Shift",
+    "affine",
+    "augment",
+]

@@ -1,0 +1,69 @@
+"""Brightness and contrast."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from capsjax.checks import check_float
+from capsjax.data.augment.base import Augmentation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Brightness(Augmentation):
+    """Describe a change of brightness: one number for each image is added to all its pixels.
+
+    Args:
+        delta: the largest change, in either direction, above 0 and at most 1; all are equally likely.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If the change is out of range.
+
+    Reference:
+        Hinton, Sabour and Frosst 2018, section 4, with random contrast.
+    """
+
+    delta: float = 0.1
+    kind: Literal["brightness"] = "brightness"
+
+    def __post_init__(self):
+        check_float(self, "delta", low=0.0, high=1.0, open_low=True)
+
+    def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Return x + d, d in [-delta, delta], kept from 0 to 1, [b, h, w, c]."""
+        shape = (images.shape[0], 1, 1, 1)
+        d = jax.random.uniform(key, shape, images.dtype, -self.delta, self.delta)
+        return jnp.clip(images + d, 0, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrast(Augmentation):
+    """Describe a change of contrast: differences from each channel's mean are multiplied.
+
+    Args:
+        delta: by how much the factor of an image is above or below 1 at most, above 0 and at most 1; all are
+            equally likely.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If the change is out of range.
+
+    Reference:
+        Hinton, Sabour and Frosst 2018, section 4, with random brightness.
+    """
+
+    delta: float = 0.1
+    kind: Literal["contrast"] = "contrast"
+
+    def __post_init__(self):
+        check_float(self, "delta", low=0.0, high=1.0, open_low=True)
+
+    def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Return mean + f (x - mean), f in [1 - delta, 1 + delta], kept from 0 to 1, [b, h, w, c]."""
+        shape = (images.shape[0], 1, 1, 1)
+        f = jax.random.uniform(key, shape, images.dtype, 1 - self.delta, 1 + self.delta)
+        mean = images.mean(axis=(1, 2), keepdims=True)  # [b, 1, 1, c]
+        return jnp.clip(mean + f * (images - mean), 0, 1)

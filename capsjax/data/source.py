@@ -1,0 +1,75 @@
+"""What every source of data in a configuration is."""
+
+import abc
+import dataclasses
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from capsjax.data.dataset import Dataset
+from capsjax.data.download import Report
+from capsjax.schema.variant import Variant
+
+
+class DataShape(NamedTuple):
+    """Say what a network has to fit.
+
+    Attributes:
+        image_shape: height, width and channels of every image.
+        num_classes: how many classes there are.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(Variant, abc.ABC):
+    """Define where a run's data come from.
+
+    Args:
+        kind: its name in a configuration.
+
+    Attributes:
+        places: names of the fields that say where its files are; they alone may change when a run is
+            resumed, and hold a path or None.
+    """
+
+    places: ClassVar[tuple[str, ...]] = ()
+
+    kind: str
+
+    @abc.abstractmethod
+    def load(self, report: Report | None = None) -> Dataset:
+        """Read the data.
+
+        Args:
+            report: receives (name, bytes done, bytes in all or None) as a download goes on.
+
+        Returns:
+            The dataset, in the split that the class describes.
+
+        Raises:
+            UserError: If a file is missing or not what it should be.
+        """
+
+    @abc.abstractmethod
+    def shape(self) -> DataShape:
+        """Return the shape of the images and the number of classes, without reading more than that needs.
+
+        Raises:
+            UserError: If they are not known before the data are there.
+        """
+
+    def located(self) -> "Source":
+        """Return the same with absolute paths, which hold wherever they are read again."""
+        given = {name: getattr(self, name) for name in self.places}
+        whole = {
+            name: str(Path(path).expanduser().absolute()) for name, path in given.items() if path
+        }
+        return dataclasses.replace(self, **whole)
+
+    def moved_to(self, other: "Source") -> "Source":
+        """Return the same with the files where another source has them, if that is of the same class."""
+        if type(other) is not type(self):
+            return self
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in self.places})
