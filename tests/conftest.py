@@ -1,5 +1,6 @@
 """What every test runs under: four CPU devices, strict shapes and ranks, and compiled code kept."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -36,6 +37,20 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below `nohup`
 
 # One small comparison, which tests of comparisons and of reports share.
 pytest_plugins = ["tests.comparison"]
+
+
+# Memory maps of a process, of which Linux grants 65,530: each compiled program takes several.
+MAPS = pathlib.Path("/proc/self/maps")
+MANY_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Let go of compiled programs, once there are many, after each file of tests; the cache has them."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_what_is_interrupted_early_is_started_again(words, out, answer, monkeypa
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("capsjax.cli.train.read", interrupt)
+    monkeypatch.setattr(f"capsjax.cli.{words[0]}.read", interrupt)
     code, text = said(answer(*words, *out))
     assert code == 130
     again = text.split("Start again with: ")[1]

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from capsjax import bench, cli
+from capsjax import cli
+from capsjax.bench import work as bench
 from capsjax.bench.profile import PARTS, Profile, own_names, parts_of, profile, seconds_of
 from capsjax.checks import UserError
 from capsjax.runs.config import load_config

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from capsjax import bench, cli
+from capsjax import cli
+from capsjax.bench import work as bench
 from capsjax.checks import FieldError, UserError
 from capsjax.cli.parser import make_parser
 from capsjax.gradients import ClosedForm, FullGradient, GradientMode, StopGradient

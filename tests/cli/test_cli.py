@@ -431,7 +431,7 @@ def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("capsjax.cli.train.read", interrupt)
+    monkeypatch.setattr("capsjax.cli.compare.read", interrupt)
     code, _, err = answer(capsys, "compare", "smoke", "--out", "it's", "--seed", "3")
     assert code == 130
     assert err[-1].endswith(
@@ -445,7 +445,7 @@ def test_a_command_leaves_signals_as_it_found_them(capsys, monkeypatch):
 
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     before = [signal.getsignal(number) for number in numbers]
-    monkeypatch.setattr("capsjax.cli.train.read", interrupted)
+    monkeypatch.setattr("capsjax.cli.compare.read", interrupted)
     code, _, _ = answer(capsys, "compare", "smoke")
     assert code == 130
     assert [signal.getsignal(number) for number in numbers] == before
