@@ -1,6 +1,6 @@
 """The errors about a tree that does not fit a schema.
 
-Every mistake is a `UserError` of two lines: where and what came, then what was expected.
+Every mistake is a `UserError` of two lines: where and what was found, then what was expected.
 """
 
 import difflib
@@ -34,7 +34,10 @@ def mistake(
         came: where, and what.
         expected: what instead.
         argument: the override whose key begins the error, if any.
-        in_flags: what was expected in the words of the command line, where they are others.
+        in_flags: what was expected in the words of the command line, if they differ.
+
+    Returns:
+        The error, whose second line is indented.
     """
 
     def text(expected: str) -> str:
@@ -45,9 +48,14 @@ def mistake(
 
 
 class Problem(NamedTuple):
-    """Hold one mistake: the path to it, what came, what was expected; `early` ones are shown first.
+    """Hold one mistake.
 
-    `in_flags` is what was expected in the words of the command line, where they are others.
+    Attributes:
+        path: the keys, and the indices of items, that lead to it.
+        came: what was found there.
+        expected: what would have been accepted.
+        early: whether it is shown before those that are not: it may be their cause.
+        in_flags: what was expected in the words of the command line, if they differ.
     """
 
     path: tuple
@@ -57,16 +65,27 @@ class Problem(NamedTuple):
     in_flags: str | None = None
 
     def meets(self, other: "Problem") -> bool:
-        """Tell whether the path of one leads to or through the path of the other."""
-        steps = zip(self.path, other.path, strict=False)
+        """Return whether one path is a prefix of the other, so that both may have one cause."""
+        steps = zip(self.path, other.path, strict=False)  # as far as the shorter one goes
         return all(mine == theirs for mine, theirs in steps)
 
 
 def unknown_kind(path: tuple, given: object, known: Mapping[str, type]) -> Problem:
-    """Describe a kind that is missing or unknown."""
+    """Describe a kind that is missing or unknown.
+
+    Args:
+        path: where the kind stands, or the value that is short for it.
+        given: what stands there; None if the kind is missing.
+        known: the dataclass of each kind that is accepted there.
+
+    Returns:
+        The mistake, with the nearest known kind; if a file was named in place of a kind, with the flags that
+        read it.
+    """
     came = "missing" if given is None else f"got {show(given)}"
     expected = "one of " + ", ".join(known) + nearest(str(given), known)
     files = [kind for kind, cls in known.items() if "path" in fields(cls)]
+    # What ends like a file's name or has a slash is likelier a file than a misspelt kind.
     if not (files and isinstance(given, str) and re.search(r"[\w)]\.\w+$|/", given)):
         return Problem(path, came, expected, early=True)
     at = ".".join(step for step in path if step != "kind")
@@ -81,6 +100,7 @@ def unknown_kind(path: tuple, given: object, known: Mapping[str, type]) -> Probl
 def all_keys(schema: type) -> list[str]:
     """List the dotted keys of a schema, of whatever kind, the outer ones first; items of lists have none."""
     spots = ((at, cls) for at, cls in reach(schema) if "*" not in at)
+    # A dictionary, not a set: keys that several kinds share stand once, and in the order of the fields.
     found = dict.fromkeys(".".join((*at, name)) for at, cls in spots for name in fields(cls))
     return sorted(found, key=lambda key: key.count("."))
 
@@ -115,6 +135,7 @@ def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
     """
     path, annotation, value, _ = spot
     cls = choose(annotation, value)
+    # pydantic puts the variant's name, or its tag, between the field and what is below it.
     if loc and cls is not None and len(variants(annotation)) > 1:
         if loc[0] not in (cls.__name__, value["kind"]):
             return None
@@ -129,7 +150,7 @@ def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
 
 
 def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | None:
-    """Put one of pydantic's errors in our words; None where it is about a variant not chosen.
+    """Put one of pydantic's errors in our words.
 
     Args:
         schema: the outermost dataclass.
@@ -137,7 +158,7 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
         error: one of pydantic's, whose location is within the tree.
 
     Returns:
-        The mistake.
+        The mistake; None if the error is about a variant that the tree did not choose.
     """
     kind, loc = error["type"], tuple(error["loc"])
     if kind == "missing" and isinstance(loc[-1], int):
@@ -163,6 +184,7 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
         return Problem(path, came, words(annotation) + nearest(str(value), literals))
     lists = [member for member in members(annotation) if typing.get_origin(member) is tuple]
     of_words = any(typing.get_args(member)[:1] == (str,) for member in lists)
+    # One word where a list of words is wanted: show the list that was most likely meant.
     if kind.endswith("_type") and of_words and isinstance(value, str) and value:
         written = value if value.isidentifier() else json.dumps(value)
         return Problem(path, came, f"a list, such as [{written}]")

@@ -21,6 +21,7 @@ def members(annotation: Any) -> tuple[Any, ...]:
         return members(args[0])
     if origin in (typing.Union, types.UnionType):
         return tuple(member for arg in args for member in members(arg))
+    # Asked for each time: a subclass counts from the moment that its module is imported.
     if inspect.isabstract(annotation) and issubclass(annotation, Variant):
         return annotation.variants()
     return (annotation,)
@@ -29,6 +30,7 @@ def members(annotation: Any) -> tuple[Any, ...]:
 def fields(cls: type) -> Mapping[str, Any]:
     """Name the fields of a dataclass and their annotations."""
     hints = typing.get_type_hints(cls, include_extras=True)
+    # Fields that `__init__` does not take follow from the others, so no file may set them.
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
@@ -44,7 +46,15 @@ def kinds(annotation: Any) -> dict[str, type]:
 
 
 def choose(annotation: Any, value: object) -> type | None:
-    """Choose the dataclass that a mapping stands for: the only one, or the one of its kind."""
+    """Choose the dataclass that a mapping stands for: the only one, or the one of its kind.
+
+    Args:
+        annotation: what is accepted in the mapping's place.
+        value: the plain value that stands there.
+
+    Returns:
+        The dataclass; None if the value is not a mapping, or its kind is missing or unknown.
+    """
     if not isinstance(value, Mapping):
         return None
     if len(only := variants(annotation)) == 1:
@@ -53,22 +63,36 @@ def choose(annotation: Any, value: object) -> type | None:
 
 
 def assumed_kind(annotation: Any) -> str | None:
-    """Give the kind of a mapping that names none, if an abstract class says which that is."""
+    """Return the kind of a mapping that names none, if an abstract class says which that is."""
     return getattr(annotation, "assumed_kind", None)
 
 
 def item(annotation: Any, index: int) -> Any:
-    """Give the annotation of an item of a tuple; `object` where there is none."""
+    """Return the annotation of an item of a tuple.
+
+    Args:
+        annotation: one that accepts a tuple, perhaps among other types.
+        index: the item's place, from 0.
+
+    Returns:
+        The annotation; `object`, which accepts anything, if the tuple has no such item.
+    """
     tuples = (member for member in members(annotation) if typing.get_origin(member) is tuple)
     args = typing.get_args(next(tuples, None))
+    # tuple[int, ...] has one annotation for every item; tuple[int, str] one for each.
     return args[0] if args[1:] == (...,) else dict(enumerate(args)).get(index, object)
 
 
 def reach(annotation: Any, path: tuple = (), above: tuple = ()) -> Iterator[tuple[tuple, type]]:
-    """Go through all dataclasses that can stand within an annotation, each with the path to it.
+    """Go through all dataclasses that can stand within an annotation.
 
-    In a path, `*` stands for the index of an item. `above` holds what has been gone through on the way:
-    a dataclass within itself is not gone through again.
+    Args:
+        annotation: where to begin.
+        path: the keys that lead to it.
+        above: the dataclasses on the way to it; one within itself is not gone through again.
+
+    Yields:
+        The path to each dataclass, with `*` for the index of an item, and the dataclass.
     """
     for member in members(annotation):
         if typing.get_origin(member) is tuple:
@@ -90,7 +114,7 @@ _WORDS = {
 
 
 def words(annotation: Any) -> str:
-    """Say in words what an annotation admits."""
+    """Say in words what an annotation accepts."""
     names, parts = kinds(annotation), []
     for member in members(annotation):
         origin, args = typing.get_origin(member), typing.get_args(member)
@@ -104,4 +128,4 @@ def words(annotation: Any) -> str:
             parts.append(f"a mapping with {'kind one of' if names else 'keys'} {keys}")
         else:
             parts.append(_WORDS.get(member, str(member)))
-    return " or ".join(dict.fromkeys(parts))
+    return " or ".join(dict.fromkeys(parts))  # dataclasses told apart by kind say the same

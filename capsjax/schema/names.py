@@ -66,6 +66,7 @@ def keys_named(known: Iterable[str], name: str) -> list[str]:
     if "." in whole and (found := [key for key in known if f".{key}".endswith(f".{whole}")]):
         return found[:3]
     usual = [key for key in USUAL.get(last, ()) if key in known]
+    # Three at most: a longer list helps nobody, and the outer keys, which come first, are the likelier.
     return [key for key in known if f".{key}".endswith(f".{last}")][:3] + usual
 
 
@@ -79,6 +80,7 @@ def keys_near(known: Iterable[str], name: str) -> list[str]:
     lasts: dict[str, list[str]] = {}
     for key in known:
         lasts.setdefault(key.split(".")[-1], []).append(key)
+    # The last part alone: a slip at the level is `keys_named`'s business, one in the word is ours.
     close = difflib.get_close_matches(canonical(name).split(".")[-1], lasts, n=1, cutoff=0.7)
     return lasts[close[0]][:3] if close else []
 

@@ -81,7 +81,7 @@ NOTHING = object()  # what a text without a value holds
 
 
 def _load(text: str, place: str) -> object:
-    """Read one YAML document, `NOTHING` where there is none; `place` begins the errors."""
+    """Read one YAML document, `NOTHING` if the text has none; `place` begins the errors."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -109,7 +109,7 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
         The tree.
 
     Raises:
-        UserError: where the text is no YAML, holds a key twice, or holds no mapping.
+        UserError: If the text is not YAML, holds a key twice, or is not a mapping.
     """
     tree = _load(text, source)
     if not isinstance(tree, dict):
@@ -126,7 +126,7 @@ def read_value(text: str, place: str) -> object:
         place: what error messages begin with.
 
     Returns:
-        The plain value; `NOTHING` where the text holds none.
+        The plain value; `NOTHING` if the text holds none.
 
     Raises:
         UserError: If the text is not YAML.

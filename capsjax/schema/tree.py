@@ -26,8 +26,8 @@ Tree = Mapping[str, Any]
 def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
     """Set dotted keys in a tree.
 
-    A flag changes what it names, and nothing else, but for one thing: where it changes a `kind`, the keys
-    beside it belonged to the old variant and go, unless flags set them. A string is short for a kind
+    A flag changes what it names, and nothing else, with one exception: if it changes a `kind`, the keys
+    beside it belonged to the old variant and are dropped, unless flags set them. A string is short for a kind
     here too: `--gradient full` over a mapping that has a kind is `--gradient.kind full`, and
     `--gradient.remat true` over `gradient: full` keeps that kind. Where `null` stands, a mapping begins.
     A mapping as a value names each of its keys: `{training: {epochs: 3}}` is `training.epochs: 3`.
@@ -40,9 +40,9 @@ def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
         A new tree.
 
     Raises:
-        UserError: where a key leads through a value that is neither a mapping nor a string.
+        UserError: If a key leads through a value that is neither a mapping nor a string.
     """
-    merged = copy.deepcopy(dict(tree))
+    merged = copy.deepcopy(dict(tree))  # the caller's tree stays as it is
     _set_all(merged, overrides)
     return merged
 
@@ -69,7 +69,7 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
     if isinstance(value, str) and isinstance(old, dict) and "kind" in old:
         node, name = old, "kind"
     if name == "kind" and node.get(name, value) != value:
-        node.clear()
+        node.clear()  # its keys are another variant's
     if isinstance(value, dict):
         inner = {"kind": old} if isinstance(old, str) else old if isinstance(old, dict) else {}
         _set_all(inner, value)
@@ -80,6 +80,7 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
 def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -> Any:
     """Write out the short form of kinds in a tree, and note the kinds that are missing or unknown."""
     known, cls = kinds(annotation), choose(annotation, value)
+    # Where a plain string is accepted too, a string is that string, not a kind.
     if known and isinstance(value, str) and str not in members(annotation):
         if value in known:
             return {"kind": value}
@@ -101,7 +102,7 @@ def _culprit(problem: Problem, flags: Tree) -> str | None:
     """Name the flag that brought a problem: the nearest above it, one within it, or one beside it."""
     path, paths = problem.path, {flag: tuple(flag.split(".")) for flag in flags}
     found = [flag for flag, at in paths.items() if path[: len(at)] == at]
-    found.sort(key=len, reverse=True)
+    found.sort(key=len, reverse=True)  # the longest key is the nearest above the problem
     found += [flag for flag, at in paths.items() if path and at[: len(path)] == path]
     if problem.came == "missing":  # a flag brought the kind that needs it, or keys without a kind
         beside = [(flag, at[-1]) for flag, at in paths.items() if at[:-1] == path[:-1]]
@@ -178,7 +179,7 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
         An instance of `schema`; every dataclass within has checked itself in `__post_init__`.
 
     Raises:
-        UserError: where a key is unknown or missing, or a value has the wrong type, kind or range. The
+        UserError: If a key is unknown or missing, or a value has the wrong type, kind or range. The
             first mistake is shown, the others are counted.
     """
     import pydantic
@@ -186,6 +187,7 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     flags, problems = _plain_flags(overrides or {}), list[Problem]()
     tree = _expand(schema, merge(tree, flags), (), problems)
     try:
+        # As JSON: strict validation of Python's values would refuse a list for a tuple.
         (config,) = _adapter(schema).validate_json(json.dumps([tree]))
         return config
     except pydantic.ValidationError as failure:
@@ -195,7 +197,7 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
             # One mistake, one message.
             if problem is not None and not any(map(problem.meets, problems)):
                 problems.append(problem)
-    first = min(problems, key=lambda problem: not problem.early)
+    first = min(problems, key=lambda problem: not problem.early)  # min keeps the order among equals
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     culprit = _culprit(first, flags)
     came = f"{_where(first, source, culprit)}: {first.came}{more}"

@@ -31,4 +31,5 @@ class Variant:
         """Validate an abstract class as the union of its variants."""
         if not inspect.isabstract(cls):
             return handler(source)
+        # Made when a schema is first used, so that it holds whatever has been imported by then.
         return handler.generate_schema(functools.reduce(operator.or_, cls.variants()))
