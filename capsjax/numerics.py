@@ -12,6 +12,7 @@ from capsjax.checks import UserError
 
 def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
     """Return the type to compute in: float32 for half precision, otherwise the type itself."""
+    # Half precision keeps 8 or 11 bits: sums over a thousand children would lose the small ones.
     return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -54,7 +55,7 @@ def as_numbers(name: str, given: Any) -> Array:
 
 
 def described(given: Any) -> str:
-    """Describe in short what came for an array."""
+    """Describe in short what was given for an array."""
     if hasattr(given, "dtype"):
         return f"{given.dtype}{list(given.shape)}"
     return "None" if given is None else f"a {type(given).__name__}"
@@ -132,7 +133,8 @@ def _polar(x: Float[Array, "..."], axis: int) -> tuple[Float[Array, "..."], Floa
     # takes it times a component, the very smallest.
     kind = jnp.finfo(x.dtype)
     scale = jnp.where(nonzero, jnp.clip(largest, kind.tiny / kind.eps, kind.max / 64), 1)
-    # Neither result depends on the scale, so holding the scale constant is exact.
+    # Neither result depends on the scale, so holding the scale constant is exact. The inner `where` keeps
+    # the root away from 0, where its gradient is infinite.
     scaled = x / scale
     squares = jnp.sum(jnp.square(scaled), axis=axis, keepdims=True)
     root = jnp.sqrt(jnp.where(nonzero, squares, 1))
@@ -143,7 +145,9 @@ def _gains(
     length: Float[Array, "... 1"],
 ) -> tuple[Float[Array, "... 1"], Float[Array, "... 1"], Float[Array, "... 1"]]:
     """Return squash's length, and its gains across s and along s, for a length |s|."""
-    # The square of a large length is never formed; its inverse's is.
+    # Two branches, one for each side of length 1: the square of a large length, which overflows, is never
+    # formed, but its inverse's is; nor is the inverse of a small length. Each `where` around an argument
+    # keeps the branch that is not taken finite, as its gradient is multiplied by 0, and 0 * inf is NaN.
     large = length > 1
     small_square = jnp.square(jnp.where(large, 0, length))
     inverse = 1 / jnp.where(large, length, 1)
@@ -156,8 +160,8 @@ def _gains(
 
 @jax.custom_jvp
 def _squash(s: Float[Array, "... e"]) -> Float[Array, "... e"]:
-    length, unit = _polar(s, -1)
-    squashed, _, _ = _gains(length)
+    length, unit = _polar(s, -1)  # [..., 1], [..., e]
+    squashed, _, _ = _gains(length)  # [..., 1]
     return squashed * unit
 
 
@@ -181,9 +185,9 @@ def squash_jacobian(s: Float[Array, "... e"], x: Float[Array, "... e"]) -> Float
     Returns:
         J(s) x, [..., e]; 0 where s = 0.
     """
-    length, unit = _polar(s, -1)
-    _, across, along = _gains(length)
-    radial = unit * jnp.sum(unit * x, axis=-1, keepdims=True)
+    length, unit = _polar(s, -1)  # [..., 1], [..., e]
+    _, across, along = _gains(length)  # [..., 1]
+    radial = unit * jnp.sum(unit * x, axis=-1, keepdims=True)  # n n^T x, [..., e]
     return across * (x - radial) + along * radial
 
 
@@ -205,7 +209,7 @@ def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
         Squashed vectors, s's shape and type (float32 for integers).
 
     Raises:
-        ValueError: where s has no such axis.
+        ValueError: If s has no such axis.
 
     Example:
         >>> import jax.numpy as jnp
@@ -216,7 +220,7 @@ def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
         Sabour, Frosst and Hinton 2017, "Dynamic routing between capsules", equation 1.
     """
     s = as_floats(s)
-    wide = jnp.moveaxis(s.astype(compute_dtype(s.dtype)), axis, -1)
+    wide = jnp.moveaxis(s.astype(compute_dtype(s.dtype)), axis, -1)  # [..., e]
     return jnp.moveaxis(_squash(wide), -1, axis).astype(s.dtype)
 
 
@@ -241,7 +245,7 @@ def couple(logits: Float[Array, "*batch i j"], leaky: bool = False) -> Float[Arr
 def _softmax(logits: Float[Array, "*batch i j"], leaky: bool) -> Float[Array, "*batch i j"]:
     if not leaky:
         return jax.nn.softmax(logits, axis=-1)
-    none = jnp.zeros_like(logits[..., :1])
+    none = jnp.zeros_like(logits[..., :1])  # [*batch, i, 1]
     return jax.nn.softmax(jnp.concatenate([none, logits], axis=-1), axis=-1)[..., 1:]
 
 
@@ -274,5 +278,5 @@ def couple_adjoint(
     """
     dtype = coupling.dtype
     coupling, cotangent = (x.astype(compute_dtype(x.dtype)) for x in (coupling, cotangent))
-    mean = jnp.sum(coupling * cotangent, axis=-1, keepdims=True)
+    mean = jnp.sum(coupling * cotangent, axis=-1, keepdims=True)  # [*batch, i, 1]
     return (coupling * (cotangent - mean)).astype(dtype)

@@ -58,7 +58,7 @@ def conv2d(
         [b, ho, wo, f], of the images' type; images and kernel of two types are multiplied in the wider.
 
     Raises:
-        UserError: where channels differ, the kernel is larger than the image, or the implementation or
+        UserError: If channels differ, the kernel is larger than the image, or the implementation or
             the precision is unknown.
 
     Example:
@@ -83,11 +83,13 @@ def conv2d(
     chosen = (
         cheapest(images.shape, kernel.shape, stride) if implementation == "auto" else implementation
     )
+    # Back in the images' type at the end, whichever is wider: a network's precision is that of its inputs.
     given, dtype = images.dtype, jnp.promote_types(images.dtype, kernel.dtype)
     images, kernel = images.astype(dtype), kernel.astype(dtype)
     named = _at(precision, IMPLEMENTATIONS[chosen], stride)
     if implementation != "auto":
         return named(images, kernel).astype(given)
+    # The platform is known when the function is lowered, not yet when it is traced.
     elsewhere = _at(precision, conv2d_lax, stride)
     y = jax.lax.platform_dependent(images, kernel, cpu=named, default=elsewhere)
     return y.astype(given)
@@ -133,13 +135,20 @@ def cheapest(
         images: shape [b, h, w, c], padded.
         kernel: shape [kh, kw, c, f].
         stride: step between outputs.
+
+    Returns:
+        The name of the cheaper implementation.
     """
     b, h, w, c = images
     kh, kw, _, f = kernel
     outs = math.prod((size - k) // stride + 1 for size, k in ((h, kh), (w, kw)))
+    # With stride s the images and the kernel fall into s^2 phases, of ceil(k / s) taps and
+    # outputs + taps - 1 pixels along each axis, which become channels (`conv2d_frequency`).
     taps = math.prod(-(-k // stride) for k in (kh, kw))
     pixels = math.prod((size - k) // stride - (-k // stride) for size, k in ((h, kh), (w, kw)))
+    # Three real products for two conjugate frequencies, of which one is kept: 1.5 rows for each pixel.
     rows, channels = 1.5 * pixels, stride * stride * c
+    # A x, B k and C^T y, as matrix products.
     transforms = rows * (pixels * b * channels + taps * channels * f + outs * b * f)
     by_frequency = rows * b * channels * f + transforms
     by_patches = b * outs * kh * kw * c * f
@@ -147,7 +156,17 @@ def cheapest(
 
 
 def output_size(size: int, kernel: int, stride: int, padding: Padding) -> int:
-    """Return the outputs along an axis of `size` pixels."""
+    """Count the outputs along an axis: ceil(size / stride) for SAME, else (size - kernel) // stride + 1.
+
+    Args:
+        size: pixels of the image along the axis.
+        kernel: pixels of the kernel along it.
+        stride: step between outputs.
+        padding: "VALID" for none, "SAME" for zeros around the image.
+
+    Returns:
+        The number of outputs; below 1 if the kernel is larger than an unpadded image.
+    """
     return -(-size // stride) if padding == "SAME" else (size - kernel) // stride + 1
 
 
@@ -159,6 +178,7 @@ def _pads(
         return [(0, 0), (0, 0)]
     pads = []
     for pixels, width in zip(size, kernel, strict=True):
+        # TensorFlow's convention, which papers and released weights follow: the odd zero comes last.
         missing = max((-(-pixels // stride) - 1) * stride + width - pixels, 0)
         pads.append((missing // 2, missing - missing // 2))
     return pads

@@ -46,11 +46,11 @@ def conv2d_patches(
     kh, kw, c, f = kernel.shape
     b, h, w, _ = images.shape
     outs = (h - kh) // stride + 1, (w - kw) // stride + 1
-    matrix = kernel.reshape(kh * kw * c, f)
+    matrix = kernel.reshape(kh * kw * c, f)  # [kh kw c, f]
 
     def product(block: Float[Array, "n h w c"]) -> Float[Array, "n ho wo f"]:
-        patches = _patches(block, (kh, kw), outs, stride)
-        return (patches @ matrix).reshape(block.shape[0], *outs, f)
+        patches = _patches(block, (kh, kw), outs, stride)  # [n ho wo, kh kw c]
+        return (patches @ matrix).reshape(block.shape[0], *outs, f)  # [n, ho, wo, f]
 
     example_bytes = math.prod(outs) * kh * kw * c * images.dtype.itemsize
     blocks = min(b, -(-b * example_bytes // BLOCK_BYTES))
@@ -60,8 +60,8 @@ def conv2d_patches(
     blocks = -(-b // size)  # fewer, where equal blocks would leave whole ones empty
     padded = jnp.pad(images, ((0, blocks * size - b), (0, 0), (0, 0), (0, 0)))
     # Every block takes examples from all over the batch, so that devices which share it keep their own.
-    parts = padded.reshape(size, blocks, h, w, c).swapaxes(0, 1)
-    y = jax.lax.map(jax.checkpoint(product), parts).swapaxes(0, 1)
+    parts = padded.reshape(size, blocks, h, w, c).swapaxes(0, 1)  # [blocks, n, h, w, c]
+    y = jax.lax.map(jax.checkpoint(product), parts).swapaxes(0, 1)  # [n, blocks, ho, wo, f]
     return y.reshape(blocks * size, *outs, f)[:b]
 
 
@@ -79,4 +79,5 @@ def _patches(
         for y in range(kernel[0])
         for x in range(kernel[1])
     ]
+    # Taps before channels, in the order in which the kernel's [kh, kw, c] is flattened.
     return jnp.stack(seen, axis=3).reshape(n * rows * columns, kernel[0] * kernel[1] * c)

@@ -42,16 +42,16 @@ def conv2d_frequency(
         jnp.asarray(matrix, dtype) for matrix in bilinear_form(outs, taps)
     )
     grid = outs[0] + taps[0] - 1, outs[1] + taps[1] - 1
-    # The images' batch and the kernel's features stay apart from channels and phases: x [pixel, b, sc].
-    x = _phases(images.astype(dtype), (1, 2), grid, stride)
-    x = x.transpose(1, 3, 0, 2, 4, 5).reshape(grid[0] * grid[1], -1)
-    k = _phases(kernel.astype(dtype), (0, 1), taps, stride)
-    k = k.transpose(0, 2, 1, 3, 4, 5).reshape(taps[0] * taps[1], -1)
+    # The images' batch and the kernel's features stay apart from channels and phases: x [pixel, b s s c].
+    x = _phases(images.astype(dtype), (1, 2), grid, stride)  # [b, y, s, x, s, c]
+    x = x.transpose(1, 3, 0, 2, 4, 5).reshape(grid[0] * grid[1], -1)  # [pixel, b s s c]
+    k = _phases(kernel.astype(dtype), (0, 1), taps, stride)  # [y, s, x, s, c, f]
+    k = k.transpose(0, 2, 1, 3, 4, 5).reshape(taps[0] * taps[1], -1)  # [tap, s s c f]
     channels = stride * stride * c
-    x_rows = (of_image @ x).reshape(-1, b, channels)
-    k_rows = (of_kernel @ k).reshape(-1, channels, f)
-    y_rows = jnp.einsum("rbc,rcf->rbf", x_rows, k_rows)
-    y = of_output.T @ y_rows.reshape(-1, b * f)
+    x_rows = (of_image @ x).reshape(-1, b, channels)  # [r, b, s s c]
+    k_rows = (of_kernel @ k).reshape(-1, channels, f)  # [r, s s c, f]
+    y_rows = jnp.einsum("rbc,rcf->rbf", x_rows, k_rows)  # [r, b, f]
+    y = of_output.T @ y_rows.reshape(-1, b * f)  # [ho wo, b f]
     return y.reshape(*outs, b, f).transpose(2, 0, 1, 3).astype(images.dtype)
 
 
@@ -93,20 +93,22 @@ def bilinear_form(
     for p, q in itertools.product(range(size[0]), range(size[1])):
         mirror = (-p % size[0], -q % size[1])
         if mirror < (p, q):
-            continue
+            continue  # its conjugate has been taken
         wave = np.outer(waves[0][p], waves[1][q])
         a, b = wave.real, wave.imag
         c, d = (part[: taps[0], : taps[1]] for part in (a, b))
         back = np.conj(wave)[: outs[0], : outs[1]] / (size[0] * size[1])
-        if mirror == (p, q):
+        if mirror == (p, q):  # a real frequency, which is its own conjugate: one product
             of_image += [a]
             of_kernel += [c]
             of_output += [back.real]
         else:
+            # Twice the real part, for the conjugate frequency that was left out.
             real, imaginary = 2 * back.real, -2 * back.imag
             of_image += [a + b, b, a]
             of_kernel += [c, c - d, c + d]
             of_output += [real + imaginary, -real, -imaginary]
     rows = (np.stack(part) for part in (of_image, of_kernel, of_output))
+    # Both axes of an image in one, row by row, as `conv2d_frequency` flattens them.
     first, second, third = (part.reshape(len(part), -1) for part in rows)
     return first, second, third
