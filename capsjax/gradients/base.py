@@ -20,11 +20,28 @@ class Iterative(Protocol):
         ...
 
     def update(self, t: Any, state: Any, inputs: Any) -> Any:
-        """Return the state after update number t, counted from 0."""
+        """Return the state after one update.
+
+        Args:
+            t: number of the update, counted from 0, [].
+            state: what it begins with.
+            inputs: what `prepare` returned.
+
+        Returns:
+            The new state, a pytree of the same shapes and types.
+        """
         ...
 
     def couple(self, state: Any, inputs: Any) -> PerPair:
-        """Return the coupling that a state stands for."""
+        """Return the coupling that a state stands for.
+
+        Args:
+            state: what `init` or `update` returned.
+            inputs: what `prepare` returned.
+
+        Returns:
+            Coupling coefficients, one for each pair, as the votes hold them.
+        """
         ...
 
 
@@ -41,7 +58,7 @@ class Reductions(Protocol):
         ...
 
     def broadcast(self, x: Shaped[Array, "*batch"]) -> Shaped[Array, "..."]:
-        """Repeat a value of each example, [*batch], for all its pairs."""
+        """Broadcast one value of each example, [*batch], to its pairs, such as a mask of examples."""
         ...
 
 
@@ -69,7 +86,15 @@ class GradientMode(Variant, abc.ABC):
         return True
 
     def check(self, routing: Iterative, num_updates: int) -> None:
-        """Raise a `UserError` where the mode cannot be used with a routing and its updates of the logits."""
+        """Check that the mode can be used with a routing; here, that any can.
+
+        Args:
+            routing: the functions that make an update.
+            num_updates: updates before the readout, r - 1.
+
+        Raises:
+            UserError: If it cannot.
+        """
         del routing, num_updates
 
     @abc.abstractmethod
@@ -116,18 +141,19 @@ def iterate(
     def update(t: Any, state: PyTree) -> PyTree:
         return routing.update(t, state, inputs)
 
+    # Checkpointed, an update keeps its state alone for the backward pass, and computes what is in it again.
     return jax.lax.fori_loop(start, stop, jax.checkpoint(update) if remat else update, state)
 
 
 def settle(routing: Iterative, inputs: PyTree, num_updates: int) -> PyTree:
-    """Apply updates until the couplings settle, where the routing has a tolerance, else all of them.
+    """Apply updates until the couplings settle, if the routing has a tolerance, else all of them.
 
-    Nothing can differentiate it in reverse mode where there is a tolerance.
+    With a tolerance it cannot be differentiated in reverse mode, which needs a known number of steps.
 
     Args:
         routing: the functions that make an update, and perhaps a tolerance.
         inputs: what `routing.prepare` returned.
-        num_updates: how many updates there are at most.
+        num_updates: the largest number of updates.
 
     Returns:
         The state; an example's own stays as it is once another update would move none of its couplings
@@ -139,6 +165,7 @@ def settle(routing: Iterative, inputs: PyTree, num_updates: int) -> PyTree:
 
     def goes_on(carry: tuple[Array, PyTree, Array]) -> Bool[Array, ""]:
         t, _, settled = carry
+        # Until the slowest example has settled: the others wait for it, but move no more.
         return (t < num_updates) & ~jnp.all(settled)
 
     def step(carry: tuple[Array, PyTree, Any]) -> tuple[Array, PyTree, Any]:
@@ -149,9 +176,20 @@ def settle(routing: Iterative, inputs: PyTree, num_updates: int) -> PyTree:
 
 
 def unsettled(routing: Iterative, inputs: PyTree) -> Bool[Array, "*batch"] | None:
-    """Return False for each example, or None where the routing has no tolerance."""
+    """Return the mask of settled examples that a loop begins with.
+
+    Args:
+        routing: the functions that make an update, and perhaps a tolerance.
+        inputs: what `routing.prepare` returned.
+
+    Returns:
+        False for each example, [*batch]; None if the routing has no tolerance, so that no example stops
+        before the last update.
+    """
     if not isinstance(routing, Settling) or routing.tolerance is None:
         return None
+    # Computed rather than made by `zeros`: like this it varies over the devices of a mesh as the logits do,
+    # and a loop's carry has one type from the first step to the last.
     return routing.pairs(inputs).max_abs(routing.init(inputs)) < 0
 
 
@@ -164,15 +202,17 @@ def advance(
         routing: the functions that make an update.
         t: number of the update.
         state: what it begins with.
-        settled: which examples have settled, or None where the routing has no tolerance.
+        settled: which examples have settled, [*batch]; None if the routing has no tolerance.
         inputs: what `routing.prepare` returned.
 
     Returns:
-        The new state, and which examples have settled by now.
+        The new state, and which examples have settled by now, [*batch].
     """
     new = routing.update(t, state, inputs)
     if settled is None or not isinstance(routing, Settling) or routing.tolerance is None:
         return new, settled
     step, pairs = routing.couple(new, inputs) - routing.couple(state, inputs), routing.pairs(inputs)
     settled = settled | (pairs.max_abs(step) <= routing.tolerance)
+    # The update that would move an example by no more than the tolerance is not made, nor any after it: its
+    # state does not depend on the batch that it is in.
     return jnp.where(pairs.broadcast(settled), state, new), settled

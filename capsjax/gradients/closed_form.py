@@ -18,11 +18,28 @@ class Differentiated(Protocol):
     """Name what a routing supplies to be differentiated in closed form."""
 
     def forward(self, inputs: PyTree, num_updates: int) -> tuple[PerPair, PyTree, PyTree]:
-        """Return the coupling, the state that it was made from, and what `adjoint` needs."""
+        """Run the updates.
+
+        Args:
+            inputs: what `prepare` returned.
+            num_updates: updates before the readout, r - 1.
+
+        Returns:
+            The coupling, as the votes hold it; the state that it was made from; what `adjoint` needs.
+        """
         ...
 
     def adjoint(self, saved: PyTree, inputs: PyTree, cotangents: tuple[Array, PyTree]) -> PyTree:
-        """Pull cotangents of the coupling and the state back to the inputs."""
+        """Pull cotangents of the coupling and the state back to the inputs.
+
+        Args:
+            saved: the last of what `forward` returned.
+            inputs: what `prepare` returned.
+            cotangents: the gradients with respect to the coupling and the state.
+
+        Returns:
+            The gradients with respect to the inputs, in their structure.
+        """
         ...
 
 
@@ -39,13 +56,21 @@ class ClosedForm(GradientMode):
         kind: its name in a configuration.
 
     Raises:
-        FieldError: where the routing supplies no backward pass.
+        FieldError: If the routing supplies no backward pass.
     """
 
     kind: Literal["closed_form"] = "closed_form"
 
     def check(self, routing: Iterative, num_updates: int) -> None:
-        """Raise a `FieldError` where the routing supplies no backward pass of its own."""
+        """Check that the routing supplies a backward pass of its own.
+
+        Args:
+            routing: the functions that make an update.
+            num_updates: any number.
+
+        Raises:
+            FieldError: If it supplies none.
+        """
         del num_updates
         if not isinstance(routing, Differentiated):
             expected = (
@@ -62,6 +87,7 @@ class ClosedForm(GradientMode):
         return _run(routing, num_updates, inputs)
 
 
+# The routing and the number of updates are hashable Python values, static where the function is traced.
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(routing: Differentiated, num_updates: int, inputs: PyTree) -> tuple[Array, PyTree]:
     coupling, state, _ = routing.forward(inputs, num_updates)
@@ -72,6 +98,7 @@ def _forward(
     routing: Differentiated, num_updates: int, inputs: PyTree
 ) -> tuple[tuple[Array, PyTree], tuple[PyTree, PyTree]]:
     coupling, state, saved = routing.forward(inputs, num_updates)
+    # The inputs are live anyway, as the readout needs them; of each update a vector per parent is kept.
     return (coupling, state), (saved, inputs)
 
 
@@ -81,12 +108,12 @@ def _backward(
     kept: tuple[PyTree, PyTree],
     cotangents: tuple[Array, PyTree],
 ) -> tuple[PyTree]:
-    del num_updates
+    del num_updates  # `saved` has one entry for each
     saved, inputs = kept
     found = routing.adjoint(saved, inputs, cotangents)
 
     def of_its_type(given: Array, cotangent: Array) -> Any:
-        """Masks have no cotangent."""
+        """Return the cotangent of an array of floats; None, which is none, for a mask or other integers."""
         return cotangent if jnp.issubdtype(given.dtype, jnp.floating) else None
 
     return (jax.tree.map(of_its_type, inputs, found),)

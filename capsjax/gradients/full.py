@@ -32,5 +32,6 @@ class FullGradient(GradientMode):
         self, routing: Iterative, inputs: PyTree, num_updates: int
     ) -> tuple[PerPair, PyTree]:
         """Run every update live."""
+        # No tolerance here: reverse mode through a loop whose length depends on the data does not exist.
         state = iterate(routing, inputs, routing.init(inputs), 0, num_updates, remat=self.remat)
         return routing.couple(state, inputs), state

@@ -25,7 +25,15 @@ class FixedPoint(Iterative, Protocol):
     """
 
     def target(self, coupling: PerPair, inputs: Any) -> PerPair:
-        """Return the logits that a coupling asks for."""
+        """Return the logits that a coupling asks for.
+
+        Args:
+            coupling: coupling coefficients, one for each pair, as the votes hold them.
+            inputs: what `prepare` returned.
+
+        Returns:
+            Logits, in the coupling's shape; at the fixed point, those that it was made from.
+        """
         ...
 
     def pairs(self, inputs: Any) -> Reductions:
@@ -54,11 +62,11 @@ class ImplicitGradient(GradientMode):
         solver: "cg", conjugate gradients, or "neumann", the series y_{k+1} = c_bar + ... y_k.
         tolerance: length of the equation's residual at which an example is solved, relative to that of
             its right-hand side, both multiplied by (d couple / d b)^T; rounding ends it, too.
-        max_steps: how many steps of the solver there are at most.
+        max_steps: the largest number of steps of the solver.
         kind: its name in a configuration.
 
     Raises:
-        FieldError: where the routing has no fixed point, or a number is out of range.
+        FieldError: If the routing has no fixed point, or a number is out of range.
     """
 
     solver: Literal["cg", "neumann"] = "cg"
@@ -77,7 +85,15 @@ class ImplicitGradient(GradientMode):
         return False
 
     def check(self, routing: Iterative, num_updates: int) -> None:
-        """Raise a `FieldError` where the routing has no fixed point."""
+        """Check that the routing has a fixed point.
+
+        Args:
+            routing: the functions that make an update.
+            num_updates: any number.
+
+        Raises:
+            FieldError: If it declares none.
+        """
         del num_updates
         if not isinstance(routing, FixedPoint):
             why = "DynamicRouting has no fixed point, as its logits grow"
@@ -136,6 +152,7 @@ def _backward(
         inner=lambda x, y: pairs.sum(x * y),
         spread=pairs.broadcast,
     )
+    # z eliminated: (I - pull . weigh) y = c_bar + pull(b_bar), one unknown for each pair.
     right = coupling_bar + system.pull(logits_bar)
     # The equation is linear: solved for right-hand sides near 1, whose squares are neither 0 nor infinite.
     scale = pairs.max_abs(right)
@@ -170,7 +187,7 @@ class _System(NamedTuple):
         weigh: (d couple / d b)^T, positive semi-definite; a child's constants are its null space.
         pull: (d target / d c)^T.
         inner: the sum of the products over each example's pairs.
-        spread: a value of each example for all its pairs.
+        spread: broadcasts a value of each example to all its pairs.
     """
 
     weigh: Callable[[PerPair], PerPair]
@@ -232,13 +249,13 @@ def _cg(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair:
         image = direction - system.pull(weighed)
         length = system.inner(rest, system.weigh(rest))
         curvature = system.inner(weighed, image)
-        # Without curvature the updates do not end here: this is no fixed point that they come to.
+        # Without curvature this is not a fixed point that the updates can converge to.
         far = jnp.where(going, length / jnp.where(curvature > 0, curvature, jnp.nan), 0)
         y = y + system.spread(far) * direction
         rest = rest - system.spread(far) * image
         turn = jnp.where(going, system.inner(rest, system.weigh(rest)) / length, 0)
         direction = rest + system.spread(turn) * direction
-        # What became NaN goes on to the end, and is not solved.
+        # What became NaN keeps going to the end, and does not count as solved.
         return Carry(k + 1, y, rest, direction, going & ~(_size(system, rest) <= goal))
 
     going = _size(system, right) > goal

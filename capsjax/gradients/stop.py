@@ -33,6 +33,7 @@ class StopGradient(GradientMode):
         self, routing: Iterative, inputs: PyTree, num_updates: int
     ) -> tuple[PerPair, PyTree]:
         """Run every update on constants, and return a constant coupling."""
+        # No gradient passes through the loop, so its length may depend on the data: `settle`, not `iterate`.
         constants = jax.lax.stop_gradient(inputs)
         state = settle(routing, constants, num_updates)
         return jax.lax.stop_gradient((routing.couple(state, constants), state))

@@ -23,7 +23,7 @@ class TruncatedGradient(GradientMode):
         kind: its name in a configuration.
 
     Raises:
-        FieldError: where `last` is negative, or exceeds the updates of the routing that gets the mode.
+        FieldError: If `last` is negative, or exceeds the updates of the routing that gets the mode.
     """
 
     last: int
@@ -38,7 +38,15 @@ class TruncatedGradient(GradientMode):
         return self.last > 0
 
     def check(self, routing: Iterative, num_updates: int) -> None:
-        """Raise a `FieldError` where there are fewer updates than the gradient is to pass through."""
+        """Check that there are as many updates as the gradient is to pass through.
+
+        Args:
+            routing: any.
+            num_updates: updates before the readout, r - 1.
+
+        Raises:
+            FieldError: If there are fewer than `last`.
+        """
         del routing
         if self.last > num_updates:
             expected = (
@@ -52,7 +60,7 @@ class TruncatedGradient(GradientMode):
     ) -> tuple[PerPair, PyTree]:
         """Run the first updates on constants and the last ones live."""
         self.check(routing, num_updates)
-        if self.last == 0:
+        if self.last == 0:  # nothing is differentiated, so a tolerance may end the loop
             return StopGradient()(routing, inputs, num_updates)
         split = num_updates - self.last
         state = routing.init(inputs)
