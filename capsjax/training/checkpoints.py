@@ -112,8 +112,11 @@ def restore(
         folder: the run's folder of checkpoints.
         target: a state of the same structure, shapes and types, on the devices to restore to.
         step: which one; None for the newest.
-        say: told of each that was passed over, and why.
+        say: called with a line about each that was passed over, and why.
         finite: whether one whose parameters are not finite is passed over too.
+
+    Returns:
+        The state, on the target's devices.
 
     Raises:
         DamagedError: If every checkpoint is damaged, or the one that was asked for.
@@ -144,7 +147,12 @@ def restore(
 
 
 def set_aside(folder: Path, after: int) -> None:
-    """Rename every checkpoint of a later step to `<step>.damaged`: a run that resumes writes it anew."""
+    """Rename every checkpoint of a later step to `<step>.damaged`; a run that resumes writes them again.
+
+    Args:
+        folder: the run's folder of checkpoints.
+        after: the step that is resumed from; it and those before it stay.
+    """
     for step in steps(folder):
         if step > after:
             names = (f"{step}.damaged{number or ''}" for number in itertools.count())

@@ -71,6 +71,7 @@ class Optimiser(Variant, abc.ABC):
         rule = self.rule(self.schedule.make(total_steps))
         if self.clip_norm is None:
             return rule
+        # Before the rule: moments see the clipped gradient, and weight decay adds to it unclipped.
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
 
     @abc.abstractmethod
@@ -102,6 +103,7 @@ def freeze(
     if not frozen:
         return optimiser
 
+    # A function rather than a tree: the names are not known before Optax gets the parameters.
     def labels(params: Params) -> dict[str, str]:
         return {name: "frozen" if group_of(name) in frozen else "trained" for name in params}
 
@@ -217,7 +219,9 @@ class SGD(Optimiser):
 
     def rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """Return -rate u, where u = momentum u + g + weight_decay w; for Nesterov g + momentum u."""
+        # None rather than 0: with any number Optax keeps a velocity, as large as the parameters.
         descent = optax.sgd(rate, momentum=self.momentum or None, nesterov=self.nesterov)
         if not self.weight_decay:
             return descent
+        # Before the momentum: a penalty on the weights is part of the gradient, unlike AdamW's decay.
         return optax.chain(optax.add_decayed_weights(self.weight_decay), descent)

@@ -16,8 +16,8 @@ class Schedule(Variant, abc.ABC):
 
     Args:
         rate: the learning rate at the first step, or at the end of the warm-up.
-        warmup: how many steps the warm-up takes.
-        warmup_fraction: how much of the run it takes instead, below 1; rounded to whole steps.
+        warmup: the number of steps of the warm-up.
+        warmup_fraction: the same as a fraction of the run, below 1; rounded to whole steps.
     """
 
     rate: float = 1e-3
@@ -47,11 +47,13 @@ class Schedule(Variant, abc.ABC):
         if self.warmup >= total_steps:
             expected = f"less than the {total_steps} steps of the run: train longer, or set it to 0"
             raise FieldError("optimiser.schedule", "warmup", self.warmup, expected)
+        # A fraction that rounds to the whole run still leaves one step at the full rate.
         share = min(round(self.warmup_fraction * total_steps), total_steps - 1)
         warmup = self.warmup or share
         after = self.after_warmup(warmup, total_steps)
         if not warmup:
             return after
+        # `join_schedules` gives the second function the step counted from the boundary.
         return optax.join_schedules(
             [optax.linear_schedule(0.0, self.rate, warmup), after], [warmup]
         )
@@ -83,7 +85,15 @@ class Constant(Schedule):
     kind: Literal["constant"] = "constant"
 
     def after_warmup(self, warmup: int, total_steps: int) -> optax.Schedule:
-        """Return the constant."""
+        """Keep the learning rate: rate(step) = rate.
+
+        Args:
+            warmup: steps of the warm-up.
+            total_steps: optimiser steps of the whole run.
+
+        Returns:
+            A function of the step, counted from the end of the warm-up, [].
+        """
         del warmup, total_steps
         return optax.constant_schedule(self.rate)
 
@@ -120,8 +130,19 @@ class Exponential(Schedule):
         check_bool(self, "staircase")
 
     def after_warmup(self, warmup: int, total_steps: int) -> optax.Schedule:
-        """Return max(floor, rate * decay^(step / every)), the exponent rounded down for a staircase."""
+        """Decay the learning rate: rate(step) = max(floor, rate decay^(step / every)).
+
+        For a staircase the exponent is rounded down.
+
+        Args:
+            warmup: steps of the warm-up.
+            total_steps: optimiser steps of the whole run.
+
+        Returns:
+            A function of the step, counted from the end of the warm-up, [].
+        """
         del warmup, total_steps
+        # The run's length is not in it: a run that is lengthened later follows the same curve.
         return optax.exponential_decay(
             self.rate, self.every, self.decay, staircase=self.staircase, end_value=self.floor
         )
@@ -151,14 +172,25 @@ class Piecewise(Schedule):
         if not whole or list(steps) != sorted(set(steps)):
             expected = "a tuple of ascending steps, each an integer of at least 1"
             raise FieldError("Piecewise", "boundaries", self.boundaries, expected)
+        # Within a warm-up in steps a boundary is a mistake; how long a fraction is, is not known yet.
         if steps and steps[0] < self.warmup:
             expected = f"steps of at least {self.warmup}, where the warm-up ends"
             raise FieldError("Piecewise", "boundaries", self.boundaries, expected)
         check_float(self, "factor", low=0.0, open_low=True)
 
     def after_warmup(self, warmup: int, total_steps: int) -> optax.Schedule:
-        """Return rate * factor^(boundaries passed)."""
+        """Multiply the learning rate at each boundary: rate(step) = rate factor^(boundaries passed).
+
+        Args:
+            warmup: steps of the warm-up.
+            total_steps: optimiser steps of the whole run.
+
+        Returns:
+            A function of the step, counted from the end of the warm-up, [].
+        """
         del total_steps
+        # Optax counts from the end of the warm-up. A boundary within the warm-up, which a fraction of the run
+        # can cover, becomes negative, and so has been passed from the first step on.
         steps = {boundary - warmup: self.factor for boundary in self.boundaries}
         return optax.piecewise_constant_schedule(self.rate, steps)
 
@@ -202,8 +234,18 @@ class Cosine(Falling):
     kind: Literal["cosine"] = "cosine"
 
     def after_warmup(self, warmup: int, total_steps: int) -> optax.Schedule:
-        """Return floor + (rate - floor) (1 + cos(pi step / (total_steps - warmup))) / 2."""
-        share = self.floor / self.rate
+        """Lower the learning rate along half a cosine.
+
+        rate(step) = floor + (rate - floor) (1 + cos(pi step / (total_steps - warmup))) / 2
+
+        Args:
+            warmup: steps of the warm-up.
+            total_steps: optimiser steps of the whole run.
+
+        Returns:
+            A function of the step, counted from the end of the warm-up, [].
+        """
+        share = self.floor / self.rate  # Optax takes the floor as a fraction of the rate
         return optax.cosine_decay_schedule(self.rate, total_steps - warmup, share)
 
 
@@ -222,7 +264,17 @@ class Linear(Falling):
     kind: Literal["linear"] = "linear"
 
     def after_warmup(self, warmup: int, total_steps: int) -> optax.Schedule:
-        """Return floor + (rate - floor) (1 - step / (total_steps - warmup))."""
+        """Lower the learning rate along a line.
+
+        rate(step) = floor + (rate - floor) (1 - step / (total_steps - warmup))
+
+        Args:
+            warmup: steps of the warm-up.
+            total_steps: optimiser steps of the whole run.
+
+        Returns:
+            A function of the step, counted from the end of the warm-up, [].
+        """
         return optax.linear_schedule(self.rate, self.floor, total_steps - warmup)
 
 
@@ -247,5 +299,15 @@ class Polynomial(Falling):
         check_float(self, "power", low=0.0, open_low=True)
 
     def after_warmup(self, warmup: int, total_steps: int) -> optax.Schedule:
-        """Return floor + (rate - floor) (1 - step / (total_steps - warmup))^power."""
+        """Lower the learning rate along a power of the rest of the run.
+
+        rate(step) = floor + (rate - floor) (1 - step / (total_steps - warmup))^power
+
+        Args:
+            warmup: steps of the warm-up.
+            total_steps: optimiser steps of the whole run.
+
+        Returns:
+            A function of the step, counted from the end of the warm-up, [].
+        """
         return optax.polynomial_schedule(self.rate, self.floor, self.power, total_steps - warmup)
