@@ -1,6 +1,6 @@
 """Checks at the edges, and the errors that they raise.
 
-Every error says what came, what was expected and how to fix it. `UserError` is what a user can fix:
+Every error says what was given, what was expected and how to fix it. `UserError` is what a user can fix:
 the command line prints it in one or two lines and exits with 2; from Python it is a `ValueError`. Its message
 speaks of Python, of arguments and calls; what the command line calls otherwise, it carries beside that.
 """
@@ -29,7 +29,7 @@ class UserError(ValueError):
     """Tell the user of a mistake that they can fix.
 
     Args:
-        message: what came, what was expected, and how to fix it, in the words of Python.
+        message: what was given, what was expected, and how to fix it, in the words of Python.
         on_command_line: the same with commands instead of calls, where it differs.
         argument: the argument, or the dotted key of an override, whose name begins the message; the command
             line writes its own flag there.
@@ -49,9 +49,9 @@ class FieldError(UserError):
     Args:
         owner: the class that has the field.
         field: the field's name.
-        given: the value that came.
+        given: the value that it holds.
         expected: what would have been accepted, in words.
-        in_config: the same in the words of a configuration file, where they are others.
+        in_config: the same in the words of a configuration file, if they differ.
     """
 
     def __init__(
@@ -72,13 +72,21 @@ class FieldError(UserError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Suggest the nearest known name: `"; did you mean 'x'?"`, or nothing when none is near."""
+    """Suggest the nearest known name.
+
+    Args:
+        word: the name that was given.
+        known: the names that would have been accepted.
+
+    Returns:
+        The end of a message, such as `"; did you mean 'x'?"`; empty if none is near.
+    """
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def is_traced(value: Any) -> bool:
-    """Tell whether a value, or one in a tuple, is a tracer: an array while JAX transforms."""
+    """Return whether a value, or one in a tuple, is a tracer: an array while JAX transforms."""
     if isinstance(value, tuple):
         return any(map(is_traced, value))
     # Whoever has a tracer has imported JAX; the command line's first answers do without it.
@@ -124,7 +132,7 @@ def plain(value: Any) -> Any:
 def _take(owner: object, field: str) -> Any:
     """Return `owner.field`, having made a number there Python's own, as equality and files need it."""
     given = plain(getattr(owner, field))
-    object.__setattr__(owner, field, given)
+    object.__setattr__(owner, field, given)  # the value is frozen, and not yet in anyone's hands
     return given
 
 
@@ -132,7 +140,7 @@ def check_known(owner: Any) -> None:
     """Check that no field of a frozen value, or of those in it, is a tracer, whatever else checks them.
 
     Raises:
-        FieldError: where one is.
+        FieldError: If one is.
     """
     for field in dataclasses.fields(owner):
         given = getattr(owner, field.name)
@@ -147,11 +155,17 @@ def check_int(owner: object, field: str, *, low: int, high: int | None = None) -
 
     NumPy's and JAX's integers become Python's.
 
+    Args:
+        owner: the frozen value.
+        field: the name of its field.
+        low: the least value that is accepted.
+        high: the largest; None for 2^31 - 1.
+
     Raises:
-        FieldError: where it is not.
+        FieldError: If it is not.
     """
     given = _take(owner, field)
-    is_int = isinstance(given, int) and not isinstance(given, bool)
+    is_int = isinstance(given, int) and not isinstance(given, bool)  # True is an int in Python
     most = LARGEST_INT if high is None else high
     if is_int and low <= given <= most:
         return
@@ -173,11 +187,20 @@ def check_float(
 
     NumPy's and JAX's numbers become Python's.
 
+    Args:
+        owner: the frozen value.
+        field: the name of its field.
+        low: the lower end.
+        high: the upper end.
+        open_low: whether `low` itself is refused.
+        open_high: whether `high` itself is refused.
+
     Raises:
-        FieldError: where it is not.
+        FieldError: If it is not.
     """
     given = _take(owner, field)
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    # Comparisons with NaN are false, so it is refused without a test of its own.
     above = is_number and (given > low or (given == low and not open_low))
     if above and (given < high or (given == high and not open_high)):
         return
@@ -191,8 +214,12 @@ def check_float(
 def check_bool(owner: object, field: str) -> None:
     """Check that `owner.field` is True or False.
 
+    Args:
+        owner: the frozen value.
+        field: the name of its field.
+
     Raises:
-        FieldError: where it is not.
+        FieldError: If it is not.
     """
     given = _take(owner, field)
     if not isinstance(given, bool):
@@ -202,8 +229,14 @@ def check_bool(owner: object, field: str) -> None:
 def check_type(owner: object, field: str, kind: type | tuple[type, ...], expected: str) -> None:
     """Check that `owner.field` is an instance of a class, or of one of several.
 
+    Args:
+        owner: the frozen value.
+        field: the name of its field.
+        kind: the class or classes.
+        expected: the same in words, for the message.
+
     Raises:
-        FieldError: where it is not; `expected` says in words what would have been accepted.
+        FieldError: If it is not.
     """
     given = getattr(owner, field)
     if not isinstance(given, kind):
@@ -213,8 +246,13 @@ def check_type(owner: object, field: str, kind: type | tuple[type, ...], expecte
 def check_choice(owner: object, field: str, choices: Iterable[str]) -> None:
     """Check that `owner.field` is one of `choices`.
 
+    Args:
+        owner: the frozen value.
+        field: the name of its field.
+        choices: what is accepted.
+
     Raises:
-        FieldError: where it is not; the nearest choice is named.
+        FieldError: If it is not; the nearest choice is named.
     """
     given = getattr(owner, field)
     choices = tuple(choices)

@@ -33,7 +33,15 @@ def as_table(value: Any) -> str:
 
 
 def rows_as_table(title: str, rows: Mapping[str, str]) -> str:
-    """Write names and what they stand for as a table in HTML, with a title."""
+    """Write names and what they stand for as a table in HTML, with a title.
+
+    Args:
+        title: the table's caption.
+        rows: the text of each name, in order.
+
+    Returns:
+        HTML in which everything given is escaped.
+    """
     lines = "".join(
         f'<tr><th style="text-align: left">{html.escape(name)}</th>'
         f'<td style="text-align: left">{html.escape(text)}</td></tr>'
@@ -50,13 +58,14 @@ def brief(value: Any) -> str:
     if isinstance(value, Mapping):
         sizes = [getattr(inner, "size", 0) for inner in value.values()]
         return f"{len(sizes)} arrays of {sum(sizes):,} numbers"
+    # A named tuple is a tuple too, but shows its names.
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return f"({', '.join(map(brief, value))})"
     return one_line(value) if hasattr(value, "_fields") else repr(value)
 
 
 def changed(value: Any) -> str:
-    """Write a configuration as Python would make it again, without the fields that have their default.
+    """Write a configuration as the call that makes it, without the fields that have their default.
 
     Example:
         >>> from capsjax import DynamicRouting, FullGradient
@@ -75,6 +84,7 @@ def changed(value: Any) -> str:
 
 def _fields(value: Any) -> dict[str, Any]:
     named = getattr(value, "_fields", None)
+    # A field that is left out of the representation is shown all the same if it is set, such as masks.
     names = named or [
         field.name
         for field in dataclasses.fields(value)

@@ -40,7 +40,7 @@ def open_plain(path: Path, limit: int, expected: str) -> BinaryIO:
         opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise _mistake(path, _reason(path, error), expected) from error
-    found = os.fstat(opened)
+    found = os.fstat(opened)  # of what was opened, which the path may no longer lead to
     came = next((name for is_kind, name in KINDS if is_kind(found.st_mode)), None)
     if found.st_size > limit:
         came = came or f"{found.st_size} bytes"
@@ -52,10 +52,22 @@ def open_plain(path: Path, limit: int, expected: str) -> BinaryIO:
 
 
 def read_bytes(path: Path, limit: int, expected: str) -> bytes:
-    """Read a plain file of at most so many bytes; see `open_plain`."""
+    """Read a plain file, whole.
+
+    Args:
+        path: the file, or a link to it.
+        limit: the most bytes that it may have.
+        expected: what it should be, for the message.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        UserError: If there is none, it is not a plain file, it cannot be read or it is larger.
+    """
     with open_plain(path, limit, expected) as file:
         try:
-            content = file.read(limit + 1)
+            content = file.read(limit + 1)  # one more than allowed, to see that there is more
         except OSError as error:
             raise _mistake(path, _reason(path, error), expected) from error
     if len(content) > limit:  # it grew, or did not tell its size
@@ -64,10 +76,18 @@ def read_bytes(path: Path, limit: int, expected: str) -> bytes:
 
 
 def read_text(path: Path, limit: int, expected: str) -> str:
-    """Read a plain file of UTF-8 text; see `open_plain`.
+    """Read a plain file of UTF-8 text, without the byte order mark that some editors put before it.
+
+    Args:
+        path: the file, or a link to it.
+        limit: the most bytes that it may have.
+        expected: what it should be, for the message.
+
+    Returns:
+        Its text.
 
     Raises:
-        UserError: Also if it is no such text.
+        UserError: If it cannot be read as by `read_bytes`, or is not UTF-8.
     """
     try:
         text = read_bytes(path, limit, expected).decode("utf-8")
@@ -78,10 +98,18 @@ def read_text(path: Path, limit: int, expected: str) -> str:
 
 
 def read_json(path: Path, limit: int, expected: str) -> Any:
-    """Read plain values from a plain file; see `open_plain`.
+    """Read plain values from a plain file of JSON.
+
+    Args:
+        path: the file, or a link to it.
+        limit: the most bytes that it may have.
+        expected: what it should be, for the message.
+
+    Returns:
+        Mappings, lists, strings, numbers, booleans and None.
 
     Raises:
-        UserError: Also if it is not JSON.
+        UserError: If it cannot be read as by `read_text`, or is not JSON.
     """
     text = read_text(path, limit, expected)
     try:

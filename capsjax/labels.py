@@ -51,12 +51,13 @@ def class_numbers(
         The labels as an array, [*batch].
 
     Raises:
-        UserError: where their shape or type is another; or, outside functions that JAX traces, where one is
+        UserError: If their shape or type is another; or, outside functions that JAX traces, if one is
             below 0 or above j - 1.
     """
     numbers = as_array(f"{name}: labels", labels)
     shape, classes = lengths.shape[:-1], lengths.shape[-1]
     whole = jnp.issubdtype(numbers.dtype, jnp.integer)
+    # No broadcasting: one label for a batch, or a column, is likelier a mistake than meant.
     if numbers.shape != shape or not whole:
         other = (
             f" or zeros and ones {list(lengths.shape)}" if presence else ", a class number for each"
@@ -67,7 +68,7 @@ def class_numbers(
         )
     if not _is_known(numbers):
         return numbers
-    # What came, not the array: JAX would wrap what its integers cannot hold.
+    # What was given, not the array: JAX would wrap what its integers cannot hold.
     values = np.asarray(labels).ravel()
     wrong = np.flatnonzero((values < 0) | (values >= classes))
     if wrong.size:
@@ -93,15 +94,16 @@ def presence(
         T, of the lengths' type, [*batch, j].
 
     Raises:
-        UserError: where they are neither; or, outside functions that JAX traces, where T is not from 0 to 1.
+        UserError: If they are neither; or, outside functions that JAX traces, if T is not from 0 to 1.
     """
     given = as_array(f"{name}: labels", labels)
     if given.shape != lengths.shape:
         numbers = class_numbers(name, labels, lengths, presence=True)
-        return jax.nn.one_hot(numbers, lengths.shape[-1], dtype=lengths.dtype)
+        # A number out of range, which cannot be seen in a traced array, becomes a row of zeros.
+        return jax.nn.one_hot(numbers, lengths.shape[-1], dtype=lengths.dtype)  # [*batch, j]
     if _is_known(given):
         low, high = (float(end(np.asarray(labels), initial=0)) for end in (np.min, np.max))
-        if not (low >= 0 and high <= 1):
+        if not (low >= 0 and high <= 1):  # so written, NaN is refused too
             raise UserError(
                 f"{name}: got labels {described(given)} from {low:g} to {high:g}, expected 1 for each class "
                 "that is present and 0 for the others; class numbers have one axis less"
@@ -110,7 +112,7 @@ def presence(
 
 
 def _is_known(labels: Num[Array, "..."]) -> bool:
-    """Tell whether the numbers can be looked at here and now."""
+    """Return whether the numbers can be read here: neither traced nor partly on other machines."""
     return not is_traced(labels) and labels.is_fully_addressable
 
 
@@ -119,6 +121,7 @@ def _remedy(numbers: Num[Array, "..."], lengths: tuple[int, ...]) -> str:
     known = _is_known(numbers)
     values = np.asarray(numbers, np.float64) if known else None
     if numbers.shape == lengths:
+        # Several ones in a row would be lost by argmax.
         one = values is None or bool(np.all((values == 1).sum(-1) == 1) and np.all(values >= 0))
         return "; from one-hot labels take labels.argmax(-1)" if one else ""
     whole = values is None or bool(np.all(values == np.trunc(values)))

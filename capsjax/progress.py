@@ -26,11 +26,22 @@ class Reporter(abc.ABC):
 
     @abc.abstractmethod
     def start(self, label: str, total: int | None, done: int = 0) -> None:
-        """Begin a task of so many units, of which some may be done already; it ends the one before."""
+        """Begin a task, which ends the one before.
+
+        Args:
+            label: what the task is.
+            total: its number of units, such as steps or bytes; None if that is not known.
+            done: how many of them are done already.
+        """
 
     @abc.abstractmethod
     def update(self, done: int, note: str = "") -> None:
-        """Say how many units are done, with a few words or numbers."""
+        """Say how many units of the task are done.
+
+        Args:
+            done: the number of units done since the task began, those of before included.
+            note: a few words or numbers about them.
+        """
 
     @abc.abstractmethod
     def say(self, line: str) -> None:
@@ -41,7 +52,13 @@ class Reporter(abc.ABC):
         """End the task and leave the screen tidy."""
 
     def download(self, label: str, done: int, total: int | None) -> None:
-        """Tell of a download in bytes; the form that data sets report in."""
+        """Tell of a download; the signature that data sets call with.
+
+        Args:
+            label: the name of the file.
+            done: bytes received; 0 begins a task.
+            total: bytes of the whole file; None if the server does not say.
+        """
         if done == 0:
             self.start(label, total)
         self.update(done)
@@ -51,10 +68,21 @@ class Silent(Reporter):
     """Tell nothing."""
 
     def start(self, label: str, total: int | None, done: int = 0) -> None:
-        """Do nothing."""
+        """Ignore the task.
+
+        Args:
+            label: ignored.
+            total: ignored.
+            done: ignored.
+        """
 
     def update(self, done: int, note: str = "") -> None:
-        """Do nothing."""
+        """Ignore the progress.
+
+        Args:
+            done: ignored.
+            note: ignored.
+        """
 
     def say(self, line: str) -> None:
         """Do nothing."""
@@ -79,15 +107,27 @@ class Lines(Reporter):
         self._last = 0.0
 
     def start(self, label: str, total: int | None, done: int = 0) -> None:
-        """Write the label."""
+        """Write the label, with the number of units.
+
+        Args:
+            label: what the task is.
+            total: its number of units, such as steps or bytes; None if that is not known.
+            done: how many of them are done already.
+        """
         self._label, self._total = label, total
         self._last = time.monotonic()
         of = "" if total is None else f" {done}/{total}"
         self.say(f"{label}{of}")
 
     def update(self, done: int, note: str = "") -> None:
-        """Write a line if some seconds went by since the last, or the task is done."""
+        """Write a line if some seconds went by since the last, or the task is done.
+
+        Args:
+            done: the number of units done since the task began, those of before included.
+            note: a few words or numbers about them.
+        """
         now = time.monotonic()
+        # The last line is written whenever it comes: a log that ends at 97 % looks like a crash.
         if now - self._last >= self._every or done == self._total:
             self._last = now
             of = "" if self._total is None else f"/{self._total}"
@@ -95,6 +135,7 @@ class Lines(Reporter):
 
     def say(self, line: str) -> None:
         """Write the line."""
+        # Flushed: whoever follows a log of a batch system sees a line when it is written.
         print(printable(line), file=self._stream, flush=True)
 
     def close(self) -> None:
@@ -111,6 +152,7 @@ class Bar(Reporter):
     def __init__(self, stream: TextIO | StringIO | TextIOWrapper):
         self._console = Console(file=stream)
         self._progress = Progress(
+            # No markup: names of files hold brackets, which rich would take for styles.
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -122,16 +164,27 @@ class Bar(Reporter):
         self._task: TaskID | None = None
 
     def start(self, label: str, total: int | None, done: int = 0) -> None:
-        """Replace the bar by a new one."""
+        """Replace the bar with a new one.
+
+        Args:
+            label: what the task is.
+            total: its number of units, such as steps or bytes; None if that is not known.
+            done: how many of them are done already.
+        """
         if self._task is None:
-            self._progress.start()
+            self._progress.start()  # with the first task, so that nothing is drawn before there is one
         else:
             self._progress.remove_task(self._task)
         label = printable(label)
         self._task = self._progress.add_task(label, total=total, completed=done, note="")
 
     def update(self, done: int, note: str = "") -> None:
-        """Move the bar."""
+        """Move the bar.
+
+        Args:
+            done: the number of units done since the task began, those of before included.
+            note: a few words or numbers about them.
+        """
         if self._task is not None:
             self._progress.update(self._task, completed=done, note=note)
 

@@ -180,10 +180,13 @@ def check_program(compiled: jax.stages.Compiled, what: str, remedy: str) -> None
 
 
 def exhausted(error: Exception) -> str | None:
-    """Say in two lines what an allocation that failed asked for; None for another error.
+    """Say in two lines what an allocation that failed asked for.
 
     Args:
         error: what JAX raised.
+
+    Returns:
+        The lines; None for an error of another kind.
     """
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text and "Out of memory" not in text:

@@ -56,7 +56,7 @@ class _Watch:
         self._said = threading.Lock()
 
     def first_to_speak(self) -> bool:
-        """Tell, to one who asks, that it is to say why the process ends."""
+        """Return whether the caller is the first to ask, and so is the one to say why the process ends."""
         return self._said.acquire(blocking=False)
 
     def watch(self, reading: int) -> None:
@@ -103,7 +103,7 @@ def install() -> None:
         if signal.getsignal(number) in defaults:
             signal.signal(number, lambda number, frame: None)
     _watch.watching = True
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # held back while the process began anew
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # held back while the process restarted
 
 
 def advise(advice: str, title: str | None = None, *, whole: bool = False) -> None:
@@ -131,7 +131,7 @@ def interrupted() -> str:
 
 
 def first_to_speak() -> bool:
-    """Tell whether nobody said yet why the process ends; true once."""
+    """Return whether nobody has said yet why the process ends; true once."""
     return not _watch.watching or _watch.first_to_speak()
 
 
@@ -144,12 +144,12 @@ def code(interrupt: BaseException | None = None) -> int | None:
 
 
 def asked() -> bool:
-    """Tell whether a signal asked to end."""
+    """Return whether a signal asked to end."""
     return _watch.asked is not None
 
 
 def check() -> None:
-    """Go on, unless a signal asked to end.
+    """Do nothing, unless a signal asked to end.
 
     Raises:
         Interrupted: If one did.
@@ -215,7 +215,7 @@ def released(nothing: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Keep signals for the program that takes the place of this one, which watches them anew."""
+    """Keep signals for the program that takes the place of this one, which watches them again."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

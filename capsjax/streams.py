@@ -62,16 +62,16 @@ def secure() -> None:
             os.fstat(number)
         except OSError:
             opened = os.open(os.devnull, mode)
-            if opened != number:
+            if opened != number:  # the lowest number that is free, which may be another stream's
                 os.dup2(opened, number)
                 os.close(opened)
-    codecs.register_error(ERRORS, _plain)
+    codecs.register_error(ERRORS, _plain)  # before the streams, which look it up by its name
     if not isinstance(_raw(sys.stderr), Lenient):
         sys.stdout, sys.stderr = lenient(1, sys.stdout), lenient(2, sys.stderr)
 
 
 def end(code: int) -> int:
-    """Send off what is still to be written to standard output, and say where that fails.
+    """Flush standard output, and say so if that fails.
 
     Args:
         code: the command's exit code.
@@ -97,11 +97,14 @@ def _raw(stream: object) -> object:
 
 
 def lenient(number: int, like: object = None) -> io.TextIOWrapper:
-    """Open a text stream on a file descriptor that no write fails on.
+    """Open a text stream on a file descriptor, of which no write raises.
 
     Args:
         number: the file descriptor.
         like: a stream whose encoding and buffering it takes over, or None.
+
+    Returns:
+        The stream; characters that its encoding lacks are written as their nearest in ASCII.
     """
     encoding = getattr(like, "encoding", None) or "utf-8"
     raw = Lenient(number)
@@ -120,6 +123,7 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def _like(character: str) -> str:
+    # An accented letter falls into the letter and its accent, of which ASCII keeps the letter.
     decomposed = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     escaped = character.encode("ascii", "backslashreplace").decode()
     return PLAIN.get(character) or decomposed or escaped

@@ -62,11 +62,10 @@ class Table(NamedTuple):
         """
         columns = zip(self.headings, *self.rows, strict=True)
         first, *rest = [max(cell_len(plain(cell)) + 3 for cell in column) for column in columns]
-        groups, used = (
-            [[0]],
-            first + 1,
-        )  # a border at the right, and three for borders and room of a cell
+        # Three columns are the borders and padding of a cell, one the border at the right.
+        groups, used = [[0]], first + 1
         for place, wide in enumerate(rest, start=1):
+            # The second condition: a column too wide by itself still goes into a table.
             if used + wide > width and len(groups[-1]) > 1:
                 groups, used = [*groups, [0]], first + 1
             groups[-1].append(place)
@@ -122,6 +121,7 @@ class Table(NamedTuple):
             return "".join(LATEX.get(sign, sign) for sign in plain(text))
 
         def cell(text: str) -> str:
+            # A minus of ASCII would be set as a hyphen.
             return written(f"−{text[1:]}" if text[:1] == "-" and text[1:2].isdigit() else text)
 
         lines = [" & ".join(map(cell, row)) + r" \\" for row in (self.headings, *self.rows)]

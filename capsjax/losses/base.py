@@ -45,7 +45,9 @@ class Loss(Variant, abc.ABC):
             `reconstruction`, unweighted, 0 without a decoder; each [b].
         """
         classes = self.of_classes(output, batch)
-        reconstruction = jnp.zeros_like(classes)
+        reconstruction = jnp.zeros_like(
+            classes
+        )  # a column of `metrics.jsonl` without a decoder too
         if output.reconstruction is not None:
             reconstruction = reconstruction_loss(output.reconstruction, batch.images)
         return {

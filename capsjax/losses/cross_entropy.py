@@ -36,7 +36,15 @@ class CrossEntropyLoss(Loss):
         check_float(self, "scale", low=0.0, open_low=True)
 
     def of_classes(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
-        """Return `cross_entropy_loss` of the activations of the class capsules, [b]."""
+        """Measure the class capsules' activations by `cross_entropy_loss`.
+
+        Args:
+            output: what the network knows of the batch.
+            batch: images, labels and, in training, its progress.
+
+        Returns:
+            The loss of each example, [b].
+        """
         return cross_entropy_loss(output.lengths, batch.labels, scale=self.scale)
 
 
@@ -68,7 +76,7 @@ def cross_entropy_loss(
     """
     activation = class_lengths("cross_entropy_loss", activation, argument="activation")
     wide = activation.astype(compute_dtype(activation.dtype))
-    present = presence("cross_entropy_loss", labels, wide)
+    present = presence("cross_entropy_loss", labels, wide)  # T, [*batch, j]
     logs = jax.nn.log_softmax(scale * wide, axis=-1)  # [*batch, j]
     # What is not present counts nothing, even where a huge activation makes its logarithm infinite.
     loss = -jnp.sum(present * jnp.where(present == 0, 0, logs), axis=-1)

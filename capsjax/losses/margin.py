@@ -49,7 +49,15 @@ class MarginLoss(Loss):
         check_float(self, "down_weight", low=0.0)
 
     def of_classes(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
-        """Return `margin_loss` of the lengths of the class capsules, [b]."""
+        """Measure the class capsules' lengths by `margin_loss`.
+
+        Args:
+            output: what the network knows of the batch.
+            batch: images, labels and, in training, its progress.
+
+        Returns:
+            The loss of each example, [b].
+        """
         return margin_loss(
             output.lengths,
             batch.labels,
@@ -108,12 +116,13 @@ def margin_loss(
         )
     lengths = class_lengths("margin_loss", lengths)
     wide = lengths.astype(compute_dtype(lengths.dtype))
-    present = presence("margin_loss", labels, wide)
+    present = presence("margin_loss", labels, wide)  # T, [*batch, j]
     # A huge length's square overflows, and where the class is present 0 times that would be NaN.
     huge = float(jnp.finfo(wide.dtype).max) ** 0.5
     beyond = jnp.where((present == 1) & (wide > huge), 0, wide)
     short = jnp.square(jnp.maximum(0, positive_margin - wide))
     long = jnp.square(jnp.maximum(0, beyond - negative_margin))
     loss = jnp.sum(present * short + down_weight * (1 - present) * long, axis=-1)
+    # Summed over classes, [*batch]; `released` averages over them, and has a factor of 1/2 of its own.
     loss = loss / (2 * wide.shape[-1]) if preset == "released" else loss
     return loss.astype(lengths.dtype)

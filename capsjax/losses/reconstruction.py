@@ -37,5 +37,6 @@ def reconstruction_loss(
             f"{list(image.shape)}, expected equal shapes"
         )
     dtype = jnp.promote_types(reconstruction.dtype, image.dtype)
+    # In float32 at least: half precision has no room for sums over thousands of pixels.
     drawn, given = (x.astype(compute_dtype(dtype)) for x in (reconstruction, image))
-    return jnp.sum(jnp.square(drawn - given), axis=(-3, -2, -1)).astype(dtype)
+    return jnp.sum(jnp.square(drawn - given), axis=(-3, -2, -1)).astype(dtype)  # [*batch]

@@ -94,9 +94,18 @@ class SpreadLoss(Loss):
         raise FieldError("SpreadLoss", "margin", self.margin, expected, in_config)
 
     def of_classes(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
-        """Return `spread_loss` of the activations of the class capsules, [b]."""
+        """Measure the class capsules' activations by `spread_loss`, with the margin of the batch's progress.
+
+        Args:
+            output: what the network knows of the batch.
+            batch: images, labels and, in training, its progress.
+
+        Returns:
+            The loss of each example, [b].
+        """
         margin = self.margin
         if isinstance(margin, MarginSchedule):
+            # At evaluation, as at the end of training, so that all validations of a run measure the same.
             ended = jnp.ones(output.lengths.shape[:1], jnp.float32)
             margin = margin(ended if batch.progress is None else batch.progress)
         return spread_loss(output.lengths, batch.labels, margin=margin)
@@ -138,7 +147,7 @@ def spread_loss(
     """
     activation = class_lengths("spread_loss", activation, argument="activation")
     a = activation.astype(compute_dtype(activation.dtype))
-    present = presence("spread_loss", labels, a)
+    present = presence("spread_loss", labels, a)  # T, [*batch, j]
     m = jnp.asarray(margin, a.dtype)
     if m.shape not in ((), a.shape[:-1]):
         raise UserError(

@@ -42,4 +42,5 @@ class Metric(Variant, abc.ABC):
 
     def result(self, mean: Float[np.ndarray, "..."]) -> float:
         """Return the metric of the mean over examples, [...], on the host; here the mean itself, []."""
+        # Once for a whole split, after the sum over its batches, however many devices shared them.
         return float(mean)

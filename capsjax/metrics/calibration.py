@@ -27,7 +27,7 @@ class CalibrationError(Metric):
         kind: its name in a configuration.
 
     Raises:
-        FieldError: If there is no bin.
+        FieldError: If `bins` is not an integer of at least 1.
 
     Reference:
         Guo, Pleiss, Sun and Weinberger 2017, equation 5.
@@ -41,12 +41,13 @@ class CalibrationError(Metric):
 
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b bins"]:
         """Return confidence - 1 or 0 for right or wrong, in the bin of the confidence, else 0, [b, bins]."""
-        confidence = output.lengths.max(axis=-1).astype(jnp.float32)
+        confidence = output.lengths.max(axis=-1).astype(jnp.float32)  # [b]
         right = correct(output.lengths, batch.labels).astype(jnp.float32)
         place = jnp.clip(jnp.ceil(confidence * self.bins) - 1, 0, self.bins - 1)
         # A bin has its upper end: with 15, 1/15 is in the first.
         chosen = jax.nn.one_hot(place.astype(jnp.int32), self.bins)  # [b, bins]
-        return (confidence - right)[:, None] * chosen
+        # Signed, so that the mean over examples gives each bin's difference, whose size `result` takes.
+        return (confidence - right)[:, None] * chosen  # [b, bins]
 
     def result(self, mean: Float[np.ndarray, "bins"]) -> float:
         """Return the sum of the absolute means of the bins, [bins]."""

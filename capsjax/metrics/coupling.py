@@ -43,15 +43,16 @@ def coupling_entropy(coupling: Float[Array, "*batch i j"]) -> Float[Array, "*bat
         coupling: coupling coefficients, [*batch, i, j].
 
     Returns:
-        Mean entropy, of the coupling's type, [*batch]; 0 where there is no child. Its gradient,
+        Mean entropy, of the coupling's type, [*batch]; 0 if there is no child. Its gradient,
         -(1 + log c_ij) over the number of children, has no bound at c_ij = 0 and is taken as 0 there: a
         softmax multiplies it by c_ij.
     """
     c = coupling.astype(compute_dtype(coupling.dtype))
-    total = -jnp.sum(_x_log_x(c), axis=(-2, -1))
+    total = -jnp.sum(_x_log_x(c), axis=(-2, -1))  # over pairs, [*batch]
     return (total / max(c.shape[-2], 1)).astype(coupling.dtype)
 
 
+# A `where` alone would not do: its gradient at 0 is log 0 times 0, which is NaN.
 @jax.custom_jvp
 def _x_log_x(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return jnp.where(_gone(x), 0, x * _log(x))
@@ -71,7 +72,7 @@ def _log(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 
 def _gone(x: Float[Array, "*n"]) -> Bool[Array, "*n"]:
-    """Tell what is zero, or subnormal, which processors take as zero in some operations and not in others."""
+    """Return where x is zero, or subnormal, which processors take as zero in some operations only."""
     return jnp.abs(x) < jnp.finfo(x.dtype).tiny
 
 
@@ -85,9 +86,9 @@ def coupled_agreement(
         agreement: vote_ij . v_j, as `votes.agreement(pose)` returns it, [*batch, i, j].
 
     Returns:
-        Mean coupled agreement, of the wider of the two types, [*batch]; 0 where there is no child.
+        Mean coupled agreement, of the wider of the two types, [*batch]; 0 if there is no child.
     """
     dtype = jnp.promote_types(coupling.dtype, agreement.dtype)
     coupling, agreement = (x.astype(compute_dtype(dtype)) for x in (coupling, agreement))
-    total = jnp.sum(coupling * agreement, axis=(-2, -1))
+    total = jnp.sum(coupling * agreement, axis=(-2, -1))  # [*batch]
     return (total / max(coupling.shape[-2], 1)).astype(dtype)

@@ -45,6 +45,7 @@ class DeadCapsules(Metric):
 
     def result(self, mean: Float[np.ndarray, "n"]) -> float:
         """Return the share of capsules whose mean over examples, [n], is 0."""
+        # Means of zeros and ones, none of them negative: exactly 0 only if every example gave 0.
         return float((mean == 0).mean())
 
 
@@ -61,7 +62,7 @@ def dead_capsules(
         The share, float32, [].
     """
     active = _active(activation, threshold)
-    alive = jnp.max(active.reshape(-1, active.shape[-1]), axis=0)
+    alive = jnp.max(active.reshape(-1, active.shape[-1]), axis=0)  # [j]
     return 1 - jnp.mean(alive)
 
 

@@ -62,7 +62,7 @@ def correct(
     Raises:
         UserError: If the labels are not class numbers, one for each example.
     """
-    lengths = class_lengths("correct", lengths)
+    lengths = class_lengths("correct", lengths)  # [*batch, j]
     return jnp.argmax(lengths, axis=-1) == class_numbers("correct", labels, lengths)
 
 
