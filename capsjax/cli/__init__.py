@@ -14,7 +14,7 @@ COMPUTING = ("train", "compare", "evaluate", "bench")
 
 
 def start() -> int:
-    """Run the command line of this process, whatever becomes of its streams and whoever sends signals."""
+    """Run the command line of this process; closed streams and signals end it without a traceback."""
     streams.secure()
     signals.install()
     try:
@@ -38,12 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command line, without the program; None for this process's.
 
     Returns:
-        0 when done, 2 for a mistake that the user can fix, 128 + the signal's number where one ended the
+        0 when done, 2 for a mistake that the user can fix, 128 + the signal's number if one ended the
         command, 1 for anything else.
     """
     parser = make_parser()
     words = sys.argv[1:] if argv is None else argv
     options = options_of(parser, words)
+    # Before argparse, which would take the value of a flag that it does not know for its own argument.
     own, overrides = set_overrides_aside(options, words)
     known, rest = parser.parse_known_args(own)
     known.options = options - {"--version"}
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"{title}: {told(error, options, rest)}")
         return 2
     except RuntimeError as error:  # as JAX says it
-        from capsjax import room
+        from capsjax import room  # which loads JAX, as whatever raised this has done already
 
         text = room.exhausted(error)
         if text is None:
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _without_out(words: Sequence[str]) -> list[str]:
-    """Leave out where to write, since what is there already stays."""
+    """Leave out `--out`: a directory that exists is refused, so the same command would not work again."""
     before = ["", *words]
     return [
         word

@@ -10,7 +10,18 @@ from capsjax.cli.steps import no_flags, progress, read, show, start_jax
 
 
 def bench(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Time the kind of work that the command line names."""
+    """Time the kind of work that the command line names, and print its table.
+
+    Args:
+        arguments: the command's own words, as its parser read them.
+        rest: flags of the configuration, or none for routing.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: If no kind of work is named, or a number is out of range.
+    """
     if arguments.work is not None:
         return (_routing if arguments.work == "routing" else _step)(arguments, rest)
     given = f"{rest[0]!r}" if rest else "nothing"
@@ -23,6 +34,7 @@ def _step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax import bench as benchmark
     from capsjax.bench.profile import own_names
 
+    # Made within `_measure`, so that its compilation is under the bar that tells of it.
     def make() -> Any:
         forward = arguments.work == "forward"
         with own_names() if getattr(arguments, "profile", False) else contextlib.nullcontext():

@@ -9,7 +9,18 @@ from capsjax.cli.steps import progress, read, show, start_jax, written
 
 
 def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Compare arms, or resume a comparison; print tables, verdicts and where the report is."""
+    """Compare arms, or resume a comparison; print tables, verdicts and where the report is.
+
+    Args:
+        arguments: the command's own words, as its parser read them.
+        rest: flags of the configuration.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: If neither or both of a configuration and `--resume` are given, or a value does not fit.
+    """
     if arguments.resume is None and arguments.config is None:
         raise UserError(
             "got no configuration, expected one, or --resume COMPARISON; see capsjax info"
@@ -22,6 +33,7 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             "the comparison's own configuration says everything else"
         )
     config = None if arguments.resume else read(arguments, rest)
+    # After the configuration has been read: a mistake in it is told at once, without JAX's start.
     start_jax()
     from capsjax.reports.comparison import read_comparison
     from capsjax.reports.report import report_comparison

@@ -12,7 +12,18 @@ CONFIGURED = ("train", "compare", "info", "bench step", "bench forward")
 
 
 def completion(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Print the script that a shell reads."""
+    """Print the script that makes a shell complete commands, flags and keys.
+
+    Args:
+        arguments: the command's own words, as its parser read them.
+        rest: anything more, which is refused.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: If there is anything more.
+    """
     no_flags(arguments, rest)
     print(script(arguments.shell))
     return 0
@@ -23,6 +34,9 @@ def script(shell: str) -> str:
 
     Args:
         shell: bash, zsh or fish.
+
+    Returns:
+        The script.
     """
     import shtab
 
@@ -45,7 +59,7 @@ def script(shell: str) -> str:
     keys = admitted()
     for name, sub in subcommands(parser).items():
         if name in CONFIGURED:
-            own = set(sub._option_string_actions)
+            own = set(sub._option_string_actions)  # of the command, before the keys are added
             for key, choices in keys.items():
                 if f"--{key}" not in own:
                     sub.add_argument(f"--{key}", choices=choices or None, help="configuration")
@@ -58,8 +72,17 @@ def script(shell: str) -> str:
 
 
 def subcommands(parser: argparse.ArgumentParser, prefix: str = "") -> dict[str, Any]:
-    """List the parsers of commands, and of commands within commands, by their words."""
+    """List the parsers of commands, and of commands within commands.
+
+    Args:
+        parser: one that may have commands.
+        prefix: the words that lead to it, each with a space after it.
+
+    Returns:
+        Each command's parser by its words, such as `bench step`.
+    """
     found = {}
+    # argparse has no public way from a parser to its commands.
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, sub in action.choices.items():
@@ -69,7 +92,7 @@ def subcommands(parser: argparse.ArgumentParser, prefix: str = "") -> dict[str, 
 
 
 def admitted() -> Mapping[str, tuple[str, ...]]:
-    """Return every dotted key of a configuration, with the words that it admits where they are few."""
+    """Return every dotted key of a configuration, with the words that it accepts if they are few."""
     from capsjax.runs.config import Config
     from capsjax.schema.errors import all_keys
     from capsjax.schema.fields import fields, kinds, members, reach
@@ -78,7 +101,7 @@ def admitted() -> Mapping[str, tuple[str, ...]]:
     for at, cls in reach(Config):
         for name, annotation in fields(cls).items():
             key = ".".join((*at, name))
-            if key not in words:
+            if key not in words:  # within an item of a list, which no flag reaches
                 continue
             words[key] |= dict.fromkeys(kinds(annotation))
             for member in members(annotation):

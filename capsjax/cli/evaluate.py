@@ -7,11 +7,23 @@ from capsjax.cli.steps import progress, read_data, start_jax
 
 
 def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Print the test error of a run, on its own test images or others."""
+    """Print the test error of a run, on its own test images or others.
+
+    Args:
+        arguments: the command's own words, as its parser read them.
+        rest: flags of the data.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: If the directory is not a run's, or the data cannot be had or do not fit.
+    """
     start_jax()
     from capsjax.runs import experiment
 
     with progress(arguments, "preparing") as reporter:
+        # Before the run is restored, which takes longer: a mistake in the flags is told at once.
         data = read_data(arguments, rest, arguments.folder)
         run = experiment.load(arguments.folder, reporter=reporter)
         tested = experiment.evaluate(run, data, reporter=reporter)

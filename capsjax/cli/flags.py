@@ -22,19 +22,20 @@ USUAL_FLAGS = {
 
 
 def set_overrides_aside(known: set[str], words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part a command's own words from flags of the configuration, which it does not know, with their values.
+    """Separate a command's own words from flags of the configuration, which it does not know.
 
-    `argparse` takes a flag that it does not know to have no value, and the value for the configuration.
+    Without this, `argparse` takes a flag that it does not know to have no value, and the value after it for
+    the name of the configuration.
 
     Args:
         known: the command's own flags, from `options_of`.
         words: the command line, without the program.
 
     Returns:
-        The words that the command is to read, and the others: flags, each with its value where it has one.
+        The words that the command is to read, and the others: flags, each with its value if it has one.
     """
     own, overrides = [], []
-    words = list(reversed(words))
+    words = list(reversed(words))  # a stack, from whose end the next word is taken
     while words:
         word = words.pop()
         name, equals, _ = word.partition("=")
@@ -48,10 +49,19 @@ def set_overrides_aside(known: set[str], words: Sequence[str]) -> tuple[list[str
 
 
 def options_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
-    """Return the options of a parser, and of the commands that the words name."""
+    """Return the options of a parser, and of the commands that the words name.
+
+    Args:
+        parser: the parser of the program or of a command.
+        words: the words that it is to read.
+
+    Returns:
+        Options as they are written, such as `--out` and `-h`.
+    """
     options = set(parser._option_string_actions)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
+            # The first word that names a command: what stands before it is a flag's value.
             commands = [place for place, word in enumerate(words) if word in action.choices]
             if commands:
                 command, rest = words[commands[0]], words[commands[0] + 1 :]
@@ -64,6 +74,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Print the mistake, with the nearest command where one is misspelt, and exit with 2."""
+        # argparse has no hook for this one, so its own sentence is taken apart.
         unknown = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
         if unknown:
             message += nearest(unknown[1], re.findall(r"\w+", unknown[2]))
@@ -165,21 +176,23 @@ def parse_overrides(args: Sequence[str]) -> dict[str, object]:
 
 
 def told(error: UserError, options: set[str], overrides: Sequence[str]) -> str:
-    """Say a mistake in the words of the command line: flags instead of arguments, commands instead of calls.
+    """Write a mistake in the words of the command line: flags for arguments, commands for calls.
 
     Args:
         error: what a function of the library raised.
         options: the command's own flags.
-        overrides: the flags of the configuration that came.
+        overrides: the flags of the configuration that were given.
 
     Returns:
-        The message; its beginning is a flag where that is how the argument came.
+        The message; it begins with a flag if the argument was given as one.
     """
     text, argument = error.on_command_line, error.argument
     if argument is None or not text.startswith(argument):
         return text
+    # The one flag that is not called as its argument is: `from` is a word of Python.
     name = "from" if argument == "start" else argument.split(".")[-1].replace("_", "-")
     own, dotted = f"--{name}", f"--{argument}"
     came = {word.partition("=")[0] for word in overrides} | options
+    # A default that does not fit came from no flag, and keeps the argument's name.
     flag = next((flag for flag in (dotted, own) if flag in came), argument)
     return flag + text.removeprefix(argument)

@@ -9,7 +9,18 @@ from capsjax.cli.steps import no_flags, read
 
 
 def info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Print versions, devices and configurations; of one configuration all of it, and its parameters."""
+    """Print versions, devices and configurations; of one configuration all of it, and its parameters.
+
+    Args:
+        arguments: the command's own words, as its parser read them.
+        rest: flags of the configuration, if one is named.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: If the configuration or a flag does not fit.
+    """
     from capsjax.runs import config, directory
 
     if arguments.config is not None:

@@ -18,25 +18,26 @@ SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def wanted(env: Mapping[str, str], setting: Path) -> bool:
-    """Tell whether large pages can be had here, and are not had or declined already.
+    """Return whether large pages can be had here, and are neither in use already nor declined.
 
     Args:
         env: environment variables; CAPSJAX_HUGE_PAGES=0 declines.
         setting: where Linux says who gets large pages: all who ask, with `madvise`.
     """
     name, version = platform.libc_ver()
+    # The tunable came with glibc 2.35.
     if name != "glibc" or tuple(map(int, version.split(".")[:2])) < (2, 35):
         return False
     if TUNABLE in env.get("GLIBC_TUNABLES", "") or env.get(SWITCH) == "0":
         return False
+    # With `always` every process has them already, with `never` none can.
     return setting.is_file() and "[madvise]" in setting.read_text(encoding="utf-8")
 
 
 def restart_with_large_pages() -> None:
-    """Start this process anew, the same command, with an allocator that asks for large pages.
+    """Restart this process, with the same command and an allocator that asks for large pages.
 
-    The C library reads what it is told only once, when a process starts. Returns where there is nothing
-    to gain.
+    The C library reads its tunables only once, when a process starts. Returns if there is nothing to gain.
     """
     if not sys.executable or not wanted(os.environ, SETTING):
         return

@@ -42,12 +42,13 @@ EXAMPLES = {
 
 
 def examples(name: str) -> str:
-    """Write the end of a command's help: commands that work as they stand, where their directories are."""
+    """Write the end of a command's help: commands that work as they are, once their directories exist."""
     return "\n".join(("examples:", *(f"  {line}" for line in EXAMPLES[name])))
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of every command; what a command does is looked up by its name."""
+    # No abbreviations anywhere: `--se 3` is a misspelt flag, not whichever flag begins so today.
     parser = Parser(
         prog="capsjax",
         description="Capsule networks in JAX, with the gradient through routing as a choice.",
@@ -62,12 +63,13 @@ def make_parser() -> argparse.ArgumentParser:
             help=text,
             description=textwrap.fill(f"{text} {more}".strip(), 90),
             epilog=examples(name),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the lines of the examples
             allow_abbrev=False,
         )
 
     train = command("train", "Train a configuration and test it once.", OVERRIDES)
     train.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    # Read as text: the configuration checks it, and its error names the flag as for any other field.
     train.add_argument(
         "--seed",
         help="random seed of the initial parameters, the order of examples and their shifts",
@@ -102,6 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
     out = "a new directory for the page of several; runs/report-<UTC time> where none is given"
     report.add_argument("--out", type=Path, help=out)
 
+    # Neither `bench` nor `info` has it: what they print is their result.
     quiet = "no progress and no tables: results and mistakes alone"
     for sub in (train, compare, evaluate, report):
         sub.add_argument("--quiet", action="store_true", help=quiet)
@@ -125,6 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_bench(command: Callable[..., Any]) -> None:
     """Add the command that times, with one subcommand for each kind of work."""
     bench = command("bench", "Time a training step, a forward pass or routing alone.")
+    # Not required by argparse, whose error would not say what there is to time.
     works = bench.add_subparsers(dest="work", metavar="WORK")
     texts = {
         "step": "Time a training step of a configuration, on random images of its data's shape.",

@@ -8,7 +8,18 @@ from capsjax.cli.steps import no_flags, progress, read_data, show, start_jax, wr
 
 
 def report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Write the report of a run, of a comparison or of several; print its tables."""
+    """Write the report of a run, of a comparison or of several; print its tables.
+
+    Args:
+        arguments: the command's own words, as its parser read them.
+        rest: flags of the data, for a single run.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: If a directory is neither a run's nor a comparison's, or a flag does not fit.
+    """
     start_jax()
     from capsjax.reports.report import report_comparison, report_run
     from capsjax.reports.side_by_side import report_several
@@ -16,6 +27,7 @@ def report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax.runs.directory import is_comparison
 
     folder, *others = arguments.folders
+    # Only a single run's report looks at data; the others read what was measured before.
     if others or (folder / "comparison.json").exists():
         no_flags(arguments, rest)
     if others:

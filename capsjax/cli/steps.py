@@ -16,7 +16,18 @@ from capsjax.cli.flags import check_flags, parse_overrides
 
 
 def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
-    """Read the configuration that a command names, with its flags."""
+    """Read the configuration that a command names, with its flags.
+
+    Args:
+        arguments: what the command line says; `config` is a file or the name of one that ships.
+        rest: flags of the configuration.
+
+    Returns:
+        The `Config`.
+
+    Raises:
+        UserError: If the file or a flag does not fit.
+    """
     from capsjax.runs import config
     from capsjax.schema.errors import all_keys
 
@@ -28,7 +39,18 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
 
 
 def read_overrides(arguments: argparse.Namespace, rest: Sequence[str]) -> dict[str, object]:
-    """Read the flags of a configuration that stand beside a run."""
+    """Read the flags of a configuration that are given beside a run.
+
+    Args:
+        arguments: what the command line says.
+        rest: flags of the configuration.
+
+    Returns:
+        Dotted key to value; empty if there are no flags.
+
+    Raises:
+        UserError: If a flag is not a field of the configuration.
+    """
     from capsjax.runs import config
     from capsjax.schema.errors import all_keys
 
@@ -45,7 +67,7 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
         folder: the run's directory.
 
     Returns:
-        The dataset; None where there are no flags.
+        The dataset; None if there are no flags.
 
     Raises:
         UserError: If a flag is about anything but data, or the data cannot be had.
@@ -73,7 +95,11 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
 
 
 def no_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
-    """Refuse flags of the configuration where a command reads none.
+    """Refuse flags of the configuration, for a command that reads none.
+
+    Args:
+        arguments: what the command line says.
+        rest: words that the command does not know.
 
     Raises:
         UserError: If there is one.
@@ -83,11 +109,14 @@ def no_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def progress(arguments: argparse.Namespace, label: str) -> Iterator[Any]:
-    """Open what tells of progress on standard error; with `--quiet` warnings alone.
+    """Open what shows progress on standard error; with `--quiet` warnings alone.
 
     Args:
         arguments: what the command line says.
-        label: what takes the first seconds, said on a terminal; elsewhere a mistake is to be the first line.
+        label: what takes the first seconds, shown on a terminal; elsewhere a mistake is to be the first line.
+
+    Yields:
+        A `Reporter`.
     """
     from capsjax.progress import Silent, reporter
 
@@ -118,7 +147,15 @@ def _tell(
 
 
 def written(folder: Path, given: Path | None) -> Path:
-    """Return a directory as the user wrote it, or else as it is called from the working directory."""
+    """Write a directory as the user can use it again.
+
+    Args:
+        folder: the directory, absolute.
+        given: what the user wrote for it, if anything.
+
+    Returns:
+        What the user wrote; else the path from the working directory if that leads down, else `folder`.
+    """
     here = Path.cwd()
     return given or (folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
@@ -145,4 +182,5 @@ def start_jax() -> None:
 
         folder = Path(platformdirs.user_cache_dir("capsjax")) / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        # JAX keeps what took a second to compile; a small network's steps take less, and there are several.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -9,8 +9,20 @@ from capsjax.cli.steps import progress, read, read_overrides, start_jax, written
 
 
 def train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Train a run, or resume one; print its test error and where it is."""
+    """Train a run, or resume one; print its test error and where it is.
+
+    Args:
+        arguments: the command's own words, as its parser read them.
+        rest: flags of the configuration.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: If neither or both of a configuration and `--resume` are given, or a value does not fit.
+    """
     if arguments.resume is None and arguments.config is None:
+        # `capsjax train --quick digits`: a flag that is not known takes the word after it as its value.
         flag = rest[-2] if len(rest) > 1 and not rest[-1].startswith("--") else None
         taken = f" ({rest[-1]!r} was taken as the value of {flag})" if flag else ""
         raise UserError(
