@@ -36,7 +36,17 @@ class Panel(NamedTuple):
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    """Make a figure that needs no display, and its axes [rows, columns]."""
+    """Make a figure that needs no display, and its axes.
+
+    Args:
+        rows: the number of rows of axes.
+        columns: the number of columns.
+        size: width and height of the whole figure, in inches.
+
+    Returns:
+        The figure, and its axes [rows, columns].
+    """
+    # Not pyplot, which would choose a backend for a display and keep every figure alive.
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
@@ -46,7 +56,15 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figu
 
 
 def panel_figure(panel: Panel, look: Look = LIGHT) -> Figure:
-    """Draw one panel as a figure of its own."""
+    """Draw one panel as a figure of its own.
+
+    Args:
+        panel: what to draw.
+        look: of the page that it goes on.
+
+    Returns:
+        The figure.
+    """
     with drawn_with(look):
         figure, axes = new_figure(1, 1, PANEL)
         panel.draw(axes[0, 0], look)
@@ -54,7 +72,16 @@ def panel_figure(panel: Panel, look: Look = LIGHT) -> Figure:
 
 
 def together(panels: Sequence[Panel], columns: int = 3, look: Look = LIGHT) -> Figure:
-    """Draw panels as one figure, row by row."""
+    """Draw panels as one figure, row by row.
+
+    Args:
+        panels: what to draw.
+        columns: the number of panels in a row.
+        look: of the page that it goes on.
+
+    Returns:
+        The figure; places that are left in the last row stay empty.
+    """
     rows = -(-len(panels) // columns)
     with drawn_with(look):
         figure, axes = new_figure(rows, columns, (4.7 * columns, 3.6 * rows))
@@ -79,7 +106,10 @@ def reconstruction_figure(
         reconstructions: the same for what was drawn.
         labels: class numbers, [n].
         predicted: class numbers, [n].
-        look: of the page.
+        look: of the page that it goes on.
+
+    Returns:
+        The figure; above each image its label and the prediction, in bold where they differ.
     """
     count = len(images)
     columns = min(6, count)
@@ -104,7 +134,16 @@ def reconstruction_figure(
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure, in the form that the file's suffix says; the same figure gives the same bytes."""
+    """Write a figure; the same figure gives the same bytes each time.
+
+    Args:
+        figure: what to write.
+        path: the file, whose suffix (.svg, .pdf or .png) says in which form.
+
+    Returns:
+        The file.
+    """
+    # matplotlib writes the date or its own version into every form, under another name in each.
     empty = {".svg": ("Date", "Creator"), ".pdf": ("CreationDate",), ".png": ("Software",)}
     with drawn_with(LIGHT):
         nothing = dict.fromkeys(empty.get(path.suffix, ()))

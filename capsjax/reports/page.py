@@ -93,7 +93,7 @@ class Page(NamedTuple):
 def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("capsjax.reports")
     made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    return made.get_template("report.html")
+    return made.get_template("report.html")  # StrictUndefined: a slip in a name fails, not vanishes
 
 
 def write_page(path: Path, page: Page) -> Path:
@@ -110,6 +110,7 @@ def write_page(path: Path, page: Page) -> Path:
     words = [("r", rounds, "")] if page.iterates else []
     words += [(kind, ROUTINGS[kind], "") for kind in ROUTINGS if kind in page.routings]
     words += [(mode, MEANING[mode], mode) for mode in MEANING if mode in page.modes]
+    # jinja escapes HTML; what would move the cursor of a terminal, `plain` escapes.
     given = page._asdict() | {
         "title": plain(page.title),
         "lead": [plain(text) for text in page.lead],
@@ -125,7 +126,7 @@ def draw_panels(panels: Iterable[Panel], folder: Path) -> list[Picture]:
 
     Args:
         panels: what to draw.
-        folder: where the files go; it is made where it is missing.
+        folder: where the files go; it is made if it is missing.
 
     Returns:
         The pictures, in the order of the panels.
@@ -141,7 +142,17 @@ def draw_panels(panels: Iterable[Panel], folder: Path) -> list[Picture]:
 
 
 def picture(light: Figure, dark: Figure, caption: str, alt: str) -> Picture:
-    """Make a picture of a figure that was drawn for a light page and for a dark one."""
+    """Make a picture of a figure that was drawn for a light page and for a dark one.
+
+    Args:
+        light: the figure for a light page.
+        dark: the same for a dark page.
+        caption: what it shows and how it is read.
+        alt: what it shows, for those who do not see it.
+
+    Returns:
+        The picture, with both figures within it as SVG.
+    """
     return Picture(caption, alt, *(_address(figure) for figure in (light, dark)))
 
 
@@ -150,11 +161,17 @@ def _address(figure: Figure) -> str:
     with drawn_with(LIGHT):
         metadata = {"Date": None, "Creator": None}
         figure.savefig(stream, format="svg", metadata=metadata, facecolor=figure.get_facecolor())
+    # Within the page as an address: a report is one file, which can be sent, and loads nothing.
     return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def write_tables(named: Mapping[str, Table], folder: Path) -> None:
-    """Write each table as CSV and as LaTeX, under its name."""
+    """Write each table as CSV and as LaTeX.
+
+    Args:
+        named: tables by the names of their files, without a suffix.
+        folder: where the files go; it is made if it is missing.
+    """
     folder.mkdir(exist_ok=True)
     for name, table in named.items():
         (folder / f"{name}.csv").write_text(table.to_csv(), encoding="utf-8")
@@ -169,6 +186,7 @@ def write_metrics(path: Path, runs: Sequence[tuple[Mapping[str, Any], Lines]]) -
         runs: what names a run, the same columns for each, and its lines.
     """
     names = dict.fromkeys(name for known, _ in runs for name in known)
+    # Lines differ in what they hold, by split and by version, so the columns are those of all together.
     numbers = sorted({name for _, lines in runs for line in lines for name in line})
     columns = [*names, "split", "step", *(n for n in numbers if n not in ("split", "step"))]
     with path.open("w", encoding="utf-8", newline="") as stream:
@@ -179,10 +197,13 @@ def write_metrics(path: Path, runs: Sequence[tuple[Mapping[str, Any], Lines]]) -
 
 
 def machine_table(environments: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
-    """Tell what `environment.json` says of machine, versions, data and command.
+    """Make a table of what `environment.json` says of machine, versions, data and command.
 
     Args:
         environments: pairs of a name and what its file says; a single one needs no name.
+
+    Returns:
+        The table: a row for each key, a column for each file.
     """
     told = [{key: _tell(value) for key, value in found.items()} for _, found in environments]
     keys = dict.fromkeys(key for found in told for key in found)
@@ -201,4 +222,4 @@ def _tell(value: Any) -> str:
         parts = [_tell(item) for item in value]
         numbers = all(isinstance(item, int) for item in value)
         return ("×" if numbers else " ").join(parts)
-    return str(value)[:300]
+    return str(value)[:300]  # a command line may hold anything, of any length

@@ -154,7 +154,15 @@ def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bo
 
 
 def run_figure(metrics: Lines, mode: str = "full") -> Figure:
-    """Draw a run's curves: loss, error and entropy of the coupling, in training and validation."""
+    """Draw a run's curves: loss, error and entropy of the coupling, in training and validation.
+
+    Args:
+        metrics: the run's lines.
+        mode: its gradient mode, which decides the colour.
+
+    Returns:
+        The figure, three panels beside each other.
+    """
     return together(run_panels(metrics, mode, None))
 
 
