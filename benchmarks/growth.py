@@ -54,7 +54,9 @@ def main() -> None:
     """Measure, and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the smallest point of each size")
-    parser.add_argument("--only", choices=("routing", "step"), help="measure one kind of work anew")
+    parser.add_argument(
+        "--only", choices=("routing", "step"), help="measure one kind of work again"
+    )
     arguments = parser.parse_args()
     rounds, found = (1 if arguments.quick else 3), []
     with tempfile.TemporaryDirectory() as cache:

@@ -41,7 +41,7 @@ def part(function: Callable[..., Any], arguments: tuple[Any, ...], operations: f
 
 
 def pulled(function: Callable[..., Any], wanted: tuple[int, ...]) -> Callable:
-    """Return a function of a cotangent and arguments: the value, and the gradients by those wanted."""
+    """Return a function of a cotangent and arguments: the value, and the gradients of those wanted."""
 
     def both(bar: jax.Array, *arguments: Any) -> Any:
         def of_chosen(*some: Any) -> Any:

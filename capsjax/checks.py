@@ -20,8 +20,9 @@ KNOWN = (
     "jax.jit (static_argnames)"
 )
 DERIVATIVE = (
-    "; for a derivative by it, call with Python numbers x + h and x - h and take (f(x + h) - f(x - h)) / "
-    "(2 h), or let a routing of your own take it as an array (docs/extending.md, Differentiate by a number)"
+    "; for a derivative with respect to it, call with Python numbers x + h and x - h and take (f(x + h) - "
+    "f(x - h)) / (2 h), or let a routing of your own take it as an array (docs/extending.md, Differentiate "
+    "with respect to a number)"
 )
 
 

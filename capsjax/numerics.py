@@ -183,7 +183,7 @@ def squash_jacobian(s: Float[Array, "... e"], x: Float[Array, "... e"]) -> Float
         x: what to multiply, [..., e].
 
     Returns:
-        J(s) x, [..., e]; 0 where s = 0.
+        J(s) x, [..., e]; 0 if s = 0.
     """
     length, unit = _polar(s, -1)  # [..., 1], [..., e]
     _, across, along = _gains(length)  # [..., 1]

@@ -81,7 +81,7 @@ def written(size: float) -> str:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Read lines such as `MemFree:  12 kB`; empty where there is no such file."""
+    """Read lines such as `MemFree:  12 kB`; empty if there is no such file."""
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:

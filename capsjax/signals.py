@@ -136,7 +136,7 @@ def first_to_speak() -> bool:
 
 
 def code(interrupt: BaseException | None = None) -> int | None:
-    """Return the exit code of a command that a signal asked to end; None where none did."""
+    """Return the exit code of a command that a signal asked to end; None if none did."""
     number = getattr(interrupt, "number", _watch.asked)
     if number is None and isinstance(interrupt, KeyboardInterrupt):
         number = signal.SIGINT

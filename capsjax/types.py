@@ -23,8 +23,8 @@ class Capsules(NamedTuple):
     """Hold capsules: what one layer gives and the next one takes.
 
     Attributes:
-        pose: poses, [*batch, i, d]; None where only activations are asked for.
-        activation: how present each capsule is, 0 to 1, [*batch, i]; None where only poses are asked for.
+        pose: poses, [*batch, i, d]; None if only activations are asked for.
+        activation: how present each capsule is, 0 to 1, [*batch, i]; None if only poses are asked for.
     """
 
     pose: Float[Array, "*batch i d"] | None

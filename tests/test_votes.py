@@ -155,7 +155,7 @@ class TestAdjoints:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_several_contractions_at_once(self, kind, x64):
-        """Of T = sum_k c_k . agreement(v_k): the first `combine`, and the derivatives by the arrays."""
+        """The first `combine`, and the derivatives of T = sum_k c_k . agreement(v_k) by reverse mode."""
         couplings, poses = np.stack([COUPLING, -(COUPLING**2)]), np.stack([POSE, np.sin(POSE)])
         votes = make(kind, jnp.asarray(U), jnp.asarray(W))
         dense = oracle.votes(U, W)

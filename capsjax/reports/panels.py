@@ -27,7 +27,7 @@ def course_panels(
 
     Args:
         arms: what is drawn.
-        bound: number of class capsules J, whose log bounds the entropy; None where it is not known.
+        bound: number of class capsules J, whose log bounds the entropy; None if it is not known.
         names: of the numbers.
     """
     split = of_arms.shown_split(arms)
@@ -172,7 +172,7 @@ def run_panels(metrics: Lines, mode: str, bound: int | None) -> list[Panel]:
     Args:
         metrics: its lines.
         mode: which decides the colour.
-        bound: number of class capsules J, whose log bounds the entropy; None where it is not known.
+        bound: number of class capsules J, whose log bounds the entropy; None if it is not known.
     """
     return [_run_panel(metrics, mode, name, bound) for name in ("loss", "error", "entropy")]
 

@@ -14,7 +14,7 @@ class Variant:
     it takes those that have been imported, by the `kind` that each declares.
 
     Attributes:
-        assumed_kind: the kind of a mapping that names none; None where it has to name one.
+        assumed_kind: the kind of a mapping that names none; None if it has to name one.
     """
 
     assumed_kind: ClassVar[str | None] = None

@@ -24,13 +24,13 @@ def write_sums(folder: Path) -> None:
 
 
 def find_damage(folder: Path) -> str | None:
-    """Say what below a folder is not as it was written: which file, what came, what was expected.
+    """Say what below a folder is not as it was written: which file, what was found and expected.
 
     Args:
         folder: what `write_sums` was called with, wherever it is now.
 
     Returns:
-        The first damage, in words; None where there is none, or where there are no checksums, as in
+        The first damage, in words; None if there is none, or where there are no checksums, as in
         what earlier versions wrote when the machine went down.
 
     Raises:
@@ -77,7 +77,7 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 
 def _find_sum(path: Path) -> str | None:
-    """Return a file's checksum; None where it is not a file that can be read."""
+    """Return a file's checksum; None if it is not a file that can be read."""
     try:
         return _sum_of(path) if path.is_file() else None
     except PermissionError:

@@ -3,7 +3,8 @@
     python experiments/fixed_points/measure.py [--out DIR] [--smallest]
 
 Writes DIR/measurements.json and the figures; without --out, into the folder results beside this file. All
-gradients are by the votes, of a fixed random probe of the poses, in float64 and example by example.
+gradients are those of a fixed random probe of the poses with respect to the votes, in float64 and example
+by example.
 """
 
 import argparse
@@ -90,7 +91,7 @@ def trained_votes(sizes: Sizes) -> tuple[dict[str, np.ndarray], dict[str, float]
 
 
 def gradient(routing: cj.FixedPointRouting, votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gradient of a probe of the poses by the votes, and the forward residual."""
+    """Return the gradient of a probe of the poses with respect to the votes, and the forward residual."""
     probe = np.random.default_rng(99).normal(size=(len(votes), *votes.shape[-2:]))
 
     def total(array: jax.Array) -> tuple[jax.Array, jax.Array]:
