@@ -35,9 +35,8 @@ __all__ = [
 VoteForm = Literal["auto", "linear", "dense"]
 FORMS: tuple[str, ...] = get_args(VoteForm)
 EXAMPLES = 16  # from which on linear votes fill the vector units of a CPU
-LARGEST = (
-    2**20
-)  # numbers up to which votes may be formed where that is faster: 4 MB, kept several times over
+# Numbers up to which votes may be formed where that is faster: 4 MB, kept several times over.
+LARGEST = 2**20
 
 
 def form_votes(
@@ -55,7 +54,7 @@ def form_votes(
         The votes, of shape (*batch, i, j, e); equal to rounding in every form.
 
     Raises:
-        UserError: where the form is unknown or the shapes do not fit.
+        UserError: If the form is unknown or the shapes do not fit.
     """
     if form not in FORMS:
         raise UserError(
@@ -69,10 +68,16 @@ def form_votes(
 
 
 def faster_form(votes: LinearVotes) -> Literal["linear", "dense"]:
-    """Choose for a CPU: dense votes where they are small, and examples are few or d is larger than e.
+    """Choose for a CPU: dense votes if they are small, and examples are few or d is larger than e.
 
     An iteration goes over d numbers for each example, child and parent with linear votes, over e with dense
     ones; see docs/decisions/0006 for what was measured.
+
+    Args:
+        votes: the votes, of shape (*batch, i, j, e).
+
+    Returns:
+        The name of the faster form.
     """
     examples, (i, j, d, e) = math.prod(votes.u.shape[:-2]), votes.W.shape
     if not isinstance(examples, int):  # a symbol, under `jax.export`: for any number of examples

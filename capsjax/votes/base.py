@@ -29,8 +29,8 @@ class Masks(NamedTuple):
     """Hold which capsules are there.
 
     Attributes:
-        children: True for a child that is there, [*batch, i]; None where all are.
-        parents: True for a parent that is there, [*batch, j]; None where all are.
+        children: True for a child that is there, [*batch, i]; None if all are.
+        parents: True for a parent that is there, [*batch, j]; None if all are.
     """
 
     children: Bool[Array, "*batch i"] | None = None
@@ -110,14 +110,24 @@ class Votes(abc.ABC):
 
     def zeros(self) -> PerPair:
         """Return the logits that every forward pass starts from, all zero, as held."""
+        # A loop's carry has one type: inside `jax.shard_map` zeros have to vary as what they will become.
         return vary_as(self.pairs.zeros(self.dtype), self)
 
     def couple(self, logits: PerPair, leaky: bool = False) -> PerPair:
-        """Normalise logits over each child's parents; see `Pairs.couple`."""
+        """Normalise logits over each child's parents: c_ij = exp b_ij / sum_k exp b_ik.
+
+        Args:
+            logits: b_ij, as held.
+            leaky: adds a zero logit for "none of the parents".
+
+        Returns:
+            c_ij, as held; exactly 0 for a child or a parent that is not there.
+        """
         return self.pairs.couple(logits, leaky)
 
     def agreement(self, pose: Float[Array, "*batch j e"]) -> PerPair:
         """Compare: a_ij = vote_ij . v_j. Pose [*batch, j, e]; returns a, as held."""
+        # `combine` is linear in the coupling, so its reverse mode is the same at any coupling.
         return jax.vjp(self.combine, self.zeros())[1](pose)[0]
 
     def agreements(self, poses: Sequence[Float[Array, "*batch j e"]]) -> list[PerPair]:
@@ -142,6 +152,7 @@ class Votes(abc.ABC):
         Returns:
             `combine` of the first coupling, [*batch, j, e]; and the cotangents, in the arrays' places.
         """
+        # c=c: a lambda in a loop would see the last coupling only.
         sums, pulls = zip(
             *(jax.vjp(lambda v, c=c: v.combine(c), self) for c in couplings), strict=True
         )
@@ -165,7 +176,7 @@ class Votes(abc.ABC):
 
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, [*batch, i, j, e]: component h is the agreement with unit vector h."""
-        poses = (*self.shape[:-3], *self.shape[-2:])
+        poses = (*self.shape[:-3], *self.shape[-2:])  # (*batch, j, e)
 
         def component(unit: Float[Array, "e"]) -> Float[Array, "*batch i j"]:
             everywhere = jnp.broadcast_to(unit.reshape(*[1] * (len(poses) - 1), -1), poses)
@@ -194,6 +205,7 @@ class Votes(abc.ABC):
             One sum for each component of each parent, [*batch, j, e].
         """
         squares = jnp.square(self._deviations(centre, unit))  # [*batch, i, j, e]
+        # [*batch, j, e]
         return jnp.einsum("...ij,...ije->...je", self.pairs.to_array(coupling), squares)
 
     def distance(
@@ -213,13 +225,14 @@ class Votes(abc.ABC):
             One distance for each pair, as held.
         """
         squares = jnp.square(self._deviations(centre, unit))  # [*batch, i, j, e]
+        # [*batch, i, j], then as held
         return self.pairs.from_array(jnp.einsum("...ije,...je->...ij", squares, precision))
 
     def _deviations(
         self, centre: Float[Array, "*batch j e"], unit: Float[Array, "*batch"] | None
     ) -> Float[Array, "*batch i j e"]:
         """Return (vote_ij - m_j) / unit."""
-        found = self.dense() - jnp.expand_dims(centre, -3)
+        found = self.dense() - jnp.expand_dims(centre, -3)  # [*batch, i, j, e]
         return found if unit is None else found / unit[..., None, None, None]
 
     def bound(self) -> Float[Array, "*batch"]:

@@ -22,7 +22,18 @@ Bars = tuple[Float[Array, "i d b"], Float[Array, "j id e"]]
 def combine(
     c: Float[Array, "j i b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j e b"]:
-    """dT/dv: s_j = sum_i c_ij W_ij u_i, the product of W_j^T, [e, i d], with (c_ij u_i), [i d, b]."""
+    """Weigh and sum over children: dT/dv, s_j = sum_i c_ij W_ij u_i.
+
+    For each parent one matrix product, of W_j^T, [e, i d], with c_ij u_i, [i d, b].
+
+    Args:
+        c: coupling, [j, i, b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+
+    Returns:
+        s, [j, e, b].
+    """
 
     def one(parent: tuple[Array, Array]) -> Array:
         coupling, matrix = parent
@@ -35,14 +46,32 @@ def combine(
 def agreement(
     v: Float[Array, "j e b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j i b"]:
-    """dT/dc: a_ij = (W_ij u_i) . v_j, as u_i . (W_ij^T v_j)."""
+    """Compare every vote with its parent's pose: dT/dc, a_ij = (W_ij u_i) . v_j = u_i . (W_ij^T v_j).
+
+    Args:
+        v: parent poses, [j, e, b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+
+    Returns:
+        a, [j, i, b].
+    """
     return agreements([v], u, W)[0]
 
 
 def agreements(
     v: Sequence[Float[Array, "j e b"]], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> list[Float[Array, "j i b"]]:
-    """Return dT/dc of several poses, in one pass over the parents."""
+    """Compare every vote with several poses, in one pass over the parents.
+
+    Args:
+        v: parent poses, each [j, e, b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+
+    Returns:
+        One agreement for each, [j, i, b].
+    """
 
     def one(parent: tuple[list[Array], Array]) -> list[Array]:
         poses, matrix = parent
@@ -58,26 +87,33 @@ def adjoint(
     v: Sequence[Float[Array, "j e b"]],
     onto: Bars,
 ) -> tuple[Float[Array, "j e b"], Float[Array, "j i b"], Bars]:
-    """Return dT/dv and dT/dc of the first term, dT/du and dT/dW of all, in one pass over the parents.
+    """Differentiate T = sum_kij c_kij (W_ij u_i) . v_kj with respect to all it is made of, in one pass.
 
-    T is the sum over several couplings and poses. Reverse mode of `combine` needs dT/dc, where v is its
-    cotangent; that of `agreement` dT/dv, where c is; the compiler drops the one that nobody uses.
+    This is the reverse mode of both contractions at once. For `combine` v is the cotangent of s, and dT/dc is
+    that of the coupling. For `agreement` c is the cotangent of a, and dT/dv is that of the pose. The compiler
+    drops whichever of the two is not used.
 
     Args:
         c: couplings, each [j, i, b].
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
-        v: poses, as many as couplings, each [j, e, b].
-        onto: what dT/du and dT/dW are added to.
+        v: poses, one for each coupling, each [j, e, b].
+        onto: what dT/du, [i, d, b], and dT/dW, [j, i d, e], are added to.
+
+    Returns:
+        dT/dv_0, [j, e, b], and dT/dc_0, [j, i, b], of the first term; and dT/du and dT/dW of all terms, added
+        to `onto`.
     """
 
+    # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
+    # all parents in one array [b, i, j, e] five times (docs/decisions/0006).
     def one(u_bar: Array, parent: Any) -> tuple[Array, tuple[Array, Array, Array]]:
         couplings, matrix, poses, W_bar = parent
-        weighed = [_weigh(coupling, u) for coupling in couplings]
-        pulled = [_pull(pose, matrix, u) for pose in poses]
+        weighed = [_weigh(coupling, u) for coupling in couplings]  # each [i d, b]
+        pulled = [_pull(pose, matrix, u) for pose in poses]  # each [i, d, b]
         for coupling, back, x, pose in zip(couplings, pulled, weighed, poses, strict=True):
             u_bar = u_bar + coupling[:, None, :] * back
-            W_bar = W_bar + x @ pose.T
+            W_bar = W_bar + x @ pose.T  # [i d, e], the only sum over examples
         return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u), W_bar)
 
     u_bar, (s, a, W_bar) = jax.lax.scan(one, onto[0], (list(c), W, list(v), onto[1]))
@@ -85,7 +121,16 @@ def adjoint(
 
 
 def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "j e b"]:
-    """Return sum_i W_ij u_i: with equal weights all parents are one matrix product."""
+    """Sum the votes with equal weights, sum_i W_ij u_i: then all parents are one matrix product.
+
+    Args:
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+
+    Returns:
+        The sums, [j, e, b].
+    """
+    # x stands for i d: [j, x, e] and [x, b] give [j, e, b].
     return jnp.einsum("jxe,xb->jeb", W, u.reshape(u.shape[0] * u.shape[1], u.shape[2]))
 
 
@@ -161,8 +206,18 @@ def _deviations(
 
 
 def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
-    """Return the softmax over parents; `leaky` adds a zero logit for none of them."""
-    largest = jax.lax.stop_gradient(_reduce(jnp.maximum, logits))
+    """Normalise logits over the parents of each child, the leading axis.
+
+    Args:
+        logits: b_ij, [j, i, b].
+        leaky: adds a zero logit for "none of the parents".
+
+    Returns:
+        c_ij, [j, i, b].
+    """
+    # Written out, 2 ms; `jax.nn.softmax` over the first axis takes 17 (docs/decisions/0006). The result does
+    # not depend on what is subtracted, so no gradient passes through it.
+    largest = jax.lax.stop_gradient(_reduce(jnp.maximum, logits))  # [i, b]
     largest = jnp.maximum(largest, 0) if leaky else largest
     shares = jnp.exp(logits - largest[None])
     whole = _reduce(jnp.add, shares)
@@ -173,19 +228,27 @@ def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
 def couple_adjoint(
     coupling: Float[Array, "j i b"], cotangent: Float[Array, "j i b"]
 ) -> Float[Array, "j i b"]:
-    """Return b_bar = c (c_bar - sum_j c c_bar)."""
+    """Pull a cotangent of `couple` back to the logits: b_bar = c (c_bar - sum_j c c_bar).
+
+    Args:
+        coupling: c_ij, [j, i, b].
+        cotangent: c_bar, [j, i, b].
+
+    Returns:
+        b_bar, [j, i, b]; the same for leaky coupling, as what leaked away has no cotangent.
+    """
     return coupling * (cotangent - _reduce(jnp.add, coupling * cotangent)[None])
 
 
 def _weigh(c: Float[Array, "i b"], u: Float[Array, "i d b"]) -> Float[Array, "id b"]:
-    return (c[:, None, :] * u).reshape(u.shape[0] * u.shape[1], u.shape[2])
+    return (c[:, None, :] * u).reshape(u.shape[0] * u.shape[1], u.shape[2])  # [i d, b]
 
 
 def _pull(
     v: Float[Array, "e b"], matrix: Float[Array, "id e"], u: Float[Array, "i d b"]
 ) -> Float[Array, "i d b"]:
     """Pull a parent's pose back to its children: W_ij^T v_j."""
-    return (matrix @ v).reshape(u.shape)
+    return (matrix @ v).reshape(u.shape)  # [i d, b] -> [i, d, b]
 
 
 def _compare(x: Float[Array, "i d b"], u: Float[Array, "i d b"]) -> Float[Array, "i b"]:
@@ -211,6 +274,7 @@ def _combine_backward(
     saved: tuple[Array, Array, Array], s_bar: Array
 ) -> tuple[Array, Array, Array]:
     c, u, W = saved
+    # dT/dv, the first of what comes back, is the value itself.
     _, c_bar, bars = adjoint([c], u, W, [s_bar], (jnp.zeros_like(u), jnp.zeros_like(W)))
     return c_bar, *bars
 

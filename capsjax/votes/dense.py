@@ -19,7 +19,7 @@ class DenseVotes(Votes):
         masks: which children and parents are there; `mask` makes them.
 
     Raises:
-        UserError: where it is not an array of floating-point numbers with at least three axes, or there is no
+        UserError: If it is not an array of floating-point numbers with at least three axes, or there is no
             parent.
     """
 

@@ -27,7 +27,7 @@ class LinearVotes(Votes):
         masks: which children and parents are there; `mask` makes them.
 
     Raises:
-        UserError: where the shapes do not fit, there is no parent, or these are not arrays of
+        UserError: If the shapes do not fit, there is no parent, or these are not arrays of
             floating-point numbers.
     """
 
@@ -44,6 +44,7 @@ class LinearVotes(Votes):
         if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in both):
             came = f"u {described(self.u)} and W {described(self.W)}"
             raise UserError(f"predict: got {came}, expected floating-point arrays")
+        # `jax.vmap` over votes adds an axis to both arrays: to u it may be one of the batch, to W it may not.
         u, W = self.u.shape, self.W.shape
         fits = len(u) >= 2 and len(W) == 4 and u[-2:] == (W[0], W[2])
         if fits and W[1] > 0 and W[3] > 0:
@@ -88,7 +89,7 @@ class LinearVotes(Votes):
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
         self._check_fit()
-        return jnp.einsum("...id,ijde->...ije", self.u, self.W)
+        return jnp.einsum("...id,ijde->...ije", self.u, self.W)  # [*batch, i, j, e]
 
     def cleared(self) -> "LinearVotes":
         """Return the votes with zeros for masked children, and for parents that no example has."""
@@ -109,8 +110,8 @@ class LinearVotes(Votes):
         self._check_fit()
         i, j, d, e = self.W.shape
         batch = self.u.shape[:-2]
-        u = self.u.reshape(math.prod(batch), i, d).transpose(1, 2, 0)
-        matrices = jnp.swapaxes(self.W, 0, 1).reshape(j, i * d, e)
+        u = self.u.reshape(math.prod(batch), i, d).transpose(1, 2, 0)  # [i, d, b]
+        matrices = jnp.swapaxes(self.W, 0, 1).reshape(j, i * d, e)  # [j, i d, e]
         return ParentsFirstVotes(u.astype(dtype), matrices.astype(dtype), batch, masks=self.masks)
 
 
@@ -128,7 +129,7 @@ def predict(u: Float[Array, "*batch i d"], W: Float[Array, "i j d e"]) -> Linear
         The votes, of shape (*batch, i, j, e).
 
     Raises:
-        UserError: where the shapes do not fit, there is no parent, or these are not arrays of
+        UserError: If the shapes do not fit, there is no parent, or these are not arrays of
             floating-point numbers.
 
     Example:

@@ -52,6 +52,7 @@ def mask(
         _joined("children", children, (*batch, i), before.children),
         _joined("parents", parents, (*batch, j), before.parents),
     )
+    # Cleared as well as masked: 0 times the NaN of a child that is not there would be NaN.
     return dataclasses.replace(votes, masks=masks).cleared()
 
 
@@ -60,6 +61,7 @@ def _joined(name: str, given: Any, shape: tuple[int, ...], before: Array | None)
     if given is None:
         return before
     found = as_array(f"mask: {name}", given)
+    # Not broadcast, and no numbers: a mask of scores, or one example's for a batch, is likelier a mistake.
     if found.dtype != bool or found.shape != shape:
         axes = "[*batch, i]" if name == "children" else "[*batch, j]"
         raise UserError(

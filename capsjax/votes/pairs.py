@@ -17,7 +17,7 @@ from capsjax.votes import contractions
 
 @dataclasses.dataclass(frozen=True)
 class Pairs(abc.ABC):
-    """Know the pairs of children and parents, and the layout in which logits and couplings are held.
+    """Define which child may vote for which parent, and the layout in which logits and couplings are held.
 
     Hashable where nothing is masked. A class writes `to_array` and `from_array`, and `softmax` with its
     adjoint where a child's parents are not the last axis of the array; the rest follows, and is overridden
@@ -71,7 +71,15 @@ class Pairs(abc.ABC):
         return self.only_present(self.softmax(lowest, leaky))
 
     def softmax(self, logits: PerPair, leaky: bool) -> PerPair:
-        """Normalise logits over all parents that a child could have; see `couple`."""
+        """Normalise logits over all parents that a child could have, without regard to masks.
+
+        Args:
+            logits: b_ij, as held.
+            leaky: adds a zero logit for "none of the parents".
+
+        Returns:
+            c_ij, as held.
+        """
         return self.from_array(numerics.couple(self.to_array(logits), leaky))
 
     def couple_vjp(self, coupling: PerPair, cotangent: PerPair) -> PerPair:
@@ -87,12 +95,20 @@ class Pairs(abc.ABC):
         return self.softmax_vjp(coupling, self.only_present(cotangent))
 
     def softmax_vjp(self, coupling: PerPair, cotangent: PerPair) -> PerPair:
-        """Pull a cotangent of `softmax` back to the logits; see `couple_vjp`."""
+        """Pull a cotangent of `softmax` back to the logits: b_bar = c (c_bar - sum_j c c_bar).
+
+        Args:
+            coupling: c_ij, as held.
+            cotangent: c_bar, as held.
+
+        Returns:
+            b_bar, as held.
+        """
         found = numerics.couple_adjoint(self.to_array(coupling), self.to_array(cotangent))
         return self.from_array(found)
 
     def only_present(self, x: PerPair) -> PerPair:
-        """Put zeros, of which no gradient passes, for pairs that are not there."""
+        """Return x with zeros, through which no gradient passes, for pairs that are not there."""
         present = self.present()
         return x if present is None else jnp.where(present, x, 0)
 
@@ -105,16 +121,16 @@ class Pairs(abc.ABC):
         return jnp.max(jnp.abs(self.to_array(x)), axis=(-2, -1), initial=0)
 
     def broadcast(self, x: Shaped[Array, "*batch"]) -> Shaped[Array, "..."]:
-        """Repeat a number of each example, [*batch], for all its pairs: masks of examples that are done."""
-        return self.from_array(jnp.broadcast_to(x[..., None, None], self.shape))
+        """Broadcast one number of each example, [*batch], to the layout of logits; for masks of examples."""
+        return self.from_array(jnp.broadcast_to(x[..., None, None], self.shape))  # [*batch, 1, 1]
 
     def by_child(self, x: Shaped[Array, "*batch i"]) -> Shaped[Array, "..."]:
         """Repeat a number of each child, [*batch, i], for all its parents."""
-        return self.from_array(jnp.broadcast_to(x[..., None], self.shape))
+        return self.from_array(jnp.broadcast_to(x[..., None], self.shape))  # [*batch, i, 1]
 
     def by_parent(self, x: Shaped[Array, "*batch j"]) -> Shaped[Array, "..."]:
         """Repeat a number of each parent, [*batch, j], for all its children."""
-        return self.from_array(jnp.broadcast_to(x[..., None, :], self.shape))
+        return self.from_array(jnp.broadcast_to(x[..., None, :], self.shape))  # [*batch, 1, j]
 
     def sum_children(self, x: PerPair) -> Float[Array, "*batch j"]:
         """Sum over each parent's children, [*batch, j]."""
@@ -140,25 +156,41 @@ class ParentsFirst(Pairs):
 
     def to_array(self, x: Shaped[Array, "j i b"]) -> Shaped[Array, "*batch i j"]:
         """Bring parents to the end and the batch to the front."""
-        return x.transpose(2, 1, 0).reshape(self.shape)
+        return x.transpose(2, 1, 0).reshape(self.shape)  # [b, i, j] -> [*batch, i, j]
 
     def from_array(self, x: Shaped[Array, "*batch i j"]) -> Shaped[Array, "j i b"]:
         """Bring parents to the front and the batch to the end."""
         return x.reshape(math.prod(self.shape[:-2]), *self.shape[-2:]).transpose(2, 1, 0)
 
     def softmax(self, logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
-        """Normalise over the leading axis, with its sums written out."""
+        """Normalise over the leading axis, with its sums written out.
+
+        Args:
+            logits: b_ij, [j, i, b].
+            leaky: adds a zero logit for "none of the parents".
+
+        Returns:
+            c_ij, [j, i, b].
+        """
         return contractions.couple(logits, leaky)
 
     def softmax_vjp(
         self, coupling: Float[Array, "j i b"], cotangent: Float[Array, "j i b"]
     ) -> Float[Array, "j i b"]:
-        """Pull a cotangent of `softmax` back to the logits, with sums written out."""
+        """Pull a cotangent of `softmax` back to the logits, with sums written out.
+
+        Args:
+            coupling: c_ij, [j, i, b].
+            cotangent: c_bar, [j, i, b].
+
+        Returns:
+            b_bar, [j, i, b].
+        """
         return contractions.couple_adjoint(coupling, cotangent)
 
     def sum(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
         """Return the sum over each example's pairs, [*batch]."""
-        return jnp.sum(x, axis=(0, 1)).reshape(self.shape[:-2])
+        return jnp.sum(x, axis=(0, 1)).reshape(self.shape[:-2])  # [b] -> [*batch]
 
     def max_abs(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
         """Return the largest |x_ij| of each example's pairs, [*batch]; 0 where there are none."""

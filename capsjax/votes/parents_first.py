@@ -68,7 +68,16 @@ class ParentsFirstVotes(Votes):
         poses: Sequence[Float[Array, "*batch j e"]],
         accumulate: Any,
     ) -> tuple[Float[Array, "*batch j e"], Any]:
-        """Differentiate both contractions in one pass over the parents; see `Votes.adjoint`."""
+        """Differentiate T = sum_kij c_kij vote_ij . v_kj, in one pass over the parents.
+
+        Args:
+            couplings: c_k, each [j, i, b].
+            poses: v_k, one for each coupling, [*batch, j, e].
+            accumulate: votes of cotangents, to which those of u and the matrices are added.
+
+        Returns:
+            `combine` of the first coupling, [*batch, j, e]; and the cotangents, in the arrays' places.
+        """
         last = [self._batch_last(pose) for pose in poses]
         start = accumulate.u, accumulate.matrices
         s, _, bars = contractions.adjoint(couplings, self.u, self.matrices, last, start)
@@ -80,7 +89,7 @@ class ParentsFirstVotes(Votes):
         u, shares = self.u, self.matrices.shape[0] + leaky
         if children is not None:
             u = jnp.where(self._batch_last(children[..., None]), u, 0)  # [i, d, b]
-        s = self._poses(contractions.total(u, self.matrices))
+        s = self._poses(contractions.total(u, self.matrices))  # [*batch, j, e]
         if parents is None:
             return s / shares
         # An example without any parent has no sum to divide.
@@ -90,7 +99,7 @@ class ParentsFirstVotes(Votes):
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""
         i, d, _ = self.u.shape
-        matrices = self.matrices.reshape(-1, i, d, self.matrices.shape[-1])
+        matrices = self.matrices.reshape(-1, i, d, self.matrices.shape[-1])  # [j, i, d, e]
         return jnp.einsum("idb,jide->bije", self.u, matrices).reshape(self.shape)  # [b, i, j, e]
 
     def scatter(
@@ -99,7 +108,16 @@ class ParentsFirstVotes(Votes):
         centre: Float[Array, "*batch j e"],
         unit: Float[Array, "*batch"] | None = None,
     ) -> Float[Array, "*batch j e"]:
-        """Weigh and sum squared deviations, forming the votes of one parent at a time."""
+        """Weigh and sum squared deviations, forming the votes of one parent at a time.
+
+        Args:
+            coupling: c_ij, [j, i, b].
+            centre: m_j, [*batch, j, e].
+            unit: what deviations of each example are measured in, [*batch]; None for 1.
+
+        Returns:
+            sum_i c_ij (vote_ijh - m_jh)^2 / unit^2, [*batch, j, e].
+        """
         moments = self._batch_last(centre), self._unit(unit)
         return self._poses(contractions.scatter(coupling, *moments, self.u, self.matrices))
 
@@ -109,7 +127,16 @@ class ParentsFirstVotes(Votes):
         precision: Float[Array, "*batch j e"],
         unit: Float[Array, "*batch"] | None = None,
     ) -> Float[Array, "j i b"]:
-        """Measure weighted squared distances, forming the votes of one parent at a time."""
+        """Measure weighted squared distances, forming the votes of one parent at a time.
+
+        Args:
+            centre: m_j, [*batch, j, e].
+            precision: p_j, [*batch, j, e].
+            unit: what deviations of each example are measured in, [*batch]; None for 1.
+
+        Returns:
+            sum_h p_jh (vote_ijh - m_jh)^2 / unit^2, [j, i, b].
+        """
         moments = self._batch_last(centre), self._batch_last(precision), self._unit(unit)
         return contractions.distance(*moments, self.u, self.matrices)
 
@@ -126,7 +153,7 @@ class ParentsFirstVotes(Votes):
         return jnp.ones(size, self.dtype) if unit is None else unit.reshape(size)
 
     def _batch_last(self, x: Shaped[Array, "*batch m n"]) -> Shaped[Array, "m n b"]:
-        return x.reshape(math.prod(self.batch), *x.shape[-2:]).transpose(1, 2, 0)
+        return x.reshape(math.prod(self.batch), *x.shape[-2:]).transpose(1, 2, 0)  # [m, n, b]
 
     def _poses(self, x: Float[Array, "j e b"]) -> Float[Array, "*batch j e"]:
-        return x.transpose(2, 0, 1).reshape(*self.batch, *x.shape[:-1])
+        return x.transpose(2, 0, 1).reshape(*self.batch, *x.shape[:-1])  # [*batch, j, e]
