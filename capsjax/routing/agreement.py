@@ -22,7 +22,7 @@ class BiasedVotes(NamedTuple):
 
     Attributes:
         votes: the votes, of shape (*batch, i, j, e).
-        bias: added to every s_j, at every iteration, [j, e]; zeros where there is none.
+        bias: added to every s_j, at every iteration, [j, e]; zeros if there is none.
     """
 
     votes: Votes
@@ -30,7 +30,15 @@ class BiasedVotes(NamedTuple):
 
     @classmethod
     def of(cls, votes: Votes, params: Mapping[str, Array]) -> "BiasedVotes":
-        """Take the votes, and the bias where there is one."""
+        """Take the votes, and the bias if there is one.
+
+        Args:
+            votes: the votes, of shape (*batch, i, j, e).
+            params: may hold `bias`, [j, e].
+
+        Returns:
+            Both, with zeros for a bias that is not given.
+        """
         none = vary_as(jnp.zeros(votes.shape[-2:], votes.dtype), votes)
         return cls(votes, params.get("bias", none))
 
@@ -42,9 +50,10 @@ class BiasedVotes(NamedTuple):
 
     def readout(self, coupling: PerPair) -> Parents:
         """Return v_j = squash(sum_i c_ij vote_ij + bias_j), and its length."""
-        s = self.votes.combine(coupling)
+        s = self.votes.combine(coupling)  # [*batch, j, e]
+        # The released code's bias is inside the iterations, so it takes part in every agreement.
         pose = numerics.squash(s + jnp.broadcast_to(self.bias, s.shape))
-        return Parents(pose, numerics.safe_norm(pose))
+        return Parents(pose, numerics.safe_norm(pose))  # activation [*batch, j]
 
 
 @runtime_checkable
@@ -80,15 +89,41 @@ class AgreementRouting(LogitRouting[BiasedVotes]):
         return BiasedVotes.parameters(sizes)
 
     def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> BiasedVotes:
-        """Take the votes and the bias."""
+        """Take the votes and the bias.
+
+        Args:
+            votes: the votes, arranged to be contracted many times.
+            children: not used.
+            params: may hold `bias`, [j, e].
+
+        Returns:
+            Votes and bias.
+        """
         del children
         return BiasedVotes.of(votes, params)
 
     def couple(self, state: PerPair, inputs: Readable) -> PerPair:
-        """Return c, the softmax of b over each child's parents."""
+        """Normalise the logits over each child's parents: c = softmax(b).
+
+        Args:
+            state: the logits b_ij, as held.
+            inputs: what `prepare` returned.
+
+        Returns:
+            c_ij, as held; of a leaky child they sum to less than 1.
+        """
         return inputs.votes.couple(state, self.leaky)
 
     def parents(self, t: Any, coupling: PerPair, inputs: Readable) -> Parents:
-        """Return v_j = squash(sum_i c_ij vote_ij + bias_j), [*batch, j, e], and its length."""
+        """Read the parents out: v_j = squash(sum_i c_ij vote_ij + bias_j).
+
+        Args:
+            t: number of the readout; the same for all.
+            coupling: c_ij, as held.
+            inputs: what `prepare` returned.
+
+        Returns:
+            Poses [*batch, j, e], and their lengths as activations [*batch, j].
+        """
         del t
         return inputs.readout(coupling)

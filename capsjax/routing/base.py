@@ -76,7 +76,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
             votes: an operator, or an array [*batch, i, j, e].
             poses: the children's poses, [*batch, i, d], for routings that take them.
             activation: how present each child is, [*batch, i], for routings that weigh children by it.
-            params: the routing's own parameters by name, as `parameters` describes them; an array, where
+            params: the routing's own parameters by name, as `parameters` describes them; an array, if
                 there is only one.
             trace: whether to return every iteration, as data.
 
@@ -105,7 +105,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         return result._replace(trace=seen)
 
     def _children(self, shape: tuple[int, ...], poses: Any, activation: Any) -> Capsules:
-        """Check what came of the children beside their votes."""
+        """Check what was given of the children beside their votes."""
         owner, (*batch, i, _, _) = type(self).__name__, shape
         found, given = {}, {"poses": poses, "activation": activation}
         why = {
@@ -129,10 +129,13 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         return Capsules(found["poses"], found["activation"])
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
-        """Describe what the routing trains, by name; who calls it holds the arrays. Nothing, by default.
+        """Describe what the routing trains, by name; the caller holds the arrays. Nothing, by default.
 
         Args:
             sizes: children i, parents j, and the dimensions d and e of their poses.
+
+        Returns:
+            The shape and the beginning of each array.
         """
         del sizes
         return {}
@@ -147,6 +150,9 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
             votes: the votes, arranged to be contracted many times, float32 or float64.
             children: what `takes` names, otherwise None.
             params: the parameters by name; optional ones may be missing.
+
+        Returns:
+            The inputs: what every other method of the routing computes from.
         """
 
     @abc.abstractmethod
@@ -154,7 +160,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         """Route prepared inputs."""
 
     def look(self, inputs: Inputs) -> RoutingTrace:
-        """Return every iteration of the same routing, as data; here the one that there is."""
+        """Return every iteration of the same routing, as data; here the only one."""
         result, pairs = self.route(inputs), inputs.votes.pairs
         agreement = pairs.to_array(inputs.votes.agreement(result.pose))
         line = trace_of(pairs, result.coupling, agreement)
@@ -167,14 +173,17 @@ def _route(
 ) -> tuple[RoutingResult, RoutingTrace | None]:
     wide = numerics.compute_dtype(votes.dtype)
 
+    # Masks, which are Boolean, stay as they are.
     def widen(array: Array) -> Array:
         return array.astype(wide) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
     children = _cleared(children, votes)
+    # Laid out and widened once, before the loop: the iterations read the votes many times.
     given = jax.tree.map(widen, (votes.arranged(), children, params))
     inputs = routing.prepare(*given)
     result = _only_present(routing.route(inputs), inputs.votes)
     seen = routing.look(jax.lax.stop_gradient(inputs)) if trace else None
+    # Back to the votes' type here, where the result leaves: inside, no iteration rounds to half precision.
     return jax.tree.map(lambda array: array.astype(votes.dtype), (result, seen))
 
 
@@ -242,28 +251,65 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
 
     @abc.abstractmethod
     def update(self, t: Any, state: State, inputs: Inputs) -> State:
-        """Return the state after update number t, counted from 0."""
+        """Make one update.
+
+        Args:
+            t: number of the update, counted from 0.
+            state: what it begins with.
+            inputs: what `prepare` returned.
+
+        Returns:
+            The new state, of the same shapes and types.
+        """
 
     @abc.abstractmethod
     def couple(self, state: State, inputs: Inputs) -> PerPair:
-        """Return the coupling that a state stands for, as held."""
+        """Return the coupling that a state stands for.
+
+        Args:
+            state: what `init` or `update` returned.
+            inputs: what `prepare` returned.
+
+        Returns:
+            c_ij, as held.
+        """
 
     @abc.abstractmethod
     def readout(self, t: Any, coupling: PerPair, state: State, inputs: Inputs) -> Any:
-        """Return a record with the parents' `pose`, [*batch, j, e], and `activation`, [*batch, j]."""
+        """Read the parents out.
+
+        Args:
+            t: number of the readout, counted from 0.
+            coupling: c_ij, as held.
+            state: what the coupling was made from.
+            inputs: what `prepare` returned.
+
+        Returns:
+            A record with the parents' `pose`, [*batch, j, e], and `activation`, [*batch, j].
+        """
 
     def logits(self, state: Any) -> PerPair:
         """Return the routing logits that a state stands for, as held; here the state itself."""
         return state
 
     def pairs(self, inputs: Inputs) -> Pairs:
-        """Return which child votes for which parent: what a tolerance and a fixed point add up over."""
+        """Return which child votes for which parent: what a tolerance and a fixed point sum over."""
         return inputs.votes.pairs
 
     def residual(
         self, coupling: PerPair, state: State, inputs: Inputs
     ) -> Float[Array, "*batch"] | None:
-        """Return how far the end of the updates is from a fixed point, [*batch]; None without one."""
+        """Measure how far the end of the updates is from a fixed point.
+
+        Args:
+            coupling: the last c_ij, as held.
+            state: what it was made from.
+            inputs: what `prepare` returned.
+
+        Returns:
+            The largest change that one more update would make to a coupling, [*batch]; None if the routing
+            has no fixed point.
+        """
         del coupling, state, inputs
         return None
 
@@ -273,7 +319,7 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         coupling, state = self.gradient(self, inputs, num_updates)
         parents = self.readout(num_updates, coupling, state, inputs)
         logits = pairs.to_array(self.logits(state))
-        # As data: whoever wants them zero trains towards a fixed point, which is another method.
+        # As data: to train it towards zero would be another method.
         residual = self.residual(*jax.lax.stop_gradient((coupling, state, inputs)))
         return RoutingResult(
             parents.pose, pairs.to_array(coupling), logits, parents.activation, residual=residual
@@ -284,7 +330,7 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         pairs = inputs.votes.pairs
 
         def step(carry: tuple[State, Any], t: Array) -> tuple[tuple[State, Any], RoutingTrace]:
-            state, settled = carry
+            state, settled = carry  # an example that has settled shows its last line again
             coupling = self.couple(state, inputs)
             pose = self.readout(t, coupling, state, inputs).pose
             agreement = pairs.to_array(inputs.votes.agreement(pose))
@@ -292,6 +338,7 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
             return advance(self, t, state, settled, inputs), line
 
         start = self.init(inputs), unsettled(self, inputs)
+        # One update more than the routing makes, whose result nobody reads: a scan has equal steps.
         _, trace = jax.lax.scan(step, start, jnp.arange(self.num_iters))
         return trace
 
@@ -317,6 +364,9 @@ def trace_of(
         pairs: which children are there: means are over those.
         coupling: coupling coefficients, [*batch, i, j].
         agreement: votes compared with their parents' poses, [*batch, i, j].
+
+    Returns:
+        Coupling [*batch, i, j], entropy and coupled agreement [*batch].
     """
     entropy = metrics.coupling_entropy(coupling)
     agreed = metrics.coupled_agreement(coupling, agreement)

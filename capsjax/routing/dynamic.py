@@ -25,12 +25,12 @@ class DynamicRouting(AgreementRouting):
         num_iters: r, the number of readouts: r - 1 updates of the logits; r = 1 is uniform coupling.
         gradient: how the gradient treats the coupling.
         leaky: adds a zero logit for "none of the parents", as the released code can.
-        tolerance: where given, each example's updates end once its couplings have settled; see
-            `AgreementRouting`.
+        tolerance: if given, each example's updates end once another would move none of its couplings by
+            more than this; see `LogitRouting`.
         kind: its name in a configuration.
 
     Raises:
-        FieldError: where num_iters is below 1, or the gradient does not fit.
+        FieldError: If num_iters is below 1, or the gradient does not fit.
 
     Reference:
         Sabour, Frosst and Hinton 2017, procedure 1; the bias and the leak are the released code's.
@@ -39,20 +39,47 @@ class DynamicRouting(AgreementRouting):
     kind: Literal["dynamic"] = "dynamic"
 
     def respond(self, t: Any, logits: PerPair, parents: Parents, inputs: BiasedVotes) -> PerPair:
-        """Return b + vote . v."""
+        """Add the agreement to the logits: b_ij + vote_ij . v_j.
+
+        Args:
+            t: number of the update; the same for all.
+            logits: b_ij, as held.
+            parents: what was read out for them.
+            inputs: votes and bias.
+
+        Returns:
+            The new logits, as held.
+        """
         del t
         return logits + inputs.votes.agreement(parents.pose)
 
     def forward(
         self, inputs: BiasedVotes, num_updates: int
     ) -> tuple[PerPair, PerPair, dynamic_vjp.Kept]:
-        """Return the coupling, the logits and what `adjoint` needs; for `ClosedForm`."""
+        """Run the updates, for `ClosedForm`.
+
+        Args:
+            inputs: votes and bias.
+            num_updates: n = r - 1.
+
+        Returns:
+            The coupling c_n and the logits b_n, as held, and what `adjoint` needs.
+        """
         return dynamic_vjp.forward(inputs, num_updates, self.leaky)
 
     def adjoint(
         self, saved: dynamic_vjp.Kept, inputs: BiasedVotes, cotangents: tuple[Array, PerPair]
     ) -> BiasedVotes:
-        """Pull cotangents of the coupling and the logits back to votes and bias; for `ClosedForm`."""
+        """Pull cotangents of the coupling and the logits back to votes and bias, for `ClosedForm`.
+
+        Args:
+            saved: what `forward` kept.
+            inputs: votes and bias.
+            cotangents: those of c_n and of b_n, as held.
+
+        Returns:
+            Cotangents of votes and bias.
+        """
         return dynamic_vjp.adjoint(saved, inputs, *cotangents, self.leaky)
 
 
@@ -77,7 +104,7 @@ def dynamic_routing(
         bias: added to every s_j at every iteration, [j, e].
         leaky: adds a zero logit for "none of the parents".
         tolerance: ends each example's updates once another would move none of its couplings by more than
-            this; num_iters - 1 is then how many there are at most. With modes that do not go back through
+            this; num_iters - 1 is then their largest number. With modes that do not go back through
             the updates: `StopGradient()`, or `TruncatedGradient(last=0)`, which is the same.
         trace: whether to return coupling, entropy and agreement of every iteration, as data.
 
@@ -86,7 +113,7 @@ def dynamic_routing(
         with a tolerance also the residual [*batch].
 
     Raises:
-        UserError: where a shape or an option does not fit.
+        UserError: If a shape or an option does not fit.
 
     Example:
         >>> import jax, jax.numpy as jnp

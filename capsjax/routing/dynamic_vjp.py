@@ -7,7 +7,7 @@ Forward, with S_0 = 0 and for t = 0, 1, ..., n - 1:
 and at last b_n = votes . S_n, c_n = softmax(b_n): since agreement is linear in the pose, the logits are one
 agreement with the sum of the poses so far. Backward, from the cotangents of c_n and b_n:
 
-    b_bar_n = softmax^T(c_bar_n) + what came for b_n itself,   S_bar_n = sum_i b_bar_n votes
+    b_bar_n = softmax^T(c_bar_n) + the cotangent of b_n itself,   S_bar_n = sum_i b_bar_n votes
 
 and for t = n - 1, ..., 1, with v_bar_t = S_bar_{t+1}:
 
@@ -46,12 +46,15 @@ class Kept(NamedTuple):
 
 
 def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair, PerPair, Kept]:
-    """Return c_n, b_n and what `adjoint` needs.
+    """Run the updates, keeping what `adjoint` needs.
 
     Args:
         inputs: votes (*batch, i, j, e) and bias [j, e].
         num_updates: n = r - 1.
         leaky: whether a zero logit stands for "none of the parents".
+
+    Returns:
+        c_n and b_n, as the votes hold them, and what is kept.
     """
     votes, bias = inputs
 
@@ -59,9 +62,9 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
         return votes_sum + jnp.broadcast_to(bias, votes_sum.shape)
 
     def update(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
-        total, logits = carry
-        s = readout(votes.combine(votes.couple(logits, leaky)))
-        total = total + numerics.squash(s)
+        total, logits = carry  # S_t [*batch, j, e], b_t as held
+        s = readout(votes.combine(votes.couple(logits, leaky)))  # [*batch, j, e]
+        total = total + numerics.squash(s)  # S_{t+1}
         return (total, votes.agreement(total)), s
 
     if num_updates == 0:
@@ -69,10 +72,10 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
         nothing = jnp.zeros((0, *votes.shape[:-3], *votes.shape[-2:]), votes.dtype)
         return coupling, votes.zeros(), Kept(nothing, coupling)
     # While all logits are zero, a child divides itself equally among the parents that it has.
-    first = readout(votes.uniform(leaky))
-    total = numerics.squash(first)
+    first = readout(votes.uniform(leaky))  # s_0, [*batch, j, e]
+    total = numerics.squash(first)  # S_1
     (_, logits), s = jax.lax.scan(update, (total, votes.agreement(total)), length=num_updates - 1)
-    s = jnp.concatenate([first[None], s])
+    s = jnp.concatenate([first[None], s])  # [n, *batch, j, e]
     coupling = votes.couple(logits, leaky)
     return coupling, logits, Kept(s, coupling)
 
@@ -92,11 +95,14 @@ def adjoint(
         coupling_bar: cotangent of c_n, as the votes hold it.
         logits_bar: cotangent of b_n, likewise.
         leaky: as in `forward`.
+
+    Returns:
+        Cotangents of votes, in the places of their arrays, and of the bias, [j, e].
     """
     votes, bias = inputs
     if kept.s.shape[0] == 0:
         return jax.tree.map(jnp.zeros_like, inputs)
-    v = numerics.squash(kept.s)
+    v = numerics.squash(kept.s)  # [n, *batch, j, e]
     # S_t is the sum of the poses before t; the last is that of all.
     sums = jnp.cumsum(v, axis=0)
 
@@ -106,6 +112,8 @@ def adjoint(
         total_bar, votes_bar = carry
         s, total = step
         s_bar = numerics.squash_jacobian(s, total_bar)
+        # The logits are made again from S_t, with c_bar in the same pass over the votes, instead of kept:
+        # one vector for each parent stands for one number for each pair.
         logits, c_bar = votes.agreements([total, s_bar])
         coupling = votes.couple(logits, leaky)
         b_bar = votes.pairs.couple_vjp(coupling, c_bar)

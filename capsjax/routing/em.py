@@ -16,9 +16,8 @@ from capsjax.routing.parameters import Parameter, Sizes, zeros
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
 
-LARGE = (
-    2.0**20
-)  # votes above this are measured in units of the largest, for squares that do not overflow
+# Votes above this are measured in units of the largest, for squares that do not overflow.
+LARGE = 2.0**20
 
 
 class EMInputs(NamedTuple):
@@ -84,7 +83,7 @@ class EMRouting(LogitRouting[EMInputs]):
     Args:
         num_iters: r, the number of M-steps; r - 1 E-steps.
         gradient: how the gradient treats the coupling R.
-        tolerance: where given, an example's E-steps end once another would move none of its couplings by more
+        tolerance: if given, an example's E-steps end once another would move none of its couplings by more
             than this; with `StopGradient()`.
         final_lambda: what the inverse temperature lambda_t tends to, above 0.
         floor: what is added to every variance, above 0, in squared units of the votes.
@@ -118,32 +117,62 @@ class EMRouting(LogitRouting[EMInputs]):
         return {name: Parameter((sizes.j,), axes, zeros) for name in ("beta_u", "beta_a")}
 
     def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> EMInputs:
-        """Take the votes, the children's activations and both betas."""
+        """Take the votes, the children's activations and both betas.
+
+        Args:
+            votes: the votes, arranged to be contracted many times.
+            children: their activation, [*batch, i].
+            params: `beta_u` and `beta_a`, [j] each.
+
+        Returns:
+            All four.
+        """
         return EMInputs(votes, jnp.asarray(children.activation), params["beta_u"], params["beta_a"])
 
     def parents(self, t: Any, coupling: PerPair, inputs: EMInputs) -> Gaussians:
-        """Fit the Gaussians: the M-step."""
+        """Fit the Gaussians to the votes: the M-step.
+
+        Args:
+            t: number of the M-step, counted from 0, on which lambda_t depends.
+            coupling: R_ij, as held.
+            inputs: votes, activations and betas.
+
+        Returns:
+            Means and variances [*batch, j, e], activations and their logarithms [*batch, j].
+        """
         votes, pairs = inputs.votes, inputs.votes.pairs
         assigned = coupling * pairs.by_child(inputs.activation)
         mass = pairs.sum_children(assigned)  # [*batch, j]
         weight = assigned / pairs.by_parent(numerics.at_least_tiny(mass))
         mean = votes.combine(weight)  # [*batch, j, e]
         unit = self._unit(votes)
-        smallest = (
-            jnp.finfo(mean.dtype).eps ** 2
-        )  # what a variance is resolved to, in units of the votes
+        # What a variance is resolved to, in units of the votes.
+        smallest = jnp.finfo(mean.dtype).eps ** 2
         floor = jnp.maximum(self.floor / unit / unit, jnp.where(unit > 1, smallest, 0))
-        variance = votes.scatter(weight, mean, unit) + floor[..., None, None]
-        log_sigma = 0.5 * jnp.log(variance) + jnp.log(unit)[..., None, None]
+        variance = votes.scatter(weight, mean, unit) + floor[..., None, None]  # [*batch, j, e]
+        log_sigma = 0.5 * jnp.log(variance) + jnp.log(unit)[..., None, None]  # [*batch, j, e]
         beta_u, beta_a = (
             jnp.broadcast_to(beta, mass.shape) for beta in (inputs.beta_u, inputs.beta_a)
         )
         cost = jnp.sum(beta_u[..., None] + log_sigma, axis=-1) * mass  # [*batch, j]
         logit = self.final_lambda * (1 - 0.95 ** (t + 1)) * (beta_a - cost)
+        # log a_j from its logit: the logarithm of an activation that underflows would be -inf.
         return Gaussians(mean, jax.nn.sigmoid(logit), jax.nn.log_sigmoid(logit), variance, unit)
 
     def respond(self, t: Any, logits: PerPair, parents: Gaussians, inputs: EMInputs) -> PerPair:
-        """Return log a_j + the log density of each vote under its parent's Gaussian: the E-step."""
+        """Compare each vote with its parent's Gaussian: the E-step.
+
+        b_ij = log a_j + sum_h log N(V_ijh; mu_jh, sigma_jh)
+
+        Args:
+            t: number of the E-step; the same for all.
+            logits: the old ones, which are replaced.
+            parents: the Gaussians of the M-step before it.
+            inputs: votes, activations and betas.
+
+        Returns:
+            The new logits, as held.
+        """
         del t, logits
         votes, unit = inputs.votes, parents.unit[..., None]
         spread = jnp.log(2 * math.pi * parents.variance) + 2 * jnp.log(unit)[..., None]

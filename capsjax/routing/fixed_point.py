@@ -30,20 +30,20 @@ class FixedPointRouting(AgreementRouting):
     maximum; votes that are alike for all parents can hold them at another.
 
     Args:
-        num_iters: r, the number of readouts: r - 1 updates of the logits, at most where there is a
+        num_iters: r, the number of readouts: r - 1 updates of the logits, or at most that many with a
             tolerance.
         gradient: how the gradient treats the coupling; `ImplicitGradient()` differentiates the fixed
             point itself.
         leaky: adds a zero logit for "none of the parents".
-        tolerance: where given, an example's updates end once another would move none of its couplings by
+        tolerance: if given, an example's updates end once another would move none of its couplings by
             more than this, damped as it is; for `StopGradient()` and `ImplicitGradient()`.
         inverse_temperature: how strongly agreement decides, above 0.
-        damping: how much of the old logits an update keeps, from 0 to below 1. The fixed point is the
-            same.
+        damping: the share of the old logits that an update keeps, from 0 to below 1. The fixed point is
+            the same.
         kind: its name in a configuration.
 
     Raises:
-        FieldError: where a number is out of range, or the gradient does not fit.
+        FieldError: If a number is out of range, or the gradient does not fit.
 
     Reference:
         As in EM routing, logits are replaced, not added to. Wang and Liu 2018, "An optimization view on
@@ -62,11 +62,29 @@ class FixedPointRouting(AgreementRouting):
         check_float(self, "damping", low=0, high=1, open_high=True)
 
     def target(self, coupling: PerPair, inputs: BiasedVotes) -> PerPair:
-        """Return the logits that a coupling asks for, inverse_temperature (vote . v)."""
-        return self._asked(self.parents(0, coupling, inputs), inputs)
+        """Return the logits that a coupling asks for: inverse_temperature (vote_ij . v_j).
+
+        Args:
+            coupling: c_ij, as held.
+            inputs: votes and bias.
+
+        Returns:
+            Logits, as held; at the fixed point, those that the coupling was made from.
+        """
+        return self._asked(self.parents(0, coupling, inputs), inputs)  # any t: parents use none
 
     def respond(self, t: Any, logits: PerPair, parents: Parents, inputs: BiasedVotes) -> PerPair:
-        """Return damping b + (1 - damping) inverse_temperature (vote . v)."""
+        """Replace the logits: damping b_ij + (1 - damping) inverse_temperature (vote_ij . v_j).
+
+        Args:
+            t: number of the update; the same for all.
+            logits: b_ij, as held.
+            parents: what was read out for them.
+            inputs: votes and bias.
+
+        Returns:
+            The new logits, as held.
+        """
         del t
         return self.damping * logits + (1 - self.damping) * self._asked(parents, inputs)
 
@@ -77,6 +95,15 @@ class FixedPointRouting(AgreementRouting):
     def residual(
         self, coupling: PerPair, state: PerPair, inputs: BiasedVotes
     ) -> Float[Array, "*batch"]:
-        """Return by how much an undamped update would move the coupling that it moves most, [*batch]."""
+        """Measure by how much an undamped update would move the coupling that it moves most.
+
+        Args:
+            coupling: the last c_ij, as held.
+            state: the logits that it was made from.
+            inputs: votes and bias.
+
+        Returns:
+            max_ij of the change, [*batch]; 0 at a fixed point, whatever the damping.
+        """
         asked = self.couple(self.target(coupling, inputs), inputs)
         return inputs.votes.pairs.max_abs(asked - coupling)

@@ -21,8 +21,8 @@ class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
     Args:
         num_iters: r, the number of readouts: r - 1 updates of the logits.
         gradient: which updates the gradient passes through.
-        tolerance: where given, an example's updates end once another would move none of its couplings by
-            more than this, and num_iters - 1 is how many there are at most; for gradient modes that do
+        tolerance: if given, an example's updates end once another would move none of its couplings by
+            more than this, and num_iters - 1 is their largest number; for gradient modes that do
             not go back through the updates.
 
     Raises:
@@ -80,24 +80,58 @@ class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
         return inputs.votes.zeros()
 
     def couple(self, state: PerPair, inputs: Inputs) -> PerPair:
-        """Return c, the softmax of b over each child's parents."""
+        """Normalise the logits over each child's parents: c = softmax(b).
+
+        Args:
+            state: the logits b_ij, as held.
+            inputs: what `prepare` returned.
+
+        Returns:
+            c_ij, as held.
+        """
         return inputs.votes.couple(state)
 
     def readout(self, t: Any, coupling: PerPair, state: PerPair, inputs: Inputs) -> Any:
-        """Return the parents; the state says no more than the coupling."""
+        """Read the parents out by `parents`.
+
+        Args:
+            t: number of the readout, counted from 0.
+            coupling: c_ij, as held.
+            state: the logits, which say no more than the coupling.
+            inputs: what `prepare` returned.
+
+        Returns:
+            What `parents` returns.
+        """
         del state
         return self.parents(t, coupling, inputs)
 
     def update(self, t: Any, state: PerPair, inputs: Inputs) -> PerPair:
-        """Read out, and let the logits respond."""
+        """Read the parents out, and let the logits respond to them.
+
+        Args:
+            t: number of the update, counted from 0.
+            state: the logits b_ij, as held.
+            inputs: what `prepare` returned.
+
+        Returns:
+            The new logits, as held.
+        """
         return self.respond(t, state, self.parents(t, self.couple(state, inputs), inputs), inputs)
 
     def residual(
         self, coupling: PerPair, state: PerPair, inputs: Inputs
     ) -> Float[Array, "*batch"] | None:
-        """Return by how much one more update would move the coupling that it moves most, [*batch].
+        """Measure by how much one more update would move the coupling that it moves most.
 
-        None without a tolerance: logits may grow without bound, and then no coupling is the last.
+        Args:
+            coupling: the last c_ij, as held.
+            state: the logits that it was made from.
+            inputs: what `prepare` returned.
+
+        Returns:
+            max_ij of the change, [*batch]; None without a tolerance, as then the logits may grow without
+            bound, and no coupling is the last.
         """
         if self.tolerance is None:
             return None

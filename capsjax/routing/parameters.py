@@ -13,7 +13,15 @@ Initialiser = Callable[[Array, tuple[int, ...]], Array]
 
 
 def zeros(key: Array, shape: tuple[int, ...]) -> Array:
-    """Begin at 0, in float32 also where `jax_enable_x64` makes JAX's default float64."""
+    """Make zeros, in float32 also where `jax_enable_x64` makes JAX's default float64.
+
+    Args:
+        key: not used: zeros are not random.
+        shape: of the array.
+
+    Returns:
+        Zeros of that shape.
+    """
     del key
     return jnp.zeros(shape, jnp.float32)
 
@@ -24,7 +32,7 @@ class Sizes(NamedTuple):
     Attributes:
         i: children.
         j: parents.
-        d: components of a child's pose; None where no poses are given.
+        d: components of a child's pose; None if no poses are given.
         e: components of a parent's pose.
     """
 
@@ -51,11 +59,11 @@ class Parameter(NamedTuple):
 
 
 def named(owner: str, given: Any, known: Mapping[str, Parameter]) -> dict[str, Array]:
-    """Check the parameters that came for a routing.
+    """Check the parameters that were given for a routing.
 
     Args:
         owner: the routing's name, which begins the errors.
-        given: a mapping from names to arrays; an array, where there is one parameter; None for none.
+        given: a mapping from names to arrays; an array, if there is one parameter; None for none.
         known: what the routing trains.
 
     Returns:
@@ -90,6 +98,7 @@ def named(owner: str, given: Any, known: Mapping[str, Parameter]) -> dict[str, A
             )
         is_array = hasattr(came, "shape") or isinstance(came, list | tuple)
         array = as_numbers(f"{owner}: {name}", came) if is_array else None
+        # Not broadcast: a bias [e] or [1] for all parents is likelier a mistake than meant.
         if array is None or array.shape != one.shape:
             got = described(came if array is None else array)
             raise UserError(

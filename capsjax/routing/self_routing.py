@@ -41,8 +41,8 @@ class SelfRouting(Routing[GatedVotes]):
     a_j = sum_i c_ij a_i / sum_i a_i,   v_j = sum_i c_ij a_i V_ij / sum_i c_ij a_i
 
     Nothing is iterated, so there is no gradient mode to choose: a coupling held constant would leave `route`
-    and `offset` as they began, and the coupling uniform where they begin at 0. The parents' activations add
-    up to 1 where a child is present at all; a parent that no child is coupled to has pose 0.
+    and `offset` as they began, and the coupling uniform if they begin at 0. The parents' activations sum
+    to 1 if any child is present; a parent that no child is coupled to has pose 0.
 
     Args:
         kind: its name in a configuration.
@@ -64,7 +64,16 @@ class SelfRouting(Routing[GatedVotes]):
         }
 
     def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> GatedVotes:
-        """Take the votes, the children and the gate."""
+        """Take the votes, the children and the gate.
+
+        Args:
+            votes: the votes, arranged to be contracted many times.
+            children: their pose, [*batch, i, d], and activation, [*batch, i].
+            params: `route`, [i, j, d], and `offset`, [i, j].
+
+        Returns:
+            All five.
+        """
         poses, activation = map(jnp.asarray, children)
         return GatedVotes(votes, poses, activation, params["route"], params["offset"])
 
@@ -72,11 +81,11 @@ class SelfRouting(Routing[GatedVotes]):
         """Gate and weigh, once."""
         votes, pairs = inputs.votes, inputs.votes.pairs
         gate = jnp.einsum("...id,ijd->...ij", inputs.poses, inputs.route)  # [*batch, i, j]
-        logits = gate + jnp.broadcast_to(inputs.offset, gate.shape)
+        logits = gate + jnp.broadcast_to(inputs.offset, gate.shape)  # [*batch, i, j]
         coupling = votes.couple(pairs.from_array(logits))
         assigned = coupling * pairs.by_child(inputs.activation)
         mass = pairs.sum_children(assigned)  # [*batch, j]
-        whole = jnp.sum(mass, axis=-1, keepdims=True)
+        whole = jnp.sum(mass, axis=-1, keepdims=True)  # [*batch, 1]
         pose = votes.combine(assigned / pairs.by_parent(numerics.at_least_tiny(mass)))
         activation = mass / numerics.at_least_tiny(whole)
         return RoutingResult(pose, pairs.to_array(coupling), logits, activation)

@@ -35,14 +35,23 @@ class UniformRouting(Routing[BiasedVotes]):
         return BiasedVotes.parameters(sizes)
 
     def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> BiasedVotes:
-        """Take the votes and the bias."""
+        """Take the votes and the bias.
+
+        Args:
+            votes: the votes, arranged to be contracted many times.
+            children: not used.
+            params: may hold `bias`, [j, e].
+
+        Returns:
+            Votes and bias.
+        """
         del children
         return BiasedVotes.of(votes, params)
 
     def route(self, inputs: BiasedVotes) -> RoutingResult:
         """Read out once, by the first coupling."""
         votes = inputs.votes
-        logits = votes.zeros()
+        logits = votes.zeros()  # so that 1/J counts the parents that each child has, masks included
         coupling = votes.couple(logits)
         pose, activation = inputs.readout(coupling)
         to_array = votes.pairs.to_array
