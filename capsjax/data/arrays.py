@@ -35,14 +35,14 @@ class Arrays(Source):
 
     Args:
         path: a file that `np.savez` wrote, with arrays `images` and `labels`, or `train_images` and so on, as
-            `read_npz` takes it; None where the arrays are passed from Python.
-        validation_fraction: part of the examples that validates, from 0, where none does, to below 1;
-            unused where the data name their own validation split.
-        test_fraction: part of the examples that tests, between 0 and 1; unused where the data name
+            `read_npz` takes it; None if the arrays are passed from Python.
+        validation_fraction: share of the examples that validate, from 0, for none, to below 1; unused if
+            the data name their own validation split.
+        test_fraction: share of the examples that test, between 0 and 1; unused if the data name
             their own test split.
         seed: seed of the permutation that splits, from 0.
-        num_classes: how many classes there are; by default the largest label and one. Where it is given,
-            some classes may have no example.
+        num_classes: the number of classes; by default the largest label and one. If it is given, some
+            classes may have no example.
         stratified: whether each part has its share of every class, and the training part one of each at
             least; False for parts of the permutation alone, as before there was a choice.
         kind: its name in a configuration.
@@ -157,7 +157,7 @@ class Arrays(Source):
         return Dataset(self.kind, train, validation, test, num_classes, _scale(train))
 
     def _divide(self, given: dict[str, Split]) -> tuple[Split, Split | None, Split]:
-        """Split off what the data do not name: validation, and test where nothing is named."""
+        """Split off what the data do not name: validation, and test if nothing is named."""
         if "validation" in given:
             return given["train"], given["validation"], given["test"]
         if "train" in given:
@@ -170,8 +170,10 @@ class Arrays(Source):
     def _permute(self, split: Split, fractions: tuple[float, ...]) -> list[Any]:
         """Return what is left and a part for each fraction, None for those of 0."""
         n = len(split)
+        # At least one example of a part that is wanted: a fraction of few examples would round to none.
         counts = [max(1, round(n * fraction)) if fraction else 0 for fraction in fractions]
         self._check_room(split, counts)
+        # RandomState's stream is frozen: the same seed gives the same split with every version of NumPy.
         order = np.random.RandomState(self.seed).permutation(n)
         if self.stratified:
             parts = stratify(split.labels, order, counts)
@@ -196,7 +198,7 @@ class Arrays(Source):
 
 
 def _scale(split: Split) -> float:
-    return 1 / 255 if split.images.dtype == np.uint8 else 1.0
+    return 1 / 255 if split.images.dtype == np.uint8 else 1.0  # floats are from 0 to 1 already
 
 
 def _renumber(data: object) -> str:
@@ -220,6 +222,7 @@ def _read_pair(name: str, pair: object, renumber: str = RENUMBER) -> Split:
         given = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, tuple | list) else ""
         raise UserError(f"{name}: got {given or type(pair).__name__}, {EXPECTED}")
     images, labels = (_to_array(name, what) for what in pair)
+    # Examples on the last axis, as files from MATLAB have them: seen by the number of labels.
     if images.ndim in (3, 4) and labels.shape == images.shape[-1:] != images.shape[:1]:
         raise UserError(
             f"{name}: images: got {list(images.shape)} for {len(labels)} labels, expected [n, h, w, c]; the "

@@ -129,7 +129,10 @@ def empty_classes(
 
     Args:
         labels: class numbers from 0 to num_classes - 1, [n].
-        num_classes: how many classes there are, which may be far more than labels.
+        num_classes: the number of classes, which may be far larger than that of labels.
+
+    Returns:
+        The first few, ascending, [k], and how many there are.
     """
     found = np.unique(labels)
     # Of the first m + SHOWN numbers at least SHOWN are not among m that were found.
@@ -138,7 +141,15 @@ def empty_classes(
 
 
 def listed(numbers: Int[np.ndarray, "k"], count: int) -> str:
-    """List the first few of so many numbers: "0, 1, 2, 3, 4 and 92 more"."""
+    """List the first few of many numbers.
+
+    Args:
+        numbers: some of them, [k].
+        count: how many there are in all.
+
+    Returns:
+        Such as "0, 1, 2, 3, 4 and 92 more".
+    """
     shown = numbers[:SHOWN]
     more = f" and {count - len(shown):,} more" if count > len(shown) else ""
     return ", ".join(map(str, shown.tolist())) + more
@@ -168,10 +179,12 @@ def stratify(
     """
     n = len(order)
     _, given, sizes = np.unique(labels[order], return_inverse=True, return_counts=True)
-    by_class = np.argsort(given, kind="stable")
+    by_class = np.argsort(given, kind="stable")  # [n], class after class, each in the order given
     rank = np.empty(n, int)
+    # An example's number within its own class: its place in `by_class` less where the class begins there.
     rank[by_class] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     place = np.where(rank == 0, 0.0, (rank + 0.5) / sizes[given])
     sorted_places = np.argsort(place, kind="stable")
+    # Cut along the places, every class is cut at the same share of its examples.
     parts = np.split(sorted_places, np.cumsum([n - sum(counts), *counts])[:-1])
     return [order[np.sort(part)] for part in parts]

@@ -21,7 +21,7 @@ class Split:
         labels: class numbers, any integer type, kept as int32 [n].
 
     Raises:
-        UserError: where a shape or a type does not fit, nothing is in it, or a pixel is not finite.
+        UserError: If a shape or a type does not fit, nothing is in it, or a pixel is not finite.
     """
 
     images: np.ndarray
@@ -40,7 +40,7 @@ class Split:
             )
         labels = to_class_numbers(labels, images.shape[0])
         if images.dtype == np.float32:
-            check_finite(images)
+            check_finite(images)  # once, here: every later sum over a batch would be NaN
         object.__setattr__(self, "images", _read_only(images))
         object.__setattr__(self, "labels", _read_only(labels))
 
@@ -63,11 +63,11 @@ class Dataset:
         train: examples to learn from.
         validation: examples to choose by, or None.
         test: examples to judge by, once.
-        num_classes: how many classes there are, at least 2.
+        num_classes: the number of classes, at least 2.
         scale: factor that brings raw pixels to 0 to 1: 1/255 for bytes, 1/16 for digits, 1 for floats.
 
     Raises:
-        UserError: where labels or scaled pixels are out of range, or the splits differ in image shape
+        UserError: If labels or scaled pixels are out of range, or the splits differ in image shape
             or pixel type.
     """
 
@@ -100,6 +100,7 @@ class Dataset:
                     f"{self.train.images.dtype} as in train; bring the bytes to floats from 0 to 1, in "
                     f"{' and '.join(in_bytes)}: images / {white:g}"
                 )
+            # Against the number of classes of all splits, not of this one.
             check_labels(f"{self.name}: {name} labels", split.labels, self.num_classes)
             check_range(f"{self.name}: {name} images", split.images, self.scale)
 
@@ -117,11 +118,11 @@ class Dataset:
 
     @property
     def pixels(self) -> Pixels:
-        """What pixels there are to learn from."""
+        """The type, range and scale of the pixels to learn from."""
         return Pixels.of(self.train.images, self.scale)
 
     def splits(self) -> dict[str, Split]:
-        """Return the splits by name: train, validation where there is one, test."""
+        """Return the splits by name: train, validation if there is one, test."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in splits.items() if split is not None}
 
@@ -131,6 +132,7 @@ class Dataset:
         for name, split in self.splits().items():
             for array in (split.images, split.labels):
                 digest.update(f"{name} {array.dtype.name} {array.shape} ".encode())
+                # Splits are views of a permuted whole, whose bytes do not lie one after another.
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
@@ -139,6 +141,7 @@ def _axes_remedy(shape: tuple[int, ...]) -> str:
     """Return how to bring images to four axes, as code; nothing where that cannot be told."""
     if len(shape) == 3:
         return "; one channel is an axis of size 1: images[..., None]"
+    # Flat images are taken for square ones of one channel, as MNIST is often passed around.
     side = math.isqrt(shape[1]) if len(shape) == 2 else 0
     if side > 1 and side**2 == shape[1]:
         return f"; flat images are images.reshape(-1, {side}, {side}, 1)"
@@ -146,6 +149,6 @@ def _axes_remedy(shape: tuple[int, ...]) -> str:
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
+    view = array.view()  # the caller's own array stays writable
     view.setflags(write=False)
     return view

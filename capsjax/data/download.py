@@ -35,7 +35,7 @@ def download(
         file: what to get; it is looked for as `<mirror><name>.gz`.
         mirrors: addresses to try in order, each ending in a slash.
         folder: where it goes; made if need be.
-        report: receives (name, bytes done, bytes in all or None) as the download goes on.
+        report: receives (name, bytes done, bytes in all or None) during the download.
         rounds: how many times all mirrors are tried, at least 1.
         wait: seconds before the second round; twice as long before each further one.
 
@@ -54,12 +54,14 @@ def download(
         with signals.held(), temporary_folder as temporary:
             part = Path(temporary) / target.name
             for attempt in range(rounds):
+                # Twice as long each time: a server that is overloaded is not helped by haste.
                 time.sleep(wait * 2 ** (attempt - 1) if attempt else 0)
                 signals.check()
                 for mirror in mirrors:
                     url = mirror + target.name
                     reason = _fetch(file, url, part, report)
                     if reason is None:
+                        # Renamed within one folder, so at once: a reader sees all of it or nothing.
                         return part.replace(target)
                     reasons[url] = reason
     except OSError as error:
@@ -77,7 +79,7 @@ def download(
 def read_known(
     place: Place, file: KnownFile, mirrors: Sequence[str], *, report: Report | None = None
 ) -> tuple[bytes, str]:
-    """Read a known file, and download it first where it is to come from the cache and is not there.
+    """Read a known file, and download it first if it belongs into the cache and is not there.
 
     Args:
         place: where it is.
@@ -106,7 +108,7 @@ def read_known(
 
 
 def _describe(folder: Path) -> str:
-    """Tell what is in a folder, in a few words."""
+    """Describe what is in a folder, in a few words."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
@@ -120,7 +122,7 @@ def _describe(folder: Path) -> str:
 
 def _fetch(file: KnownFile, url: str, part: Path, report: Report | None) -> str | None:
     """Write what is at the address to `part`; return why that failed, or None."""
-    import pooch
+    import pooch  # here, since most runs download nothing, and both take time to import
     import requests
 
     progress = _Progress(f"{file.name}.gz", report) if report else False
@@ -128,7 +130,9 @@ def _fetch(file: KnownFile, url: str, part: Path, report: Report | None) -> str 
         progressbar=progress,
         chunk_size=CHUNK,
         timeout=TIMEOUT,
-        headers={"Accept-Encoding": "identity"},
+        headers={
+            "Accept-Encoding": "identity"
+        },  # the file is gzip itself; its size is to be that on disk
     )
     try:
         with part.open("wb") as output:
@@ -163,7 +167,7 @@ class _Bounded(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Write the data, where they fit."""
+        """Write the data, if they fit."""
         signals.check()
         self._left -= len(data)
         if self._left < 0:
@@ -181,7 +185,7 @@ class _Progress:
         self.done = 0
 
     def update(self, count: int) -> None:
-        """Count what came; pooch counts whole chunks, and the last is smaller."""
+        """Count what was received; pooch counts whole chunks, and the last is smaller."""
         self.done += count
         if self.total:
             self.done = min(self.done, self.total)

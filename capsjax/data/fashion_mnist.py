@@ -8,7 +8,9 @@ from typing import Literal
 from capsjax.data.known import KnownFile
 from capsjax.data.mnist import MnistFamily, Published
 
+# The address in the authors' own README; there is no https there, so the checksums are what is trusted.
 MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+# Sizes and SHA-256 of the decompressed files: mirrors compress them differently.
 FILES: Mapping[str, KnownFile] = MappingProxyType(
     {
         "train_images": KnownFile(

@@ -33,7 +33,7 @@ def decompress(raw: bytes, source: str, limit: int = LARGEST) -> bytes:
         The decompressed content.
 
     Raises:
-        UserError: where the content is empty, is gzip that ends early or is corrupt, or is larger.
+        UserError: If the content is empty, is gzip that ends early or is corrupt, or is larger.
     """
     if not raw:
         raise UserError(f"{source}: is empty")
@@ -62,11 +62,12 @@ def parse_idx(content: bytes, source: str) -> np.ndarray:
         The array, in the machine's own byte order.
 
     Raises:
-        UserError: where the content is empty, truncated, no IDX file, or goes on after its end.
+        UserError: If the content is empty, truncated, not an IDX file, or longer than it says.
     """
     if not content:
         raise UserError(f"{source}: is empty, expected an IDX file")
     code, ndim = (content[2], content[3]) if len(content) >= 4 else (0, 0)
+    # As far as there are bytes at all: a file of one zero byte is truncated, not of another kind.
     if content[:2] != b"\0\0"[: len(content)] or (len(content) >= 4 and code not in TYPES):
         raise UserError(
             f"{source}: starts with the bytes {content[:4].hex(' ')}, expected the magic number of "
@@ -100,7 +101,7 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
         The array.
 
     Raises:
-        UserError: where the file cannot be read, or is empty, truncated or corrupt.
+        UserError: If the file cannot be read, or is empty, truncated or corrupt.
     """
     raw = files.read_bytes(Path(path), LARGEST, "an IDX file, plain or compressed by gzip")
     return parse_idx(decompress(raw, str(path)), str(path))

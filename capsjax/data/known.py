@@ -12,7 +12,7 @@ from capsjax.data.idx import decompress
 
 @dataclass(frozen=True)
 class KnownFile:
-    """Know a file by the size and the SHA-256 of its decompressed content.
+    """Describe a published file by the size and the SHA-256 of its decompressed content.
 
     The content is what counts: the same file may be compressed in many ways, or not at all.
 
@@ -37,7 +37,7 @@ class KnownFile:
         return self.size + self.size // 100 + 65_536
 
     def find(self, folder: Path) -> Path | None:
-        """Return the path of the file in a folder, compressed before plain; None where it is not."""
+        """Return the path of the file in a folder, compressed before plain; None if it is not there."""
         candidates = (folder / f"{self.name}.gz", folder / self.name)
         return next((path for path in candidates if os.path.exists(path)), None)
 
@@ -55,6 +55,7 @@ class KnownFile:
             UserError: If it is not the known content; size and checksum, found and expected, are
                 named.
         """
+        # The known content, not the known compression: mirrors and users compress as they like.
         try:
             content = decompress(raw, source, self.limit)
         except UserError as error:
@@ -83,7 +84,7 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class Place:
-    """Know where the files of a data set are.
+    """Hold where the files of a data set are.
 
     Args:
         folder: the folder that holds them.
@@ -111,10 +112,11 @@ def find_place(folder: str | None, name: str) -> Place:
         otherwise = f"read from {held}/{name}" if held else "downloaded"
         advice = f"put the published file there, or leave folder out to have it {otherwise}"
         return Place(Path(folder).expanduser(), advice)
+    # An empty variable counts as none, as an unset one does in a shell.
     if root := os.environ.get("CAPSJAX_DATA"):
         advice = "put the published file there, or unset CAPSJAX_DATA to have it downloaded"
         return Place(Path(root).expanduser() / name, advice)
-    import pooch
+    import pooch  # for the cache's place alone, which CAPSJAX_DATA makes needless
 
     advice = "delete this file to have it downloaded again: nothing is lost"
     return Place(Path(pooch.os_cache("capsjax")) / name, advice, is_cache=True)

@@ -82,10 +82,10 @@ class MnistFamily(Source, abc.ABC):
         return DataShape(self.image_shape, self.num_classes)
 
     def load(self, report: Report | None = None) -> Dataset:
-        """Read the files, and download them where they are to come from the cache and are not there.
+        """Read the files, and download them first if they belong into the cache and are not there.
 
         Args:
-            report: receives (name, bytes done, bytes in all or None) as a download goes on.
+            report: receives (name, bytes done, bytes in all or None) during a download.
 
         Returns:
             The dataset, images uint8 [n, 28, 28, 1].
@@ -118,15 +118,15 @@ def read_family(
     Args:
         place: where they are.
         published: what they must be.
-        train_limit: use only the first so many training examples after the validation split.
+        train_limit: use only this many training examples, the first after the validation split.
         report: receives the progress of downloads.
-        validation: how many of the first training images validate, or 0.
+        validation: the number of training images, the first ones, that validate, or 0.
 
     Returns:
         The dataset, images uint8 [n, h, w, 1].
 
     Raises:
-        UserError: As `MnistFamily.load` does.
+        UserError: If a file is missing, unreadable or not the published one, or no download succeeds.
     """
 
     def read(key: str) -> np.ndarray:
@@ -136,8 +136,10 @@ def read_family(
         except UserError as error:
             raise UserError(f"{error}; {place.advice}") from None
 
+    # An axis of one channel: images are [n, h, w, c] everywhere.
     arrays = {key: read(key) for key in published.files}
     images, labels = arrays["train_images"][..., None], arrays["train_labels"]
+    # The first images validate, whatever the limit: runs on more or fewer images share their validation.
     end = None if train_limit is None else validation + train_limit
     return Dataset(
         published.name,
@@ -153,6 +155,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+# Sizes and SHA-256 of the decompressed files: mirrors compress them differently.
 FILES: Mapping[str, KnownFile] = MappingProxyType(
     {
         "train_images": KnownFile(

@@ -39,7 +39,7 @@ def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
         raise UserError(message, argument="data.path")
     try:
         with place.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
+            file = np.load(stream, allow_pickle=False)  # a pickle could run code
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"{path}: got a single array, {EXPECTED}")
             return _arrays(str(path), file, _splits(str(path), list(file.files)))
@@ -52,7 +52,8 @@ def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
 
 
 def _splits(path: str, keys: list[str]) -> list[str]:
-    """Check the names of the arrays; return the splits that are there, none where it is one pair."""
+    """Check the names of the arrays; return the splits that are there, none if it is one pair."""
+    # One name of a split decides: then all are expected to be of splits.
     known = NAMED if any(key in NAMED for key in keys) else WHOLE
     for key in keys:
         if key not in known:

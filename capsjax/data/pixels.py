@@ -63,11 +63,14 @@ def check_finite(images: np.ndarray) -> None:
 
 
 def shape_remedy(given: tuple[int, ...], image_shape: tuple[int, int, int]) -> str:
-    """Return how to bring images of another shape to [n, h, w, c], as code; nothing where none can be told.
+    """Write how to bring images of another shape to [n, h, w, c], as code.
 
     Args:
-        given: the shape that came.
+        given: the shape that they have.
         image_shape: h, w and c of one image.
+
+    Returns:
+        The end of a message; empty if the shape does not say what is meant.
     """
     h, w, c = image_shape
     first = (c, h, w)
@@ -83,7 +86,15 @@ def shape_remedy(given: tuple[int, ...], image_shape: tuple[int, int, int]) -> s
 
 
 def unit_remedy(low: float, high: float) -> str:
-    """Return how to bring pixels from `low` to `high` to floats from 0 to 1, in words and as code."""
+    """Write how to bring pixels to floats from 0 to 1.
+
+    Args:
+        low: the smallest pixel.
+        high: the largest pixel.
+
+    Returns:
+        The end of a message, in words and as code.
+    """
     if low < 0:
         inside = low >= -1 and high <= 1
         ends = "(-1, 1)" if inside else f"({low!r}, {high!r})"
@@ -134,7 +145,15 @@ class Pixels:
 
     @classmethod
     def of(cls, images: np.ndarray, scale: float) -> "Pixels":
-        """Describe raw images of the training split, with the factor that brings them to 0 to 1."""
+        """Describe the pixels of a training split.
+
+        Args:
+            images: raw images of any shape, at least one pixel.
+            scale: the factor that brings them to 0 to 1.
+
+        Returns:
+            Their type, range and scale.
+        """
         return cls(images.dtype.name, float(images.min()), float(images.max()), scale)
 
     @classmethod

@@ -11,11 +11,11 @@ from capsjax.schema.variant import Variant
 
 
 class DataShape(NamedTuple):
-    """Say what a network has to fit.
+    """Hold what a network has to fit.
 
     Attributes:
         image_shape: height, width and channels of every image.
-        num_classes: how many classes there are.
+        num_classes: the number of classes.
     """
 
     image_shape: tuple[int, int, int]
@@ -43,7 +43,7 @@ class Source(Variant, abc.ABC):
         """Read the data.
 
         Args:
-            report: receives (name, bytes done, bytes in all or None) as a download goes on.
+            report: receives (name, bytes done, bytes in all or None) during a download.
 
         Returns:
             The dataset, in the split that the class describes.
@@ -66,10 +66,11 @@ class Source(Variant, abc.ABC):
         whole = {
             name: str(Path(path).expanduser().absolute()) for name, path in given.items() if path
         }
-        return dataclasses.replace(self, **whole)
+        return dataclasses.replace(self, **whole)  # a run may be resumed from another directory
 
     def moved_to(self, other: "Source") -> "Source":
         """Return the same with the files where another source has them, if that is of the same class."""
+        # Of another class, the fields that hold places have other names and other meanings.
         if type(other) is not type(self):
             return self
         return dataclasses.replace(self, **{name: getattr(other, name) for name in self.places})

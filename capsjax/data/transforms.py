@@ -11,7 +11,7 @@ from capsjax.checks import UserError
 def to_float(
     images: Num[Array | np.ndarray, "*batch h w c"], scale: float | Float[Array, ""]
 ) -> Float[Array, "*batch h w c"]:
-    """Bring raw pixels to float32 from 0 to 1.
+    """Scale raw pixels to float32 from 0 to 1.
 
     Args:
         images: raw pixels, uint8 or floats [*batch, h, w, c].
@@ -25,6 +25,7 @@ def to_float(
         >>> to_float(jnp.full((1, 1, 1), 8, jnp.uint8), 1 / 16).item()
         0.5
     """
+    # On the device: bytes are a quarter of what floats are to copy there.
     return jnp.asarray(images, jnp.float32) * jnp.float32(scale)
 
 
@@ -65,7 +66,7 @@ def random_shift(
         The shifted images, of the same type [b, h, w, c].
 
     Raises:
-        UserError: where max_shift is not an integer of at least 0.
+        UserError: If max_shift is not an integer of at least 0.
     """
     if isinstance(max_shift, bool) or not isinstance(max_shift, int) or max_shift < 0:
         raise UserError(f"max_shift: got {max_shift!r}, expected an integer of at least 0")

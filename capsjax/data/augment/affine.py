@@ -16,7 +16,7 @@ from capsjax.data.augment.base import Augmentation
 class Affine(Augmentation):
     """Describe an affine map of each image about its centre, with bilinear interpolation and zeros around.
 
-    Each number is drawn anew for each image, uniformly; the map turns, enlarges, shears and then shifts.
+    Each number is drawn for each image by itself, uniformly; the map turns, enlarges, shears and then shifts.
 
     Args:
         degrees: the largest angle, in either direction, from 0 to 180.
@@ -44,7 +44,7 @@ class Affine(Augmentation):
     def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Return `affine` of the images and of random maps, [b, h, w, c]."""
         b, h, w, _ = images.shape
-        draw = jax.random.uniform(key, (b, 5), images.dtype, -1.0, 1.0)
+        draw = jax.random.uniform(key, (b, 5), images.dtype, -1.0, 1.0)  # one row for each image
         angle = draw[:, 0] * math.radians(self.degrees)
         size = 1 + self.scale * draw[:, 1]
         turn = _rows((jnp.cos(angle), -jnp.sin(angle)), (jnp.sin(angle), jnp.cos(angle)))
@@ -80,14 +80,14 @@ def affine(
     grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1)
     target = grid.reshape(-1, 2).astype(images.dtype) - centre[None]  # [h w, 2]
     moved = target[None] - offset[:, None]  # [b, h w, 2]
-    source = jnp.einsum("bij,bpj->bpi", _inverse(matrix), moved) + centre[None, None]
+    # Backwards, from each pixel of the result to its place in the image: forwards would leave holes.
+    source = jnp.einsum("bij,bpj->bpi", _inverse(matrix), moved) + centre[None, None]  # [b, h w, 2]
 
     def sample(image: Float[Array, "h w"], places: Float[Array, "p 2"]) -> Float[Array, "p"]:
         return jax.scipy.ndimage.map_coordinates(image, list(places.T), order=1, cval=0.0)
 
-    channels = jax.vmap(
-        jax.vmap(sample, (2, None), 1)
-    )  # over images, and over the channels of each
+    # Over images, and over the channels of each.
+    channels = jax.vmap(jax.vmap(sample, (2, None), 1))
     return channels(images, source).reshape(-1, h, w, c)
 
 

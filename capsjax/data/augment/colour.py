@@ -35,7 +35,7 @@ class Brightness(Augmentation):
     def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Return x + d, d in [-delta, delta], kept from 0 to 1, [b, h, w, c]."""
         shape = (images.shape[0], 1, 1, 1)
-        d = jax.random.uniform(key, shape, images.dtype, -self.delta, self.delta)
+        d = jax.random.uniform(key, shape, images.dtype, -self.delta, self.delta)  # [b, 1, 1, 1]
         return jnp.clip(images + d, 0, 1)
 
 
