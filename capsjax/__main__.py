@@ -9,7 +9,7 @@ def start() -> int:
     """Run the command line, with signals watched before anything that takes time is imported."""
     streams.secure()
     signals.install()
-    from capsjax import cli
+    from capsjax import cli  # takes time, in which Ctrl-C is to end quietly
 
     return cli.start()
 

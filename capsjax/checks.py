@@ -126,6 +126,7 @@ def plain(value: Any) -> Any:
 
     A tracer stays one: under `jax.grad` it has a number, which would be a constant to the gradient.
     """
+    # By what it has, not by its type: NumPy and JAX need not be imported for it.
     is_number = getattr(value, "shape", None) == () and hasattr(value, "item")
     return value.item() if is_number and not is_traced(value) else value
 

@@ -77,7 +77,7 @@ def changed(value: Any) -> str:
     inner = ", ".join(
         f"{field.name}={changed(given)}"
         for field in dataclasses.fields(value)
-        if (given := getattr(value, field.name)) != field.default
+        if (given := getattr(value, field.name)) != field.default  # as one would write it
     )
     return f"{type(value).__name__}({inner})"
 

@@ -208,6 +208,7 @@ def reporter(stream: TextIO | StringIO | TextIOWrapper | None = None) -> Iterato
     """
     stream = sys.stderr if stream is None else stream
     chosen: Reporter = Bar(stream) if stream.isatty() else Lines(stream)
+    # Closed after an error too: a bar hides the terminal's cursor.
     try:
         yield chosen
     finally:

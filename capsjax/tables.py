@@ -42,6 +42,7 @@ class Table(NamedTuple):
 
     def to_rich(self) -> RichTable:
         """Return it for a terminal."""
+        # Text, not strings, in which rich would read names with brackets as styles.
         title = Text(plain(self.title)) if self.title else None
         table = RichTable(title=title, title_justify="left")
         for place, heading in enumerate(self.headings):

@@ -33,6 +33,7 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
 
     check_flags(arguments.options, rest, all_keys(config.Config))
     overrides = parse_overrides(rest)
+    # `--seed` is a flag of the command, so that its help shows it, and a field of the configuration.
     if getattr(arguments, "seed", None) is not None:
         overrides |= parse_overrides(["--seed", arguments.seed])
     return config.load_config(arguments.config, overrides)
@@ -172,7 +173,7 @@ def show(tables: Sequence[Any]) -> None:
 
 def start_jax() -> None:
     """Keep compiled programs between runs, in the user's cache, unless JAX is told otherwise."""
-    import jax
+    import jax  # not at the top: mistakes and help do not wait for its start
 
     if (
         jax.config.values["jax_compilation_cache_dir"] is None

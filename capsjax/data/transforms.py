@@ -72,6 +72,7 @@ def random_shift(
         raise UserError(f"max_shift: got {max_shift!r}, expected an integer of at least 0")
     if max_shift == 0:
         return jnp.asarray(images)
+    # The upper end of `randint` is excluded.
     offsets = jax.random.randint(key, (images.shape[0], 2), -max_shift, max_shift + 1, jnp.int32)
     return shift(images, offsets)
 

@@ -113,7 +113,7 @@ def _backward(
     found = routing.adjoint(saved, inputs, cotangents)
 
     def of_its_type(given: Array, cotangent: Array) -> Any:
-        """Return the cotangent of an array of floats; None, which is none, for a mask or other integers."""
+        # A mask has no cotangent, for which JAX takes None.
         return cotangent if jnp.issubdtype(given.dtype, jnp.floating) else None
 
     return (jax.tree.map(of_its_type, inputs, found),)

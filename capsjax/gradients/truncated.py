@@ -64,7 +64,7 @@ class TruncatedGradient(GradientMode):
             return StopGradient()(routing, inputs, num_updates)
         split = num_updates - self.last
         state = routing.init(inputs)
-        if split:
+        if split:  # else every update is live, from the first on
             constants = jax.lax.stop_gradient(inputs)
             state = iterate(routing, constants, routing.init(constants), 0, split)
             state = jax.lax.stop_gradient(state)

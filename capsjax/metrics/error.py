@@ -63,6 +63,7 @@ def correct(
         UserError: If the labels are not class numbers, one for each example.
     """
     lengths = class_lengths("correct", lengths)  # [*batch, j]
+    # [*batch]; argmax takes the first of equals.
     return jnp.argmax(lengths, axis=-1) == class_numbers("correct", labels, lengths)
 
 

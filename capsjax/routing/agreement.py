@@ -39,6 +39,7 @@ class BiasedVotes(NamedTuple):
         Returns:
             Both, with zeros for a bias that is not given.
         """
+        # Zeros, and no second program; over a mesh they vary as the votes do, which loops ask of their carry.
         none = vary_as(jnp.zeros(votes.shape[-2:], votes.dtype), votes)
         return cls(votes, params.get("bias", none))
 

@@ -89,7 +89,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         """
         if not isinstance(trace, bool):
             raise UserError(f"{type(self).__name__}: got trace {trace!r}, expected True or False")
-        check_known(self)
+        check_known(self)  # a tracer has no hash, and the routing is a static argument below
         votes = as_votes(votes)
         children = self._children(votes.shape, poses, activation)
         *_, i, j, e = votes.shape
@@ -99,6 +99,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         try:
             result, seen = over_mesh(route, (votes, children, arrays), votes.shape[:-3])
         except TypeError as error:
+            # JAX's own message is about `custom_vjp`, which is nothing that the user called.
             if "forward-mode" not in str(error):
                 raise
             raise UserError(NO_FORWARD_MODE) from error
@@ -167,6 +168,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         return jax.tree.map(lambda array: jnp.expand_dims(array, 0), line)
 
 
+# Inlined into whatever calls it: a network's step is one program, in which the compiler sees all of it.
 @partial(jax.jit, static_argnums=0, static_argnames="trace", inline=True)
 def _route(
     routing: Routing, votes: Votes, children: Capsules, params: dict[str, Array], *, trace: bool
@@ -242,6 +244,7 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         try:
             self.gradient.check(self, self.num_iters - 1)
         except FieldError as error:
+            # The mode names its own field, which is a field within this routing's `gradient`.
             error.field = "gradient" if error.field == "gradient" else f"gradient.{error.field}"
             raise
 

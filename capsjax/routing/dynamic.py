@@ -51,6 +51,7 @@ class DynamicRouting(AgreementRouting):
             The new logits, as held.
         """
         del t
+        # As held: no layout changes inside the loop.
         return logits + inputs.votes.agreement(parents.pose)
 
     def forward(
@@ -126,7 +127,8 @@ def dynamic_routing(
     Reference:
         Sabour, Frosst and Hinton 2017, procedure 1.
     """
+    # Equal routings compile once, however often this makes one.
     routing = DynamicRouting(
         num_iters=num_iters, gradient=gradient, leaky=leaky, tolerance=tolerance
     )
-    return routing(votes, params=bias, trace=trace)
+    return routing(votes, params=bias, trace=trace)  # an array stands for the only parameter

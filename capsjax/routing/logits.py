@@ -36,6 +36,7 @@ class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
         if self.tolerance is None:
             return
         check_float(self, "tolerance", low=0)
+        # Reverse mode needs the number of steps when it is traced; with a tolerance the data decide it.
         if self.gradient.differentiates_updates:
             why = "which goes back through every update and has to know how many there are"
             expected = (
@@ -77,7 +78,9 @@ class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
 
     def init(self, inputs: Inputs) -> PerPair:
         """Return b = 0."""
-        return inputs.votes.zeros()
+        return (
+            inputs.votes.zeros()
+        )  # so that the first coupling is uniform over the parents that there are
 
     def couple(self, state: PerPair, inputs: Inputs) -> PerPair:
         """Normalise the logits over each child's parents: c = softmax(b).
@@ -117,6 +120,7 @@ class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
         Returns:
             The new logits, as held.
         """
+        # The loop carries the logits alone; the coupling is made from them at every update.
         return self.respond(t, state, self.parents(t, self.couple(state, inputs), inputs), inputs)
 
     def residual(
@@ -135,5 +139,6 @@ class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
         """
         if self.tolerance is None:
             return None
+        # Updates are numbered from 0, so number r - 1 is the first that the routing does not make.
         moved = self.couple(self.update(self.num_iters - 1, state, inputs), inputs)
         return inputs.votes.pairs.max_abs(moved - coupling)

@@ -81,7 +81,8 @@ def named(owner: str, given: Any, known: Mapping[str, Parameter]) -> dict[str, A
                 f"a mapping with {names}" if known else "None: this routing has no parameters"
             )
             raise UserError(f"{owner}: got {described(given)} as params, expected {expected}")
-        given = {next(iter(known)): given}
+        given = {next(iter(known)): given}  # an array stands for the only parameter
+    # Before what is missing: a misspelt name is both, and this error says more.
     for name in given:
         if name not in known:
             expected = f"expected {', '.join(known) or 'none'}{nearest(str(name), known)}"

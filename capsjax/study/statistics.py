@@ -43,12 +43,16 @@ def summarise(values: Sequence[float]) -> Summary:
     Args:
         values: one number for each seed.
 
+    Returns:
+        Mean, standard deviation and the values.
+
     Raises:
-        UserError: where there is none.
+        UserError: If there is none.
     """
     if not values:
         raise UserError("summarise: got no values, expected at least one")
     array = np.asarray(values, np.float64)
+    # ddof=1: the seeds are a sample, of which the mean is an estimate too.
     sd = float(array.std(ddof=1)) if len(array) > 1 else float("nan")
     return Summary(float(array.mean()), sd, tuple(array.tolist()))
 
@@ -56,15 +60,18 @@ def summarise(values: Sequence[float]) -> Summary:
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Difference:
     """Return the mean of values - reference, seed by seed, with its 95 % interval.
 
-    The interval is Student's, with one degree of freedom less than there are seeds. Where all
-    differences are equal it has no width, which says little when seeds are few.
+    The interval is Student's, with one degree of freedom less than there are seeds. If all differences
+    are equal it has no width, which says little when seeds are few.
 
     Args:
         values: one number for each seed.
         reference: the same for what is compared with, in the same order.
 
+    Returns:
+        Mean and interval of the differences; without an interval for a single seed.
+
     Raises:
-        UserError: where the lengths differ, or there is no seed.
+        UserError: If the lengths differ, or there is no seed.
 
     Example:
         >>> paired_difference([3.0, 4.0, 5.0], [2.0, 2.0, 2.0]).mean
@@ -75,6 +82,7 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Di
             f"paired_difference: got {len(values)} and {len(reference)} values, expected one of each "
             "for every seed"
         )
+    # Seed by seed: what two runs of one seed share, such as an easy order, cancels.
     differences = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
     mean, count = float(differences.mean()), len(differences)
     if count == 1:

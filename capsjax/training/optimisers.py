@@ -116,6 +116,7 @@ def freeze(
 
 def _check_moments(owner: "Adam | AdamW") -> None:
     """Check the numbers that Adam and AdamW share."""
+    # At 1 a mean would keep its first value, 0, and the correction of its bias would divide by 0.
     check_float(owner, "beta1", low=0.0, high=1.0, open_high=True)
     check_float(owner, "beta2", low=0.0, high=1.0, open_high=True)
     check_float(owner, "epsilon", low=0.0, open_low=True)
