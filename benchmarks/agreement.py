@@ -35,13 +35,32 @@ def arrays() -> tuple[Arrays, jax.Array]:
 
 
 def votes_of(kind: str, u: jax.Array, W: jax.Array) -> cj.Votes:
-    """Return linear or dense votes."""
+    """Form votes.
+
+    Args:
+        kind: "linear" or "dense".
+        u: child poses, [b, i, d].
+        W: transformation matrices, [i, j, d, e].
+
+    Returns:
+        The votes.
+    """
     votes = cj.predict(u, W)
     return cj.DenseVotes(votes.dense()) if kind == "dense" else votes
 
 
 def loss_of(mode: GradientMode, kind: str, num_iters: int, probe: jax.Array) -> Loss:
-    """Return the loss that is differentiated."""
+    """Make the loss that is differentiated: the sum of the poses times a probe.
+
+    Args:
+        mode: the gradient mode of the routing.
+        kind: "linear" or "dense" votes.
+        num_iters: r.
+        probe: what poses are multiplied with, [b, j, e].
+
+    Returns:
+        A function of u, W and bias.
+    """
 
     def loss(u: jax.Array, W: jax.Array, bias: jax.Array) -> jax.Array:
         votes = votes_of(kind, u, W)
@@ -52,7 +71,17 @@ def loss_of(mode: GradientMode, kind: str, num_iters: int, probe: jax.Array) -> 
 
 
 def frozen_loss(mode: GradientMode, num_iters: int, given: Arrays, probe: jax.Array) -> Loss:
-    """Return the loss whose stopped quantities are constants, written out."""
+    """Make the loss whose stopped quantities are constants, written out.
+
+    Args:
+        mode: the gradient mode, which says what is stopped.
+        num_iters: r.
+        given: u, W and bias, at which the constants are taken.
+        probe: what poses are multiplied with, [b, j, e].
+
+    Returns:
+        A function of u, W and bias, whose plain gradient is the one that the mode is to give.
+    """
     live = num_iters - 1
     if isinstance(mode, cj.StopGradient):
         live = 0
@@ -74,7 +103,15 @@ def frozen_loss(mode: GradientMode, num_iters: int, given: Arrays, probe: jax.Ar
 
 
 def differences(loss: Loss, given: Arrays) -> list[np.ndarray]:
-    """Return the gradient by central differences of fourth order."""
+    """Differentiate by central differences of fourth order.
+
+    Args:
+        loss: a function of u, W and bias.
+        given: where it is differentiated.
+
+    Returns:
+        Its gradients with respect to each of the three.
+    """
     loss = jax.jit(loss)
     found = []
     for place, array in enumerate(given):
@@ -86,13 +123,21 @@ def differences(loss: Loss, given: Arrays) -> list[np.ndarray]:
                 return float(loss(*given[:place], moved, *given[place + 1 :]))
 
             near, far = value(STEP) - value(-STEP), value(2 * STEP) - value(-2 * STEP)
-            gradient[at] = (8 * near - far) / (12 * STEP)
+            gradient[at] = (8 * near - far) / (12 * STEP)  # the error is of order STEP^4
         found.append(gradient)
     return found
 
 
 def distance(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Return the largest difference, relative to the largest component of each array."""
+    """Return the largest difference, relative to the largest component of each array.
+
+    Args:
+        found: gradients with respect to u, W and bias.
+        expected: the same, by another way.
+
+    Returns:
+        The largest of the three.
+    """
     pairs = zip(found, expected, strict=True)
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
 

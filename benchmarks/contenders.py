@@ -34,7 +34,7 @@ def _naive_flax(job: dict[str, Any]) -> Call:
     from naive_flax import make_step
 
     step, state = make_step(job["batch"])
-    held = [state]
+    held = [state]  # the step donates its arguments, so each call needs the results of the last
 
     def call() -> None:
         held[0] = jax.block_until_ready(step(*held[0]))
@@ -58,6 +58,7 @@ def _pytorch(job: dict[str, Any]) -> Call:
     make = {"routing": _pytorch_routing, "forward": _pytorch_forward, "step": _pytorch_step}
     once = make[job["work"]](job, device)
 
+    # CUDA graphs reuse the memory of the step before: PyTorch has to be told where one begins.
     def marked() -> None:
         if job.get("compile"):
             torch.compiler.cudagraph_mark_step_begin()
@@ -90,6 +91,7 @@ def _pytorch_routing(job: dict[str, Any], device: Any) -> Call:
     weights = torch.randn(n["batch"], n["parents"], n["out_dim"])
     loss = _prepared(job, device, lambda u: (layer(u) * weights).sum())
 
+    # Cleared, not added to: a backward pass into an existing gradient would do more work.
     def route() -> None:
         u.grad = layer.weight.grad = None
         loss(u).backward()

@@ -44,7 +44,7 @@ def main(rounds: int) -> None:
         for name, (program, _) in programs.items():
             start = time.perf_counter()
             jax.block_until_ready(program(images, kernel))
-            if number:
+            if number:  # round 0 warms up
                 seconds[name].append(time.perf_counter() - start)
     results = {name: program(images, kernel)[1] for name, (program, _) in programs.items()}
     table = Table(title=f"{IMAGES} * {KERNEL}, stride {STRIDE}, {rounds} rounds in turn")

@@ -58,6 +58,7 @@ def _curves(ax: Axes, points: list[dict[str, Any]], field: str, scale: float) ->
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    # The logarithmic axis's own ticks would stand between those of the sizes.
     ax.minorticks_off()
 
 

@@ -30,7 +30,17 @@ Measured = dict[str, Any]
 
 
 def groups(batch: int, device: str, times: int, config: str) -> dict[str, dict[str, Job]]:
-    """Return what is interleaved with what, for a batch size."""
+    """Return what is interleaved with what, for a batch size.
+
+    Args:
+        batch: images in a batch.
+        device: "cuda" or "cpu".
+        times: pieces of work in each call.
+        config: the configuration of the network.
+
+    Returns:
+        For each group the jobs of its contenders, by name.
+    """
     common = {"device": device, "times": times}
     ours = {**common, "who": "ours", "batch": batch, "config": config}
     torch = {**common, "who": "pytorch", "batch": batch}
@@ -74,7 +84,16 @@ def groups(batch: int, device: str, times: int, config: str) -> dict[str, dict[s
 
 
 def ceilings(device: str, size: int, times: int) -> dict[str, Job]:
-    """Return what the card can do at best: matrix products and a copy."""
+    """Return what measures the card at its best: matrix products and a copy.
+
+    Args:
+        device: "cuda" or "cpu".
+        size: rows and columns of the matrices.
+        times: products in each call.
+
+    Returns:
+        Jobs by name.
+    """
     common = {"device": device, "times": times}
     product = {**common, "who": "matrix product", "size": size}
     jobs: dict[str, Job] = {
@@ -86,7 +105,15 @@ def ceilings(device: str, size: int, times: int) -> dict[str, Job]:
 
 
 def rate(found: Measured, precision: str) -> float:
-    """Return the matrix rate in operations a second: that of the faster library."""
+    """Return the matrix rate, that of the faster library.
+
+    Args:
+        found: the measured ceilings.
+        precision: "bfloat16" or "TF32".
+
+    Returns:
+        Operations a second.
+    """
     products = [v for v in found.values() if v["job"].get("precision") == precision]
     return max(2 * p["job"]["size"] ** 3 / float(np.median(p["seconds"])) for p in products)
 

@@ -91,6 +91,7 @@ def interleave(
     with workers(jobs, env) as started:
         for number in range(rounds + 1):
             print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
+            # Forwards and backwards by turns, so that no contender always follows the same one.
             for worker in started[:: 1 if number % 2 else -1]:
                 if worker.name in seldom and number > 2:
                     continue

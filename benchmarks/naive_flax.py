@@ -24,16 +24,16 @@ class NaiveCapsNet(nnx.Module):
 
     def __call__(self, images: jax.Array, chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return lengths [b, 10], and drawings [b, 784] of the chosen classes [b, 10]."""
-        x = self.primary(nnx.relu(self.stem(images)))
-        u = squash(x.reshape(x.shape[0], 1152, 8))
-        votes = jnp.einsum("bid,ijde->bije", u, self.weight[...])
+        x = self.primary(nnx.relu(self.stem(images)))  # [b, 6, 6, 256]
+        u = squash(x.reshape(x.shape[0], 1152, 8))  # [b, i, d]
+        votes = jnp.einsum("bid,ijde->bije", u, self.weight[...])  # [b, i, j, e]
         logits, constant = jnp.zeros(votes.shape[:3]), jax.lax.stop_gradient(votes)
         for _ in range(2):
-            coupling = jax.nn.softmax(logits, axis=-1)
-            pose = squash(jnp.einsum("bij,bije->bje", coupling, constant))
-            logits = logits + jnp.einsum("bije,bje->bij", constant, pose)
+            coupling = jax.nn.softmax(logits, axis=-1)  # [b, i, j]
+            pose = squash(jnp.einsum("bij,bije->bje", coupling, constant))  # [b, j, e]
+            logits = logits + jnp.einsum("bije,bje->bij", constant, pose)  # [b, i, j]
         poses = squash(jnp.einsum("bij,bije->bje", jax.nn.softmax(logits, axis=-1), votes))
-        x = (poses * chosen[..., None]).reshape(x.shape[0], -1)
+        x = (poses * chosen[..., None]).reshape(x.shape[0], -1)  # [b, j e]
         first, second, third = self.decoder
         drawn = nnx.sigmoid(third(nnx.relu(second(nnx.relu(first(x))))))
         return jnp.sqrt(jnp.sum(poses**2, axis=-1) + 1e-8), drawn

@@ -29,15 +29,16 @@ class DenseCapsules(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Map child poses [batch, i, d] to parent poses [batch, j, e]."""
-        votes = torch.matmul(self.weight, u[:, None, :, :, None]).squeeze(-1)
+        # One product of a small matrix and a column for each example, parent and child.
+        votes = torch.matmul(self.weight, u[:, None, :, :, None]).squeeze(-1)  # [b, j, i, e]
         routed = votes.detach() if self.mode == "detached" else votes
         logits = torch.zeros(votes.shape[:3], device=votes.device)
         for _ in range(self.num_iters - 1):
             coupling = functional.softmax(logits, dim=1)
-            pose = squash((coupling[..., None] * routed).sum(dim=2, keepdim=True))
-            logits = logits + (pose * routed).sum(dim=-1)
+            pose = squash((coupling[..., None] * routed).sum(dim=2, keepdim=True))  # [b, j, 1, e]
+            logits = logits + (pose * routed).sum(dim=-1)  # [b, j, i]
         coupling = functional.softmax(logits, dim=1)
-        return squash((coupling[..., None] * votes).sum(dim=2))
+        return squash((coupling[..., None] * votes).sum(dim=2))  # [b, j, e]
 
 
 class CapsNet(nn.Module):
@@ -58,16 +59,35 @@ class CapsNet(nn.Module):
         )
 
     def forward(self, images: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return lengths [batch, 10], and drawings [batch, 784] of the chosen classes [batch, 10]."""
-        x = self.primary(functional.relu(self.stem(images)))
+        """Classify images, and draw the chosen classes.
+
+        Args:
+            images: pixels, [batch, 1, 28, 28].
+            chosen: 1 for the class that is drawn, [batch, 10].
+
+        Returns:
+            Lengths of the class capsules, [batch, 10], and drawings, [batch, 784].
+        """
+        x = self.primary(functional.relu(self.stem(images)))  # [b, 256, 6, 6]
+        # Channels are types times components; a capsule is a type at a place.
         x = x.view(x.shape[0], 32, 8, 6, 6).permute(0, 3, 4, 1, 2).reshape(x.shape[0], -1, 8)
         poses = self.classes(squash(x))
         drawn = self.decoder((poses * chosen[..., None]).view(x.shape[0], -1))
-        return poses.norm(dim=-1), drawn
+        return poses.norm(dim=-1), drawn  # [b, 10], [b, 784]
 
 
 def loss_of(lengths: Tensor, drawn: Tensor, images: Tensor, chosen: Tensor) -> Tensor:
-    """Return the margin loss plus 0.0005 times the sum of squared errors, averaged over the batch."""
+    """Return the margin loss plus 0.0005 times the sum of squared errors, averaged over the batch.
+
+    Args:
+        lengths: lengths of the class capsules, [batch, 10].
+        drawn: pixels that the decoder drew, [batch, 784].
+        images: pixels, [batch, 1, 28, 28].
+        chosen: 1 for the class of each image, [batch, 10].
+
+    Returns:
+        One number.
+    """
     short = functional.relu(0.9 - lengths) ** 2
     long = functional.relu(lengths - 0.1) ** 2
     margin = (chosen * short + 0.5 * (1 - chosen) * long).sum(1)

@@ -16,9 +16,8 @@ from capsjax.tables import Table
 
 HERE = Path(__file__).parent
 RESULTS, IMAGES = HERE / "results", HERE.parent / "docs" / "images" / "speed"
-NOMINAL = (
-    153e9  # operations of a step at batch 128 in direct form, without the first input gradient
-)
+# Operations of a step at batch 128 in direct form, without the first input gradient.
+NOMINAL = 153e9
 
 
 class Target(NamedTuple):
@@ -64,7 +63,15 @@ TARGETS = (
 
 
 def ratio(run: dict[str, Any], target: Target) -> tuple[float, float]:
-    """Return the ratio of medians of one repetition, and the worst ratio of one round."""
+    """Compare the two contenders of a target within one repetition.
+
+    Args:
+        run: what `run.py` wrote.
+        target: whose contenders.
+
+    Returns:
+        The ratio of their medians, and the worst ratio of one round.
+    """
     found = run["groups"][target.group]
     ours, other = (np.atleast_1d(found[name][target.field]) for name in (target.ours, target.other))
     rounds = min(len(ours), len(other))  # a slow contender takes part in the first ones only
@@ -82,6 +89,7 @@ def matrix_rate(run: dict[str, Any]) -> float:
 def bandwidth(run: dict[str, Any]) -> float:
     """Return the bytes a second that a copy reads and writes."""
     found = run["groups"]["machine"]["copy"]
+    # Float32, read once and written once.
     return 2 * 4 * found["job"]["size"] / float(np.median(found["seconds"]))
 
 

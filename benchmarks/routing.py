@@ -66,7 +66,7 @@ def main(batch: int, rounds: int) -> None:
             for name, program in programs.items():
                 start = time.perf_counter()
                 jax.block_until_ready(program(u, W))
-                if number:
+                if number:  # round 0 warms up
                     seconds[name].append(time.perf_counter() - start)
         full = np.asarray(seconds["linear", "full"])
         for (votes, mode), times in seconds.items():

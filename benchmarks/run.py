@@ -85,12 +85,13 @@ def first_step(config: str, env: dict[str, str]) -> float:
         start = time.perf_counter()
         process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
         metrics = out / "metrics.jsonl"
+        # What a user waits for is the first line of metrics, whatever the process does before it.
         while not (metrics.exists() and metrics.stat().st_size):
             if process.poll() is not None:
                 raise RuntimeError(f"capsjax train {config} ended: {process.stderr.read()}")
             time.sleep(0.01)
         seconds = time.perf_counter() - start
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)  # nothing of the run is wanted, so it need not save
         process.wait()
     return seconds
 

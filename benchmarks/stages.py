@@ -33,7 +33,16 @@ def array(*shape: int) -> jax.Array:
 
 
 def part(function: Callable[..., Any], arguments: tuple[Any, ...], operations: float) -> Part:
-    """Compile a function; count its arguments and results as the bytes that it must move."""
+    """Compile a function, and count what it must move at least.
+
+    Args:
+        function: a pure function of arrays.
+        arguments: what it is called with.
+        operations: its floating-point operations in direct form.
+
+    Returns:
+        A call that waits for the result, the operations, and the bytes of arguments and results.
+    """
     compiled = jax.jit(function).lower(*arguments).compile()
     sizes = compiled.memory_analysis()
     moved = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
@@ -41,7 +50,15 @@ def part(function: Callable[..., Any], arguments: tuple[Any, ...], operations: f
 
 
 def pulled(function: Callable[..., Any], wanted: tuple[int, ...]) -> Callable:
-    """Return a function of a cotangent and arguments: the value, and the gradients of those wanted."""
+    """Make the forward and the backward pass of a function into one.
+
+    Args:
+        function: what is differentiated.
+        wanted: the places of the arguments with respect to which it is.
+
+    Returns:
+        A function of a cotangent and the arguments, which returns the value and the wanted gradients.
+    """
 
     def both(bar: jax.Array, *arguments: Any) -> Any:
         def of_chosen(*some: Any) -> Any:
@@ -126,7 +143,7 @@ def main() -> None:
         for part_name, (call, _, _) in made.items():
             start = time.perf_counter()
             call()
-            if number:
+            if number:  # round 0 warms up
                 seconds[part_name].append(time.perf_counter() - start)
         print(f"round {number} of {ROUNDS}", file=sys.stderr, flush=True)
     results = {

@@ -17,14 +17,30 @@ def numbers(values):
 
 
 def rows(group, name):
-    """Return one number of each row of a group, example by example, [rows, b]; only of those that arrived."""
+    """Collect one number of each row of a group, of the examples whose updates reached the fixed point.
+
+    Args:
+        group: what was measured of it.
+        name: of the number.
+
+    Returns:
+        Numbers, [rows, b].
+    """
     gradients = group["gradients"]
     kept = np.asarray(gradients["arrived"], bool)
     return np.stack([numbers(row[name])[kept] for row in gradients["rows"]])
 
 
 def middle(values, percent=50):
-    """Return a percentile of the finite values of each row; NaN where fewer than half are finite."""
+    """Return a percentile of the finite values of each row.
+
+    Args:
+        values: numbers, [rows, b].
+        percent: which percentile; 50 is the median.
+
+    Returns:
+        One number for each row; NaN if fewer than half of its values are finite.
+    """
     found = [
         np.percentile(row[np.isfinite(row)], percent) if np.isfinite(row).mean() >= 0.5 else np.nan
         for row in values

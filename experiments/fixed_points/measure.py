@@ -62,7 +62,7 @@ def random_votes(scale: float, seeds: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
         u = rng.normal(size=(EXAMPLES, CHILDREN, CHILD_DIM))
         W = scale / 2 * rng.normal(size=(CHILDREN, PARENTS, CHILD_DIM, PARENT_DIM))
-        found.append(np.einsum("bid,ijde->bije", u, W))
+        found.append(np.einsum("bid,ijde->bije", u, W))  # [b, i, j, e]
     return np.concatenate(found)
 
 
@@ -86,7 +86,7 @@ def trained_votes(sizes: Sizes) -> tuple[dict[str, np.ndarray], dict[str, float]
             u = np.asarray(run.outputs(images).children, np.float64)
             W = np.asarray(run.model.classes.weight[...], np.float64)
             errors[name] = run.test["error"]
-        found[name] = np.einsum("bid,ijde->bije", u, W)
+        found[name] = np.einsum("bid,ijde->bije", u, W)  # [b, i, j, e], float64
     return found, errors
 
 
@@ -103,7 +103,15 @@ def gradient(routing: cj.FixedPointRouting, votes: np.ndarray) -> tuple[np.ndarr
 
 
 def distance(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return each example's length of the difference, relative to what was expected, [b]."""
+    """Measure each example's difference, relative to what was expected.
+
+    Args:
+        found: gradients with respect to the votes, [b, i, j, e].
+        expected: the same, by another way.
+
+    Returns:
+        Ratios of lengths, [b].
+    """
     axes = (1, 2, 3)
     return np.sqrt(((found - expected) ** 2).sum(axes) / (expected**2).sum(axes))
 
@@ -161,7 +169,15 @@ def solver_steps(votes: np.ndarray, sizes: Sizes) -> dict[str, np.ndarray]:
 
 
 def part(value: object, chosen: slice) -> object:
-    """Take some examples of what was measured of many."""
+    """Take some examples of what was measured of many.
+
+    Args:
+        value: arrays with the examples on the first axis, in lists and mappings.
+        chosen: the examples.
+
+    Returns:
+        The same structure with those examples.
+    """
     if isinstance(value, dict):
         return {key: part(item, chosen) for key, item in value.items()}
     if isinstance(value, list):
@@ -177,9 +193,9 @@ def walk(
 
     def step(state: jax.Array, t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         coupling = routing.couple(state, inputs)
-        r = cj.safe_norm(inputs.votes.combine(coupling))
-        attraction = jnp.sum(r - jnp.arctan(r), -1)
-        entropy = jax.scipy.special.entr(coupling).sum((1, 2))
+        r = cj.safe_norm(inputs.votes.combine(coupling))  # |s_j|, [b, j]
+        attraction = jnp.sum(r - jnp.arctan(r), -1)  # sum of phi, [b]
+        entropy = jax.scipy.special.entr(coupling).sum((1, 2))  # [b]
         line = {
             "logit": jnp.abs(state).max((1, 2)),
             "attraction": attraction,
@@ -234,6 +250,7 @@ def forward(votes: np.ndarray, sizes: Sizes) -> dict[str, object]:
 
 def rates(residual: np.ndarray) -> np.ndarray:
     """Return by what an update multiplies each example's residual, between 1e-6 and 1e-11, [b]."""
+    # Near enough to the end for its rate, and far enough from it for rounding not to decide.
     found = np.full(residual.shape[1], np.nan)
     for b, line in enumerate(residual.T):
         place = np.flatnonzero((line < 1e-6) & (line > 1e-11))

@@ -18,7 +18,15 @@ SHOWN = ("test_error", "norm_ratio", "cost")
 
 
 def draw(results: Path, images: Path) -> list[Path]:
-    """Draw the test errors, the length of the stop gradient, and the cost of a step, beside each other."""
+    """Draw the test errors, the length of the stop gradient, and the cost of a step, beside each other.
+
+    Args:
+        results: the comparison's directory.
+        images: where the figures go; it is made if it is missing.
+
+    Returns:
+        The files.
+    """
     panels = {panel.name: panel for panel in comparison_panels(read_comparison(results), results)}
     images.mkdir(parents=True, exist_ok=True)
     return [
