@@ -26,9 +26,7 @@ from capsjax.training.feed import Epoch, TrainFeed
 from capsjax.training.state import Batch
 from capsjax.votes import VoteForm, form_votes
 
-BENCH_REMEDY = (
-    "--batch-size (of routing --batch), the sizes, or num_iters where the gradient is full"
-)
+BENCH_REMEDY = "the batch size, the other sizes, or num_iters if the gradient is full"
 LONG = 1_000_000  # steps
 LARGEST = 1_000_000  # random images
 
