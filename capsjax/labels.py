@@ -54,7 +54,7 @@ def class_numbers(
         UserError: If their shape or type is another; or, outside functions that JAX traces, if one is
             below 0 or above j - 1.
     """
-    numbers = as_array(f"{name}: labels", labels)
+    numbers = as_array(f"{name}: labels", labels)  # [*batch]
     shape, classes = lengths.shape[:-1], lengths.shape[-1]
     whole = jnp.issubdtype(numbers.dtype, jnp.integer)
     # No broadcasting: one label for a batch, or a column, is likelier a mistake than meant.

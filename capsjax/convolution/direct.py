@@ -53,6 +53,7 @@ def conv2d_patches(
         return (patches @ matrix).reshape(block.shape[0], *outs, f)  # [n, ho, wo, f]
 
     example_bytes = math.prod(outs) * kh * kw * c * images.dtype.itemsize
+    # An example is never cut, so its patches alone may take more than a block's bytes.
     blocks = min(b, -(-b * example_bytes // BLOCK_BYTES))
     if blocks <= 1:
         return product(images)
@@ -61,6 +62,7 @@ def conv2d_patches(
     padded = jnp.pad(images, ((0, blocks * size - b), (0, 0), (0, 0), (0, 0)))
     # Every block takes examples from all over the batch, so that devices which share it keep their own.
     parts = padded.reshape(size, blocks, h, w, c).swapaxes(0, 1)  # [blocks, n, h, w, c]
+    # Checkpointed: kept for the backward pass, the patches of all blocks would be what blocks are to avoid.
     y = jax.lax.map(jax.checkpoint(product), parts).swapaxes(0, 1)  # [n, blocks, ho, wo, f]
     return y.reshape(blocks * size, *outs, f)[:b]
 

@@ -204,6 +204,7 @@ def _size(system: _System, x: PerPair) -> Float[Array, "*batch"]:
 
 def _goal(system: _System, right: PerPair, mode: ImplicitGradient) -> Float[Array, "*batch"]:
     """Return the size of the residual to reach: that of the tolerance, but not less than rounding."""
+    # Squared, as `_size` is. Rounding is taken as 8 units in the last place of the right-hand side.
     rounding = (8 * jnp.finfo(right.dtype).eps) ** 2 * system.inner(right, right)
     return jnp.maximum(mode.tolerance**2 * _size(system, right), rounding)
 
@@ -245,10 +246,10 @@ def _cg(system: _System, right: PerPair, mode: ImplicitGradient) -> PerPair:
 
     def step(carry: Carry) -> Carry:
         k, y, rest, direction, going = carry
-        weighed = system.weigh(direction)
+        weighed = system.weigh(direction)  # A p, with A = weigh
         image = direction - system.pull(weighed)
-        length = system.inner(rest, system.weigh(rest))
-        curvature = system.inner(weighed, image)
+        length = system.inner(rest, system.weigh(rest))  # r . A r, [*batch]
+        curvature = system.inner(weighed, image)  # p . A (I - B A) p with B = pull, [*batch]
         # Without curvature this is not a fixed point that the updates can converge to.
         far = jnp.where(going, length / jnp.where(curvature > 0, curvature, jnp.nan), 0)
         y = y + system.spread(far) * direction

@@ -60,6 +60,7 @@ def save(folder: Path, state: TrainState, keep: int | None = None) -> Path:
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, "not a checkpoint: move it away", str(path))
             _check_room(folder, state)
+            # Under another name until the checksums are in it: what has a step's name is whole.
             with _uninterrupted():
                 part = path.with_name(f"{path.name}.part")
                 ocp.save(str(part), _tree(state))
