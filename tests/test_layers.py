@@ -30,8 +30,6 @@ L0 = {
 }
 L1 = {
     "numerics",
-    "sharding",
-    "labels",
     "votes",
     "losses",
     "metrics",
@@ -94,12 +92,10 @@ PLACES = {
     # The configuration engine: the only room that knows pydantic and yaml.
     "schema": Place({"checks"}, {"pydantic", "pydantic_core", "yaml"}),
     "numerics": Place(L0, JAX),
-    "sharding": Place(set(), JAX),
     "gradients": Place(L0 | {"numerics"}, JAX),
-    "votes": Place(L0 | {"numerics", "sharding"}, JAX),
-    "labels": Place(L0 | {"numerics"}, JAX | {"numpy"}),
-    "losses": Place(L0 | {"numerics", "labels"}, JAX),
-    "metrics": Place(L0 | {"numerics", "labels"}, JAX | {"numpy"}),
+    "votes": Place(L0 | {"numerics"}, JAX),
+    "losses": Place(L0 | {"numerics"}, JAX | {"numpy"}),
+    "metrics": Place(L0 | {"numerics", "losses"}, JAX | {"numpy"}),
     "convolution": Place(L0 | {"numerics"}, JAX | {"numpy"}),
     "data": Place(L0 | {"numerics"}, READERS),
     "routing": Place(L0 | L1 - {"data"}, JAX),

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from capsjax.checks import check_float
-from capsjax.labels import class_lengths, presence
 from capsjax.losses.base import Loss
+from capsjax.losses.labels import class_lengths, presence
 from capsjax.numerics import compute_dtype
 from capsjax.types import Batch, NetworkOutput
 

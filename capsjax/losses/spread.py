@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from capsjax.checks import FieldError, UserError, check_float, plain
-from capsjax.labels import class_lengths, presence
 from capsjax.losses.base import Loss
+from capsjax.losses.labels import class_lengths, presence
 from capsjax.numerics import compute_dtype
 from capsjax.schema.variant import Variant
 from capsjax.types import Batch, NetworkOutput

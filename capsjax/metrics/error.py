@@ -6,7 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from capsjax.labels import class_lengths, class_numbers
+from capsjax.losses.labels import class_lengths, class_numbers
 from capsjax.metrics.base import Metric
 from capsjax.types import Batch, NetworkOutput
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from capsjax.checks import UserError, check_int
-from capsjax.labels import class_lengths, class_numbers
+from capsjax.losses.labels import class_lengths, class_numbers
 from capsjax.metrics.base import Metric
 from capsjax.types import Batch, NetworkOutput
 

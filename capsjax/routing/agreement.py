@@ -12,9 +12,9 @@ from capsjax.checks import check_bool
 from capsjax.routing.base import Parents
 from capsjax.routing.logits import LogitRouting
 from capsjax.routing.parameters import Parameter, Sizes
-from capsjax.sharding import vary_as
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
+from capsjax.votes.sharding import vary_as
 
 
 class BiasedVotes(NamedTuple):

@@ -23,9 +23,9 @@ from capsjax.gradients.base import advance, unsettled
 from capsjax.numerics import as_numbers, described
 from capsjax.routing.parameters import Parameter, Sizes, named
 from capsjax.schema.variant import Variant
-from capsjax.sharding import over_mesh
 from capsjax.types import Capsules, PerPair, RoutingResult, RoutingTrace
 from capsjax.votes import Pairs, Votes, as_votes
+from capsjax.votes.sharding import over_mesh
 
 
 @runtime_checkable

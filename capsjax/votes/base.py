@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Float
 from capsjax.checks import UserError
 from capsjax.display import as_table, one_line
 from capsjax.numerics import add_cotangents
-from capsjax.sharding import vary_as
 from capsjax.types import PerPair
 from capsjax.votes.pairs import AllPairs, Pairs
+from capsjax.votes.sharding import vary_as
 
 
 def is_placeholder(given: Any) -> bool:

@@ -61,10 +61,10 @@ MATHEMATICS = (
     ),
     Mutation(
         "labels that broadcast",
-        "labels.py",
+        "losses/labels.py",
         "    if numbers.shape != shape or not whole:\n",
         "    if not whole:\n",
-        ("tests/test_labels.py",),
+        ("tests/losses/test_labels.py",),
     ),
     Mutation(
         "initial length that forgets what squash does",
