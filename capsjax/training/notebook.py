@@ -9,7 +9,7 @@ from capsjax.progress import Reporter, Silent
 
 
 class Cell(Reporter):
-    """Show one line that changes as a task goes on, and lines that stay.
+    """Show one line that changes while a task runs, and lines that stay.
 
     Args:
         display: IPython's, which shows something below the cell that runs.
@@ -22,14 +22,26 @@ class Cell(Reporter):
         self._label, self._total, self._last = "", 0, 0.0
 
     def start(self, label: str, total: int | None, done: int = 0) -> None:
-        """Begin a new line."""
+        """Begin a new line.
+
+        Args:
+            label: what the task is.
+            total: its number of units; None if that is not known.
+            done: how many of them are done already.
+        """
         self._label, self._total = label, total or 0
         self._handle, self._last = None, 0.0
         self.update(done)
 
     def update(self, done: int, note: str = "") -> None:
-        """Change the line, unless it changed just now; the last change of a task is always shown."""
+        """Change the line, unless it changed just now; the last change of a task is always shown.
+
+        Args:
+            done: the number of units done since the task began, those of before included.
+            note: a few words or numbers about them.
+        """
         now = time.monotonic()
+        # Each change is a message to the browser, which many a second would slow down.
         if now - self._last < self._every and done != self._total:
             return
         self._last = now
@@ -41,7 +53,7 @@ class Cell(Reporter):
             self._handle.update(text, raw=True)
 
     def say(self, line: str) -> None:
-        """Show the line; the task goes on below it."""
+        """Show the line; the task's own line continues below it."""
         self._display({"text/plain": line}, raw=True)
         self._handle = None
 
