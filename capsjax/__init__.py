@@ -27,8 +27,9 @@ if TYPE_CHECKING:
         dynamic_routing,
     )
     from capsjax.runs.config import Config, load_config
-    from capsjax.runs.experiment import Run, evaluate, load, resume, train
+    from capsjax.runs.experiment import Run, evaluate, load, train
     from capsjax.study.compare import compare
+    from capsjax.study.resume import resume
     from capsjax.types import Capsules, RoutingResult, RoutingTrace
     from capsjax.votes import DenseVotes, LinearVotes, Votes, mask, predict
 
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 # answers does not wait for JAX.
 _HOMES = {
     "study.compare": ("compare",),
+    "study.resume": ("resume",),
     "reports.report": ("report",),
     "runs.config": ("Config", "load_config"),
-    "runs.experiment": ("Run", "evaluate", "load", "resume", "train"),
+    "runs.experiment": ("Run", "evaluate", "load", "train"),
     "gradients": (
         "ClosedForm",
         "FullGradient",

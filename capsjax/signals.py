@@ -43,7 +43,7 @@ class _Watch:
         held: whether somebody saves before the end, and ends.
         title: the command, which begins what is said.
         advice: what to do after the end, in words that can be pasted.
-        whole: whether the parts of what is running have no advice of their own.
+        whole: whether parts of what goes on have no advice of their own.
     """
 
     def __init__(self):

@@ -21,6 +21,7 @@ L0 = {
     "checks",
     "display",
     "files",
+    "named",
     "progress",
     "room",
     "schema",
@@ -80,6 +81,7 @@ class Place:
 PLACES = {
     "version": Place(set(), set()),
     "display": Place(set(), set()),
+    "named": Place(set(), set()),
     "signals": Place(set(), set()),
     "streams": Place(set(), set()),
     "checks": Place(set(), JAX),

@@ -1,11 +1,12 @@
 """`capsjax compare`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from capsjax.checks import UserError, printable
-from capsjax.cli.steps import progress, read, show, start_jax, written
+from capsjax.cli.steps import progress, read, read_overrides, show, start_jax, written
 
 
 def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -25,34 +26,37 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         raise UserError(
             "got no configuration, expected one, or --resume COMPARISON; see capsjax info"
         )
-    if arguments.resume is not None and (
-        arguments.config or rest or arguments.out or arguments.seed
-    ):
+    if arguments.resume is not None and (arguments.config or arguments.out or arguments.seed):
         raise UserError(
-            "got --resume with more beside it, expected it alone: "
-            "the comparison's own configuration says everything else"
+            "got --resume with more beside it, expected it alone, or with --compare.seeds or further "
+            "arms to add runs, or --data.path where its data are now: the comparison's own configuration "
+            "says everything else"
         )
     config = None if arguments.resume else read(arguments, rest)
     # After the configuration has been read: a mistake in it is told at once, without JAX's start.
     start_jax()
     from capsjax.reports.comparison import read_comparison
     from capsjax.reports.report import report_comparison
-    from capsjax.reports.verdict import verdicts
-    from capsjax.study.compare import compare, resume
+    from capsjax.reports.verdict import comparison_verdicts
+    from capsjax.study.compare import compare as carry_out
+    from capsjax.study.compare import failures, resume
 
     with progress(arguments, "preparing") as reporter:
         if config is None:
-            folder = resume(arguments.resume, reporter=reporter)
+            overrides = read_overrides(arguments, rest)
+            folder = resume(arguments.resume, overrides=overrides, reporter=reporter)
         else:
             name = Path(arguments.config).stem
-            folder = compare(config, out=arguments.out, name=name, reporter=reporter)
+            folder = carry_out(config, out=arguments.out, name=name, reporter=reporter)
     page, tables = report_comparison(folder)
     if not arguments.quiet:
         show(tables)
-    errors = read_comparison(folder).errors
-    for sentence in verdicts(errors, option="--compare.seeds"):
+    for sentence in comparison_verdicts(read_comparison(folder), option="--compare.seeds"):
         print(sentence[0].upper() + sentence[1:] + ".")
     print(
         f"report: {printable(str(written(folder, arguments.resume or arguments.out) / page.name))}"
     )
-    return 0
+    lost = failures(folder)
+    if lost and not arguments.quiet:  # else a warning has said so
+        print(printable(f"capsjax compare: {lost}"), file=sys.stderr)
+    return 1 if lost else 0

@@ -1,29 +1,60 @@
 """A comparison's numbers, and the tables of them."""
 
+import itertools
+import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from capsjax.bench.timing import Cost, ratio
+from capsjax.checks import UserError
+from capsjax.reports.looks import LIGHT
 from capsjax.routing import DynamicRouting
 from capsjax.runs import directory
+from capsjax.schema.text import to_tree
+from capsjax.study.arms import mode_of, routing_kind
+from capsjax.study.design import Group, design
 from capsjax.study.statistics import Difference, paired_difference, summarise
 from capsjax.tables import Table
 from capsjax.training.writers import numbers
 
 
-class Comparison(NamedTuple):
-    """Hold what `comparison.json` says.
+class Told(NamedTuple):
+    """Hold what a report says of an arm beside its numbers.
 
     Attributes:
-        modes: names of the modes, in the order of the configuration.
-        seeds: the seeds, the same for every mode.
+        arm: what it is called in every cell of a grid.
+        mode: how its coupling is differentiated.
+        routing: the kind of its routing.
+        data: what it learns from; errors on different data do not compare.
+        changes: what it changes of the comparison's configuration.
+    """
+
+    arm: str
+    mode: str
+    routing: str
+    data: Any
+    changes: Mapping[str, Any]
+
+
+class Comparison(NamedTuple):
+    """Hold what `comparison.json` says, and the configuration beside it.
+
+    Attributes:
+        modes: names of the arms, in the order of the configuration.
+        seeds: the seeds, the same for every arm.
         iterations: r of the routing.
-        errors: test errors by mode, from 0 to 1, in the order of seeds.
-        costs: cost of a step by mode.
-        alignment: one record for each group of parameters, epoch, seed and mode.
+        errors: test errors by arm, from 0 to 1, in the order of seeds; NaN of a run that failed.
+        costs: cost of a step by arm; an arm whose runs all failed has none.
+        alignment: one record for each group of parameters, epoch, seed and arm.
+        groups: arms that are compared with each other, one group for each cell of the grid.
+        told: what else is said of each arm.
+        beginnings: of each arm that begins otherwise than all others, groups of `parameters` of its own, and
+            whether it sees the same `batches`.
+        short: whether its arms are gradient modes alone.
     """
 
     modes: list[str]
@@ -32,6 +63,25 @@ class Comparison(NamedTuple):
     errors: dict[str, list[float]]
     costs: dict[str, Cost]
     alignment: list[dict[str, Any]]
+    groups: tuple[Group, ...]
+    told: dict[str, Told]
+    beginnings: dict[str, Any]
+    short: bool = True
+
+    def comparable(self, name: str, group: Group) -> bool:
+        """Tell whether an arm can be compared with the reference of a group."""
+        return self.told[name].data == self.told[group.reference].data
+
+    def colours(self) -> dict[str, str]:
+        """Name the colour of each arm: its mode, or one in turn where several arms have one mode."""
+        modes = {told.arm: told.mode for told in self.told.values()}
+        alone = [arm for arm, mode in modes.items() if [*modes.values()].count(mode) == 1]
+        keys = {arm: mode for arm, mode in modes.items() if arm in alone or arm == mode}
+        free = (
+            f"#{place}" for place in itertools.count() if LIGHT.name_of(place) not in keys.values()
+        )
+        keys |= {arm: next(free) for arm in modes if arm not in keys}
+        return {name: keys[self.told[name].arm] for name in self.modes}
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -41,77 +91,158 @@ def read_comparison(folder: Path) -> Comparison:
         UserError: where the directory holds no finished comparison.
     """
     raw = directory.read_comparison(folder)
+    config = directory.read_config(folder)
+    designed = design(config)
     costs = {
         mode: Cost(tuple(cost["seconds"]), cost["temp_bytes"]) for mode, cost in raw["cost"].items()
     }
+    if set(raw["modes"]) - set(designed.arms):
+        raise UserError(
+            f"{folder / 'comparison.json'}: modes: got {raw['modes']}, expected the arms of config.yaml "
+            f"beside it, {list(designed.arms)}; run the comparison again"
+        )
     return Comparison(
         modes=raw["modes"],
         seeds=raw["seeds"],
         iterations=raw["iterations"],
-        errors=raw["test_error"],
+        errors={name: _errors(values) for name, values in raw["test_error"].items()},
         costs=costs,
         alignment=[numbers(record) for record in raw["alignment"]],
+        groups=designed.groups,
+        told={
+            name: Told(
+                arm.arm, mode_of(arm.config), routing_kind(arm.config), arm.config.data, arm.changes
+            )
+            for name, arm in designed.arms.items()
+        },
+        beginnings=raw.get("beginning", {}),
+        short=not config.compare.arms and not config.compare.grid,
     )
 
 
+def _errors(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
+def paired(values: Sequence[float], reference: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Leave out the seeds of which one of two arms has no error, since a run failed."""
+    both = [pair for pair in zip(values, reference, strict=True) if not any(map(math.isnan, pair))]
+    return [ours for ours, _ in both], [theirs for _, theirs in both]
+
+
 def results_table(comparison: Comparison, routing: str = DynamicRouting.kind) -> Table:
-    """Tell of each mode its test error, the paired difference to full, and the cost of a step.
+    """Tell of each arm its test error, the paired difference to the reference, and the cost of a step.
 
     Args:
         comparison: its numbers.
         routing: the kind of its routing, which the title names where it is not by agreement.
     """
-    rows = []
-    full = comparison.errors["full"]
-    for mode in comparison.modes:
-        errors, cost = comparison.errors[mode], comparison.costs[mode]
-        found, difference = summarise(errors), paired_difference(errors, full)
-        middle, low, high = ratio(cost, comparison.costs["full"])
-        rows.append(
-            (
-                mode,
-                percent(found.mean) + (f" ± {percent(found.sd)}" if len(errors) > 1 else ""),
-                "—" if mode == "full" else signed(difference.mean),
-                "—" if mode == "full" else told_interval(difference, len(errors)),
-                f"{1000 * float(np.median(cost.seconds)):.2f}",
-                "1" if mode == "full" else f"{middle:.2f} ({low:.2f} to {high:.2f})",
-                f"{cost.temp_bytes / 1e6:.2f}",
-            )
-        )
+    references = list(dict.fromkeys(comparison.told[g.reference].arm for g in comparison.groups))
+    reference = references[0] if len(references) == 1 else "reference"
+    axes = list(dict.fromkeys(axis for group in comparison.groups for axis, _ in group.cell))
+    rows = [
+        (comparison.told[name].arm, *(dict(group.cell).get(axis, "") for axis in axes), *cells)
+        for group in comparison.groups
+        for name, cells in _rows(comparison, group)
+    ]
     headings = (
-        "mode",
+        "mode" if comparison.short else "arm",
+        *axes,
         "test error, %",
-        "minus full, points",
+        f"minus {reference}, points",
         "95 % interval",
         "ms a step",
-        "of full's time",
+        f"of {reference}'s time",
         "temporary MB",
     )
     count = len(comparison.seeds)
     named = "" if routing == DynamicRouting.kind else f", routing {routing}"
-    title = (
-        f"Gradient modes{named}, r = {comparison.iterations}, {count} seed{'s' if count != 1 else ''}: "
-        "mean ± standard deviation"
-    )
+    what = f"Gradient modes{named}, r = {comparison.iterations}" if comparison.short else "Arms"
+    title = f"{what}, {count} seed{'s' if count != 1 else ''}: mean ± standard deviation"
     return Table(title, headings, tuple(rows))
+
+
+def _rows(comparison: Comparison, group: Group) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Go through the arms of a group, each with what the table says of it."""
+    base, basic = comparison.errors[group.reference], comparison.costs.get(group.reference)
+    for name in group.names:
+        values, cost = comparison.errors[name], comparison.costs.get(name)
+        ours, theirs = paired(values, base)
+        compared = name != group.reference and comparison.comparable(name, group) and ours
+        difference = paired_difference(ours, theirs) if compared else None
+        yield (
+            name,
+            (
+                _told_errors(values),
+                "—" if difference is None else signed(difference.mean),
+                "—" if difference is None else told_interval(difference, len(ours)),
+                "—" if cost is None else f"{1000 * float(np.median(cost.seconds)):.2f}",
+                _told_ratio(cost, basic if comparison.comparable(name, group) else None),
+                "—" if cost is None else f"{cost.temp_bytes / 1e6:.2f}",
+            ),
+        )
+
+
+def _told_errors(errors: Sequence[float]) -> str:
+    """Write mean and deviation of the runs that did not fail, and how many they are where some did."""
+    there = [error for error in errors if not math.isnan(error)]
+    if not there:
+        return "—"
+    found = summarise(there)
+    spread = f" ± {percent(found.sd)}" if len(there) > 1 else ""
+    some = f" ({len(there)} of {len(errors)})" if len(there) < len(errors) else ""
+    return percent(found.mean) + spread + some
+
+
+def _told_ratio(cost: Cost | None, reference: Cost | None) -> str:
+    if cost is None or reference is None:
+        return "—"
+    if cost is reference:
+        return "1"
+    middle, low, high = ratio(cost, reference)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def alignment_table(comparison: Comparison) -> Table:
     """Tell how the stop gradient points beside the full one, by group, along the full run's training."""
-    records = [record for record in comparison.alignment if record["mode"] == "full"]
-    epochs = sorted({record["epoch"] for record in records})
+    along = [r for r in comparison.alignment if comparison.told[r["mode"]].mode == "full"]
+    arms = list(dict.fromkeys(record["mode"] for record in along))
+    epochs = sorted({record["epoch"] for record in along})
     rows = []
-    for group in dict.fromkeys(record["group"] for record in records):
+    for arm, group in dict.fromkeys((record["mode"], record["group"]) for record in along):
         cells = []
         for epoch in epochs:
-            chosen = [r for r in records if r["group"] == group and r["epoch"] == epoch]
+            wanted = (arm, group, epoch)
+            chosen = [r for r in along if (r["mode"], r["group"], r["epoch"]) == wanted]
+            if not chosen:
+                cells.append("—")
+                continue
             cosine = np.mean([record["cosine"] for record in chosen])
             norm_ratio = np.mean([record["norm_ratio"] for record in chosen])
             cells.append(f"{cosine:.4f}, {norm_ratio:.3f}")
-        rows.append((group, *cells))
+        rows.append((group if len(arms) == 1 else f"{arm}: {group}", *cells))
     headings = ("parameters", *(f"epoch {epoch}" for epoch in epochs))
     title = "Stop gradient against full: cosine, ratio of lengths (means over seeds)"
     return Table(title, headings, tuple(rows))
+
+
+def arms_table(comparison: Comparison) -> Table:
+    """Tell of each arm what it changes, and where it begins otherwise than the others."""
+    rows = []
+    for name in comparison.modes:
+        changes = ", ".join(
+            f"{key}: {told_value(value)}" for key, value in comparison.told[name].changes.items()
+        )
+        found = comparison.beginnings.get(name, {"parameters": [], "batches": True})
+        own = ", ".join(found["parameters"]) or "none"
+        rows.append((name, changes or "nothing", own, "same" if found["batches"] else "others"))
+    headings = ("arm", "changes", "parameters of its own", "batches")
+    return Table("What each arm changes, and how it begins", headings, tuple(rows))
+
+
+def told_value(value: Any) -> str:
+    """Write a value of a configuration in one line, as YAML reads it."""
+    return value if isinstance(value, str) else json.dumps(to_tree(value)).replace('"', "")
 
 
 def percent(share: float) -> str:

@@ -1,6 +1,7 @@
 """The panels of a comparison: curves, test errors, cost, and the stop gradient beside the full one."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,10 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from capsjax.reports.comparison import Comparison
 from capsjax.reports.figures import Panel, together
+from capsjax.reports.grid_panels import MOST_CELLS, grid_panels, in_cell, there
 from capsjax.reports.looks import Look
-from capsjax.reports.panels import course_panels, tests_panel
+from capsjax.reports.panels import course_panels, set_names, tests_panel
 from capsjax.study import arms as of_arms
 from capsjax.study.arms import Arm, Lines
+from capsjax.study.design import run_folder
 
 GROUP_MARKERS = "osD^vPX*<>hp"
 
@@ -30,83 +33,107 @@ def comparison_figure(comparison: Comparison, folder: Path) -> Figure:
 
 
 def comparison_runs(comparison: Comparison, folder: Path) -> dict[tuple[str, int], Lines]:
-    """Read the metrics of every run of a comparison, by mode and seed; none where a run is gone."""
+    """Read the metrics of every run of a comparison, by arm and seed; none where a run is gone."""
     return {
-        (mode, seed): of_arms.read_run(folder / "runs" / f"{mode}-seed{seed}")
-        for mode in comparison.modes
+        (name, seed): of_arms.read_run(folder / "runs" / run_folder(name, seed))
+        for name in comparison.modes
         for seed in comparison.seeds
     }
 
 
 def comparison_arms(comparison: Comparison, folder: Path) -> list[Arm]:
-    """Return the arms of a comparison, mode by mode; runs that are gone are left out."""
-    read = comparison_runs(comparison, folder)
+    """Return the arms of a comparison in their order; runs that are gone or failed early are left out."""
+    read, colours = comparison_runs(comparison, folder), comparison.colours()
     return [
-        Arm(mode, mode, tuple(lines for (of, _), lines in read.items() if of == mode and lines))
-        for mode in comparison.modes
+        Arm(
+            name,
+            colours[name],
+            tuple(lines for (of, _), lines in read.items() if of == name and lines),
+        )
+        for name in comparison.modes
     ]
 
 
 def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
     """Return the panels of a comparison, without those that there are no numbers for."""
-    arms = comparison_arms(comparison, folder)
+    arms = {arm.name: arm for arm in comparison_arms(comparison, folder)}
     bound = of_arms.num_classes(folder)
-    panels = [
-        *course_panels(arms, bound, names=("error",)),
-        tests_panel({a.name: (a.mode, comparison.errors[a.mode]) for a in arms}, paired=True),
-    ]
-    if set(comparison.modes) <= set(comparison.costs):
-        panels.append(_cost_panel(comparison))
-    if comparison.alignment:
+    panels = grid_panels(comparison)
+    for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():
+        within = [arms[name]._replace(name=comparison.told[name].arm) for name in group.names]
+        tested = {
+            comparison.told[name].arm: (arms[name].mode, there(comparison.errors[name]))
+            for name in group.names
+        }
+        whole = [len(there(comparison.errors[n])) == len(comparison.seeds) for n in group.names]
         panels += [
-            _alignment_panel(comparison, "cosine", "cosine of stop and full gradient"),
-            _alignment_panel(comparison, "norm_ratio", "length of stop over full gradient"),
+            in_cell(panel, group)
+            for panel in (
+                *course_panels(within, bound, names=("error",)),
+                tests_panel(tested, paired=all(whole)),
+            )
         ]
-    return panels + course_panels(arms, bound, names=("entropy",))
+    reference = comparison.groups[0].reference
+    if reference in comparison.costs:
+        panels.append(_cost_panel(comparison, reference))
+    for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():
+        records = [r for r in comparison.alignment if r["mode"] in group.names]
+        if records:
+            for name, title in (
+                ("cosine", "cosine of stop and full gradient"),
+                ("norm_ratio", "length of stop over full gradient"),
+            ):
+                panels.append(in_cell(_alignment_panel(comparison, records, name, title), group))
+    if len(comparison.groups) == 1:
+        panels += course_panels(list(arms.values()), bound, names=("entropy",))
+    return panels
 
 
-def _cost_panel(comparison: Comparison) -> Panel:
-    full = comparison.costs["full"]
-    ratios = [
-        np.asarray(comparison.costs[mode].seconds) / np.asarray(full.seconds)
-        for mode in comparison.modes
-    ]
-    memory = [comparison.costs[mode].temp_bytes / full.temp_bytes for mode in comparison.modes]
+def _cost_panel(comparison: Comparison, reference: str) -> Panel:
+    names = [name for name in comparison.modes if name in comparison.costs]
+    keys, full = comparison.colours(), comparison.costs[reference]
+    ratios = [np.asarray(comparison.costs[n].seconds) / np.asarray(full.seconds) for n in names]
+    memory = [comparison.costs[name].temp_bytes / full.temp_bytes for name in names]
     middle = np.asarray([np.median(r) for r in ratios])
     quartiles = np.asarray([np.percentile(r, [25, 75]) for r in ratios]).T
 
     def draw(ax: Axes, look: Look) -> None:
-        places, colours = np.arange(len(middle)), [look.of(mode) for mode in comparison.modes]
+        places, colours = np.arange(len(middle)), [look.of(keys[name]) for name in names]
         spread = np.abs(quartiles - middle)
         ax.bar(places - 0.2, middle, 0.38, yerr=spread, color=colours, ecolor=look.ink)
         ax.bar(places + 0.2, memory, 0.38, color=colours, hatch="////", edgecolor=look.page)
-        ax.set_xticks(places, comparison.modes)
+        set_names(ax, names)
         ax.set_ylim(0, 1.4 * max(*middle, *quartiles[1], *memory))
         handles = [
             Patch(facecolor=look.muted, label="time of a step (median, quartiles)"),
             Patch(facecolor=look.muted, hatch="////", label="temporary memory"),
         ]
         ax.legend(handles=handles, frameon=False, fontsize=8.5, loc="upper left")
-        ax.set_title("cost of a step, full = 1", fontsize=10)
+        ax.set_title(f"cost of a step, {reference} = 1", fontsize=10)
 
     told = [
-        f"{mode} {time:.2f} and {share:.2f}"
-        for mode, time, share in zip(comparison.modes, middle, memory, strict=True)
+        f"{name} {time:.2f} and {share:.2f}"
+        for name, time, share in zip(names, middle, memory, strict=True)
     ]
     caption = (
-        "Time of a training step (plain) and its temporary memory (hatched), as shares of full's. "
-        "Times are medians of a pass in which the modes took turns; whiskers are quartiles."
+        "Time of a training step (plain) and its temporary memory (hatched), as shares of "
+        f"{reference}'s. Times are medians of a pass in which the {'modes' if comparison.short else 'arms'} "
+        "took turns; whiskers are quartiles."
     )
-    alt = f"Time and memory of a step as shares of full's: {'; '.join(told)}."
+    alt = f"Time and memory of a step as shares of {reference}'s: {'; '.join(told)}."
     return Panel("cost", caption, alt, draw)
 
 
-def _alignment_panel(comparison: Comparison, name: str, title: str) -> Panel:
-    groups = list(dict.fromkeys(record["group"] for record in comparison.alignment))
-    modes = [m for m in ("full", "stop") if any(r["mode"] == m for r in comparison.alignment)]
+def _alignment_panel(
+    comparison: Comparison, records: list[dict[str, Any]], name: str, title: str
+) -> Panel:
+    """Draw how stop and full gradient agree, along the runs of the arms that have the one or the other."""
+    groups = list(dict.fromkeys(record["group"] for record in records))
+    kinds = {r["mode"]: comparison.told[r["mode"]].mode for r in records}
+    modes = [arm for kind in ("full", "stop") for arm, found in kinds.items() if found == kind]
 
     def line(group: str, mode: str) -> tuple[list[int], list[float]]:
-        chosen = [r for r in comparison.alignment if r["group"] == group and r["mode"] == mode]
+        chosen = [r for r in records if r["group"] == group and r["mode"] == mode]
         epochs = sorted({record["epoch"] for record in chosen})
         means = [float(np.mean([r[name] for r in chosen if r["epoch"] == e])) for e in epochs]
         return epochs, means
@@ -115,8 +142,8 @@ def _alignment_panel(comparison: Comparison, name: str, title: str) -> Panel:
         for marker, group in zip(GROUP_MARKERS, groups, strict=False):
             for mode in modes:
                 ax.plot(
-                    *line(group, mode), color=look.of(mode), marker=marker, markersize=5,
-                    markerfacecolor=look.page if mode == "stop" else look.of(mode),
+                    *line(group, mode), color=look.of(kinds[mode]), marker=marker, markersize=5,
+                    markerfacecolor=look.page if kinds[mode] == "stop" else look.of(kinds[mode]),
                     linewidth=2.2 if group == "all" else 1.0,
                 )  # fmt: skip
         ax.axhline(1, color=look.ink, linewidth=0.7)
@@ -124,7 +151,13 @@ def _alignment_panel(comparison: Comparison, name: str, title: str) -> Panel:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(title, fontsize=10)
         told = [
-            Line2D([], [], color=look.of(mode), linewidth=2, label=f"along {mode} runs")
+            Line2D(
+                [],
+                [],
+                color=look.of(kinds[mode]),
+                linewidth=2,
+                label=f"along {comparison.told[mode].arm} runs",
+            )
             for mode in modes
         ]
         told += [
@@ -149,6 +182,7 @@ def _alignment_panel(comparison: Comparison, name: str, title: str) -> Panel:
         epochs, means = line(groups[0], mode)
         told.append(f"{means[0]:.3f} at epoch {epochs[0]}, {means[-1]:.3f} at epoch {epochs[-1]}")
     alt = f"{title}, {groups[0]} parameters: " + "; ".join(
-        f"along {mode} runs {text}" for mode, text in zip(modes, told, strict=True)
+        f"along {comparison.told[mode].arm} runs {text}"
+        for mode, text in zip(modes, told, strict=True)
     )
     return Panel(name, caption, f"{alt}.", draw)

@@ -29,9 +29,19 @@ class Look(NamedTuple):
     others: tuple[str, ...]
 
     def of(self, mode: str) -> str:
-        """Return the colour that a mode has in every figure and on every page."""
+        """Return the colour that a mode has in every figure and on every page.
+
+        Arms that are no modes are called "#0", "#1" and so on, and have the colours in turn.
+        """
+        every = (*self.modes.values(), *self.others)
+        if mode.startswith("#"):
+            return every[int(mode[1:]) % len(every)]
         unknown = self.others[sum(map(ord, mode)) % len(self.others)]
         return self.modes.get(mode, unknown)
+
+    def name_of(self, place: int) -> str:
+        """Return the mode that has the colour of "#<place>"; "" where none has."""
+        return dict(enumerate(self.modes)).get(place % (len(self.modes) + len(self.others)), "")
 
 
 # The first three of the light ones are Paul Tol's "bright" colours, which stay apart for colour-blind
@@ -76,6 +86,21 @@ MARKERS = {
     "closed_form": "P",
     "implicit": "v",
 }
+
+
+def marker_of(mode: str, other: str = "o") -> str:
+    """Return the marker of a mode, or of an arm that is none, as `Look.of` has its colour.
+
+    Args:
+        mode: as `Look.of` takes it.
+        other: the marker of a mode that is not known here.
+    """
+    if mode.startswith("#"):
+        every = (*MARKERS.values(), "X", "p", "*")
+        return every[int(mode[1:]) % len(every)]
+    return MARKERS.get(mode, other)
+
+
 MODE_COLOURS = LIGHT.modes
 
 

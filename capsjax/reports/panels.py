@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from capsjax.reports.figures import Panel, together
-from capsjax.reports.looks import MARKERS, Look
+from capsjax.reports.looks import Look, marker_of
 from capsjax.study import arms as of_arms
 from capsjax.study.arms import Arm, Course, Lines
 
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+LONGEST = 28  # characters of a name below an axis
 SMALL_ERROR = 5.0  # percent: where a curve falls below it, a logarithm keeps small errors apart
 NAMES = {"error": "error, %", "loss": "loss", "entropy": "entropy of the coupling, nats"}
 
@@ -54,7 +55,7 @@ def _course_panel(
                 every = max(1, len(found.steps) // 8)
                 ax.plot(
                     found.steps, middle, color=look.of(arm.mode), label=arm.label, linewidth=1.6,
-                    linestyle=styles[number], marker=MARKERS.get(arm.mode, "."), markersize=4.5,
+                    linestyle=styles[number], marker=marker_of(arm.mode, "."), markersize=4.5,
                     markevery=(number % every, every),
                     markerfacecolor=look.of(arm.mode) if arm.label == arm.name else look.page,
                 )  # fmt: skip
@@ -135,14 +136,11 @@ def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bo
                 ax.plot(places, [100 * x for x in row], color=look.muted, linewidth=0.7, alpha=0.7)
         for place, (mode, found) in zip(places, errors.values(), strict=True):
             given = [100 * x for x in found]
-            colour, marker = look.of(mode), MARKERS.get(mode, "o")
+            colour, marker = look.of(mode), marker_of(mode)
             ax.plot([place] * len(given), given, marker, color=colour, markersize=4.5, alpha=0.8)
             if len(given) > 1:
                 ax.plot(place, np.mean(given), "_", color=colour, markersize=22, markeredgewidth=3)
-        crowded = sum(map(len, names)) > 40
-        ax.set_xticks(
-            places, names, rotation=30 if crowded else 0, ha="right" if crowded else "center"
-        )
+        set_names(ax, names)
         ax.set_xlim(-0.6, len(names) - 0.4)
         _set_room(ax, factor=1.1)
         ax.set_title("test error, %", fontsize=10)
@@ -151,6 +149,19 @@ def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bo
     line = " A line joins the runs of one seed." if paired and len(names) > 1 else ""
     caption = f"Test error after the last step, in percent: a mark for each run, a bar for the mean.{line}"
     return Panel("test_error", caption, f"Mean test error in percent: {', '.join(means)}.", draw)
+
+
+def set_names(ax: Axes, names: Sequence[str]) -> None:
+    """Write names below an axis, at 0, 1 and so on; slanting where there is no room for them."""
+    crowded = sum(map(len, names)) > 40
+    told = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    slant = 30 if len(names) < 9 else 60
+    ax.set_xticks(
+        range(len(names)),
+        told,
+        rotation=slant if crowded else 0,
+        ha="right" if crowded else "center",
+    )
 
 
 def run_figure(metrics: Lines, mode: str = "full") -> Figure:
@@ -192,7 +203,7 @@ def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel
         if marks.size:
             ax.plot(
                 marks, factor * validation, color=look.of(mode), linewidth=1.8, label="validation",
-                marker=MARKERS.get(mode, "o"), markersize=4, markevery=max(1, marks.size // 10),
+                marker=marker_of(mode), markersize=4, markevery=max(1, marks.size // 10),
             )  # fmt: skip
         if end.size:
             label = f"test {factor * test[-1]:.4g}"

@@ -8,14 +8,9 @@ import numpy as np
 from capsjax.checks import UserError
 from capsjax.data import to_float
 from capsjax.progress import Reporter, Silent
-from capsjax.reports import comparison_panels, figures, page, panels
-from capsjax.reports.comparison import (
-    Table,
-    alignment_table,
-    percent,
-    read_comparison,
-    results_table,
-)
+from capsjax.reports import figures, page, panels
+from capsjax.reports.comparison import Table, percent
+from capsjax.reports.comparison_page import report_comparison
 from capsjax.reports.looks import DARK, LIGHT
 from capsjax.reports.page import Page, Picture
 from capsjax.reports.unfinished import report_unfinished
@@ -25,86 +20,13 @@ from capsjax.runs.experiment import Run
 from capsjax.schema.text import dump
 from capsjax.study import arms
 from capsjax.study.arms import Lines
-from capsjax.tables import plain
 
-READING = (
-    "Every mode of a seed began with the same parameters and saw the same batches. Differences are "
-    "paired by seed; with few seeds an interval that holds 0 shows no difference, and does not prove "
-    "that there is none; one without width comes from equal differences, and is no certainty. Times "
-    "come from one pass in which the modes took turns; memory is the compiler's figure for temporary "
-    "arrays of one step."
-)
 TRAINING = (
     "The training error is the mean over the logged batches of the steps named, each measured before its "
     "step, on images as they are trained on; validation and test errors are of all images, with the "
     "parameters after the step named."
 )
 SHOWN = 12  # test images that are reconstructed
-
-
-def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
-    """Write the report of a comparison into its directory.
-
-    `report.html`, `report.md` and `comparison.png`; in `figures` each figure as SVG, PDF and PNG, in
-    `tables` each table as CSV and LaTeX; and `metrics.csv`.
-
-    Args:
-        folder: a comparison's directory.
-
-    Returns:
-        The HTML page, and its tables.
-
-    Raises:
-        UserError: where the directory holds no finished comparison.
-    """
-    comparison = read_comparison(folder)
-    config = directory.read_config(folder)
-    kind = arms.routing_kind(config)
-    shown = [results_table(comparison, kind), alignment_table(comparison)]
-    whole = comparison_panels.comparison_figure(comparison, folder)
-    figures.save(whole, folder / "comparison.png")
-    text = "\n".join(table.to_markdown() for table in shown)
-    (folder / "report.md").write_text(
-        f"# {plain(folder.name)}\n\n{text}\n{READING}\n\n![figures](comparison.png)\n",
-        encoding="utf-8",
-    )
-    runs = comparison_panels.comparison_runs(comparison, folder)
-    page.write_tables({"results": shown[0], "alignment": shown[1]}, folder / "tables")
-    page.write_metrics(
-        folder / "metrics.csv",
-        [({"mode": mode, "seed": seed}, lines) for (mode, seed), lines in runs.items()],
-    )
-    gone = [f"{mode}-seed{seed}" for (mode, seed), lines in runs.items() if not lines]
-    reading = [READING]
-    if gone:
-        few = ", ".join(gone[:4]) + (", ..." if len(gone) > 4 else "")
-        reading.append(
-            f"Curves leave out {len(gone)} of {len(runs)} runs, whose metrics are gone: {few}. "
-            f"To train them again, to the same bits: {directory.how_to_resume(folder, config)[1]}."
-        )
-    count, found = len(comparison.seeds), arms.environment_of(folder)
-    named = "" if kind == DynamicRouting.kind else f"of routing {kind} "
-    made = Page(
-        title=f"{folder.name}: gradient modes {named}compared",
-        lead=[
-            f"{', '.join(comparison.modes)} on {arms.data_name(found)}, {arms.told_routing(config)}, "
-            f"{count} seed{'s' if count != 1 else ''} each."
-        ],
-        tables=shown,
-        reading=reading,
-        pictures=page.draw_panels(
-            comparison_panels.comparison_panels(comparison, folder), folder / "figures"
-        ),
-        modes=comparison.modes,
-        routings=[kind],
-        machine=page.machine_table([("", found)]),
-        settings=[("", dump(config))],
-        files=[
-            *("report.md", "comparison.png", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)"),
-            *("metrics.csv", "comparison.json"),
-        ],
-    )
-    return page.write_page(folder / "report.html", made), shown
 
 
 def report_run(

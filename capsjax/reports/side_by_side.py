@@ -1,6 +1,7 @@
 """Several runs and comparisons on one page: their curves over each other, and one table of results."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,12 +140,16 @@ def _read(folder: Path, name: str) -> Entry:
             environment,
             [
                 arm._replace(
-                    name=f"{name}, {arm.mode}",
-                    routing="uniform" if arm.mode == "uniform" else arms.routing_kind(config),
+                    name=f"{name}, {arm.name}",
+                    mode=found.told[arm.name].mode,
+                    routing=found.told[arm.name].routing,
                 )
                 for arm in of_modes
             ],
-            {f"{name}, {mode}": found.errors[mode] for mode in found.modes},
+            {
+                f"{name}, {mode}": [e for e in found.errors[mode] if not math.isnan(e)]
+                for mode in found.modes
+            },
             [(mode, seed, lines) for (mode, seed), lines in comparison_runs(found, folder).items()],
         )
     lines, mode = arms.read_run(folder), arms.mode_of(config)

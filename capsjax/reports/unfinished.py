@@ -8,9 +8,9 @@ from capsjax.reports.page import Page
 from capsjax.runs import directory
 from capsjax.schema.text import dump
 from capsjax.study import arms
-from capsjax.study.compare import runs_of, tested
+from capsjax.study.design import design
+from capsjax.study.ledger import Entry, read_ledger
 from capsjax.tables import Table
-from capsjax.training import checkpoints
 
 
 def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
@@ -26,21 +26,20 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
         UserError: If there is no configuration, or it cannot be read.
     """
     config, found = directory.read_config(folder), arms.environment_of(folder)
-    runs, rows = runs_of(folder, config), []
-    for (mode, seed), path in runs.items():
-        line, steps = tested(path), checkpoints.steps(path / "checkpoints")
-        state, error = "not begun", "—"
-        if line is not None:
-            state, error = "finished", percent(line["error"])
-        elif path.is_dir():
-            state = (
-                f"stopped; checkpoint of step {steps[-1]}" if steps else "stopped; no checkpoint"
-            )
-        rows.append((mode, str(seed), state, error))
-    done = sum(row[2] == "finished" for row in rows)
+    entries = read_ledger(folder, config, design(config))
+    rows = [
+        (
+            entry.trial.arm.name,
+            str(entry.trial.seed),
+            told_state(entry),
+            "—" if entry.error is None else percent(entry.error),
+        )
+        for entry in entries
+    ]
+    done = sum(entry.state == "done" for entry in entries)
     table = Table(
         f"Unfinished comparison: {done} of {len(rows)} runs are finished",
-        ("mode", "seed", "state", "test error, %"),
+        ("arm" if config.compare.arms else "mode", "seed", "state", "test error, %"),
         tuple(rows),
     )
     made = Page(
@@ -51,12 +50,24 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
             f"{directory.how_to_resume(folder, config)[1]}",
         ],
         tables=[table],
-        reading=["Modes are compared when every seed of every mode is there."],
+        reading=["Arms are compared when every seed of every arm has been trained, or has failed."],
         pictures=[],
-        modes=list(dict.fromkeys(mode for mode, _ in runs)),
+        modes=list(dict.fromkeys(arms.mode_of(entry.trial.config) for entry in entries)),
         routings=[arms.routing_kind(config)],
         machine=page.machine_table([("", found)]),
         settings=[("", dump(config))],
         files=["runs/"],
     )
     return page.write_page(folder / "report.html", made), [table]
+
+
+def told_state(entry: Entry) -> str:
+    """Say what became of a run, in a few words."""
+    where = "no checkpoint" if entry.step is None else f"checkpoint of step {entry.step}"
+    begun = entry.step is not None or entry.trial.path.is_dir()
+    return {
+        "done": "finished",
+        "failed": f"failed; {where}: {entry.why}",
+        "running": f"running; {where}",
+        "pending": f"stopped; {where}" if begun else "not begun",
+    }[entry.state]

@@ -1,47 +1,85 @@
-"""What a comparison says, in words: which modes its seeds can tell from full."""
+"""What a comparison says, in words: which arms its seeds can tell from the reference."""
 
 from collections.abc import Mapping, Sequence
 
-from capsjax.reports.comparison import interval, signed
+from capsjax.reports.comparison import Comparison, interval, paired, signed
 from capsjax.study.statistics import paired_difference
 
-REFERENCE = "full"
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def verdicts(
-    errors: Mapping[str, Sequence[float]], *, option: str = "compare.seeds"
+def comparison_verdicts(
+    comparison: Comparison, *, option: str = "compare.seeds"
 ) -> tuple[str, ...]:
-    """Judge every mode beside full by its paired differences of the test error.
+    """Judge every arm of a comparison beside the reference of its cell of the grid.
 
     Args:
-        errors: test errors by mode, from 0 to 1, in the order of seeds; full is among them.
+        comparison: its numbers; seeds of which a run failed are left out.
         option: what sets the number of seeds.
 
     Returns:
-        A sentence for each mode but full, without a full stop.
+        A sentence for each arm that there is something to compare with, without a full stop.
+    """
+    said = []
+    for group in comparison.groups:
+        reference = comparison.told[group.reference].arm
+        for name in group.names:
+            ours, theirs = paired(comparison.errors[name], comparison.errors[group.reference])
+            if name == group.reference or not ours or not comparison.comparable(name, group):
+                continue
+            sentence = verdict(
+                comparison.told[name].arm, ours, theirs, option=option, beside=reference
+            )
+            said.append(f"{group.label}: {sentence}" if group.cell else sentence)
+    return tuple(said)
+
+
+def verdicts(
+    errors: Mapping[str, Sequence[float]],
+    *,
+    option: str = "compare.seeds",
+    reference: str = "full",
+) -> tuple[str, ...]:
+    """Judge every arm beside the reference by its paired differences of the test error.
+
+    Args:
+        errors: test errors by arm, from 0 to 1, in the order of seeds; the reference is among them.
+        option: what sets the number of seeds.
+        reference: what the others are compared with.
+
+    Returns:
+        A sentence for each arm but the reference, without a full stop.
 
     Raises:
-        UserError: If the modes have different numbers of seeds.
+        UserError: If the arms have different numbers of seeds.
     """
-    full = errors[REFERENCE]
-    others = {mode: values for mode, values in errors.items() if mode != REFERENCE}
-    return tuple(verdict(mode, values, full, option=option) for mode, values in others.items())
+    base = errors[reference]
+    return tuple(
+        verdict(name, values, base, option=option, beside=reference)
+        for name, values in errors.items()
+        if name != reference
+    )
 
 
 def verdict(
-    mode: str, values: Sequence[float], reference: Sequence[float], *, option: str = "compare.seeds"
+    mode: str,
+    values: Sequence[float],
+    reference: Sequence[float],
+    *,
+    option: str = "compare.seeds",
+    beside: str = "full",
 ) -> str:
-    """Judge one mode beside full: equal, less error, more error, or more seeds to be trained.
+    """Judge one arm beside the reference: equal, less error, more error, or more seeds to be trained.
 
     Decided is what the 95 % interval of the paired differences decides. Where all differences are the same
     the interval has no width, which is no certainty.
 
     Args:
         mode: its name.
-        values: test errors of the mode, from 0 to 1, in the order of seeds.
-        reference: the same of full.
+        values: test errors of the arm, from 0 to 1, in the order of seeds.
+        reference: the same of the reference.
         option: what sets the number of seeds.
+        beside: the name of the reference.
 
     Returns:
         A sentence, without a full stop; differences in percentage points.
@@ -57,14 +95,14 @@ def verdict(
     seeds = f"{_WORDS[count] if count < len(_WORDS) else count} seeds"
     more = f"{option} {3 if count == 1 else max(10, 3 * count)} may"
     if count == 1:
-        return f"one seed cannot tell {mode} from full: {signed(found.mean)} points; {more}"
+        return f"one seed cannot tell {mode} from {beside}: {signed(found.mean)} points; {more}"
     if tuple(values) == tuple(reference):
-        return f"{mode} and full have the same test error in all {seeds}"
+        return f"{mode} and {beside} have the same test error in all {seeds}"
     if found.high - found.low < 1e-9:  # of shares: rounding apart, all differences are one
         came = f"{signed(found.mean)} points in each of {seeds}, an interval without width"
-        return f"{mode} differs from full by {came}, which is no certainty; {more} tell"
+        return f"{mode} differs from {beside} by {came}, which is no certainty; {more} tell"
     bounds = interval(found.low, found.high)
     if found.low <= 0 <= found.high:
-        return f"{seeds} cannot tell {mode} from full: {bounds} points; {more}"
+        return f"{seeds} cannot tell {mode} from {beside}: {bounds} points; {more}"
     which = "less" if found.high < 0 else "more"
-    return f"{mode} has {which} test error than full in {seeds}: {bounds} points"
+    return f"{mode} has {which} test error than {beside} in {seeds}: {bounds} points"

@@ -121,7 +121,6 @@ def adjoint(
         return (total_bar + more, votes_bar), s_bar
 
     b_bar = votes.pairs.couple_vjp(kept.coupling, coupling_bar) + logits_bar
-    # The last agreement, of the votes with S_n: the cotangent of S_n, and the first term of the votes' own.
     start = votes.adjoint([b_bar], [sums[-1]], jax.tree.map(jnp.zeros_like, votes))
     (total_bar, votes_bar), s_bars = jax.lax.scan(
         backward, start, (kept.s[1:], sums[:-1]), reverse=True
@@ -130,5 +129,5 @@ def adjoint(
     s_bar = numerics.squash_jacobian(kept.s[0], total_bar)
     _, pull = jax.vjp(lambda votes: votes.uniform(leaky), votes)
     votes_bar = numerics.add_cotangents(votes_bar, pull(s_bar)[0])
-    every = jnp.concatenate([s_bar[None], s_bars])  # [n, *batch, j, e]
+    every = jnp.concatenate([s_bar[None], s_bars])
     return BiasedVotes(votes_bar, every.reshape(-1, *bias.shape).sum(0))

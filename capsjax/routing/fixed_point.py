@@ -105,6 +105,6 @@ class FixedPointRouting(AgreementRouting):
         Returns:
             max_ij of the change, [*batch]; 0 at a fixed point, whatever the damping.
         """
-        # Undamped: a damped update moves little anywhere, and would seem to have converged.
+        # Undamped: a damped update moves little anywhere, and would seem to have arrived.
         asked = self.couple(self.target(coupling, inputs), inputs)
         return inputs.votes.pairs.max_abs(asked - coupling)

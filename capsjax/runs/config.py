@@ -5,58 +5,20 @@ import html
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal, get_args
 
 from capsjax import files
-from capsjax.schema.tree import build
-from capsjax.schema.text import dump, read_yaml
-from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
+from capsjax.checks import UserError, check_int, check_type, nearest
 from capsjax.data import Arrays, Digits, Mnist
 from capsjax.display import changed
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNetConfig
+from capsjax.runs.comparing import CompareConfig
+from capsjax.schema.text import dump, read_yaml
+from capsjax.schema.tree import build
 from capsjax.training.loop import TrainingConfig
 from capsjax.training.optimisers import Adam, Optimiser
 
-Mode = Literal["uniform", "stop", "truncated", "full"]
-MODES = get_args(Mode)
 LARGEST_CONFIG = 1 << 17  # bytes of a file; those that ship have some 2,000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """Describe a comparison of gradient modes.
-
-    Args:
-        modes: what to compare: "uniform" coupling, and the gradient modes "stop", "truncated" (through
-            the last update only) and "full"; full is what the others are compared with.
-        seeds: how many seeds each mode is trained with, counting up from the run's seed.
-        gradient_points: at how many points of training the stop gradient is compared with the full one.
-        timing_rounds: rounds of the interleaved pass that times a step of each mode.
-    """
-
-    modes: tuple[Mode, ...] = ("uniform", "stop", "truncated", "full")
-    seeds: int = 3
-    gradient_points: int = 4
-    timing_rounds: int = 15
-
-    def __post_init__(self):
-        check_int(self, "seeds", low=1)
-        check_int(self, "gradient_points", low=2)
-        check_int(self, "timing_rounds", low=3)
-        modes = self.modes if isinstance(self.modes, tuple) else ()
-        if "full" not in modes or len(set(modes)) != len(modes) or not set(modes) <= set(MODES):
-            expected = (
-                f"different modes of {', '.join(MODES)}, full among them: "
-                "the others are compared with it"
-            )
-            raise FieldError(
-                "CompareConfig",
-                "modes",
-                self.modes,
-                f"a tuple of {expected}",
-                f"a list of {expected}",
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from capsjax import files
-from capsjax.schema.tree import build
-from capsjax.schema.text import dump, read_yaml
-from capsjax.runs.checkout import commit
 from capsjax.checks import LARGEST_INT, UserError
-from capsjax.runs.config import LARGEST_CONFIG, Config
 from capsjax.data import Arrays, Dataset
 from capsjax.data.pixels import Pixels
+from capsjax.runs.checkout import commit
+from capsjax.runs.config import LARGEST_CONFIG, Config
+from capsjax.schema.text import dump, read_yaml
+from capsjax.schema.tree import build
 from capsjax.training.writers import is_finite, read_metrics, strict
 from capsjax.version import __version__
 
@@ -109,7 +109,7 @@ def comparison_of(folder: Path) -> Path | None:
     run = folder.absolute()
     whole = run.parent.parent
     # Runs of no comparison lie in a folder of that name too.
-    named = run.parent.name == "runs" and re.fullmatch(r"[a-z]+-seed\d+", run.name)
+    named = run.parent.name == "runs" and re.fullmatch(r".+-seed\d+", run.name)
     files_there = (whole / "config.yaml").exists() and (whole / "environment.json").exists()
     return whole if named and files_there else None
 
@@ -138,10 +138,7 @@ def how_to_resume(
     whole = comparison_of(folder)
     if whole is not None and not overrides and tested_step(folder) is None:
         folder = whole
-    several = (folder / "runs").is_dir()
-    name, word = (
-        ("capsjax.study.compare.resume", "compare") if several else ("capsjax.resume", "train")
-    )
+    name, word = "capsjax.resume", "compare" if (folder / "runs").is_dir() else "train"
     changes = f", overrides={json.dumps(overrides)}" if overrides else ""
     if has_arrays(config):
         call = f"{name}({str(folder)!r}, data{changes}), with the data it began with"
@@ -189,17 +186,20 @@ def _flags(overrides: Mapping[str, object]) -> str:
 
 def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
     """Describe what a run ran on: versions, devices and data, as plain values."""
-    return environment() | {
-        "data": {
-            "name": dataset.name,
-            "image_shape": list(dataset.image_shape),
-            "num_classes": dataset.num_classes,
-            "scale": dataset.scale,
-            "pixels": dataset.pixels.as_json(),
-            "examples": {name: len(split) for name, split in dataset.splits().items()},
-            "fingerprint": dataset.fingerprint(),
-        },
-        "parallel": config.training.parallel,
+    data = describe_data(dataset)
+    return environment() | {"data": data, "parallel": config.training.parallel}
+
+
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """Describe data, as plain values."""
+    return {
+        "name": dataset.name,
+        "image_shape": list(dataset.image_shape),
+        "num_classes": dataset.num_classes,
+        "scale": dataset.scale,
+        "pixels": dataset.pixels.as_json(),
+        "examples": {name: len(split) for name, split in dataset.splits().items()},
+        "fingerprint": dataset.fingerprint(),
     }
 
 
@@ -305,8 +305,9 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     """Read what a comparison found.
 
     Returns:
-        What `comparison.json` says: `modes`, `seeds`, `iterations`, `test_error` and `cost` by mode, and
-        the records of `alignment`.
+        What `comparison.json` says: `modes`, the names of its arms, `seeds`, `iterations`, `test_error` and
+        `cost` by arm, the records of `alignment`, and, where it was written since arms need not be modes,
+        `reference` and `beginning`.
 
     Raises:
         UserError: If there is no such file, or it does not say all that was written into it.
@@ -320,10 +321,14 @@ def read_comparison(folder: Path) -> dict[str, Any]:
             right and len(values) > 0 and all(value is None or is_finite(value) for value in values)
         )
 
-    def of_every_mode(values: Any, is_right: Callable[[Any], bool]) -> bool:
+    def of_every_mode(values: Any, is_right: Callable[[Any], bool], but: Any = ()) -> bool:
         return isinstance(values, dict) and all(
-            is_right(values.get(mode)) for mode in found["modes"]
+            is_right(values.get(mode)) for mode in found["modes"] if mode not in but
         )
+
+    def lost() -> list[str]:
+        """Name the arms of which every run failed, so that there was nothing to time."""
+        return [m for m, values in found["test_error"].items() if set(values) == {None}]
 
     def is_cost(cost: Any) -> bool:
         right = isinstance(cost, dict) and numbers(cost.get("seconds"))
@@ -341,25 +346,34 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     wanted: dict[str, Callable[[Any], bool]] = {
         "modes": lambda modes: (
             isinstance(modes, list)
-            and "full" in modes
             and all(isinstance(mode, str) for mode in modes)
+            and ("full" in modes or ("reference" in found and len(modes) > 0))
         ),
         "seeds": lambda seeds: numbers(seeds) and all(_is_count(seed, low=0) for seed in seeds),
         "iterations": _is_count,
         "test_error": lambda errors: of_every_mode(
             errors, lambda values: numbers(values, len(found["seeds"]))
         ),
-        "cost": lambda costs: of_every_mode(costs, is_cost),
+        "cost": lambda costs: of_every_mode(costs, is_cost, but=lost()),
         "alignment": lambda records: isinstance(records, list) and all(map(is_record, records)),
+        "beginning": lambda told: isinstance(told, dict) and all(map(_is_beginning, told.values())),
     }
     for name, is_right in wanted.items():
         value = found.get(name) if isinstance(found, dict) else None
-        if not is_right(value):
+        there = name != "beginning" or (isinstance(found, dict) and name in found)
+        if there and not is_right(value):
             raise UserError(
                 f"{path}: {name}: got {_brief(value)}, expected what a comparison writes there; run the "
                 "comparison again"
             )
     return found
+
+
+def _is_beginning(told: Any) -> bool:
+    """Tell whether a comparison may have written of an arm that it begins otherwise than the others."""
+    groups = told.get("parameters") if isinstance(told, dict) else None
+    named = isinstance(groups, list) and all(isinstance(group, str) for group in groups)
+    return named and isinstance(told.get("batches"), bool)
 
 
 def _is_count(value: Any, low: int = 1) -> bool:

@@ -10,24 +10,23 @@ import jax
 import numpy as np
 
 from capsjax import signals
-from capsjax.runs import remedies
-from capsjax.runs import directory
 from capsjax.checks import UserError
-from capsjax.runs.config import Config, load_config
 from capsjax.data import Dataset, Split
 from capsjax.data.pixels import Pixels
+from capsjax.progress import Reporter, Silent
+from capsjax.runs import directory, remedies
+from capsjax.runs.config import Config, load_config
 from capsjax.runs.finetune import transfer
-from capsjax.runs.plan import Plan, evaluation, functions, plan
 from capsjax.runs.lock import locked
-from capsjax.runs.sources import check_data, check_length, check_overrides, load_data, with_data
+from capsjax.runs.plan import Plan, evaluation, functions, plan
 from capsjax.runs.run import Run
+from capsjax.runs.sources import check_data, check_length, check_overrides, load_data, with_data
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.loop import evaluate as measure
 from capsjax.training.loop import fit
 from capsjax.training.notebook import for_python
 from capsjax.training.optimisers import freeze
-from capsjax.progress import Reporter, Silent
 from capsjax.training.state import TrainState
 from capsjax.training.writers import MetricsWriter
 

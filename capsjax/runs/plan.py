@@ -11,12 +11,12 @@ from flax import nnx
 from jaxtyping import Array
 
 from capsjax import losses, metrics, room
-from capsjax.runs import remedies
 from capsjax.checks import LARGEST_INT, UserError, nearest
-from capsjax.runs.config import Config
 from capsjax.data import Dataset
 from capsjax.losses import LossConfig
 from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
+from capsjax.runs import remedies
+from capsjax.runs.config import Config
 from capsjax.training.feed import Cut
 from capsjax.training.loop import Program
 from capsjax.training.optimisers import Optimiser, freeze

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from capsjax.runs import directory
 from capsjax.checks import UserError
-from capsjax.runs.config import Config
 from capsjax.gradients import ImplicitGradient
+from capsjax.runs import directory
+from capsjax.runs.config import Config
 from capsjax.training.state import TrainState
 
 RATE = "optimiser.schedule.rate"

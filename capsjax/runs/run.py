@@ -9,13 +9,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Int
 
-from capsjax.runs import directory
-from capsjax.runs.batches import Work
 from capsjax.checks import UserError
-from capsjax.runs.config import Config
 from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.display import rows_as_table
 from capsjax.modules import CapsNet, NetworkOutput
+from capsjax.runs import directory
+from capsjax.runs.batches import Work
+from capsjax.runs.config import Config
 from capsjax.runs.plan import functions
 from capsjax.training.state import Params
 from capsjax.training.writers import read_metrics

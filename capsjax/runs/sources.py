@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from capsjax.checks import UserError
-from capsjax.runs.config import Config
 from capsjax.data import Arrays, Dataset, Mnist
 from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
 from capsjax.progress import Reporter
+from capsjax.runs.config import Config
 
 
 def with_data(config: Config, data: Any) -> Config:
@@ -25,14 +25,17 @@ def with_data(config: Config, data: Any) -> Config:
         return dataclasses.replace(config, data=dataclasses.replace(arrays, path=None))
     found = config.data
     if isinstance(found, Arrays) and found.path:
-        return dataclasses.replace(config, data=dataclasses.replace(found, path=_whole(found.path)))
+        return dataclasses.replace(
+            config, data=dataclasses.replace(found, path=whole_path(found.path))
+        )
     if isinstance(found, Mnist) and found.folder:
-        folder = _whole(found.folder)
+        folder = whole_path(found.folder)
         return dataclasses.replace(config, data=dataclasses.replace(found, folder=folder))
     return config
 
 
-def _whole(path: str) -> str:
+def whole_path(path: str) -> str:
+    """Return the absolute path of data, which holds wherever a configuration is read again."""
     return str(Path(path).expanduser().absolute())
 
 

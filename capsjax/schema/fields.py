@@ -123,6 +123,8 @@ def words(annotation: Any) -> str:
         elif origin is tuple:
             items = ("..." if arg is Ellipsis else words(arg) for arg in args)
             parts.append(f"a list [{', '.join(items)}]")
+        elif origin is Mapping:
+            parts.append("a mapping")
         elif dataclasses.is_dataclass(member):
             keys = ", ".join(names or fields(member))
             parts.append(f"a mapping with {'kind one of' if names else 'keys'} {keys}")

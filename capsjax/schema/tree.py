@@ -55,15 +55,21 @@ def _set_all(node: dict[str, Any], values: Tree) -> None:
 
 def _set(node: dict[str, Any], key: str, value: object) -> None:
     """Set one dotted key in `node`, in place, by the rules of `merge`."""
-    *parents, name = key.split(".")
-    for depth, parent in enumerate(parents, start=1):
-        old = node.get(parent)
+    steps, done = key.split("."), 0
+    while True:
+        # A key that stands here with its dots, as an arm of a comparison has them, is one step.
+        whole = (len(steps) - n for n in range(len(steps) - done - 1))
+        stop = next((end for end in whole if ".".join(steps[done:end]) in node), done + 1)
+        name, done = ".".join(steps[done:stop]), stop
+        if done == len(steps):
+            break
+        old = node.get(name)
         inner: Any = {} if old is None else {"kind": old} if isinstance(old, str) else old
         if not isinstance(inner, dict):
-            path = ".".join(parents[:depth])
+            path = ".".join(steps[:done])
             came = f"{key}: {path} is {show(old)}"
             raise mistake(came, f"{path} to be a mapping", argument=key)
-        node[parent] = inner
+        node[name] = inner
         node = inner
     old = node.get(name)
     if isinstance(value, str) and isinstance(old, dict) and "kind" in old:

@@ -1,7 +1,7 @@
 """How long all runs of a comparison still take, beside what each run tells of itself."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from capsjax.progress import Reporter
 
@@ -57,6 +57,67 @@ class Whole(Reporter):
         if not 0.05 * self._runs <= done < self._runs:
             return ""
         return duration((self._clock() - self._since) * (self._runs - done) / done)
+
+
+class Together:
+    """Tell of several runs that go on at once as of one task: the steps of all, and how long they still take.
+
+    Args:
+        inner: what tells the person who waits.
+        steps: the steps that each run still has to be trained, by its label.
+        clock: seconds since any moment, which never go back.
+    """
+
+    def __init__(
+        self, inner: Reporter, steps: Mapping[str, int], clock: Callable[[], float] = time.monotonic
+    ):
+        self._inner, self._steps, self._clock = inner, dict(steps), clock
+        self._since = clock()
+        self._before: dict[str, int] = {}  # what was trained when a run was resumed
+        self._done = dict.fromkeys(steps, 0)
+        self._notes: dict[str, str] = {}
+        self._inner.start(f"{len(self._steps)} runs", sum(self._steps.values()))
+
+    def start(self, run: str, label: str, total: int | None, done: int) -> None:
+        """Begin a task of a run; that of its own label is its training."""
+        del total
+        if label == run:
+            self._before[run] = done
+        self._notes[run] = "" if label == run else label
+
+    def update(self, run: str, done: int, note: str) -> None:
+        """Say how far a run's task is."""
+        if run in self._before:
+            self._done[run] = min(max(done - self._before[run], 0), self._steps[run])
+            self._notes[run] = (
+                f"{round(100 * self._done[run] / max(self._steps[run], 1))} % {note}".strip()
+            )
+        self._tell()
+
+    def say(self, line: str) -> None:
+        """Tell something that stays."""
+        self._inner.say(line)
+
+    def end(self, run: str, line: str) -> None:
+        """End a run, done or failed, with a line that stays."""
+        self._done[run] = self._steps[run]
+        self._notes.pop(run, None)
+        self._before.pop(run, None)
+        left = self._left()
+        self._inner.say(f"{line}, {left} left in all" if left else line)
+        self._tell()
+
+    def _tell(self) -> None:
+        notes = [f"{run} {note}".rstrip() for run, note in self._notes.items()]
+        left = self._left()
+        notes += [f"{left} left in all"] if left else []
+        self._inner.update(sum(self._done.values()), ", ".join(notes))
+
+    def _left(self) -> str:
+        done, total = sum(self._done.values()), sum(self._steps.values())
+        if not 0.05 * total <= done < total:
+            return ""
+        return duration((self._clock() - self._since) * (total - done) / done)
 
 
 def duration(seconds: float) -> str:

@@ -2,13 +2,12 @@
 
 import shutil
 import subprocess
-import typing
 
 import pytest
 
 from capsjax.cli.completion import SHELLS, admitted, script, subcommands
 from capsjax.cli.parser import make_parser
-from capsjax.runs.config import Mode, shipped_configs
+from capsjax.runs.config import shipped_configs
 
 TRY = """
 source "$1"
@@ -79,7 +78,7 @@ def test_keys_admit_what_their_fields_do():
     assert set(found["data.kind"]) == set(found["data"]) == {"digits", "mnist", "arrays"}
     assert found["model.precision"] == ("float32", "bfloat16")
     assert found["training.epochs"] == ()
-    assert not set(found["compare.modes"]) & set(typing.get_args(Mode))  # a list, not one of them
+    assert not {"stop", "full"} & set(found["compare.modes"])  # a list, not one of them
 
 
 def test_an_unknown_shell_is_refused(answer):

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from capsjax.reports.looks import DARK, LIGHT, MARKERS
-from capsjax.runs.config import MODES
+
+MODES = ("uniform", "stop", "truncated", "full")
 
 
 def luminance(colour):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.cli.flags import parse_overrides
-from capsjax.schema.tree import build
-from capsjax.schema.text import dump, read_yaml
-from capsjax.runs import config as config_module
 from capsjax.checks import FieldError, UserError
-from capsjax.runs.config import CompareConfig, Config, find_config, shipped_configs
+from capsjax.cli.flags import parse_overrides
 from capsjax.data import Arrays, Digits, Mnist
 from capsjax.modules import CapsNetConfig, DecoderConfig
+from capsjax.runs import config as config_module
+from capsjax.runs.config import CompareConfig, Config, find_config, shipped_configs
+from capsjax.schema.text import dump, read_yaml
+from capsjax.schema.tree import build
 from capsjax.training.loop import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, Exponential, Piecewise
 

@@ -5,12 +5,12 @@ import shutil
 import pytest
 
 import capsjax as cj
-from capsjax.runs import experiment
-from capsjax.reports.report import report_run
 from capsjax.checks import UserError
 from capsjax.cli import main
-from capsjax.training import checkpoints
 from capsjax.progress import Silent
+from capsjax.reports.report import report_run
+from capsjax.runs import experiment
+from capsjax.training import checkpoints
 from tests.runs.test_experiment import measured, same_bits
 
 

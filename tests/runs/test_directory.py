@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import capsjax as cj
-from capsjax.runs import directory
 from capsjax.checks import UserError
 from capsjax.data import Digits
+from capsjax.runs import directory
 
 
 def test_a_directory_is_new_and_empty_whatever_it_was_called(tmp_path, monkeypatch):

@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.runs import experiment
-from capsjax.runs import directory
-from capsjax.reports.comparison_panels import comparison_figure
-from capsjax.reports.report import report_run
-from capsjax.reports.comparison import read_comparison
 from capsjax.checks import UserError
 from capsjax.data import Arrays
-from capsjax.training import checkpoints
 from capsjax.progress import Silent
+from capsjax.reports.comparison import read_comparison
+from capsjax.reports.comparison_panels import comparison_figure
+from capsjax.reports.report import report_run
+from capsjax.runs import directory, experiment
+from capsjax.training import checkpoints
 from capsjax.training.writers import read_metrics
 
 SMOKE = cj.load_config("smoke")

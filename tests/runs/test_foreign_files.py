@@ -9,9 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from capsjax import cli
-from capsjax.runs import config
-from capsjax.runs import directory
 from capsjax.checks import UserError
+from capsjax.runs import config, directory
 from capsjax.training import writers
 
 DEEP = 100_000

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import capsjax as cj
-from capsjax.runs import lock
 from capsjax.checks import UserError
+from capsjax.runs import lock
 from capsjax.runs.lock import locked
 
 HOLD = """

@@ -11,13 +11,14 @@ import pytest
 
 import capsjax as cj
 from capsjax import cli
-from capsjax.runs import directory
-from capsjax.study.compare import _check_planned, variant
 from capsjax.checks import UserError
 from capsjax.data import npz
+from capsjax.runs import directory
 from capsjax.runs.finetune import transfer
-from capsjax.runs.sources import check_length, check_overrides
 from capsjax.runs.run import Run
+from capsjax.runs.sources import check_length, check_overrides
+from capsjax.study.carry import check_planned
+from capsjax.study.design import variant
 from capsjax.training import checkpoints
 
 SMOKE = cj.load_config("smoke")
@@ -65,10 +66,10 @@ def test_a_run_of_a_comparison_is_resumed_with_it_until_it_is_tested(comparison,
 def test_a_finished_run_of_another_configuration_is_not_the_comparison_s(comparison, change, said):
     run, config = comparison / "runs" / "stop-seed0", variant(SMOKE, "stop", 0)
     write_lines(run, a_test(24))
-    _check_planned(run, config)
+    check_planned(run, config)
     directory.write_config(run, directory.read_config(run, change))
     with pytest.raises(UserError, match=f"stop-seed0: {said}.*move this run away"):
-        _check_planned(run, config)
+        check_planned(run, config)
 
 
 def test_a_comparison_that_stopped_is_offered_and_is_no_run(comparison, capsys):

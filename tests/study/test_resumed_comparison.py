@@ -14,7 +14,7 @@ from capsjax.checks import UserError
 from capsjax.progress import Silent
 from capsjax.reports.report import report
 from capsjax.reports.unfinished import report_unfinished
-from capsjax.runs import directory
+from capsjax.runs import directory, experiment
 from capsjax.study import compare as comparing
 from tests.runs.test_experiment import environment, measured, same_bits
 
@@ -103,10 +103,8 @@ def test_what_does_not_belong_to_a_comparison_is_named(compared, tmp_path):
         comparing.resume(folder)
     with pytest.raises(UserError, match="expected a comparison; resume the comparison that it"):
         comparing.resume(path)
-    with pytest.raises(
-        UserError, match=r"got a comparison, expected a single run; resume the comp"
-    ):
-        cj.resume(folder, reporter=Silent())
+    with pytest.raises(UserError, match="got a comparison, expected a single run; resume the comp"):
+        experiment.resume(folder, reporter=Silent())
     data = json.loads((folder / "environment.json").read_text())
     data["data"]["fingerprint"] = "0" * 64
     directory.write_json(folder / "environment.json", data)
@@ -120,7 +118,7 @@ def test_a_comparison_on_arrays_of_python_is_resumed_in_python(tmp_path):
     (tmp_path / "runs").mkdir()
     config = cj.load_config("smoke", {"data": {"kind": "arrays"}})
     call, command = directory.how_to_resume(tmp_path, config)
-    assert call.startswith("capsjax.study.compare.resume(")
+    assert call.startswith("capsjax.resume(")
     assert command == f"in Python, {call}"
     on_digits = directory.how_to_resume(tmp_path, cj.load_config("smoke"))[1]
     assert on_digits == f"capsjax compare --resume {tmp_path}"

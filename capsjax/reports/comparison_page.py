@@ -1,0 +1,159 @@
+"""The report of a comparison: one page from its directory alone; nothing is trained."""
+
+from pathlib import Path
+from typing import Any
+
+from capsjax.reports import comparison_panels, figures, page
+from capsjax.reports.comparison import (
+    Comparison,
+    Table,
+    alignment_table,
+    arms_table,
+    read_comparison,
+    results_table,
+)
+from capsjax.reports.page import Page
+from capsjax.routing import DynamicRouting
+from capsjax.runs import directory
+from capsjax.runs.config import Config
+from capsjax.schema.text import dump
+from capsjax.study import arms
+from capsjax.study.design import design, run_folder
+from capsjax.study.ledger import read_entry, trials_of
+from capsjax.tables import plain
+
+READING = (
+    "Every mode of a seed began with the same parameters and saw the same batches. Differences are "
+    "paired by seed; with few seeds an interval that holds 0 shows no difference, and does not prove "
+    "that there is none; one without width comes from equal differences, and is no certainty. Times "
+    "come from one pass in which the modes took turns; memory is the compiler's figure for temporary "
+    "arrays of one step."
+)
+
+
+def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
+    """Write the report of a comparison into its directory.
+
+    `report.html`, `report.md` and `comparison.png`; in `figures` each figure as SVG, PDF and PNG, in
+    `tables` each table as CSV and LaTeX; and `metrics.csv`.
+
+    Args:
+        folder: a comparison's directory.
+
+    Returns:
+        The HTML page, and its tables.
+
+    Raises:
+        UserError: where the directory holds no finished comparison.
+    """
+    comparison = read_comparison(folder)
+    config = directory.read_config(folder)
+    kind = arms.routing_kind(config)
+    named = {"results": results_table(comparison, kind), "alignment": alignment_table(comparison)}
+    if not comparison.short:
+        named |= {"arms": arms_table(comparison)}
+    named = {name: table for name, table in named.items() if table.rows}
+    shown = list(named.values())
+    whole = comparison_panels.comparison_figure(comparison, folder)
+    figures.save(whole, folder / "comparison.png")
+    text = "\n".join(table.to_markdown() for table in shown)
+    reading = [reading_of(comparison), *told_losses(comparison, folder, config)]
+    (folder / "report.md").write_text(
+        f"# {plain(folder.name)}\n\n{text}\n{reading[0]}\n\n![figures](comparison.png)\n",
+        encoding="utf-8",
+    )
+    page.write_tables(named, folder / "tables")
+    page.write_metrics(
+        folder / "metrics.csv",
+        [
+            ({"mode": mode, "seed": seed}, lines)
+            for (mode, seed), lines in comparison_panels.comparison_runs(comparison, folder).items()
+        ],
+    )
+    found = arms.environment_of(folder)
+    of_routing = "" if kind == DynamicRouting.kind else f"of routing {kind} "
+    what = f"gradient modes {of_routing}compared" if comparison.short else "arms compared"
+    made = Page(
+        title=f"{folder.name}: {what}",
+        lead=[told_arms(comparison, config, found)],
+        tables=shown,
+        reading=reading,
+        pictures=page.draw_panels(
+            comparison_panels.comparison_panels(comparison, folder), folder / "figures"
+        ),
+        modes=list(dict.fromkeys(told.mode for told in comparison.told.values())),
+        routings=[kind] if comparison.short else [t.routing for t in comparison.told.values()],
+        machine=page.machine_table([("", found)]),
+        settings=[("", dump(config))],
+        files=[
+            *("report.md", "comparison.png", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)"),
+            *("metrics.csv", "comparison.json"),
+        ],
+    )
+    return page.write_page(folder / "report.html", made), shown
+
+
+def reading_of(comparison: Comparison) -> str:
+    """Say how the numbers of a comparison are read, and which arms do not begin as the others."""
+    if comparison.short:
+        return READING
+    names = comparison.beginnings
+    own = [f"{n} ({', '.join(b['parameters'])})" for n, b in names.items() if b["parameters"]]
+    batches = [name for name, found in names.items() if not found["batches"]]
+    but = [f"parameters of their own have {'; '.join(own)}"] if own else []
+    but += [f"other batches are seen by {'; '.join(batches)}"] if batches else []
+    alike = "Every arm of a seed began with the same parameters and saw the same batches"
+    return READING.replace(
+        "Every mode of a seed began with the same parameters and saw the same batches",
+        alike + (f", where shapes and data allow: {', and '.join(but)}" if but else ""),
+    ).replace("the modes took turns", "the arms took turns")
+
+
+def told_arms(comparison: Comparison, config: Config, environment: dict[str, Any]) -> str:
+    """Say in a sentence what is compared, on what, and with how many seeds."""
+    count = len(comparison.seeds)
+    seeds = f"{count} seed{'s' if count != 1 else ''} each"
+    on = f"on {arms.data_name(environment)}"
+    if comparison.short:
+        return f"{', '.join(comparison.modes)} {on}, {arms.told_routing(config)}, {seeds}."
+    names = list(dict.fromkeys(told.arm for told in comparison.told.values()))
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    crossed: dict[str, dict[str, None]] = {}
+    for group in comparison.groups:
+        for axis, value in group.cell:
+            crossed.setdefault(axis, {})[value] = None
+    grid = "; ".join(f"{axis} {', '.join(values)}" for axis, values in crossed.items())
+    several = len({told.data for told in comparison.told.values()}) > 1
+    return f"{shown} {'' if several else on}{f', for each {grid}' if grid else ''}, {seeds}."
+
+
+def told_losses(comparison: Comparison, folder: Path, config: Config) -> list[str]:
+    """Say which runs failed, and whose metrics are gone."""
+    runs = comparison_panels.comparison_runs(comparison, folder)
+    entries = [
+        read_entry(trial)
+        for trial in trials_of(folder, config, design(config))
+        if trial.arm.name in comparison.modes and trial.seed in comparison.seeds
+    ]
+    lost = {(e.trial.arm.name, e.trial.seed): e for e in entries if e.state == "failed"}
+    gone = [
+        run_folder(*run)
+        for run, lines in runs.items()
+        if run not in lost and not any(line["split"] == "test" for line in lines)
+    ]
+    again, told = directory.how_to_resume(folder, config)[1], []
+    if lost:
+        few = "; ".join(str(entry.trial) for entry in list(lost.values())[:4])
+        few += "; ..." if len(lost) > 4 else ""
+        first = next(iter(lost.values())).why
+        told.append(
+            f"{len(lost)} of {len(runs)} runs failed, and are left out: {few}. The first failed with: "
+            f"{first}. To try them again: {again}."
+        )
+    if gone:
+        few = ", ".join(gone[:4]) + (", ..." if len(gone) > 4 else "")
+        told.append(
+            f"Curves leave out {len(gone)} of {len(runs)} runs, whose metrics are gone: {few}. "
+            f"To train them again, to the same bits: {again}."
+        )
+    return told

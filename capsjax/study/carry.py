@@ -1,0 +1,253 @@
+"""Carry out one run of a comparison in this process: train or resume it, or write down why it failed."""
+
+import contextlib
+import functools
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from capsjax.checks import UserError
+from capsjax.data import Dataset
+from capsjax.progress import Reporter, Silent
+from capsjax.runs import directory, experiment
+from capsjax.runs.config import Config
+from capsjax.runs.plan import plan
+from capsjax.runs.sources import load_data
+from capsjax.schema.text import to_tree
+from capsjax.study.alignment import make_alignment
+from capsjax.study.beginning import start_of
+from capsjax.study.design import Design, variant
+from capsjax.study.ledger import Trial, forget_failure, record_failure
+from capsjax.training.feed import EvalFeed
+from capsjax.training.state import Batch, TrainState
+from capsjax.training.writers import MetricsWriter, read_metrics
+
+ALIGNMENT_EXAMPLES = 256
+ALIGNMENT = "alignment.jsonl"  # beside the metrics of a run
+# What may be elsewhere, or another, when a run is resumed, without a change of what is learnt.
+MOVABLE = ("data.path", "data.folder", "training.eval_batch_size")
+
+Align = Callable[[int, TrainState], dict[str, float]]
+
+
+class Carrier:
+    """Carry out runs of a comparison, one after another.
+
+    Args:
+        config: the comparison's configuration.
+        designed: its arms.
+        data: the user's own arrays; None for those of each arm's configuration.
+    """
+
+    def __init__(self, config: Config, designed: Design, data: Any = None):
+        self._config, self._design, self._data = config, designed, data
+        self._aligned = aligned(config, designed)
+        # One at a time stays: a study goes through many, and each run loads its own.
+        self.dataset = functools.lru_cache(maxsize=2)(self._load)
+        self._aligner = functools.lru_cache(maxsize=None)(self._make_aligner)
+
+    def _load(self, source: Any) -> Dataset:
+        arm = next(arm for arm in self._design.arms.values() if arm.config.data == source)
+        return load_data(arm.config, self._data, Silent())
+
+    def carry_out(self, trial: Trial, reporter: Reporter) -> str | None:
+        """Train a run, or resume it where it stopped; what goes wrong is written into its directory.
+
+        Args:
+            trial: which run.
+            reporter: what tells of progress.
+
+        Returns:
+            Why it failed; None where it is done.
+
+        Raises:
+            OSError: If nothing can be written, which no other run would survive.
+            Interrupted: If a signal asked to end, after the run was saved.
+        """
+        try:
+            self._complete(trial, reporter)
+        except OSError:
+            raise
+        except Exception as error:
+            return record_failure(trial.path, error)
+        forget_failure(trial.path)
+        return None
+
+    def _complete(self, trial: Trial, reporter: Reporter) -> None:
+        observe = self._observer(trial)
+        if begun(trial.path):
+            moved = _moved(directory.read_config(trial.path), trial.config)
+            experiment.resume(
+                trial.path, self._data, overrides=moved, reporter=reporter, observe=observe
+            )
+            return
+        if trial.path.is_dir():  # killed, or failed, before there was anything to resume
+            shutil.rmtree(trial.path)
+        donor = self._design.donor.config
+        start = start_of(trial, donor, self.dataset(trial.config.data), self.dataset(donor.data))
+        experiment.train(
+            trial.config,
+            self._data,
+            out=trial.path,
+            reporter=reporter,
+            observe=observe,
+            start=start,
+        )
+
+    def _observer(self, trial: Trial) -> Callable[[int, TrainState], None] | None:
+        """Make what writes down, beside a run's metrics, how its gradients agree."""
+        pair = self._aligned.get(trial.arm.name)
+        if pair is None:
+            return None
+        align = self._aligner(pair)
+
+        def observe(epoch: int, state: TrainState) -> None:
+            found = align(epoch, state)
+            if found:
+                with contextlib.closing(MetricsWriter(trial.path / ALIGNMENT)) as writer:
+                    writer.write("alignment", int(state.step), {"epoch": epoch} | found)
+
+        return observe
+
+    def _make_aligner(self, pair: tuple[Config, Config]) -> Align:
+        return make_aligner(pair, self.dataset(pair[1].data), self._config.compare.gradient_points)
+
+
+def begun(path: Path) -> bool:
+    """Tell whether there is anything of a run to resume."""
+    return any(
+        (path / name).exists() for name in ("checkpoints", "metrics.jsonl", "environment.json")
+    )
+
+
+def check_planned(path: Path, config: Config) -> None:
+    """Check that a run, finished or not, is the comparison's; one lengthened by itself is not.
+
+    Args:
+        path: the run's directory.
+        config: what the comparison trains there.
+
+    Raises:
+        UserError: If it has another configuration.
+    """
+    if not begun(path):
+        return
+    found, planned = (_fixed(c) for c in (directory.read_config(path), config))
+    if found == planned:
+        return
+    for tree in (found, planned):
+        tree["training"] = {**tree["training"], "epochs": None, "steps": None}
+    what = "another length" if found == planned else "another configuration"
+    raise UserError(
+        f"{path}: got {what} than the comparison's with this mode and seed, expected the same; "
+        "move this run away, and resume the comparison: it trains the run anew"
+    )
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    """Return what of a run's configuration decides what it learns."""
+    tree = {key: value for key, value in to_tree(config).items() if key != "compare"}
+    for key in MOVABLE:
+        outer, name = key.split(".")
+        tree[outer] = {n: value for n, value in tree[outer].items() if n != name}
+    return tree
+
+
+def _moved(found: Config, planned: Config) -> dict[str, Any]:
+    """Return where the data of a run are now, and what else may change when it is resumed."""
+    trees, changed = (to_tree(found), to_tree(planned)), {}
+    for key in MOVABLE:
+        outer, name = key.split(".")
+        old, new = (tree[outer].get(name) for tree in trees)
+        if old != new:
+            changed[key] = new
+    return changed
+
+
+def aligned(config: Config, designed: Design) -> dict[str, tuple[Config, Config]]:
+    """Find the arms along whose runs the stop gradient is compared with the full one.
+
+    They are those with the one or the other where arms differ in the gradient mode alone.
+
+    Args:
+        config: the comparison's configuration.
+        designed: its arms.
+
+    Returns:
+        By the name of an arm its configuration with the stop gradient, and with the full one.
+    """
+    alone: dict[str, dict[str, str]] = {}
+    for name, arm in designed.arms.items():
+        tree = to_tree(arm.config)
+        kinds = set(_gradients(tree["model"]))
+        if len(kinds) == 1 and kinds <= {"stop", "full"}:
+            alone.setdefault(repr(_without_gradients(tree)), {})[kinds.pop()] = name
+    short = not config.compare.arms  # then all differ in the gradient alone
+    names = [
+        name for kinds in alone.values() if short or len(kinds) == 2 for name in kinds.values()
+    ]
+    pairs = {}
+    for name in names:
+        config = designed.arms[name].config
+        with contextlib.suppress(UserError):  # with one iteration every gradient is the same
+            pairs[name] = variant(config, "stop", 0), variant(config, "full", 0)
+    return pairs
+
+
+def _gradients(tree: Any) -> list[str]:
+    """List the gradient modes of a network's routings."""
+    if not isinstance(tree, Mapping):
+        return []
+    inner = [kind for value in tree.values() for kind in _gradients(value)]
+    own = tree.get("gradient")
+    return [*inner, str(own["kind"])] if isinstance(own, Mapping) and "kind" in own else inner
+
+
+def _without_gradients(tree: Any) -> Any:
+    if not isinstance(tree, Mapping):
+        return tree
+    return {key: _without_gradients(value) for key, value in tree.items() if key != "gradient"}
+
+
+def make_aligner(pair: tuple[Config, Config], dataset: Dataset, points: int) -> Align:
+    """Make the function that compares stop and full gradient at some epochs of a run.
+
+    Args:
+        pair: the configuration with the stop gradient, and with the full one.
+        dataset: what is learnt from.
+        points: at how many points of training.
+    """
+    stop, full = (plan(config, dataset) for config in pair)
+    measure = make_alignment(stop.functions.loss, full.functions.loss)
+    size = min(ALIGNMENT_EXAMPLES, len(dataset.train))
+    batch: Batch = next(iter(EvalFeed(dataset.train, dataset.scale, batch_size=size)))
+    epochs = full.total_steps // (len(dataset.train) // pair[1].training.batch_size)
+    gaps = points - 1
+    chosen = {round(epochs * point / gaps) for point in range(gaps + 1)}
+
+    def align(epoch: int, state: TrainState) -> dict[str, float]:
+        if epoch not in chosen:
+            return {}
+        groups = jax.device_get(measure(state.params, batch))
+        return {
+            f"{group}.{name}": float(value)
+            for group, found in groups.items()
+            for name, value in found._asdict().items()
+        }
+
+    return align
+
+
+def read_alignment(trial: Trial) -> list[dict[str, Any]]:
+    """Read how the gradients of a run agreed, one record for each epoch and group of parameters."""
+    records = []
+    for line in read_metrics(trial.path / ALIGNMENT, ("alignment",)):
+        groups = dict.fromkeys(name.rpartition(".")[0] for name in line if "." in name)
+        for group in groups:
+            measured = {name: line[f"{group}.{name}"] for name in ("cosine", "norm_ratio")}
+            known = {"mode": trial.arm.name, "seed": trial.seed, "epoch": int(line["epoch"])}
+            records.append(known | {"group": group} | measured)
+    return records

@@ -1,0 +1,81 @@
+"""What a comparison found: errors, costs, how gradients agree, and with what each arm began."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from capsjax.bench.timing import Cost, Work, time_in_turn
+from capsjax.progress import Reporter
+from capsjax.runs import directory
+from capsjax.runs.config import Config
+from capsjax.runs.plan import plan
+from capsjax.study.beginning import beginning
+from capsjax.study.carry import Carrier, read_alignment
+from capsjax.study.design import Design
+from capsjax.study.ledger import Entry, read_ledger
+from capsjax.training.feed import Epoch, TrainFeed
+
+RESULTS = "comparison.json"
+
+
+def write_results(
+    folder: Path, config: Config, designed: Design, carrier: Carrier, reporter: Reporter
+) -> None:
+    """Time the steps of all arms in turn, and write `comparison.json`.
+
+    Args:
+        folder: the comparison's directory.
+        config: its configuration.
+        designed: its arms.
+        carrier: what carried out its runs.
+        reporter: what tells of progress.
+    """
+    entries = read_ledger(folder, config, designed)
+    done = list(dict.fromkeys(e.trial.arm.name for e in entries if e.state == "done"))
+    costs = _costs(config, designed, done, carrier, reporter) if done else {}
+    directory.write_json(
+        folder / RESULTS,
+        {
+            "modes": list(designed.arms),
+            "reference": designed.reference,
+            "seeds": sorted({entry.trial.seed for entry in entries}),
+            "iterations": getattr(config.model.routing, "num_iters", 1),
+            "test_error": {name: _errors(name, entries) for name in designed.arms},
+            "cost": {name: cost._asdict() for name, cost in costs.items()},
+            "alignment": [record for e in entries for record in read_alignment(e.trial)],
+            "beginning": _beginnings(designed, carrier),
+        },
+    )
+
+
+def _errors(name: str, entries: list[Entry]) -> list[float]:
+    found = (e.error for e in entries if e.trial.arm.name == name)
+    return [math.nan if error is None else error for error in found]
+
+
+def _beginnings(designed: Design, carrier: Carrier) -> dict[str, Any]:
+    """Say of each arm that begins otherwise than all others in what it does."""
+    donor, told = designed.donor.config, {}
+    for name, arm in designed.arms.items():
+        sets = (carrier.dataset(c.data) for c in (arm.config, donor))
+        found = beginning(arm.config, donor, *sets)
+        if found.own or not found.batches:
+            told[name] = {"parameters": list(found.own), "batches": found.batches}
+    return told
+
+
+def _costs(
+    config: Config, designed: Design, names: list[str], carrier: Carrier, reporter: Reporter
+) -> dict[str, Cost]:
+    """Time steps of every arm, on the first batches, from the first seed's initial parameters."""
+    works: dict[str, Work] = {}
+    epochs: dict[Any, Epoch] = {}
+    for name in names:
+        arm = designed.arms[name].config
+        dataset = carrier.dataset(arm.data)
+        planned = plan(arm, dataset)
+        feed = TrainFeed(dataset.train, planned.cut, config.seed)
+        epoch = epochs.setdefault((arm.data, planned.cut), feed.epoch(0))
+        state, steps = planned.initial_state(config.seed), min(5, feed.steps_per_epoch)
+        works[name] = Work(planned.program, state, epoch, steps)
+    return time_in_turn(works, rounds=config.compare.timing_rounds, reporter=reporter)
