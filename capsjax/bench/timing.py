@@ -97,7 +97,7 @@ def time_in_turn(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> 
         for name in order:
             start = time.perf_counter()
             states[name], _values = jax.block_until_ready(compiled[name](*arguments(name)))
-            if number > 0:
+            if number > 0:  # round 0 warms up
                 seconds[name].append((time.perf_counter() - start) / works[name].steps)
         reporter.update(number)
     return {
@@ -107,6 +107,15 @@ def time_in_turn(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> 
 
 
 def ratio(cost: Cost, reference: Cost) -> tuple[float, float, float]:
-    """Return median, least and greatest of the ratios of two costs' seconds, round by round."""
+    """Compare two costs round by round.
+
+    Args:
+        cost: of one step.
+        reference: of the step that it is compared with, in the same rounds.
+
+    Returns:
+        Median, least and greatest of the ratios of seconds.
+    """
+    # Round by round, before the median: what slowed a round slowed both.
     ratios = np.asarray(cost.seconds) / np.asarray(reference.seconds)
     return float(np.median(ratios)), float(ratios.min()), float(ratios.max())

@@ -69,14 +69,23 @@ class Comparison(NamedTuple):
     short: bool = True
 
     def comparable(self, name: str, group: Group) -> bool:
-        """Tell whether an arm can be compared with the reference of a group."""
+        """Return whether an arm can be compared with the reference of a group.
+
+        Args:
+            name: of the arm.
+            group: whose reference.
+
+        Returns:
+            Whether both learn from the same data.
+        """
         return self.told[name].data == self.told[group.reference].data
 
     def colours(self) -> dict[str, str]:
-        """Name the colour of each arm: its mode, or one in turn where several arms have one mode."""
+        """Name the colour of each arm: its mode, or one in turn if several arms have one mode."""
         modes = {told.arm: told.mode for told in self.told.values()}
         alone = [arm for arm, mode in modes.items() if [*modes.values()].count(mode) == 1]
         keys = {arm: mode for arm, mode in modes.items() if arm in alone or arm == mode}
+        # "#0", "#1" and so on stand for colours in turn; those that a mode has already are passed over.
         free = (
             f"#{place}" for place in itertools.count() if LIGHT.name_of(place) not in keys.values()
         )
@@ -88,7 +97,7 @@ def read_comparison(folder: Path) -> Comparison:
     """Read a comparison from its directory.
 
     Raises:
-        UserError: where the directory holds no finished comparison.
+        UserError: If the directory holds no finished comparison.
     """
     raw = directory.read_comparison(folder)
     config = directory.read_config(folder)
@@ -96,6 +105,7 @@ def read_comparison(folder: Path) -> Comparison:
     costs = {
         mode: Cost(tuple(cost["seconds"]), cost["temp_bytes"]) for mode, cost in raw["cost"].items()
     }
+    # The names in the file have to be those of the configuration, which says what each arm is.
     if set(raw["modes"]) - set(designed.arms):
         raise UserError(
             f"{folder / 'comparison.json'}: modes: got {raw['modes']}, expected the arms of config.yaml "
@@ -125,18 +135,30 @@ def _errors(values: Sequence[float | None]) -> list[float]:
 
 
 def paired(values: Sequence[float], reference: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Leave out the seeds of which one of two arms has no error, since a run failed."""
+    """Leave out the seeds of which one of two arms has no error, since a run failed.
+
+    Args:
+        values: test errors of the one, in the order of seeds; NaN of a run that failed.
+        reference: those of the other.
+
+    Returns:
+        Both, of the seeds that both have.
+    """
     both = [pair for pair in zip(values, reference, strict=True) if not any(map(math.isnan, pair))]
     return [ours for ours, _ in both], [theirs for _, theirs in both]
 
 
 def results_table(comparison: Comparison, routing: str = DynamicRouting.kind) -> Table:
-    """Tell of each arm its test error, the paired difference to the reference, and the cost of a step.
+    """Make the table of each arm's test error, paired difference to the reference, and cost of a step.
 
     Args:
         comparison: its numbers.
-        routing: the kind of its routing, which the title names where it is not by agreement.
+        routing: the kind of its routing, which the title names if it is not by agreement.
+
+    Returns:
+        The table: a row for each arm and cell of the grid.
     """
+    # With one reference for all cells the headings name it, else they cannot.
     references = list(dict.fromkeys(comparison.told[g.reference].arm for g in comparison.groups))
     reference = references[0] if len(references) == 1 else "reference"
     axes = list(dict.fromkeys(axis for group in comparison.groups for axis, _ in group.cell))
@@ -168,6 +190,7 @@ def _rows(comparison: Comparison, group: Group) -> Iterator[tuple[str, tuple[str
     for name in group.names:
         values, cost = comparison.errors[name], comparison.costs.get(name)
         ours, theirs = paired(values, base)
+        # Only with seeds that both arms have: a difference is paired or it is not shown.
         compared = name != group.reference and comparison.comparable(name, group) and ours
         difference = paired_difference(ours, theirs) if compared else None
         yield (
@@ -184,7 +207,7 @@ def _rows(comparison: Comparison, group: Group) -> Iterator[tuple[str, tuple[str
 
 
 def _told_errors(errors: Sequence[float]) -> str:
-    """Write mean and deviation of the runs that did not fail, and how many they are where some did."""
+    """Write mean and deviation of the runs that did not fail, and their number if some did."""
     there = [error for error in errors if not math.isnan(error)]
     if not there:
         return "—"
@@ -198,13 +221,14 @@ def _told_ratio(cost: Cost | None, reference: Cost | None) -> str:
     if cost is None or reference is None:
         return "—"
     if cost is reference:
-        return "1"
+        return "1"  # exactly, without a range
     middle, low, high = ratio(cost, reference)
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def alignment_table(comparison: Comparison) -> Table:
-    """Tell how the stop gradient points beside the full one, by group, along the full run's training."""
+    """Make the table of how the stop gradient points beside the full one, along the full run's training."""
+    # Along the full run: what the stop gradient would be where full training goes.
     along = [r for r in comparison.alignment if comparison.told[r["mode"]].mode == "full"]
     arms = list(dict.fromkeys(record["mode"] for record in along))
     epochs = sorted({record["epoch"] for record in along})
@@ -227,7 +251,7 @@ def alignment_table(comparison: Comparison) -> Table:
 
 
 def arms_table(comparison: Comparison) -> Table:
-    """Tell of each arm what it changes, and where it begins otherwise than the others."""
+    """Make the table of what each arm changes, and where it begins otherwise than the others."""
     rows = []
     for name in comparison.modes:
         changes = ", ".join(
@@ -256,7 +280,16 @@ def signed(share: float) -> str:
 
 
 def told_interval(difference: Difference, count: int) -> str:
-    """Write the interval of a paired difference; in words where every seed has the same one."""
+    """Write the interval of a paired difference; in words if every seed has the same one.
+
+    Args:
+        difference: of shares.
+        count: the number of seeds.
+
+    Returns:
+        Such as "-0.10 to +0.32", in percentage points.
+    """
+    # Equal differences give an interval without width, which would look like certainty.
     if count > 1 and math.isclose(difference.low, difference.high, rel_tol=0, abs_tol=1e-12):
         same = "equal" if abs(difference.mean) < 1e-12 else signed(difference.mean)
         return f"{same} in {'both' if count == 2 else f'all {count}'} seeds"
@@ -264,5 +297,14 @@ def told_interval(difference: Difference, count: int) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Write an interval of differences in percentage points; a dash for one without bounds."""
+    """Write an interval of differences in percentage points.
+
+    Args:
+        low: its lower end, a difference of shares; NaN if there is none.
+        high: its upper end.
+
+    Returns:
+        Such as "-0.10 to +0.32"; a dash for an interval without bounds.
+    """
+    # NaN: of a single seed.
     return "—" if math.isnan(low) else f"{100 * low:+.2f} to {100 * high:+.2f}"

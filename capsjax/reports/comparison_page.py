@@ -44,7 +44,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         The HTML page, and its tables.
 
     Raises:
-        UserError: where the directory holds no finished comparison.
+        UserError: If the directory holds no finished comparison.
     """
     comparison = read_comparison(folder)
     config = directory.read_config(folder)
@@ -52,6 +52,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     named = {"results": results_table(comparison, kind), "alignment": alignment_table(comparison)}
     if not comparison.short:
         named |= {"arms": arms_table(comparison)}
+    # Some comparisons have no gradients to align.
     named = {name: table for name, table in named.items() if table.rows}
     shown = list(named.values())
     whole = comparison_panels.comparison_figure(comparison, folder)
@@ -110,7 +111,16 @@ def reading_of(comparison: Comparison) -> str:
 
 
 def told_arms(comparison: Comparison, config: Config, environment: dict[str, Any]) -> str:
-    """Say in a sentence what is compared, on what, and with how many seeds."""
+    """Say in a sentence what is compared, on what, and with how many seeds.
+
+    Args:
+        comparison: its numbers.
+        config: its configuration.
+        environment: what its `environment.json` says.
+
+    Returns:
+        The sentence.
+    """
     count = len(comparison.seeds)
     seeds = f"{count} seed{'s' if count != 1 else ''} each"
     on = f"on {arms.data_name(environment)}"
@@ -123,12 +133,22 @@ def told_arms(comparison: Comparison, config: Config, environment: dict[str, Any
         for axis, value in group.cell:
             crossed.setdefault(axis, {})[value] = None
     grid = "; ".join(f"{axis} {', '.join(values)}" for axis, values in crossed.items())
+    # With several data sets the grid names them already.
     several = len({told.data for told in comparison.told.values()}) > 1
     return f"{shown} {'' if several else on}{f', for each {grid}' if grid else ''}, {seeds}."
 
 
 def told_losses(comparison: Comparison, folder: Path, config: Config) -> list[str]:
-    """Say which runs failed, and whose metrics are gone."""
+    """Say which runs failed, and whose metrics are gone.
+
+    Args:
+        comparison: its numbers.
+        folder: its directory.
+        config: its configuration.
+
+    Returns:
+        Sentences, each with the command that trains those runs again; none if nothing is lost.
+    """
     runs = comparison_panels.comparison_runs(comparison, folder)
     entries = [
         read_entry(trial)

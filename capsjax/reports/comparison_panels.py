@@ -28,12 +28,23 @@ def comparison_figure(comparison: Comparison, folder: Path) -> Figure:
     Args:
         comparison: its numbers.
         folder: its directory, for the runs' curves.
+
+    Returns:
+        The figure.
     """
     return together(comparison_panels(comparison, folder))
 
 
 def comparison_runs(comparison: Comparison, folder: Path) -> dict[tuple[str, int], Lines]:
-    """Read the metrics of every run of a comparison, by arm and seed; none where a run is gone."""
+    """Read the metrics of every run of a comparison.
+
+    Args:
+        comparison: its numbers, with the names of arms and the seeds.
+        folder: its directory.
+
+    Returns:
+        The lines of each run by arm and seed; none if a run is gone.
+    """
     return {
         (name, seed): of_arms.read_run(folder / "runs" / run_folder(name, seed))
         for name in comparison.modes
@@ -42,7 +53,15 @@ def comparison_runs(comparison: Comparison, folder: Path) -> dict[tuple[str, int
 
 
 def comparison_arms(comparison: Comparison, folder: Path) -> list[Arm]:
-    """Return the arms of a comparison in their order; runs that are gone or failed early are left out."""
+    """Gather the arms of a comparison, to be drawn.
+
+    Args:
+        comparison: its numbers.
+        folder: its directory, for the runs' curves.
+
+    Returns:
+        The arms in their order; runs that are gone or failed early are left out.
+    """
     read, colours = comparison_runs(comparison, folder), comparison.colours()
     return [
         Arm(
@@ -55,7 +74,15 @@ def comparison_arms(comparison: Comparison, folder: Path) -> list[Arm]:
 
 
 def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
-    """Return the panels of a comparison, without those that there are no numbers for."""
+    """Make the panels of a comparison.
+
+    Args:
+        comparison: its numbers.
+        folder: its directory, for the runs' curves.
+
+    Returns:
+        The panels, without those that there are no numbers for.
+    """
     arms = {arm.name: arm for arm in comparison_arms(comparison, folder)}
     bound = of_arms.num_classes(folder)
     panels = grid_panels(comparison)

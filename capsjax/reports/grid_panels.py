@@ -17,7 +17,15 @@ MOST_CELLS = 12  # that are drawn one by one
 
 
 def in_cell(panel: Panel, group: Group) -> Panel:
-    """Return a panel as that of a cell of the grid: its name, caption and title say which."""
+    """Make a panel that of a cell of the grid: its name, caption and title say which.
+
+    Args:
+        panel: the panel.
+        group: the arms of the cell.
+
+    Returns:
+        The panel; the same if there is no grid.
+    """
     if not group.cell:
         return panel
 
@@ -37,13 +45,13 @@ def there(errors: Sequence[float]) -> list[float]:
 def grid_panels(comparison: Comparison) -> list[Panel]:
     """Return test errors against one axis of the grid, a panel for each cell of the other axes.
 
-    The axis is that with the most values that are numbers; the last one where none has numbers.
+    The axis is one whose values are numbers; among several, or if none has numbers, the last.
 
     Args:
         comparison: its numbers.
 
     Returns:
-        The panels; none where there is no grid, or one with a single value.
+        The panels; none if there is no grid, or one with a single value.
     """
     cells = [dict(group.cell) for group in comparison.groups]
     values = {axis: list(dict.fromkeys(cell[axis] for cell in cells)) for axis in cells[0]}
@@ -101,6 +109,7 @@ def _axis_panel(comparison: Comparison, axis: str, values: Sequence[str], other:
             )  # fmt: skip
         if numeric:
             numbers = [float(value) for value in values]
+            # Over such a range the small values would lie on each other.
             if min(numbers) > 0 and max(numbers) / min(numbers) >= 20:
                 ax.set_xscale("log")
             ax.set_xticks(numbers, values)

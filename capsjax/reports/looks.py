@@ -36,11 +36,12 @@ class Look(NamedTuple):
         every = (*self.modes.values(), *self.others)
         if mode.startswith("#"):
             return every[int(mode[1:]) % len(every)]
+        # By the letters of its name, so that an unknown mode has one colour on every page.
         unknown = self.others[sum(map(ord, mode)) % len(self.others)]
         return self.modes.get(mode, unknown)
 
     def name_of(self, place: int) -> str:
-        """Return the mode that has the colour of "#<place>"; "" where none has."""
+        """Return the mode that has the colour of "#<place>"; "" if none has."""
         return dict(enumerate(self.modes)).get(place % (len(self.modes) + len(self.others)), "")
 
 
@@ -94,6 +95,9 @@ def marker_of(mode: str, other: str = "o") -> str:
     Args:
         mode: as `Look.of` takes it.
         other: the marker of a mode that is not known here.
+
+    Returns:
+        As matplotlib calls it.
     """
     if mode.startswith("#"):
         every = (*MARKERS.values(), "X", "p", "*")
@@ -112,6 +116,7 @@ def drawn_with(look: Look) -> Iterator[None]:
     )
     page = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), look.page)
     lines = {"axes.edgecolor": look.muted, "grid.color": look.muted, "hatch.color": look.page}
+    # A fixed salt for the ids within an SVG, and letters as outlines: no font has to be there.
     files = {"svg.hashsalt": "capsjax", "svg.fonttype": "path", "pdf.fonttype": 42}
     with matplotlib.rc_context(ink | page | lines | files):
         yield

@@ -152,7 +152,12 @@ def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bo
 
 
 def set_names(ax: Axes, names: Sequence[str]) -> None:
-    """Write names below an axis, at 0, 1 and so on; slanting where there is no room for them."""
+    """Write names below an axis, at 0, 1 and so on; slanting if there is no room for them.
+
+    Args:
+        ax: the axes.
+        names: what stands at each place; long ones are cut.
+    """
     crowded = sum(map(len, names)) > 40
     told = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     slant = 30 if len(names) < 9 else 60

@@ -35,20 +35,21 @@ def report_run(
     """Write the report of a run into its directory.
 
     `report.html`, `curves.png` and `reconstructions.png`; in `figures` each figure as SVG, PDF and PNG,
-    in `tables` each table as CSV and LaTeX; and `metrics.csv`. Where the data cannot be had, the report
+    in `tables` each table as CSV and LaTeX; and `metrics.csv`. If the data cannot be had, the report
     leaves out reconstructions and says so.
 
     Args:
         folder: a run's directory.
-        data: the user's own arrays, where the run was trained on such.
-        reporter: told where a checkpoint is damaged or gone; None to warn.
+        data: the user's own arrays, if the run was trained on such.
+        reporter: told if a checkpoint is damaged or gone; None to warn.
 
     Returns:
         The HTML page, and its tables.
 
     Raises:
-        UserError: where there is no such run, or the data that were given do not fit.
+        UserError: If there is no such run, or the data that were given do not fit.
     """
+    # The newest checkpoint, whether or not the run is finished: a report looks at what there is.
     run = experiment.load(folder, reporter=reporter)
     metrics, mode = run.metrics, arms.mode_of(run.config)
     figures.save(panels.run_figure(metrics, mode), folder / "curves.png")
@@ -65,7 +66,7 @@ def report_run(
     try:
         pictures += _reconstructions(run, data)
     except UserError as error:
-        if data is not None:
+        if data is not None:  # given on purpose: a report without them is not what was asked for
             raise
         reading.append(f"Reconstructions are left out, since the data cannot be had: {error}.")
     page.write_tables({"last_measurements": table}, folder / "tables")
@@ -94,11 +95,14 @@ def report_run(
 
 
 def last_measurements(metrics: Lines, batch_size: int) -> Table:
-    """Tell the last error and loss of each split, in training averaged over logged batches.
+    """Make the table of the last error and loss of each split, in training averaged over logged batches.
 
     Args:
         metrics: a run's lines.
         batch_size: images in a step.
+
+    Returns:
+        The table: a row for each split.
     """
     rows = []
     trained = arms.recent_training(metrics)

@@ -36,7 +36,7 @@ class Entry(NamedTuple):
         config: its configuration.
         environment: what its `environment.json` says.
         arms: of a run one, of a comparison one for each mode.
-        errors: test errors of each arm, by its name, from 0 to 1; empty where none was tested.
+        errors: test errors of each arm, by its name, from 0 to 1; empty if none was tested.
         runs: mode, seed and lines of each run.
     """
 
@@ -62,8 +62,9 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
         The HTML page, and its tables.
 
     Raises:
-        UserError: where there are not two different directories, one of them holds neither, or `out` exists.
+        UserError: If there are not two different directories, one of them holds neither, or `out` exists.
     """
+    # One directory by two paths, such as through a link, is one.
     different = list({folder.resolve(): folder for folder in folders}.values())
     if len(different) < 2:
         raise UserError(
@@ -81,6 +82,7 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
     shown = [_results(entries)]
     differences = _differences(entries)
     out = directory.create(out, "report")
+    # The bound of the entropy is log J: with different J there is none to draw.
     classes = {arms.num_classes(folder) for folder in different}
     panels = course_panels(drawn, classes.pop() if len(classes) == 1 else None)
     if errors:
@@ -204,6 +206,7 @@ def _cautions(entries: Sequence[Entry]) -> list[str]:
     """Say what keeps the numbers from being compared as they stand."""
     found = []
     data = [entry.environment.get("data") for entry in entries]
+    # By what the data are, not by their name: one name may stand for two files.
     prints = {x.get("fingerprint") for x in data if isinstance(x, Mapping)}
     if len(prints) > 1:
         found.append("The data differ: their errors do not compare.")
@@ -214,10 +217,11 @@ def _cautions(entries: Sequence[Entry]) -> list[str]:
 
 
 def _differences(entries: Sequence[Entry]) -> Table:
-    """Tell the settings that are not the same everywhere."""
+    """Make the table of the settings that are not the same everywhere."""
     trees = [_flat(to_tree(entry.config)) for entry in entries]
     keys = dict.fromkeys(key for tree in trees for key in tree)
     rows = [(key, *(tree.get(key, "—") for tree in trees)) for key in keys]
+    # A setting that one of them lacks differs too.
     kept = tuple(row for row in rows if len(set(row[1:])) > 1)
     return Table("What sets them apart", ("setting", *(entry.name for entry in entries)), kept)
 

@@ -25,6 +25,7 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
     Raises:
         UserError: If there is no configuration, or it cannot be read.
     """
+    # Read from the directories of the runs alone: nothing is loaded, compiled or trained.
     config, found = directory.read_config(folder), arms.environment_of(folder)
     entries = read_ledger(folder, config, design(config))
     rows = [
@@ -64,6 +65,7 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
 def told_state(entry: Entry) -> str:
     """Say what became of a run, in a few words."""
     where = "no checkpoint" if entry.step is None else f"checkpoint of step {entry.step}"
+    # Before the first checkpoint there is a directory, but nothing to resume from.
     begun = entry.step is not None or entry.trial.path.is_dir()
     return {
         "done": "finished",

@@ -25,6 +25,7 @@ def comparison_verdicts(
         reference = comparison.told[group.reference].arm
         for name in group.names:
             ours, theirs = paired(comparison.errors[name], comparison.errors[group.reference])
+            # Errors on other data are not worse or better.
             if name == group.reference or not ours or not comparison.comparable(name, group):
                 continue
             sentence = verdict(
@@ -71,8 +72,8 @@ def verdict(
 ) -> str:
     """Judge one arm beside the reference: equal, less error, more error, or more seeds to be trained.
 
-    Decided is what the 95 % interval of the paired differences decides. Where all differences are the same
-    the interval has no width, which is no certainty.
+    The 95 % interval of the paired differences decides. If all differences are the same, the interval has
+    no width, which is not a certainty.
 
     Args:
         mode: its name.
@@ -101,6 +102,7 @@ def verdict(
     if found.high - found.low < 1e-9:  # of shares: rounding apart, all differences are one
         came = f"{signed(found.mean)} points in each of {seeds}, an interval without width"
         return f"{mode} differs from {beside} by {came}, which is no certainty; {more} tell"
+    # An interval that holds 0 does not show that there is no difference, and is not called so.
     bounds = interval(found.low, found.high)
     if found.low <= 0 <= found.high:
         return f"{seeds} cannot tell {mode} from {beside}: {bounds} points; {more}"

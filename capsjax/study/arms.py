@@ -79,25 +79,34 @@ def routing_kind(config: Config) -> str:
 
 
 def iterations(config: Config) -> int | None:
-    """Return r of a configuration's routing; None where nothing iterates."""
+    """Return r of a configuration's routing; None if nothing iterates."""
     routing = config.model.routing
     return routing.num_iters if isinstance(routing, IterativeRouting) else None
 
 
 def told_routing(config: Config) -> str:
-    """Say how a configuration routes, where that is not by agreement, and r, where something iterates."""
+    """Say how a configuration routes, if that is not by agreement, and r, if something iterates."""
     kind, rounds = routing_kind(config), iterations(config)
     parts = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
     return ", ".join(parts + ([] if rounds is None else [f"r = {rounds}"]))
 
 
 def read_run(folder: Path) -> Lines:
-    """Return the metrics of a run, none where it has not been trained or is gone."""
+    """Return the metrics of a run, none if it has not been trained or is gone."""
     return read_metrics(folder / "metrics.jsonl")
 
 
 def values(lines: Lines, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps and values of a number of one split; what is not a number is NaN."""
+    """Collect a number of one split from the lines of a run.
+
+    Args:
+        lines: the run's lines.
+        split: train, validation or test.
+        name: of the number.
+
+    Returns:
+        Steps and values, [lines] each; what is not a number is NaN.
+    """
     chosen = [line for line in lines if line.get("split") == split]
     steps = np.asarray([line["step"] for line in chosen], int)
     found = [line.get(name) for line in chosen]
@@ -114,18 +123,18 @@ def course(arm: Arm, split: str, name: str) -> Course | None:
         name: of the number.
 
     Returns:
-        The course; None where there is no such step.
+        The course; None if there is no such step.
     """
     found = [dict(zip(*values(lines, split, name), strict=True)) for lines in arm.runs]
     steps = sorted(set.intersection(*(set(run) for run in found))) if found else []
     if not steps:
         return None
     table = np.asarray([[run[step] for step in steps] for run in found])  # [runs, steps]
-    return Course(np.asarray(steps), table.mean(0), table.min(0), table.max(0))
+    return Course(np.asarray(steps), table.mean(0), table.min(0), table.max(0))  # over runs
 
 
 def shown_split(arms: Sequence[Arm]) -> str:
-    """Return the split that curves show: validation, training where nothing validates."""
+    """Return the split that curves show: validation, or training if nothing validates."""
     validated = any(values(lines, "validation", "error")[0].size for a in arms for lines in a.runs)
     return "validation" if validated else "train"
 
@@ -139,7 +148,7 @@ def recent_training(lines: Lines) -> Recent | None:
         lines: a run's metrics.
 
     Returns:
-        The means; None where nothing was logged.
+        The means; None if nothing was logged.
     """
     steps, errors = values(lines, "train", "error")
     if not steps.size:
@@ -156,7 +165,7 @@ def recent_training(lines: Lines) -> Recent | None:
 
 
 def environment_of(folder: Path) -> dict[str, Any]:
-    """Return what `environment.json` says; nothing where there is none."""
+    """Return what `environment.json` says; nothing if there is none."""
     path = folder / "environment.json"
     found = directory.read_json(path) if path.exists() else {}
     return found if isinstance(found, dict) else {}

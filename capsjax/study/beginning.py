@@ -37,9 +37,12 @@ def beginning(config: Config, donor: Config, dataset: Dataset, donors: Dataset) 
         donor: that of the arm which all begin like.
         dataset: the arm's data.
         donors: the other's.
+
+    Returns:
+        Groups of parameters of its own, and whether it sees the same batches.
     """
     ours, theirs = (plan(c, d).functions.shapes() for c, d in ((config, dataset), (donor, donors)))
-    own = list(dict.fromkeys(group_of(name) for name in ours))
+    own = list(dict.fromkeys(group_of(name) for name in ours))  # all, unless they can be compared
     if config.model == donor.model or initialised_alike(config, donor):
         own = [g for g in own if any(not _fits(n, ours, theirs) for n in ours if group_of(n) == g)]
     return Beginning(tuple(own), _batches(config) == _batches(donor))
@@ -60,7 +63,15 @@ def _batches(config: Config) -> Any:
 
 
 def initialised_alike(one: Config, other: Config) -> bool:
-    """Tell whether two networks are initialised by the same rules, so that one may begin as the other."""
+    """Return whether two networks are initialised by the same rules, so that one may begin as the other.
+
+    Args:
+        one: the configuration of the one.
+        other: that of the other.
+
+    Returns:
+        Whether all that their models say of initialisation is equal.
+    """
     return _rules(to_tree(one.model)) == _rules(to_tree(other.model))
 
 
@@ -75,7 +86,7 @@ def _rules(tree: Any) -> dict[str, Any]:
 
 
 def start_of(trial: Trial, donor: Config, dataset: Dataset, donors: Dataset) -> Run | None:
-    """Return a run to begin an arm's with, where it would draw other parameters than all others.
+    """Make a run to begin an arm's with, if it would draw other parameters than all others.
 
     Random numbers are drawn layer by layer: one that draws more than another moves those of all that follow.
 
@@ -86,11 +97,12 @@ def start_of(trial: Trial, donor: Config, dataset: Dataset, donors: Dataset) -> 
         donors: the other's.
 
     Returns:
-        A run at step 0 with the parameters to begin with; None where the trial's own are these.
+        A run at step 0 with the parameters to begin with; None if the trial's own are the same.
     """
     config = trial.config
     if config.model == donor.model or not initialised_alike(config, donor):
         return None
+    # By name, whatever the order in which layers draw: what fits is the other's, to the bit.
     own = plan(config, dataset).functions.initial(trial.seed)
     given = plan(donor, donors).functions.initial(trial.seed)
     params = {name: given[name] if _fits(name, own, given) else own[name] for name in own}
@@ -101,5 +113,13 @@ def start_of(trial: Trial, donor: Config, dataset: Dataset, donors: Dataset) -> 
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two arrays are equal to the bit."""
+    """Return whether two arrays are equal to the bit.
+
+    Args:
+        one: an array.
+        other: another of the same shape and type.
+
+    Returns:
+        Whether all bits agree: NaN is equal to itself then, and -0 is not 0.
+    """
     return np.asarray(one).tobytes() == np.asarray(other).tobytes()

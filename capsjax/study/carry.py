@@ -27,7 +27,7 @@ from capsjax.training.writers import MetricsWriter, read_metrics
 
 ALIGNMENT_EXAMPLES = 256
 ALIGNMENT = "alignment.jsonl"  # beside the metrics of a run
-# What may be elsewhere, or another, when a run is resumed, without a change of what is learnt.
+# What may differ when a run is resumed, without a change of what is learnt.
 MOVABLE = ("data.path", "data.folder", "training.eval_batch_size")
 
 Align = Callable[[int, TrainState], dict[str, float]]
@@ -61,7 +61,7 @@ class Carrier:
             reporter: what tells of progress.
 
         Returns:
-            Why it failed; None where it is done.
+            Why it failed; None if it is done.
 
         Raises:
             OSError: If nothing can be written, which no other run would survive.
@@ -72,7 +72,7 @@ class Carrier:
         except OSError:
             raise
         except Exception as error:
-            return record_failure(trial.path, error)
+            return record_failure(trial.path, error)  # whatever it is, the other runs go on
         forget_failure(trial.path)
         return None
 
@@ -117,7 +117,7 @@ class Carrier:
 
 
 def begun(path: Path) -> bool:
-    """Tell whether there is anything of a run to resume."""
+    """Return whether there is anything of a run to resume."""
     return any(
         (path / name).exists() for name in ("checkpoints", "metrics.jsonl", "environment.json")
     )
@@ -218,11 +218,15 @@ def make_aligner(pair: tuple[Config, Config], dataset: Dataset, points: int) -> 
     Args:
         pair: the configuration with the stop gradient, and with the full one.
         dataset: what is learnt from.
-        points: at how many points of training.
+        points: the number of points of training.
+
+    Returns:
+        A function of an epoch and a state, which returns numbers at the chosen epochs and nothing at others.
     """
     stop, full = (plan(config, dataset) for config in pair)
     measure = make_alignment(stop.functions.loss, full.functions.loss)
     size = min(ALIGNMENT_EXAMPLES, len(dataset.train))
+    # The same examples at every point, without shifts: what changes is the parameters alone.
     batch: Batch = next(iter(EvalFeed(dataset.train, dataset.scale, batch_size=size)))
     epochs = full.total_steps // (len(dataset.train) // pair[1].training.batch_size)
     gaps = points - 1

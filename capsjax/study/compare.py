@@ -1,4 +1,4 @@
-"""Train every arm of a comparison with every seed, and write down what came out."""
+"""Train every arm of a comparison with every seed, and write down the results."""
 
 import dataclasses
 import shlex
@@ -68,7 +68,7 @@ def compare(
     # A last seed that is out of range is refused before the first run.
     dataclasses.replace(config, seed=config.seed + config.compare.seeds - 1)
     datasets = _load(config, designed, data, reporter)
-    signals.advise(signals.advice(), whole=True)  # not that of the run which goes on then
+    signals.advise(signals.advice(), whole=True)  # not that of the run which follows
     place = None if out is None else Path(out)
     first, described = next(iter(datasets.values())).name, _describe(config, datasets)
     del datasets  # each run loads its own
@@ -143,7 +143,7 @@ def resume(
 
 
 def stopped(folder: Path) -> Config | None:
-    """Return the configuration of a comparison that is not finished; None where there is no such one."""
+    """Return the configuration of a comparison that is not finished; None if there is no such one."""
     try:
         config = directory.read_config(folder)
         trials = trials_of(folder, config, design(config))
@@ -154,7 +154,7 @@ def stopped(folder: Path) -> Config | None:
 
 
 def failures(folder: Path) -> str:
-    """Say which runs of a comparison failed, why, and how to try them again; nothing where none did."""
+    """Say which runs of a comparison failed, why, and how to try them again; nothing if none did."""
     config = directory.read_config(folder)
     entries = read_ledger(folder, config, design(config))
     lost = [entry for entry in entries if entry.state == "failed"]
@@ -171,7 +171,7 @@ def failures(folder: Path) -> str:
 def _carry_out(
     folder: Path, config: Config, designed: Design, data: Any, reporter: Reporter
 ) -> Path:
-    """Train what of a comparison is not trained yet, measure costs, and write down what came out.
+    """Train what of a comparison is not trained yet, measure costs, and write down the results.
 
     What is done is read off the directories of its runs; nothing else keeps account of it.
     """

@@ -44,7 +44,7 @@ class Group(NamedTuple):
     """Hold arms that are compared with each other.
 
     Attributes:
-        cell: the values of the grid that they share; empty where there is no grid.
+        cell: the values of the grid that they share; empty without a grid.
         names: of the arms, in order.
         reference: the name of the one that the others are compared with.
     """
@@ -85,8 +85,11 @@ def routing_of(mode: str, routing: Routing) -> Routing:
         mode: "uniform", or the kind of a gradient mode.
         routing: the configuration's; number of iterations and the rest of it stay.
 
+    Returns:
+        The routing.
+
     Raises:
-        UserError: where the routing has no iterations to differentiate, so no gradient to choose.
+        UserError: If the routing has no iterations to differentiate, so no gradient to choose.
     """
     if mode == "uniform":
         return UniformRouting()
@@ -117,7 +120,19 @@ def gradient_named(kind: str) -> GradientMode:
 
 
 def variant(config: Config, mode: str, seed: int) -> Config:
-    """Return the configuration of one run of a comparison of modes; only routing and seed differ."""
+    """Return the configuration of one run of a comparison of modes; only routing and seed differ.
+
+    Args:
+        config: the comparison's configuration.
+        mode: "uniform", or the kind of a gradient mode.
+        seed: the run's seed.
+
+    Returns:
+        The run's configuration.
+
+    Raises:
+        UserError: If the routing has no iterations to differentiate.
+    """
     model = dataclasses.replace(config.model, routing=routing_of(mode, config.model.routing))
     return dataclasses.replace(config, model=model, seed=seed)
 
@@ -135,8 +150,9 @@ def design(config: Config) -> Design:
         UserError: If an arm or a value of the grid is no configuration; the error names its key below
             `compare`.
     """
-    plain = dict(_plain_arms(config))
-    cells = list(_cells(config.compare.grid))
+    plain = dict(_plain_arms(config))  # the arms before the grid, by name
+    cells = list(_cells(config.compare.grid))  # a single empty one without a grid
+    # One arm and a grid: the cells are compared with each other, so they are the arms.
     alone = len(plain) == 1 and len(cells) > 1
     arms: dict[str, Planned] = {}
     members: list[tuple[Cell, list[str]]] = []
@@ -148,7 +164,7 @@ def design(config: Config) -> Design:
             name = ", ".join([arm, *([told_cell(told)] if told else [])])
             base, kept = (arm, told) if not alone else (told_cell(told), ())
             name = base if alone else name
-            if name not in arms:
+            if name not in arms:  # an arm without a key of the grid is the same in several cells
                 made = _set(own, "compare.grid", mine) if mine else own
                 arms[name] = Planned(name, base, kept, made, {**changes, **mine})
             names.append(name)
@@ -165,7 +181,7 @@ def design(config: Config) -> Design:
 
 
 def _by_data(arms: Mapping[str, Planned]) -> list[list[str]]:
-    """Part arms by what they learn from, since errors on different data do not compare."""
+    """Group arms by what they learn from, since errors on different data do not compare."""
     found: dict[Any, list[str]] = {}
     for name, arm in arms.items():
         found.setdefault(arm.config.data, []).append(name)
@@ -187,6 +203,7 @@ def _plain_arms(config: Config) -> Iterator[tuple[str, tuple[Config, Mapping[str
 def _set(config: Config, place: str, changes: Mapping[str, Any]) -> Config:
     """Return a configuration with changes, as flags would make them; errors name the key below a place."""
     try:
+        # As flags would change it, by the same engine: what an arm may say is what flags may.
         return build(Config, to_tree(config), source=place, overrides=changes)
     except UserError as error:
         text = str(error)
@@ -203,7 +220,7 @@ def _cells(grid: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
 
 
 def _has(config: Config, key: str, plain: Mapping[str, tuple[Config, Any]]) -> bool:
-    """Tell whether an arm has a key of the grid; where no arm has it, all do, and it is to be refused."""
+    """Return whether an arm has a key of the grid; if no arm has it, all do, so that it is refused."""
     return _stands(config, key) or not any(_stands(other, key) for other, _ in plain.values())
 
 
@@ -224,7 +241,15 @@ def _told(cell: Mapping[str, Any], grid: Mapping[str, tuple[Any, ...]]) -> Cell:
 
 
 def axis_name(key: str, grid: Mapping[str, Any]) -> str:
-    """Return the end of a dotted key that tells it from the others of a grid, such as "num_iters"."""
+    """Shorten a dotted key of a grid.
+
+    Args:
+        key: the key.
+        grid: all keys, with their values.
+
+    Returns:
+        The shortest end that tells it from the others, such as "num_iters".
+    """
     steps = key.split(".")
     ends = (".".join(steps[-count:]) for count in range(1, len(steps) + 1))
     return next(end for end in ends if sum(f".{k}".endswith(f".{end}") for k in grid) == 1)
@@ -253,7 +278,15 @@ def told_cell(cell: Cell) -> str:
 
 
 def run_folder(name: str, seed: int) -> str:
-    """Return the name of the directory of a run, of an arm with a seed."""
+    """Name the directory of a run.
+
+    Args:
+        name: of the arm.
+        seed: of the run.
+
+    Returns:
+        Such as "stop-num_iters=2-seed3", with signs only that every file system takes.
+    """
     return f"{_slug(name)}-seed{seed}"
 
 
@@ -264,6 +297,7 @@ def _slug(name: str) -> str:
 
 def _check_names(arms: Mapping[str, Planned]) -> None:
     """Check that the directories of all arms have names of their own, whatever the file system."""
+    # In small letters: some file systems take `A` and `a` for one name.
     seen: dict[str, str] = {}
     for name in arms:
         other = seen.setdefault(_slug(name).lower(), name)

@@ -51,7 +51,7 @@ class Entry(NamedTuple):
     Attributes:
         trial: the run.
         state: "pending", with what was trained of it before it stopped; "running", "done" or "failed".
-        step: of its newest checkpoint; None where there is none.
+        step: of its newest checkpoint; None if there is none.
         error: its test error, from 0 to 1; None unless it is done.
         why: why it failed, in a line; empty unless it did.
     """
@@ -70,6 +70,9 @@ def trials_of(folder: Path, config: Config, designed: Design) -> list[Trial]:
         folder: the comparison's directory.
         config: its configuration, which says how many seeds there are.
         designed: its arms.
+
+    Returns:
+        The runs, whether or not anything of them is there.
     """
     seeds = range(config.seed, config.seed + config.compare.seeds)
     return [
@@ -80,7 +83,7 @@ def trials_of(folder: Path, config: Config, designed: Design) -> list[Trial]:
 
 
 def tested(path: Path) -> dict[str, Any] | None:
-    """Return the test line of a run's directory; None where the run is not finished, or not there."""
+    """Return the test line of a run's directory; None if the run is not finished, or not there."""
     lines = [line for line in read_metrics(path / "metrics.jsonl") if line["split"] == "test"]
     return lines[-1] if lines else None
 
@@ -104,6 +107,9 @@ def read_ledger(folder: Path, config: Config, designed: Design) -> list[Entry]:
         folder: the comparison's directory.
         config: its configuration.
         designed: its arms.
+
+    Returns:
+        An entry for each run.
     """
     return [read_entry(trial) for trial in trials_of(folder, config, designed)]
 
@@ -116,24 +122,23 @@ def outcome(trial: Trial) -> str:
 
 
 def is_running(path: Path) -> bool:
-    """Tell whether a process trains in a directory, as far as its lock says; nothing is locked for that."""
+    """Return whether a process trains in a directory, as far as its lock says; nothing is locked for that."""
     try:
         holder = (path / lock.NAME).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
     found = re.fullmatch(r"process (\d+) on (.*)", holder)
-    if (
-        found is None or found[2] != platform.node()
-    ):  # of another machine all that is known is the file
+    # Of a process on another machine all that is known is the file.
+    if found is None or found[2] != platform.node():
         return True
     with contextlib.suppress(OSError):
-        os.kill(int(found[1]), 0)
+        os.kill(int(found[1]), 0)  # sends nothing, but fails if there is no such process
         return True
     return False
 
 
 def failure(path: Path) -> str | None:
-    """Return why a run failed, in a line; None where it did not."""
+    """Return why a run failed, in a line; None if it did not."""
     with contextlib.suppress(OSError, UserError):
         found = directory.read_json(path / FAILURE)
         if isinstance(found, dict):
@@ -146,7 +151,7 @@ def record_failure(path: Path, error: Exception | str) -> str:
     """Write into the directory of a run that it failed, and why.
 
     Args:
-        path: the directory; it is made where it is missing.
+        path: the directory; it is made if it is missing.
         error: what was raised, or why in words.
 
     Returns:

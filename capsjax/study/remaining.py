@@ -1,4 +1,4 @@
-"""How long all runs of a comparison still take, beside what each run tells of itself."""
+"""How long all runs of a comparison still take, beside what each run shows of itself."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -31,19 +31,30 @@ class Whole(Reporter):
         self.say(f"{line}, {left} left in all" if left else line)
 
     def start(self, label: str, total: int | None, done: int = 0) -> None:
-        """Begin a task; that of the run is the one that counts."""
+        """Begin a task; that of the run is the one that counts.
+
+        Args:
+            label: what the task is.
+            total: its number of units; None if that is not known.
+            done: how many of them are done already.
+        """
         self._task, self._total = label, total or 0
         self._inner.start(label, total, done)
 
     def update(self, done: int, note: str = "") -> None:
-        """Say how far the task is, and how long all runs still take."""
+        """Say how far the task is, and how long all runs still take.
+
+        Args:
+            done: the number of units done since the task began.
+            note: a few words or numbers about them.
+        """
         if self._task == self._run and self._total:
             left = self._left(done / self._total)
             note = ", ".join(part for part in (note, left and f"{left} left in all") if part)
         self._inner.update(done, note)
 
     def say(self, line: str) -> None:
-        """Tell something that stays."""
+        """Write a line that stays."""
         self._inner.say(line)
 
     def close(self) -> None:
@@ -51,7 +62,7 @@ class Whole(Reporter):
         self._inner.close()
 
     def _left(self, part: float) -> str:
-        """Say how long the rest takes, where a part of a run is done; nothing where nothing is to come."""
+        """Say how long the rest takes, if a part of a run is done; nothing if nothing is to come."""
         done = self._finished + part
         # The first step compiles: before a twentieth is done, the pace says little.
         if not 0.05 * self._runs <= done < self._runs:
@@ -60,7 +71,7 @@ class Whole(Reporter):
 
 
 class Together:
-    """Tell of several runs that go on at once as of one task: the steps of all, and how long they still take.
+    """Show several runs at once as one task: the steps of all, and how long they still take.
 
     Args:
         inner: what tells the person who waits.
@@ -79,14 +90,28 @@ class Together:
         self._inner.start(f"{len(self._steps)} runs", sum(self._steps.values()))
 
     def start(self, run: str, label: str, total: int | None, done: int) -> None:
-        """Begin a task of a run; that of its own label is its training."""
+        """Begin a task of a run; that of its own label is its training.
+
+        Args:
+            run: the run's label.
+            label: what the task is.
+            total: its number of units; not used, as the steps of every run are known.
+            done: how many of them are done already.
+        """
         del total
+        # A run that is resumed has less to do, and that took no time so far.
         if label == run:
             self._before[run] = done
         self._notes[run] = "" if label == run else label
 
     def update(self, run: str, done: int, note: str) -> None:
-        """Say how far a run's task is."""
+        """Say how far a run's task is.
+
+        Args:
+            run: the run's label.
+            done: the number of units done since the task began.
+            note: a few words or numbers about them.
+        """
         if run in self._before:
             self._done[run] = min(max(done - self._before[run], 0), self._steps[run])
             self._notes[run] = (
@@ -99,7 +124,12 @@ class Together:
         self._inner.say(line)
 
     def end(self, run: str, line: str) -> None:
-        """End a run, done or failed, with a line that stays."""
+        """End a run, done or failed.
+
+        Args:
+            run: the run's label.
+            line: what became of it; it stays.
+        """
         self._done[run] = self._steps[run]
         self._notes.pop(run, None)
         self._before.pop(run, None)
@@ -115,6 +145,7 @@ class Together:
 
     def _left(self) -> str:
         done, total = sum(self._done.values()), sum(self._steps.values())
+        # As in `Whole`: the first steps compile, and say little.
         if not 0.05 * total <= done < total:
             return ""
         return duration((self._clock() - self._since) * (total - done) / done)

@@ -54,7 +54,7 @@ def _errors(name: str, entries: list[Entry]) -> list[float]:
 
 
 def _beginnings(designed: Design, carrier: Carrier) -> dict[str, Any]:
-    """Say of each arm that begins otherwise than all others in what it does."""
+    """Describe how each arm begins that begins otherwise than all others."""
     donor, told = designed.donor.config, {}
     for name, arm in designed.arms.items():
         sets = (carrier.dataset(c.data) for c in (arm.config, donor))
@@ -75,6 +75,7 @@ def _costs(
         dataset = carrier.dataset(arm.data)
         planned = plan(arm, dataset)
         feed = TrainFeed(dataset.train, planned.cut, config.seed)
+        # Arms that cut the same batches share them on the device.
         epoch = epochs.setdefault((arm.data, planned.cut), feed.epoch(0))
         state, steps = planned.initial_state(config.seed), min(5, feed.steps_per_epoch)
         works[name] = Work(planned.program, state, epoch, steps)

@@ -36,6 +36,7 @@ def resume(
     Raises:
         UserError: If there is nothing to resume, or the data or overrides do not fit.
     """
+    # By what lies in the directory: who resumes need not know what it was.
     if directory.is_comparison(Path(run_dir)):
         reporter = for_python(reporter)
         return compare.resume(run_dir, data, overrides=overrides, reporter=reporter)
