@@ -1,5 +1,7 @@
 """Votes: the two contractions against the oracle, and their adjoints, which keep only operands."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from capsjax.votes import (
     form_votes,
     predict,
 )
+from capsjax.votes.base import Masks
 from tests.oracles import routing as oracle
 
 RNG = np.random.RandomState(5)
@@ -185,6 +188,17 @@ class TestAdjoints:
         expected = votes.adjoint([coupling], [v], jax.tree.map(jnp.zeros_like, votes))[1]
         for one, other in zip(*map(jax.tree.leaves, (pull(v)[0], expected)), strict=True):
             close(one, other)
+
+    @pytest.mark.parametrize("leaky", [False, True])
+    @pytest.mark.parametrize("kind", [*KINDS, "arranged"])
+    def test_the_uniform_sum_leaves_out_what_is_not_there(self, kind, leaky, x64):
+        """The same under masks, of which one example has no parent."""
+        votes = make("linear" if kind == "arranged" else kind, jnp.asarray(U), jnp.asarray(W))
+        children = jnp.arange(B * N_I).reshape(B, N_I) % 3 > 0
+        masks = Masks(children, jnp.zeros((B, N_J), bool).at[1:, 1:].set(True))
+        votes = dataclasses.replace(votes, masks=masks)
+        votes = votes.arranged() if kind == "arranged" else votes
+        close(votes.uniform(leaky), votes.combine(votes.couple(votes.zeros(), leaky)))
 
     @pytest.mark.parametrize("contraction", ["combine", "agreement"])
     @pytest.mark.parametrize("half", ["u", "W", "both", "operand"])

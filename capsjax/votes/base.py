@@ -174,6 +174,15 @@ class Votes(abc.ABC):
         """
         return self.combine(self.couple(self.zeros(), leaky))
 
+    def _shared(self, total: Float[Array, "*batch j e"], leaky: bool) -> Float[Array, "*batch j e"]:
+        """Divide sums of votes by the number of parents, for a class where every child has the same ones."""
+        parents, shares = self._masks().parents, self.shape[-2] + leaky
+        if parents is None:
+            return total / shares
+        # An example without any parent has no sum to divide.
+        shares = jnp.maximum(jnp.sum(parents, axis=-1, dtype=total.dtype) + leaky, 1)  # [*batch]
+        return jnp.where(parents[..., None], total / shares[..., None, None], 0)
+
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, [*batch, i, j, e]: component h is the agreement with unit vector h."""
         poses = (*self.shape[:-3], *self.shape[-2:])  # (*batch, j, e)

@@ -1,6 +1,8 @@
 """Votes that are held as an array."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -59,6 +61,34 @@ class DenseVotes(Votes):
         """Compare: a_ij = vote_ij . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
         self._check_poses(pose)
         return jnp.einsum("...ije,...je->...ij", self.array, pose)  # [*batch, i, j]
+
+    def adjoint(
+        self,
+        couplings: Sequence[Float[Array, "*batch i j"]],
+        poses: Sequence[Float[Array, "*batch j e"]],
+        accumulate: Any,
+    ) -> tuple[Float[Array, "*batch j e"], Any]:
+        """Differentiate T = sum_kij c_kij vote_ij . v_kj: a vote's cotangent is sum_k c_kij v_kj.
+
+        Args:
+            couplings: c_k, each [*batch, i, j].
+            poses: v_k, one for each coupling, [*batch, j, e].
+            accumulate: votes of cotangents, to which those of these votes' array are added.
+
+        Returns:
+            `combine` of the first coupling, [*batch, j, e]; and the cotangents, in the array's place.
+        """
+        outer = accumulate.array
+        for coupling, pose in zip(couplings, poses, strict=True):
+            outer = outer + jnp.einsum("...ij,...je->...ije", coupling, pose)  # [*batch, i, j, e]
+        return self.combine(couplings[0]), dataclasses.replace(accumulate, array=outer)
+
+    def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
+        """Return the sum under the first coupling: every child has the same parents, so it is one sum."""
+        array, children = self.array, self._masks().children
+        if children is not None:
+            array = jnp.where(children[..., None, None], array, 0)  # [*batch, i, j, e]
+        return self._shared(jnp.sum(array, axis=-3), leaky)
 
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Return the array."""

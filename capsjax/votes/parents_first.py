@@ -85,16 +85,10 @@ class ParentsFirstVotes(Votes):
 
     def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
         """Return the sum under the first coupling: every child has the same parents, so it is one product."""
-        children, parents = self._masks()
-        u, shares = self.u, self.matrices.shape[0] + leaky
+        u, children = self.u, self._masks().children
         if children is not None:
             u = jnp.where(self._batch_last(children[..., None]), u, 0)  # [i, d, b]
-        s = self._poses(contractions.total(u, self.matrices))  # [*batch, j, e]
-        if parents is None:
-            return s / shares
-        # An example without any parent has no sum to divide.
-        shares = jnp.maximum(jnp.sum(parents, axis=-1, dtype=s.dtype) + leaky, 1)
-        return jnp.where(parents[..., None], s / shares[..., None, None], 0)
+        return self._shared(self._poses(contractions.total(u, self.matrices)), leaky)
 
     def dense(self) -> Float[Array, "*batch i j e"]:
         """Form every vote, vote_ij = W_ij u_i, [*batch, i, j, e]."""

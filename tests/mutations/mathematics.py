@@ -153,10 +153,10 @@ MATHEMATICS = (
         ("tests/test_votes.py", "tests/gradients"),
     ),
     Mutation(
-        "uniform sum of linear votes without its leak",
-        "votes/parents_first.py",
-        "        u, shares = self.u, self.matrices.shape[0] + leaky\n",
-        "        u, shares = self.u, self.matrices.shape[0]\n",
+        "uniform sum without its leak",
+        "votes/base.py",
+        "        parents, shares = self._masks().parents, self.shape[-2] + leaky\n",
+        "        parents, shares = self._masks().parents, self.shape[-2]\n",
         ("tests/test_votes.py", "tests/gradients"),
     ),
     Mutation(
