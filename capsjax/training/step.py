@@ -15,7 +15,6 @@ Sums = dict[str, Float[Array, ""]]
 LossFunction = Callable[[Params, Batch], PerExample]
 Count = int | Int[Array, ""]
 Reduce = Callable[[Any], Any]
-NOT_FINITE = "not_finite"  # beside the values of a batch: 1 where its loss or a parameter is not
 
 
 def weighted_sums(values: PerExample, weights: Float[Array, "b"]) -> Sums:
@@ -30,12 +29,6 @@ def weighted_sums(values: PerExample, weights: Float[Array, "b"]) -> Sums:
 def means(sums: Sums) -> Sums:
     """Divide each sum by the count, which is left out."""
     return {name: total / sums["count"] for name, total in sums.items() if name != "count"}
-
-
-def not_finite(params: Params, loss: Float[Array, ""]) -> Float[Array, ""]:
-    """Return 1 where the loss or a number among the parameters is NaN or infinite, else 0."""
-    finite = [jnp.isfinite(leaf).all() for leaf in (loss, *params.values())]
-    return 1 - jnp.stack(finite).all().astype(jnp.float32)
 
 
 def make_train_step(
@@ -84,8 +77,8 @@ def make_train_steps(
 
     Returns:
         A pure function from a state, examples, and the numbers of the first step and of the one after
-        the last, to the state after them and the mean values of the last batch, with `NOT_FINITE` of
-        both. How many steps there are is no part of what is compiled.
+        the last, to the state after them and the mean values of the last batch. How many steps there
+        are is no part of what is compiled.
     """
 
     def train_steps(state: TrainState, examples: Any, start: Count, stop: Count) -> Any:
@@ -94,8 +87,7 @@ def make_train_steps(
 
         _, values = jax.eval_shape(one, jnp.asarray(start), (state, {}))
         nothing = jax.tree.map(lambda value: jnp.zeros(value.shape, value.dtype), values)
-        state, values = jax.lax.fori_loop(start, stop, one, (state, nothing))
-        return state, values | {NOT_FINITE: not_finite(state.params, values["loss"])}
+        return jax.lax.fori_loop(start, stop, one, (state, nothing))
 
     return train_steps
 

@@ -181,9 +181,16 @@ RUNS = (
     ),
     Mutation(
         "parameters that are NaN unnoticed",
-        "training/step.py",
-        "    finite = [jnp.isfinite(leaf).all() for leaf in (loss, *params.values())]\n",
-        "    finite = [jnp.isfinite(leaf).all() for leaf in (loss,)]\n",
+        "training/loop.py",
+        '        check_finite(values["loss"], state.params if ends else {}, done)\n',
+        '        check_finite(values["loss"], {}, done)\n',
+        ("tests/training/test_loop.py",),
+    ),
+    Mutation(
+        "parameters that are NaN saved at a signal",
+        "training/loop.py",
+        '            check_finite(values["loss"], state.params, done)\n',
+        "",
         ("tests/training/test_loop.py",),
     ),
     Mutation(

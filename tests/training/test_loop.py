@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from capsjax import signals
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Split
 from capsjax.progress import Reporter
@@ -283,7 +284,7 @@ def test_parameters_that_are_not_finite_stop_the_run_in_its_last_step_too(tmp_pa
     assert np.isfinite(kept.params["w"])
 
 
-def test_what_is_not_finite_is_seen_after_one_call_of_the_device(tmp_path, monkeypatch):
+def test_parameters_that_are_not_finite_are_seen_in_the_next_loss(tmp_path, monkeypatch):
     calls = []
 
     def watch(state, examples, start, stop):
@@ -293,9 +294,25 @@ def test_what_is_not_finite_is_seen_after_one_call_of_the_device(tmp_path, monke
     watching = dataclasses.replace(program, train_steps=Watched(program.train_steps, watch))
     state = TrainState.create({"w": jnp.asarray(0.5)}, optimiser)
     monkeypatch.setattr(_Pace, "SECONDS", 0)
-    with pytest.raises(UserError, match=r"not finite \(w\) at step 4"):
+    with pytest.raises(
+        UserError, match=r"here: got a loss of nan at step 5, expected a finite.*rate\)$"
+    ):
         run(watching, tmp_path, 22, state, log_every=1000)
-    assert calls[-1] == (3, 4)
+    assert calls[-1] == (4, 5)
+
+
+def test_a_signal_saves_no_parameters_that_are_not_finite(tmp_path, monkeypatch):
+    program, optimiser = broken_from(3, JitStrategy()), optax.sgd(lambda count: 0.01, momentum=0.5)
+
+    def ask(state, examples, start, stop):
+        monkeypatch.setattr(signals, "asked", lambda: stop == 4)
+
+    watching = dataclasses.replace(program, train_steps=Watched(program.train_steps, ask))
+    state = TrainState.create({"w": jnp.asarray(0.5)}, optimiser)
+    monkeypatch.setattr(_Pace, "SECONDS", 0)
+    with pytest.raises(UserError, match=r"not finite \(w\) at step 4"):
+        run(watching, tmp_path, 22, state)
+    assert checkpoints.steps(tmp_path / "checkpoints") == []
 
 
 @pytest.mark.parametrize("size", [22, 10, 4, 1])
