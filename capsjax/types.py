@@ -14,9 +14,9 @@ from capsjax.display import as_table, one_line
 # A number for each child and parent, a logit, coupling or agreement, as the votes' `pairs` hold it:
 # [*batch, i, j], or in a layout of their own, which `Pairs.to_array` turns into that.
 PerPair = Float[Array, "..."]
-# What is measured of each example, by name. Never a mean: batches that a device shares out, or that end in
-# padding, are averaged once, over the examples there are.
-PerExample = dict[str, Float[Array, "b"]]
+# What is measured of each example, by name: one number or several. Never a mean: batches that a device
+# shares out, or that end in padding, are averaged once, over the examples there are.
+PerExample = dict[str, Float[Array, "b ..."]]
 
 
 class Capsules(NamedTuple):

@@ -49,7 +49,8 @@ CONTRACT = {
     "compare": ["config", "data", "out", "name", "reporter"],
     "load_config": ["name", "overrides"],
     "Config": [
-        *("data", "training", "model", "seed", "max_shift", "loss", "optimiser", "compare"),
+        *("data", "training", "model", "seed", "max_shift", "augment", "loss", "metrics"),
+        *("optimiser", "compare"),
     ],
 }
 FIELDS = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from capsjax import room
 from capsjax.checks import UserError, check_int, nearest
-from capsjax.data import Arrays, Dataset, Digits, Mnist, Split
+from capsjax.data import Dataset, Split
 from capsjax.gradients import GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
 from capsjax.progress import Reporter
 from capsjax.routing import DynamicRouting, Routing
@@ -279,23 +279,6 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
     return Measurement(work=work, seconds=tuple(seconds[warm_up:]), peak_rss_bytes=peak_rss())
 
 
-def known_data(config: Config) -> Digits | Mnist | Dataset:
-    """Return what knows the shape and the classes of a configuration's data; of files, only arrays are read.
-
-    Raises:
-        UserError: where the data's shape is not known before they are there.
-    """
-    if not isinstance(config.data, Arrays):
-        return config.data
-    if config.data.path is None:
-        raise UserError(
-            "data.kind: got arrays without data.path, whose shape only the arrays know, expected digits or "
-            "mnist, or data.path: set data.kind or data.path",
-            argument="data.kind",
-        )
-    return config.data.load()
-
-
 def random_dataset(config: Config, examples: int) -> Dataset:
     """Make random images of the shape that a configuration's data have, with random labels.
 
@@ -306,7 +289,7 @@ def random_dataset(config: Config, examples: int) -> Dataset:
         expected = f"an integer of at least 1, and at most {LARGEST} images in a call"
         came = f"batch_size: got {examples} images, expected {expected}"
         raise UserError(came, argument="batch_size")
-    rng, data = np.random.default_rng(0), known_data(config)
+    rng, data = np.random.default_rng(0), config.data.shape()
     images = rng.integers(0, 256, (examples, *data.image_shape), np.uint8)
     labels = rng.integers(0, data.num_classes, examples)
     split = Split(images, labels)

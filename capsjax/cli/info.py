@@ -39,13 +39,12 @@ def info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _describe(config: Any) -> int:
     """Print a configuration in full, and the parameters of its network for images as its data have."""
-    from capsjax.bench.work import known_data
     from capsjax.runs.plan import functions
     from capsjax.schema.text import dump
     from capsjax.study.alignment import group_of
 
     print(dump(config), end="")
-    data = known_data(config)
+    data = config.data.shape()
     made = functions(config.model, config.loss, data.image_shape, data.num_classes)
     counts: dict[str, int] = {}
     for name, shape in made.shapes().items():

@@ -63,9 +63,7 @@ class Source(Variant, abc.ABC):
     def located(self) -> "Source":
         """Return the same with absolute paths, which hold wherever they are read again."""
         given = {name: getattr(self, name) for name in self.places}
-        whole = {
-            name: str(Path(path).expanduser().absolute()) for name, path in given.items() if path
-        }
+        whole = {name: whole_path(path) for name, path in given.items() if path}
         return dataclasses.replace(self, **whole)  # a run may be resumed from another directory
 
     def moved_to(self, other: "Source") -> "Source":
@@ -74,3 +72,8 @@ class Source(Variant, abc.ABC):
         if type(other) is not type(self):
             return self
         return dataclasses.replace(self, **{name: getattr(other, name) for name in self.places})
+
+
+def whole_path(path: str) -> str:
+    """Return the absolute path of data, which holds wherever a configuration is read again."""
+    return str(Path(path).expanduser().absolute())

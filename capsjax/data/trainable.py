@@ -1,10 +1,11 @@
 """What data a run may begin with: nothing that would train without an error, and to no purpose."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from capsjax.checks import UserError
+from capsjax.checks import FieldError, UserError
+from capsjax.data.augment import Augmentation
 from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, empty_classes, listed
 from capsjax.data.dataset import Dataset
 from capsjax.data.pixels import white_of
@@ -76,16 +77,17 @@ def check_pixels(dataset: Dataset) -> None:
         )
 
 
-def check_geometry(dataset: Dataset, max_shift: int) -> None:
-    """Check that images have their channels last, and that a shift leaves something of them.
+def check_geometry(dataset: Dataset, max_shift: int, augment: Sequence[Augmentation] = ()) -> None:
+    """Check that images have their channels last, and that augmentations leave something of them.
 
     Args:
         dataset: what is to be trained on.
         max_shift: pixels by which a training image may move in each direction.
+        augment: how training images are changed beside that.
 
     Raises:
         UserError: If height, width and channels look like channels, height and width, or an image may be
-            shifted by all its height or width.
+            shifted by all its height or width, or nothing of it is left by another augmentation.
     """
     height, width, channels = dataset.image_shape
     if channels_first(dataset.image_shape):
@@ -102,6 +104,14 @@ def check_geometry(dataset: Dataset, max_shift: int) -> None:
             "by all of it leaves nothing",
             argument="max_shift",
         )
+    for number, augmentation in enumerate(augment):
+        try:
+            augmentation.check(dataset.image_shape)
+        except FieldError as error:
+            raise UserError(
+                f"augment.{number}.{error.field}: got {error.given}, expected {error.expected}",
+                argument="augment",
+            ) from None
 
 
 def channels_first(image_shape: tuple[int, int, int]) -> bool:

@@ -7,17 +7,30 @@ from importlib import resources
 from pathlib import Path
 
 from capsjax import files
-from capsjax.checks import UserError, check_int, check_type, nearest
-from capsjax.data import Arrays, Digits, Mnist
+from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
+from capsjax.data import Augmentation, Shift, Source
 from capsjax.display import changed
-from capsjax.losses import LossConfig
+from capsjax.losses import Loss, MarginLoss
+from capsjax.metrics import ALWAYS, Metric
 from capsjax.modules import CapsNetConfig
 from capsjax.runs.comparing import CompareConfig
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
 from capsjax.training.loop import TrainingConfig
 from capsjax.training.optimisers import Adam, Optimiser
+from capsjax.training.step import NOT_FINITE
 
+# What a line of metrics holds beside the loss of the classes and the metrics.
+COLUMNS = (
+    "split",
+    "step",
+    "loss",
+    "reconstruction",
+    "examples",
+    "images_per_second",
+    "count",
+    NOT_FINITE,
+)
 LARGEST_CONFIG = 1 << 17  # bytes of a file; those that ship have some 2,000
 
 
@@ -30,36 +43,67 @@ class Config:
         model: the network.
         training: how long, and how.
         seed: what initial parameters, order and shifts follow from.
-        max_shift: pixels by which a training image may move in each direction, filled with zeros.
+        max_shift: pixels by which a training image may move in each direction, filled with zeros: short for
+            a `shift` that comes before everything in `augment`.
+        augment: how training images are changed at random, in this order.
         loss: what to minimise.
+        metrics: what to measure beside the loss, the error and the entropy of the coupling.
         optimiser: how.
         compare: what `compare` compares.
     """
 
-    data: Digits | Mnist | Arrays
+    data: Source
     training: TrainingConfig
     model: CapsNetConfig = CapsNetConfig()
     seed: int = 0
     max_shift: int = 0
-    loss: LossConfig = LossConfig()
+    augment: tuple[Augmentation, ...] = ()
+    loss: Loss = MarginLoss()
+    metrics: tuple[Metric, ...] = ()
     optimiser: Optimiser = Adam()
     compare: CompareConfig = CompareConfig()
 
     def __post_init__(self):
-        check_type(self, "data", (Digits, Mnist, Arrays), "Digits(), Mnist() or Arrays()")
+        check_type(self, "data", Source, "a source of data such as Digits(), Mnist() or Arrays()")
         check_type(self, "training", TrainingConfig, "TrainingConfig(...)")
         check_type(self, "model", CapsNetConfig, "CapsNetConfig(...)")
         check_int(self, "seed", low=0, high=2**31 - 1)
         check_int(self, "max_shift", low=0)
-        check_type(self, "loss", LossConfig, "LossConfig(...)")
+        _check_values(self, "augment", Augmentation, "augmentations such as Flip()")
+        check_type(self, "loss", Loss, "a loss such as MarginLoss() or SpreadLoss()")
+        _check_values(self, "metrics", Metric, "metrics such as TopKError(k=3)")
+        _check_columns(self)
         check_type(self, "optimiser", Optimiser, "an optimiser such as Adam() or SGD()")
         check_type(self, "compare", CompareConfig, "CompareConfig(...)")
+
+    @property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """How training images are changed at random: the shift of `max_shift`, and then `augment`."""
+        shift = (Shift(pixels=self.max_shift),) if self.max_shift else ()
+        return (*shift, *self.augment)
 
     def __repr__(self) -> str:
         return changed(self)
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(dump(self))}</pre>"
+
+
+def _check_values(owner: Config, field: str, kind: type, expected: str) -> None:
+    """Check that a field is a tuple of values of a class."""
+    given = getattr(owner, field)
+    if not (isinstance(given, tuple) and all(isinstance(value, kind) for value in given)):
+        raise FieldError("Config", field, given, f"a tuple of {expected}", f"a list of {expected}")
+
+
+def _check_columns(config: Config) -> None:
+    """Check that no two numbers of a line of metrics have one name."""
+    taken = {*COLUMNS, config.loss.kind, *(metric.name for metric in ALWAYS)}
+    for number, metric in enumerate(config.metrics):
+        if metric.name in taken:
+            expected = f"another metric: a line of metrics has {metric.name!r} without it already"
+            raise FieldError("Config", f"metrics.{number}", metric, expected)
+        taken.add(metric.name)
 
 
 def load_config(name: str | Path, overrides: Mapping[str, object] | None = None) -> Config:

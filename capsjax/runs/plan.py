@@ -5,15 +5,15 @@ import functools
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 from jaxtyping import Array
 
-from capsjax import losses, metrics, room
+from capsjax import room
 from capsjax.checks import LARGEST_INT, UserError, nearest
 from capsjax.data import Dataset
-from capsjax.losses import LossConfig
+from capsjax.losses import Loss
+from capsjax.metrics import ALWAYS, Metric
 from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
 from capsjax.runs import remedies
 from capsjax.runs.config import Config
@@ -24,6 +24,9 @@ from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
 from capsjax.training.state import Batch, Params, TrainState, functionalise, group_of
 from capsjax.training.step import LossFunction
 from capsjax.types import PerExample
+
+# What the functions of a network are made of, as `functions` takes it.
+Network = tuple[CapsNetConfig, Loss, tuple[int, int, int], int, tuple[Metric, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +48,36 @@ class Functions:
     score: LossFunction
 
 
-@functools.lru_cache(maxsize=64)
 def functions(
-    model: CapsNetConfig, loss: LossConfig, image_shape: tuple[int, int, int], num_classes: int
+    model: CapsNetConfig,
+    loss: Loss,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    metrics: tuple[Metric, ...] = (),
 ) -> Functions:
-    """Make the functions of a network; equal arguments give the same ones, which compile once."""
+    """Make the functions of a network; equal arguments give the same ones, which compile once.
+
+    Args:
+        model: the network.
+        loss: what is minimised.
+        image_shape: height, width and channels of an image.
+        num_classes: how many classes there are.
+        metrics: what is measured beside what every run measures.
+
+    Returns:
+        The functions.
+    """
+    return _functions(model, loss, image_shape, num_classes, metrics)
+
+
+@functools.lru_cache(maxsize=64)
+def _functions(
+    model: CapsNetConfig,
+    loss: Loss,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    metrics: tuple[Metric, ...],
+) -> Functions:
 
     def make(key: Array) -> CapsNet:
         return CapsNet(image_shape, num_classes, config=model, rngs=nnx.Rngs(params=key))
@@ -65,7 +93,9 @@ def functions(
         return made(jax.random.key(seed))
 
     def values(output: NetworkOutput, batch: Batch) -> PerExample:
-        return per_example(output, batch, loss)
+        with jax.named_scope("loss"):
+            measured = {metric.name: metric(output, batch) for metric in (*ALWAYS, *metrics)}
+            return loss(output, batch) | measured
 
     return Functions(
         initial=initial,
@@ -76,76 +106,31 @@ def functions(
     )
 
 
-def per_example(output: NetworkOutput, batch: Batch, config: LossConfig) -> PerExample:
-    """Measure each example: loss and its two parts, error, and what routing did, each [b].
-
-    Args:
-        output: what the network knows of the batch.
-        batch: images and labels.
-        config: the loss.
-
-    Returns:
-        `loss`, `margin`, `reconstruction` (unweighted; 0 without a decoder), `error` (1 where the
-        longest capsule is another than the label's), `entropy` of the coupling in nats.
-    """
-    with jax.named_scope("loss"):
-        return _per_example(output, batch, config)
-
-
-def _per_example(output: NetworkOutput, batch: Batch, config: LossConfig) -> PerExample:
-    margin = losses.margin_loss(
-        output.lengths,
-        batch.labels,
-        positive_margin=config.positive_margin,
-        negative_margin=config.negative_margin,
-        down_weight=config.down_weight,
-        preset=config.margin,
-    )
-    reconstruction = jnp.zeros_like(margin)
-    if output.reconstruction is not None:
-        reconstruction = losses.reconstruction_loss(output.reconstruction, batch.images)
-    wrong = jnp.logical_not(metrics.correct(output.lengths, batch.labels))
-    return {
-        "loss": margin + config.reconstruction_weight * reconstruction,
-        "margin": margin,
-        "reconstruction": reconstruction,
-        "error": wrong.astype(margin.dtype),
-        "entropy": metrics.coupling_entropy(output.coupling),
-    }
-
-
 @functools.lru_cache(maxsize=64)
-def _scoring(
-    model: CapsNetConfig,
-    loss: LossConfig,
-    parallel: Parallel,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-) -> tuple[Strategy, Compiled]:
+def _scoring(network: Network, parallel: Parallel) -> tuple[Strategy, Compiled]:
     """Make a step of evaluation, which runs of any length and optimiser share, and its strategy."""
     strategy = STRATEGIES[parallel]()
-    return strategy, strategy.eval_step(functions(model, loss, image_shape, num_classes).score)
+    return strategy, strategy.eval_step(functions(*network).score)
 
 
 @functools.lru_cache(maxsize=64)
 def _program(
-    model: CapsNetConfig,
-    loss: LossConfig,
+    network: Network,
     optimiser: Optimiser,
     frozen: tuple[str, ...],
     total_steps: int,
     parallel: Parallel,
     cut: Cut,
-    sizes: tuple[tuple[int, int, int], int],
 ) -> Program:
-    made = functions(model, loss, *sizes)
-    strategy, eval_step = _scoring(model, loss, parallel, *sizes)
+    model, loss, *_, metrics = network
+    strategy, eval_step = _scoring(network, parallel)
     updates = freeze(optimiser.make(total_steps), frozen)
     return Program(
         strategy=strategy,
-        train_steps=strategy.train_steps(made.loss, updates, cut),
+        train_steps=strategy.train_steps(functions(*network).loss, updates, cut),
         eval_step=eval_step,
         remedy=remedies.remedy(model, loss, optimiser),
+        results={metric.name: metric.result for metric in metrics},
     )
 
 
@@ -193,32 +178,28 @@ def _check_groups(frozen: tuple[str, ...], made: Functions) -> None:
 
 def evaluation(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Program:
     """Return the program of a run for evaluation alone: whatever the data, nothing is trained."""
-    return _program(
-        config.model,
-        config.loss,
-        config.optimiser,
-        (),
-        LARGEST_INT,
-        config.training.parallel,
-        Cut(1, 0, 1.0),
-        (image_shape, num_classes),
-    )
+    network = (config.model, config.loss, image_shape, num_classes, config.metrics)
+    parallel, nothing = config.training.parallel, Cut(1, (), 1.0)
+    return _program(network, config.optimiser, (), LARGEST_INT, parallel, nothing)
 
 
 def plan(config: Config, dataset: Dataset) -> Plan:
     """Work out a run; configurations that differ in the seed alone share what is compiled."""
-    shape, classes = dataset.image_shape, dataset.num_classes
+    network = (
+        config.model,
+        config.loss,
+        dataset.image_shape,
+        dataset.num_classes,
+        config.metrics,
+    )
     total_steps = config.training.total_steps(len(dataset.train))
-    arguments = (config.model, config.loss)
-    cut = Cut(config.training.batch_size, config.max_shift, dataset.scale)
-    made, frozen = functions(*arguments, shape, classes), config.training.freeze
+    cut = Cut(config.training.batch_size, config.augmentations, dataset.scale, total_steps)
+    made, frozen = functions(*network), config.training.freeze
     _check_groups(frozen, made)
     optimiser, parallel = config.optimiser, config.training.parallel
     return Plan(
         functions=made,
-        program=_program(
-            *arguments, optimiser, frozen, total_steps, parallel, cut, (shape, classes)
-        ),
+        program=_program(network, optimiser, frozen, total_steps, parallel, cut),
         optimiser=freeze(optimiser.make(total_steps), frozen),
         cut=cut,
         total_steps=total_steps,

@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from capsjax.checks import UserError
-from capsjax.data import Arrays, Dataset, Mnist
+from capsjax.data import Arrays, Dataset
 from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
 from capsjax.progress import Reporter
 from capsjax.runs.config import Config
@@ -23,20 +22,7 @@ def with_data(config: Config, data: Any) -> Config:
     if data is not None:
         arrays = config.data if isinstance(config.data, Arrays) else Arrays()
         return dataclasses.replace(config, data=dataclasses.replace(arrays, path=None))
-    found = config.data
-    if isinstance(found, Arrays) and found.path:
-        return dataclasses.replace(
-            config, data=dataclasses.replace(found, path=whole_path(found.path))
-        )
-    if isinstance(found, Mnist) and found.folder:
-        folder = whole_path(found.folder)
-        return dataclasses.replace(config, data=dataclasses.replace(found, folder=folder))
-    return config
-
-
-def whole_path(path: str) -> str:
-    """Return the absolute path of data, which holds wherever a configuration is read again."""
-    return str(Path(path).expanduser().absolute())
+    return dataclasses.replace(config, data=config.data.located())
 
 
 def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
@@ -48,14 +34,12 @@ def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
 
 def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) -> None:
     """Check, before a run begins, that its data are worth training on; say what they are."""
-    own, stated = (
-        isinstance(config.data, Arrays),
-        isinstance(data, Dataset),
-    )  # which states its scale
+    source = config.data
+    own, stated = isinstance(source, Arrays), isinstance(data, Dataset)  # which states its scale
     if own and not stated:
         check_pixels(dataset)
-    check_geometry(dataset, config.max_shift)
-    counted = not own or stated or config.data.num_classes is not None
+    check_geometry(dataset, config.max_shift, config.augment)
+    counted = not isinstance(source, Arrays) or stated or source.num_classes is not None
     check_classes(dataset, data, stated=counted)
     if own:
         reporter.say(describe(dataset))
@@ -69,15 +53,12 @@ def check_overrides(before: Config, after: Config, overrides: Mapping[str, objec
         steps=after.training.steps,
         eval_batch_size=after.training.eval_batch_size,
     )
-    data = before.data
-    if isinstance(data, Arrays) and isinstance(after.data, Arrays):
-        data = dataclasses.replace(data, path=after.data.path)
-    elif isinstance(data, Mnist) and isinstance(after.data, Mnist):
-        data = dataclasses.replace(data, folder=after.data.folder)
+    data = before.data.moved_to(after.data)
     if after != dataclasses.replace(before, training=training, data=data):
+        places = "".join(f", data.{place}" for place in before.data.places)
         came = (
             f"overrides: got {', '.join(map(str, overrides))}, expected training.epochs, training.steps, "
-            "training.eval_batch_size, data.path or data.folder alone: a run is resumed as it began; to "
+            f"training.eval_batch_size{places} alone: a run is resumed as it began; to "
             "begin another with its parameters: "
         )
         raise UserError(

@@ -7,12 +7,13 @@ import difflib
 import json
 import re
 import shlex
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError, nearest
-from capsjax.schema.fields import choose, fields, item, kinds, members, reach, variants, words
+from capsjax.schema.fields import choose, fields, item, kinds, members, reach, words
 from capsjax.schema.names import canonical, did_you_mean, keys_named
 from capsjax.schema.variant import Variant
 
@@ -70,20 +71,23 @@ class Problem(NamedTuple):
         return all(mine == theirs for mine, theirs in steps)
 
 
-def unknown_kind(path: tuple, given: object, known: Mapping[str, type]) -> Problem:
+def unknown_kind(
+    path: tuple, given: object, known: Mapping[str, type], beside: str = ""
+) -> Problem:
     """Describe a kind that is missing or unknown.
 
     Args:
         path: where the kind stands, or the value that is short for it.
         given: what stands there; None if the kind is missing.
         known: the dataclass of each kind that is accepted there.
+        beside: what else would have been accepted, in words, as `fields.beside_kinds` says it.
 
     Returns:
         The mistake, with the nearest known kind; if a file was named in place of a kind, with the flags that
         read it.
     """
     came = "missing" if given is None else f"got {show(given)}"
-    expected = "one of " + ", ".join(known) + nearest(str(given), known)
+    expected = f"{beside}one of " + ", ".join(known) + nearest(str(given), known)
     files = [kind for kind, cls in known.items() if "path" in fields(cls)]
     # What ends like a file's name or has a slash is likelier a file than a misspelt kind.
     if not (files and isinstance(given, str) and re.search(r"[\w)]\.\w+$|/", given)):
@@ -131,13 +135,14 @@ class _Spot(NamedTuple):
 def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
     """Find the place at pydantic's location, which also names variants.
 
-    A plain union reports on each of its variants: None for those that the tree did not choose.
+    A plain union reports on each of its members: None for those that the tree did not choose.
     """
     path, annotation, value, _ = spot
     cls = choose(annotation, value)
-    # pydantic puts the variant's name, or its tag, between the field and what is below it.
-    if loc and cls is not None and len(variants(annotation)) > 1:
-        if loc[0] not in (cls.__name__, value["kind"]):
+    admitted = [member for member in members(annotation) if member is not types.NoneType]
+    # pydantic puts the member's name, or its tag, between the field and what is below it.
+    if loc and cls is not None and len(admitted) > 1:
+        if loc[0] not in (cls.__name__, value.get("kind")):
             return None
         loc = loc[1:]
     if loc and cls is not None:
@@ -184,6 +189,7 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
         return Problem(path, came, words(annotation) + nearest(str(value), literals))
     lists = [member for member in members(annotation) if typing.get_origin(member) is tuple]
     of_words = any(typing.get_args(member)[:1] == (str,) for member in lists)
+    of_words |= bool(lists) and str(value) in kinds(item(annotation, 0))
     # One word where a list of words is wanted: show the list that was most likely meant.
     if kind.endswith("_type") and of_words and isinstance(value, str) and value:
         written = value if value.isidentifier() else json.dumps(value)

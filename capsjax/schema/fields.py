@@ -113,6 +113,12 @@ _WORDS = {
 }
 
 
+def beside_kinds(annotation: Any) -> str:
+    """Say in words what an annotation admits beside dataclasses and null: `"a number or "`, or nothing."""
+    plain = [m for m in members(annotation) if not dataclasses.is_dataclass(m)]
+    return "".join(f"{words(member)} or " for member in plain if member is not types.NoneType)
+
+
 def words(annotation: Any) -> str:
     """Say in words what an annotation accepts."""
     names, parts = kinds(annotation), []

@@ -16,7 +16,16 @@ from typing import Any, TypeVar
 
 from capsjax.checks import KNOWN, is_traced, plain, written
 from capsjax.schema.errors import Problem, mistake, show, translate, unknown_kind
-from capsjax.schema.fields import assumed_kind, choose, fields, item, kinds, members, reach
+from capsjax.schema.fields import (
+    assumed_kind,
+    beside_kinds,
+    choose,
+    fields,
+    item,
+    kinds,
+    members,
+    reach,
+)
 from capsjax.schema.text import to_tree
 
 T = TypeVar("T")
@@ -83,6 +92,19 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
     node[name] = value
 
 
+def _assume(annotation: Any, value: Any) -> Any:
+    """Write out the kinds that a tree leaves to be assumed."""
+    cls = choose(annotation, value)
+    if cls is not None:
+        inner, assumed = fields(cls), assumed_kind(annotation)
+        if "kind" not in value and assumed is not None:
+            value = {"kind": assumed, **value}
+        return {n: _assume(inner.get(n), v) for n, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_assume(item(annotation, n), v) for n, v in enumerate(value)]
+    return value
+
+
 def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -> Any:
     """Write out the short form of kinds in a tree, and note the kinds that are missing or unknown."""
     known, cls = kinds(annotation), choose(annotation, value)
@@ -90,11 +112,9 @@ def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -
     if known and isinstance(value, str) and str not in members(annotation):
         if value in known:
             return {"kind": value}
-        problems.append(unknown_kind(path, value, known))
+        problems.append(unknown_kind(path, value, known, beside_kinds(annotation)))
     elif cls is not None:
-        inner, assumed = fields(cls), assumed_kind(annotation)
-        if "kind" not in value and assumed is not None:
-            value = {"kind": assumed, **value}
+        inner = fields(cls)
         return {n: _expand(inner.get(n), v, (*path, n), problems) for n, v in value.items()}
     elif known and isinstance(value, Mapping):
         problems.append(unknown_kind((*path, "kind"), value.get("kind"), known))
@@ -191,7 +211,9 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     import pydantic
 
     flags, problems = _plain_flags(overrides or {}), list[Problem]()
-    tree = _expand(schema, merge(tree, flags), (), problems)
+    # Assumed kinds first: a flag that sets another kind leaves nothing of the one that was assumed.
+    merged = _assume(schema, merge(_assume(schema, tree), flags))
+    tree = _expand(schema, merged, (), problems)
     try:
         # As JSON: strict validation of Python's values would refuse a list for a tuple.
         (config,) = _adapter(schema).validate_json(json.dumps([tree]))

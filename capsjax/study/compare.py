@@ -10,12 +10,13 @@ from typing import Any
 from capsjax import signals
 from capsjax.checks import UserError
 from capsjax.data import Dataset
+from capsjax.data.source import whole_path
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import directory
 from capsjax.runs.config import Config, load_config
 from capsjax.runs.lock import locked
 from capsjax.runs.plan import plan
-from capsjax.runs.sources import check_data, load_data, whole_path, with_data
+from capsjax.runs.sources import check_data, load_data, with_data
 from capsjax.schema.text import to_tree
 from capsjax.study.carry import MOVABLE, Carrier, check_planned
 from capsjax.study.design import Design, design, routing_of, variant

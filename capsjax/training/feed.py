@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
+from capsjax.data.augment import Augmentation, augment
 from capsjax.data.dataset import Split
-from capsjax.data.transforms import random_shift, to_float
+from capsjax.data.transforms import to_float
 from capsjax.training.state import Batch
 
 
@@ -22,14 +23,14 @@ class Epoch(NamedTuple):
         labels: class numbers, [n].
         order: the examples in the order in which they come, [n].
         first: the number of the epoch's first step, counted over all epochs, [].
-        shift_key: what shifts follow from, with the number of the step.
+        augment_key: what augmentations follow from, with the number of the step.
     """
 
     images: Num[Array, "n h w c"]
     labels: Int[Array, "n"]
     order: Int[Array, "n"]
     first: Int[Array, ""]
-    shift_key: Array
+    augment_key: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +39,15 @@ class Cut:
 
     Args:
         batch_size: examples in a batch.
-        max_shift: pixels by which an image may move, in each direction.
+        augmentations: how the images are changed, in this order.
         scale: factor that brings raw pixels to 0 to 1.
+        total_steps: optimiser steps of the whole run.
     """
 
     batch_size: int
-    max_shift: int
+    augmentations: tuple[Augmentation, ...]
     scale: float
+    total_steps: int = 1
 
     def __call__(self, epoch: Epoch, step: int | Int[Array, ""]) -> Batch:
         """Return the batch of a step of that epoch; steps are counted over all epochs."""
@@ -54,12 +57,13 @@ class Cut:
     def _batch(self, epoch: Epoch, step: int | Int[Array, ""]) -> Batch:
         start = (step - epoch.first) * self.batch_size
         chosen = jax.lax.dynamic_slice_in_dim(epoch.order, start, self.batch_size)
-        key = jax.random.fold_in(epoch.shift_key, step)
-        shifted = random_shift(key, epoch.images[chosen], self.max_shift)
+        key = jax.random.fold_in(epoch.augment_key, step)
+        images = augment(self.augmentations, key, epoch.images[chosen], self.scale)
         return Batch(
-            to_float(shifted, self.scale),
+            images,
             epoch.labels[chosen],
             jnp.ones(self.batch_size, jnp.float32),
+            jnp.full(self.batch_size, step / self.total_steps, jnp.float32),
         )
 
 
@@ -67,26 +71,26 @@ _cut = jax.jit(lambda cut, epoch, step: cut(epoch, step), static_argnums=0)
 
 
 class TrainFeed:
-    """Hold training examples: a new order every epoch, a new shift for every example.
+    """Hold training examples: a new order every epoch, new changes of every example.
 
-    Order and shifts are functions of the seed and the step alone, so a run that resumes sees what an
+    Order and augmentations are functions of the seed and the step alone, so a run that resumes sees what an
     uninterrupted one would, and runs of one seed see the same. The examples at the end of an epoch that
     do not fill a batch are left out of that epoch.
 
     Args:
         split: the examples.
         cut: how a batch is cut.
-        seed: what order and shifts follow from.
+        seed: what order and augmentations follow from.
     """
 
     def __init__(self, split: Split, cut: Cut, seed: int):
         self.images, self.labels = jnp.asarray(split.images), jnp.asarray(split.labels)
         self.cut, self.steps_per_epoch = cut, len(split) // cut.batch_size
-        self._order_key, self._shift_key = jax.random.split(jax.random.key(seed))
+        self._order_key, self._augment_key = jax.random.split(jax.random.key(seed))
 
     def epoch(self, number: int) -> Epoch:
         """Return the epoch of a number, counted from 0."""
-        return Epoch(self.images, self.labels, shift_key=self._shift_key, **self.turn(number))
+        return Epoch(self.images, self.labels, augment_key=self._augment_key, **self.turn(number))
 
     def turn(self, number: int) -> dict[str, Array]:
         """Return what an epoch differs from the others in: `order` and `first`."""

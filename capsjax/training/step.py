@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from capsjax.training.state import Params, TrainState
 from capsjax.types import Batch, PerExample
 
-Sums = dict[str, Float[Array, ""]]
+Sums = dict[str, Float[Array, "..."]]
 LossFunction = Callable[[Params, Batch], PerExample]
 Count = int | Int[Array, ""]
 Reduce = Callable[[Any], Any]
@@ -22,8 +22,13 @@ def weighted_sums(values: PerExample, weights: Float[Array, "b"]) -> Sums:
 
     A value of a padded example is dropped even where it is not finite.
     """
-    kept = {name: jnp.where(weights > 0, value, 0) * weights for name, value in values.items()}
-    return {name: jnp.sum(value) for name, value in kept.items()} | {"count": jnp.sum(weights)}
+
+    def total(value: Float[Array, "b ..."]) -> Float[Array, "..."]:
+        weight = weights.reshape(-1, *(1,) * (value.ndim - 1))  # [b, 1, ...]
+        return jnp.sum(jnp.where(weight > 0, value, 0) * weight, axis=0)
+
+    sums = {name: total(value) for name, value in values.items()}
+    return sums | {"count": jnp.sum(weights)}
 
 
 def means(sums: Sums) -> Sums:

@@ -349,7 +349,8 @@ def test_a_mistake_in_a_process(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "capsjax train: mine.yaml: sed: unknown key, with value 3\n"
-        "  expected one of data, training, model, seed, max_shift, loss, optimiser, compare; "
+        "  expected one of data, training, model, seed, max_shift, augment, loss, "
+        "metrics, optimiser, compare; "
         "did you mean 'seed'?\n"
     )
 

@@ -68,11 +68,46 @@ def test_a_shift_is_the_random_shift_with_that_very_key():
 
 
 def test_the_first_takes_the_key_itself_and_the_next_one_of_their_own():
-    both = augment((Shift(pixels=1), Shift(pixels=1)), KEY, IMAGES)
+    both = augment((Shift(pixels=1), Shift(pixels=1)), KEY, IMAGES, 1.0)
     first = random_shift(KEY, IMAGES, 1)
-    np.testing.assert_array_equal(augment((Shift(pixels=1),), KEY, IMAGES), first)
+    np.testing.assert_array_equal(augment((Shift(pixels=1),), KEY, IMAGES, 1.0), first)
     np.testing.assert_array_equal(both, random_shift(jax.random.fold_in(KEY, 1), first, 1))
-    np.testing.assert_array_equal(augment((), KEY, IMAGES), IMAGES)
+    np.testing.assert_array_equal(augment((), KEY, IMAGES, 1.0), IMAGES)
+
+
+def test_bytes_are_moved_as_bytes_and_become_floats_before_anything_else(monkeypatch):
+    """The bits of a step depend on it, and a shift of bytes takes a quarter of the memory."""
+    raw, seen = jnp.asarray(IMAGES * 255, jnp.uint8), []
+    chain = [Shift(pixels=1), Flip(), Brightness(), Cutout(size=2)]
+    for cls in map(type, chain):
+        call = cls.__call__
+
+        def watched(self, key, images, call=call):
+            seen.append(images.dtype.name)
+            return call(self, key, images)
+
+        monkeypatch.setattr(cls, "__call__", watched)
+    found = augment(chain, KEY, raw, 1 / 255)
+    assert seen == ["uint8", "uint8", "float32", "float32"]
+    assert found.dtype == augment(chain[:1], KEY, raw, 1 / 255).dtype == jnp.float32
+    assert 0.5 < float(found.max()) <= 1
+
+
+@pytest.mark.parametrize("augmentation", ALL, ids=NAMES)
+def test_what_only_moves_pixels_makes_no_new_ones(augmentation):
+    raw = jnp.asarray(IMAGES * 255, jnp.uint8)
+    if augmentation.moves_only:
+        found = np.asarray(augmentation(KEY, raw))
+        assert found.dtype == np.uint8
+        assert set(found.ravel()) <= {0, *np.asarray(raw).ravel()}
+        np.testing.assert_array_equal(
+            found.astype(np.float32), augmentation(KEY, raw.astype(jnp.float32))
+        )
+    else:
+        assert not set(np.asarray(augmentation(KEY, IMAGES)).ravel()) <= {
+            0,
+            *np.asarray(IMAGES).ravel(),
+        }
 
 
 @pytest.mark.parametrize(("direction", "axis"), [("horizontal", 2), ("vertical", 1)])

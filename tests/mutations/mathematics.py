@@ -377,6 +377,13 @@ MATHEMATICS = (
         ("tests/data/test_augment.py",),
     ),
     Mutation(
+        "bytes that become floats before they are shifted, which changes the bits of a step",
+        "data/augment/base.py",
+        "        if not (scaled or augmentation.moves_only):\n",
+        "        if not scaled:\n",
+        ("tests/data/test_augment.py",),
+    ),
+    Mutation(
         "an affine map that goes back instead of forth",
         "data/augment/affine.py",
         "_inverse(matrix), moved",

@@ -105,8 +105,8 @@ RUNS = (
     Mutation(
         "padding that counts",
         "training/step.py",
-        "    kept = {name: jnp.where(weights > 0, value, 0) * weights for name, value in values.items()}\n",
-        "    kept = dict(values)\n",
+        "        return jnp.sum(jnp.where(weight > 0, value, 0) * weight, axis=0)\n",
+        "        return jnp.sum(value, axis=0)\n",
         ("tests/training",),
     ),
     Mutation(
@@ -367,5 +367,34 @@ RUNS = (
         "    if isinstance(value, dict):\n        inner",
         "    if False:\n        inner",
         ("tests/schema/test_merge.py",),
+    ),
+    Mutation(
+        "progress that does not move",
+        "training/feed.py",
+        "            jnp.full(self.batch_size, step / self.total_steps, jnp.float32),\n",
+        "            jnp.zeros(self.batch_size, jnp.float32),\n",
+        ("tests/training/test_feed.py",),
+    ),
+    Mutation(
+        "metrics of a split that are means of batches' results",
+        "training/loop.py",
+        "    means = {name: np.asarray(total / count) for name, total in totals.items()}\n",
+        "    means = {name: np.asarray(total / count).mean(keepdims=True)[..., 0] for name, total in "
+        "totals.items()}\n",
+        ("tests/runs/test_values.py",),
+    ),
+    Mutation(
+        "a flag's kind beside what belonged to the one that was assumed",
+        "schema/tree.py",
+        "    merged = _assume(schema, merge(_assume(schema, tree), flags))\n",
+        "    merged = _assume(schema, merge(tree, flags))\n",
+        ("tests/runs/test_values.py",),
+    ),
+    Mutation(
+        "a resumed run on other data of the same kind",
+        "data/source.py",
+        "        return dataclasses.replace(self, **{name: getattr(other, name) for name in self.places})\n",
+        "        return other\n",
+        ("tests/data/test_source.py",),
     ),
 )

@@ -71,7 +71,10 @@ def test_a_lengthened_run_that_stops_resumes_to_its_new_end(run, copy):
             {"training.steps": 4},
             r"training\.steps: got 4, expected more than 8, the steps that are trained",
         ),
-        ({"seed": 1}, r"overrides: got seed, expected training\.epochs, training\.steps, .*data"),
+        (
+            {"seed": 1},
+            r"overrides: got seed, expected training\.epochs, training\.steps, .*_size alone",
+        ),
         (
             {"model": {"dim": 3}},
             r"overrides: got model, expected .* capsjax\.train\(config, start=",

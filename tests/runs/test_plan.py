@@ -9,9 +9,10 @@ import pytest
 
 import capsjax as cj
 from capsjax.data import Digits
-from capsjax.losses import LossConfig
+from capsjax.losses import MarginLoss
+from capsjax.metrics import ALWAYS, DeadCapsules, TopKError
 from capsjax.modules import NetworkOutput
-from capsjax.runs.plan import functions, per_example, plan
+from capsjax.runs.plan import functions, plan
 from capsjax.training.state import Batch
 
 SMOKE = cj.load_config("smoke")
@@ -43,7 +44,7 @@ def batch(n=4):
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
 def test_what_is_measured_of_each_example_is_the_formula(preset):
-    config = LossConfig(
+    config = MarginLoss(
         margin=preset,
         positive_margin=0.8,
         negative_margin=0.2,
@@ -51,7 +52,7 @@ def test_what_is_measured_of_each_example_is_the_formula(preset):
         reconstruction_weight=0.7,
     )
     out, given = output(), batch()
-    found = per_example(out, given, config)
+    found = config(out, given) | {metric.name: metric(out, given) for metric in ALWAYS}
     lengths, present = np.asarray(out.lengths, np.float64), np.eye(10)[:4]
     margin = present * np.maximum(0, 0.8 - lengths) ** 2
     margin += 0.3 * (1 - present) * np.maximum(0, lengths - 0.2) ** 2
@@ -71,9 +72,17 @@ def test_what_is_measured_of_each_example_is_the_formula(preset):
 
 
 def test_without_a_decoder_the_loss_is_the_margin_s():
-    found = per_example(output(decoder=False), batch(), LossConfig(reconstruction_weight=9.0))
+    found = MarginLoss(reconstruction_weight=9.0)(output(decoder=False), batch())
     np.testing.assert_array_equal(found["loss"], found["margin"])
     assert not found["reconstruction"].any()
+
+
+def test_columns_are_those_of_the_loss_of_what_is_always_measured_and_of_what_is_asked_for():
+    given = Batch(jnp.zeros((4, 8, 8, 1)), jnp.arange(4), jnp.ones(4))
+    always = {"loss", "margin", "reconstruction", "error", "entropy"}
+    extra = functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10, (TopKError(k=3), DeadCapsules()))
+    for made, names in ((MADE, always), (extra, always | {"top_3_error", "dead_capsules"})):
+        assert set(jax.eval_shape(made.score, made.shapes(), given)) == names
 
 
 def test_training_draws_the_label_s_capsule_and_evaluation_the_longest():
@@ -102,7 +111,7 @@ def test_equal_arguments_give_the_same_functions():
 def test_initial_parameters_follow_from_the_seed_alone():
     other = dataclasses.replace(SMOKE.model, routing=cj.UniformRouting())
     ours = MADE.initial(5)
-    theirs = functions(other, LossConfig(margin="released"), (8, 8, 1), 10).initial(5)
+    theirs = functions(other, MarginLoss(margin="released"), (8, 8, 1), 10).initial(5)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name])
     weight = "classes.weight"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from capsjax.data import Split
+from capsjax.data import Flip, Shift, Split, random_shift, to_float
 from capsjax.training.feed import Cut, EvalFeed, TrainFeed
 
 
@@ -17,7 +17,8 @@ def split(n=10, size=5):
 
 
 def feed(n=10, batch_size=3, max_shift=1, seed=0, scale=1 / 16):
-    return TrainFeed(split(n), Cut(batch_size, max_shift, scale), seed)
+    shifts = (Shift(pixels=max_shift),) if max_shift else ()
+    return TrainFeed(split(n), Cut(batch_size, shifts, scale, total_steps=8), seed)
 
 
 def numbers(batch, scale=1 / 16):
@@ -96,6 +97,32 @@ def test_shifts_differ_between_examples_and_steps_and_stay_in_range():
     assert len(set(first)) > 10
     assert first != second
     assert {max(abs(y - 2), abs(x - 2)) for y, x in first} == {0, 1, 2}
+
+
+def test_a_shift_alone_takes_the_key_of_the_step_itself():
+    """As it did when it was the only augmentation: runs of before give the same numbers."""
+    source = feed(n=12, batch_size=4, max_shift=2)
+    epoch, batch = source.epoch(1), source.batch(4)
+    raw = epoch.images[epoch.order[4:8]]
+    key = jax.random.fold_in(epoch.augment_key, 4)
+    np.testing.assert_array_equal(to_float(random_shift(key, raw, 2), 1 / 16), batch.images)
+
+
+def test_augmentations_come_in_their_order_and_follow_from_seed_and_step():
+    cut = Cut(6, (Shift(pixels=1), Flip(probability=1.0)), 1 / 16)
+    images = np.random.RandomState(0).randint(0, 17, (6, 5, 5, 1)).astype(np.uint8)
+    source, resumed = (TrainFeed(Split(images, np.arange(6)), cut, 0) for _ in range(2))
+    alone = TrainFeed(Split(images, np.arange(6)), Cut(6, cut.augmentations[:1], 1 / 16), 0)
+    batch = source.batch(3)
+    np.testing.assert_array_equal(batch.images, np.flip(alone.batch(3).images, 2))
+    np.testing.assert_array_equal(batch.images, resumed.batch(3).images)
+
+
+def test_progress_is_the_share_of_the_steps_that_is_done():
+    source = feed(n=12, batch_size=4)
+    assert source.batch(0).progress.tolist() == [0.0] * 4
+    assert source.batch(6).progress.tolist() == [0.75] * 4
+    assert all(batch.progress is None for batch in EvalFeed(split(5), 1 / 16, batch_size=4))
 
 
 def test_without_shift_images_are_as_they_were():

@@ -12,7 +12,7 @@ import pytest
 
 from capsjax import signals
 from capsjax.checks import FieldError, UserError
-from capsjax.data import Split
+from capsjax.data import Shift, Split
 from capsjax.progress import Reporter
 from capsjax.training import checkpoints
 from capsjax.training.feed import Cut, EvalFeed, TrainFeed
@@ -24,7 +24,7 @@ from tests.training.watched import Watched
 
 OPTIMISER = optax.sgd(0.01, momentum=0.5)
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 2, 2, 1)).astype(np.uint8)
-CUT = Cut(batch_size=4, max_shift=1, scale=1 / 255)
+CUT = Cut(batch_size=4, augmentations=(Shift(pixels=1),), scale=1 / 255)
 SPLIT = Split(IMAGES, np.arange(22) % 10)
 
 

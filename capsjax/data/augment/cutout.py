@@ -1,11 +1,11 @@
 """Squares that are cut out."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int, Num
 
 from capsjax.checks import FieldError, check_int
 from capsjax.data.augment.base import Augmentation
@@ -26,13 +26,15 @@ class Cutout(Augmentation):
         DeVries and Taylor 2017, section 3.2.
     """
 
+    moves_only: ClassVar[bool] = True
+
     size: int = 8
     kind: Literal["cutout"] = "cutout"
 
     def __post_init__(self):
         check_int(self, "size", low=1)
 
-    def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, key: Array, images: Num[Array, "b h w c"]) -> Num[Array, "b h w c"]:
         """Return the images with a square of zeros each, [b, h, w, c]."""
         b, h, w, _ = images.shape
         centre = jax.random.randint(key, (b, 2), 0, jnp.array([[h, w]]))  # [b, 2]

@@ -1,11 +1,11 @@
 """Mirror images."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
 from capsjax.checks import check_choice, check_float
 from capsjax.data.augment.base import Augmentation
@@ -26,6 +26,8 @@ class Flip(Augmentation):
         FieldError: If a value is out of range.
     """
 
+    moves_only: ClassVar[bool] = True
+
     direction: Direction = "horizontal"
     probability: float = 0.5
     kind: Literal["flip"] = "flip"
@@ -34,7 +36,7 @@ class Flip(Augmentation):
         check_choice(self, "direction", get_args(Direction))
         check_float(self, "probability", low=0.0, high=1.0)
 
-    def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, key: Array, images: Num[Array, "b h w c"]) -> Num[Array, "b h w c"]:
         """Return the images, some of them mirrored, [b, h, w, c]."""
         chosen = jax.random.bernoulli(key, self.probability, (images.shape[0], 1, 1, 1))
         axis = 2 if self.direction == "horizontal" else 1

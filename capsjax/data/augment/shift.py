@@ -1,9 +1,9 @@
 """Shifts by whole pixels."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
 from capsjax.checks import FieldError, check_int
 from capsjax.data.augment.base import Augmentation
@@ -27,13 +27,15 @@ class Shift(Augmentation):
         Sabour, Frosst and Hinton 2017, section 5, by up to 2 pixels.
     """
 
+    moves_only: ClassVar[bool] = True
+
     pixels: int = 2
     kind: Literal["shift"] = "shift"
 
     def __post_init__(self):
         check_int(self, "pixels", low=1)
 
-    def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, key: Array, images: Num[Array, "b h w c"]) -> Num[Array, "b h w c"]:
         """Return `random_shift` of the images, [b, h, w, c]."""
         return random_shift(key, images, self.pixels)
 
