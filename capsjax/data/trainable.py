@@ -16,12 +16,12 @@ MOST_CHANNELS = 4  # grey, colour, with transparency
 
 
 def check_classes(dataset: Dataset, data: object = None, *, stated: bool = True) -> None:
-    """Check that every class has an example to learn from, as far as nobody says otherwise.
+    """Check that every class has an example to learn from, unless their number was given.
 
     Args:
         dataset: what is to be trained on.
         data: the user's own arrays that it was made of, or None.
-        stated: whether someone said how many classes there are; then some may have no example.
+        stated: whether the number of classes was given; then some may have no example.
 
     Raises:
         UserError: If a number below the largest label has no example and the number of classes is not
@@ -44,7 +44,7 @@ def check_classes(dataset: Dataset, data: object = None, *, stated: bool = True)
         )
     trained = np.unique(dataset.train.labels)
     for name, split in dataset.splits().items():
-        unseen = np.setdiff1d(split.labels, trained)
+        unseen = np.setdiff1d(split.labels, trained)  # an error that no training could lower
         if unseen.size:
             raise UserError(
                 f"{name} labels: got class {listed(unseen, unseen.size)}, of which train has no example, "
@@ -69,6 +69,7 @@ def check_pixels(dataset: Dataset) -> None:
         raise UserError(
             f"images: got {type_} whose pixels are all {low:g}, expected images that differ"
         )
+    # By the brightest pixel of all: a few dark images among others are nothing unusual.
     if high * dataset.scale < DARK:
         raise UserError(
             f"images: got {type_} from {low:g} to {high:g}, expected some above {DARK / dataset.scale:g}, as "
@@ -115,7 +116,7 @@ def check_geometry(dataset: Dataset, max_shift: int, augment: Sequence[Augmentat
 
 
 def channels_first(image_shape: tuple[int, int, int]) -> bool:
-    """Tell whether (h, w, c) looks like (c, h, w): hardly any rows, and many channels."""
+    """Return whether (h, w, c) looks like (c, h, w): hardly any rows, and many channels."""
     height, width, channels = image_shape
     return height <= MOST_CHANNELS < min(width, channels)
 

@@ -33,7 +33,7 @@ class Augmentation(Variant, abc.ABC):
 
         Args:
             key: random key; equal keys give equal changes.
-            images: pixels from 0 to 1, [b, h, w, c]; raw ones of any type where it `moves_only`.
+            images: pixels from 0 to 1, [b, h, w, c]; raw ones of any type if it `moves_only`.
 
         Returns:
             Images of the same shape, type and range, [b, h, w, c].
@@ -41,6 +41,9 @@ class Augmentation(Variant, abc.ABC):
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Check that the change leaves something of images of this height, width and channels.
+
+        Args:
+            image_shape: h, w and c of every image.
 
         Raises:
             FieldError: If it does not; the field at fault is named.

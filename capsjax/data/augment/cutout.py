@@ -49,7 +49,14 @@ class Cutout(Augmentation):
         return jnp.where(square, 0, images)
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
-        """Check that some of the image is left, wherever the square lies."""
+        """Check that some of the image is left, wherever the square lies.
+
+        Args:
+            image_shape: h, w and c of every image.
+
+        Raises:
+            FieldError: If the square can cover an image.
+        """
         side = max(image_shape[:2])
         if self.size >= side:
             expected = (

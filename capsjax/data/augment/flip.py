@@ -38,6 +38,8 @@ class Flip(Augmentation):
 
     def __call__(self, key: Array, images: Num[Array, "b h w c"]) -> Num[Array, "b h w c"]:
         """Return the images, some of them mirrored, [b, h, w, c]."""
+        # One number for each image, broadcast over its pixels.
         chosen = jax.random.bernoulli(key, self.probability, (images.shape[0], 1, 1, 1))
+        # [b, h, w, c]: left and right are along w.
         axis = 2 if self.direction == "horizontal" else 1
         return jnp.where(chosen, jnp.flip(images, axis), images)

@@ -40,8 +40,16 @@ class Shift(Augmentation):
         return random_shift(key, images, self.pixels)
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
-        """Check that m is less than height and width."""
+        """Check that m is less than height and width.
+
+        Args:
+            image_shape: h, w and c of every image.
+
+        Raises:
+            FieldError: If a shift can leave nothing of an image.
+        """
         height, width, _ = image_shape
+        # The tighter of the two, so that the message names the one to go by.
         side, name = min((height, "height"), (width, "width"))
         if self.pixels >= side:
             expected = f"at most {side - 1} for images of {name} {side}: a shift by all of it leaves nothing"
