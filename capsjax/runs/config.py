@@ -18,7 +18,6 @@ from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
 from capsjax.training.loop import TrainingConfig
 from capsjax.training.optimisers import Adam, Optimiser
-from capsjax.training.step import NOT_FINITE
 
 # What a line of metrics holds beside the loss of the classes and the metrics.
 COLUMNS = (
@@ -29,7 +28,6 @@ COLUMNS = (
     "examples",
     "images_per_second",
     "count",
-    NOT_FINITE,
 )
 LARGEST_CONFIG = 1 << 17  # bytes of a file; those that ship have some 2,000
 
