@@ -94,7 +94,7 @@ def read_text(path: Path, limit: int, expected: str) -> str:
     except UnicodeDecodeError as error:
         came = f"bytes that are not UTF-8 text, from byte {error.start} on"
         raise _mistake(path, came, expected) from error
-    return text.removeprefix("\ufeff")
+    return text.removeprefix("\ufeff")  # which parsers take for a letter
 
 
 def read_json(path: Path, limit: int, expected: str) -> Any:

@@ -174,7 +174,7 @@ class Bar(Reporter):
         if self._task is None:
             self._progress.start()  # with the first task, so that nothing is drawn before there is one
         else:
-            self._progress.remove_task(self._task)
+            self._progress.remove_task(self._task)  # one bar at a time, without those that are over
         label = printable(label)
         self._task = self._progress.add_task(label, total=total, completed=done, note="")
 

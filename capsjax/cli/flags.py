@@ -126,6 +126,7 @@ def suggestions(name: str, options: set[str], keys: Sequence[str]) -> list[str]:
     Returns:
         Flags: those of that name, else those that other programs call so, else the nearest.
     """
+    # From what is surest to what is least: another spelling, a key, another program's word, a near miss.
     word, own = canonical(name), {canonical(option): option for option in options}
     if word in own:
         return [own[word]]

@@ -146,6 +146,7 @@ class Arrays(Source):
         )
         largest = max(0, *(int(split.labels.max()) for split in given.values()))
         num_classes = self.num_classes or largest + 1
+        # Of all splits: the unit of one that happens to be dark could not be told from its own pixels.
         ends = (
             min(float(split.images.min()) for split in given.values()),
             max(float(split.images.max()) for split in given.values()),
@@ -246,7 +247,7 @@ def _to_array(name: str, values: object) -> np.ndarray:
 
 def _to_pixels(images: np.ndarray) -> np.ndarray:
     if images.ndim == 3:
-        images = images[..., None]
+        images = images[..., None]  # grey, without an axis of channels
     if images.dtype == np.uint8:
         return images
     if np.issubdtype(images.dtype, np.floating):

@@ -87,6 +87,7 @@ def parse_idx(content: bytes, source: str) -> np.ndarray:
             f"{source}: {problem}: found {len(content)} bytes, expected {size} for an array of "
             f"shape {list(shape)}"
         )
+    # JAX takes the machine's own byte order alone.
     values = np.frombuffer(content, dtype, offset=header).reshape(shape)
     return values.astype(dtype.newbyteorder("="), copy=False)
 

@@ -114,7 +114,7 @@ def type_remedy(images: np.ndarray) -> str:
         return "use images.astype(np.uint8)" if low >= 0 and high <= 255 else unit_remedy(low, high)
     if kind in "OUS":
         try:
-            if np.isfinite(images.astype(np.float32)).all():
+            if np.isfinite(images.astype(np.float32)).all():  # numbers, kept as objects or strings
                 return "use images.astype(np.float32)"
         except (TypeError, ValueError):
             pass

@@ -98,7 +98,7 @@ def reading_of(comparison: Comparison) -> str:
     """Say how the numbers of a comparison are read, and which arms do not begin as the others."""
     if comparison.short:
         return READING
-    names = comparison.beginnings
+    names = comparison.beginnings  # of the arms alone that begin otherwise
     own = [f"{n} ({', '.join(b['parameters'])})" for n, b in names.items() if b["parameters"]]
     batches = [name for name, found in names.items() if not found["batches"]]
     but = [f"parameters of their own have {'; '.join(own)}"] if own else []

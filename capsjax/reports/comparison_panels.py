@@ -86,6 +86,7 @@ def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
     arms = {arm.name: arm for arm in comparison_arms(comparison, folder)}
     bound = of_arms.num_classes(folder)
     panels = grid_panels(comparison)
+    # Cell by cell, as long as a page can be read: a large grid has its panels against the axes alone.
     for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():
         within = [arms[name]._replace(name=comparison.told[name].arm) for name in group.names]
         tested = {
@@ -157,6 +158,7 @@ def _alignment_panel(
     """Draw how stop and full gradient agree, along the runs of the arms that have the one or the other."""
     groups = list(dict.fromkeys(record["group"] for record in records))
     kinds = {r["mode"]: comparison.told[r["mode"]].mode for r in records}
+    # Full runs first: theirs is the training that the stop gradient is judged along.
     modes = [arm for kind in ("full", "stop") for arm, found in kinds.items() if found == kind]
 
     def line(group: str, mode: str) -> tuple[list[int], list[float]]:

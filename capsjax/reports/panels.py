@@ -52,6 +52,7 @@ def _course_panel(
         for number, (arm, found) in enumerate(drawn):
             if found is not None:
                 middle, low, high = (factor * x for x in (found.mean, found.low, found.high))
+                # Some eight marks on a curve, those of each arm at other steps, so that none hides another.
                 every = max(1, len(found.steps) // 8)
                 ax.plot(
                     found.steps, middle, color=look.of(arm.mode), label=arm.label, linewidth=1.6,

@@ -86,6 +86,7 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
     classes = {arms.num_classes(folder) for folder in different}
     panels = course_panels(drawn, classes.pop() if len(classes) == 1 else None)
     if errors:
+        # Not paired: runs of different directories need not share a seed's beginning.
         panels.insert(0, tests_panel(errors, paired=False))
     reading = [READING, *_cautions(entries)]
     page.write_tables({"results": shown[0], "differences": differences}, out / "tables")

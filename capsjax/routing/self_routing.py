@@ -82,10 +82,11 @@ class SelfRouting(Routing[GatedVotes]):
         votes, pairs = inputs.votes, inputs.votes.pairs
         gate = jnp.einsum("...id,ijd->...ij", inputs.poses, inputs.route)  # [*batch, i, j]
         logits = gate + jnp.broadcast_to(inputs.offset, gate.shape)  # [*batch, i, j]
-        coupling = votes.couple(pairs.from_array(logits))
+        coupling = votes.couple(pairs.from_array(logits))  # c_ij, as held
         assigned = coupling * pairs.by_child(inputs.activation)
         mass = pairs.sum_children(assigned)  # [*batch, j]
         whole = jnp.sum(mass, axis=-1, keepdims=True)  # [*batch, 1]
+        # Divided before the sum: the weights of a parent add up to 1, so nothing overflows.
         pose = votes.combine(assigned / pairs.by_parent(numerics.at_least_tiny(mass)))
         activation = mass / numerics.at_least_tiny(whole)
         return RoutingResult(pose, pairs.to_array(coupling), logits, activation)

@@ -53,6 +53,6 @@ class UniformRouting(Routing[BiasedVotes]):
         votes = inputs.votes
         logits = votes.zeros()  # so that 1/J counts the parents that each child has, masks included
         coupling = votes.couple(logits)
-        pose, activation = inputs.readout(coupling)
+        pose, activation = inputs.readout(coupling)  # [*batch, j, e], [*batch, j]
         to_array = votes.pairs.to_array
         return RoutingResult(pose, to_array(coupling), to_array(logits), activation)

@@ -85,7 +85,7 @@ def trials_of(folder: Path, config: Config, designed: Design) -> list[Trial]:
 def tested(path: Path) -> dict[str, Any] | None:
     """Return the test line of a run's directory; None if the run is not finished, or not there."""
     lines = [line for line in read_metrics(path / "metrics.jsonl") if line["split"] == "test"]
-    return lines[-1] if lines else None
+    return lines[-1] if lines else None  # a run that was lengthened has several
 
 
 def read_entry(trial: Trial) -> Entry:

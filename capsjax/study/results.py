@@ -77,6 +77,7 @@ def _costs(
         feed = TrainFeed(dataset.train, planned.cut, config.seed)
         # Arms that cut the same batches share them on the device.
         epoch = epochs.setdefault((arm.data, planned.cut), feed.epoch(0))
+        # Several steps in a call, as in training, but none beyond the epoch that was cut.
         state, steps = planned.initial_state(config.seed), min(5, feed.steps_per_epoch)
         works[name] = Work(planned.program, state, epoch, steps)
     return time_in_turn(works, rounds=config.compare.timing_rounds, reporter=reporter)

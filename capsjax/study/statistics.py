@@ -87,5 +87,6 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Di
     mean, count = float(differences.mean()), len(differences)
     if count == 1:
         return Difference(mean, float("nan"), float("nan"))
+    # Two-sided: 2.5 % beyond either end.
     half = float(stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count))
     return Difference(mean, mean - half, mean + half)

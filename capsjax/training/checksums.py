@@ -17,6 +17,7 @@ def write_sums(folder: Path) -> None:
     In the form that `sha256sum --check` reads; the first line, a comment there, counts the others, so
     that a file which was cut short between two lines is seen.
     """
+    # Sorted, so that the same files give the same sums, in whatever order the system lists them.
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     lines = [f"{_sum_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     text = f"# SHA-256 of {len(lines)} files\n" + "".join(lines)

@@ -51,7 +51,7 @@ class Schedule(Variant, abc.ABC):
         share = min(round(self.warmup_fraction * total_steps), total_steps - 1)
         warmup = self.warmup or share
         after = self.after_warmup(warmup, total_steps)
-        if not warmup:
+        if not warmup:  # nothing to join, and no comparison in every step
             return after
         # `join_schedules` gives the second function the step counted from the boundary.
         return optax.join_schedules(
