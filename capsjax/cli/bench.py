@@ -53,8 +53,13 @@ def _routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     names = ("batch", "children", "parents", "in_dim", "out_dim", "num_iters")
     given = {name: getattr(arguments, name) for name in names}
     sizes = benchmark.RoutingSizes(**{name: n for name, n in given.items() if n is not None})
-    mode = benchmark.gradient_named(arguments.gradient)
-    options = {"gradient": mode, "votes": arguments.votes, "times": arguments.times}
+    mode = arguments.gradient and benchmark.gradient_named(arguments.gradient, arguments.routing)
+    options = {
+        "routing": arguments.routing,
+        "gradient": mode,
+        "votes": arguments.votes,
+        "times": arguments.times,
+    }
     return _measure(lambda: benchmark.routing_work(sizes, **options), arguments)
 
 

@@ -35,7 +35,10 @@ EXAMPLES = {
     "bench": ("capsjax bench step digits", "capsjax bench routing --gradient full"),
     "step": ("capsjax bench step digits --profile", "capsjax bench step digits --batch-size 64"),
     "forward": ("capsjax bench forward digits --batch-size 64 --json",),
-    "routing": ("capsjax bench routing --batch 32 --gradient full --votes dense",),
+    "routing": (
+        "capsjax bench routing --batch 32 --gradient full --votes dense",
+        "capsjax bench routing --routing em --batch 32",
+    ),
     "info": ("capsjax info", "capsjax info digits --model.dim 8"),
     "completion": ("capsjax completion bash >> ~/.bash_completion",),
 }
@@ -154,7 +157,12 @@ def _add_bench(command: Callable[..., Any]) -> None:
                 ("--num-iters", "readouts r"),
             ):
                 work.add_argument(flag, type=int, metavar="N", help=text)
-            work.add_argument("--gradient", default="stop", help="gradient mode, such as full")
+            work.add_argument(
+                "--routing", default="dynamic", help="kind of routing, such as em (default dynamic)"
+            )
+            work.add_argument(
+                "--gradient", help="gradient mode, such as full (default stop, where it iterates)"
+            )
             work.add_argument("--votes", default="auto", help="linear, dense or auto")
         else:
             work.add_argument("config", help="a YAML file, or the name of one that ships")

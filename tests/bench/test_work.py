@@ -13,6 +13,7 @@ from capsjax.checks import FieldError, UserError
 from capsjax.cli.parser import make_parser
 from capsjax.gradients import ClosedForm, FullGradient, GradientMode, StopGradient
 from capsjax.progress import Silent
+from capsjax.routing import DynamicRouting, Routing
 from capsjax.runs.config import load_config
 from tests.comparison import Record
 
@@ -159,7 +160,7 @@ class TestRouting:
         monkeypatch.setattr(bench, "_compile", spied)
         work = bench.routing_work(SMALL, gradient=ClosedForm(), votes=votes)
         work.call()
-        (value, (u_bar, W_bar)), (u, W, weights) = seen[0]
+        (value, (u_bar, W_bar, _)), (u, W, weights, _) = seen[0]
         assert u.shape == u_bar.shape == (4, 6, 2)
         assert W.shape == W_bar.shape == (6, 3, 2, 5)
         assert work.sizes["votes"] == votes
@@ -167,7 +168,7 @@ class TestRouting:
 
         def loss(u, W, gradient):
             votes = jnp.einsum("bid,ijde->bije", u, W)
-            found = bench.DynamicRouting(num_iters=2, gradient=gradient)(votes)
+            found = DynamicRouting(num_iters=2, gradient=gradient)(votes)
             return jnp.sum(found.pose * weights)
 
         pull = jax.value_and_grad(loss, argnums=(0, 1))
@@ -176,6 +177,35 @@ class TestRouting:
         for found, wanted in zip((u_bar, W_bar), bars, strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-6)
         assert not np.allclose(u_bar, pull(u, W, StopGradient())[1][0], rtol=1e-3, atol=1e-6)
+
+    def test_every_routing_can_be_timed_with_what_it_takes_and_trains(self, monkeypatch):
+        arguments = {}
+
+        def compiled(name, sizes, examples, lower, given, advance, *, times):
+            arguments[sizes["routing"]] = given[3]
+            shapes = jax.tree.map(lambda x: x.shape, lower(*given).out_info[1])
+            assert shapes == ((4, 6, 2), (6, 3, 2, 5), jax.tree.map(jnp.shape, given[3]))
+            return bench.Work(name, sizes, print, times, examples, 0.0, False, 0, str)
+
+        monkeypatch.setattr(bench, "_compile", compiled)
+        kinds = list(bench._kinds())
+        described = {kind: bench.routing_work(SMALL, routing=kind).sizes for kind in kinds}
+        assert list(arguments) == kinds == [routing.kind for routing in Routing.variants()]
+        assert arguments["dynamic"] == {}
+        assert arguments["em"]["params"].keys() == {"beta_u", "beta_a"}
+        assert arguments["self"]["params"]["route"].shape == (6, 3, 2)
+        assert arguments["self"]["activation"].shape == (4, 6)
+        assert (described["em"]["gradient"], described["em"]["num_iters"]) == ("stop", 2)
+        assert (described["self"]["gradient"], described["self"]["num_iters"]) == (None, None)
+
+    def test_a_routing_without_iterations_has_no_gradient_mode(self):
+        with pytest.raises(
+            UserError, match=r"^gradient: got 'full' for routing 'self', which has no"
+        ):
+            bench.routing_work(SMALL, routing="self", gradient=FullGradient())
+        with pytest.raises(UserError, match=r"^routing: got 'emm', expected .*did you mean 'em'\?"):
+            bench.routing_work(SMALL, routing="emm")
+        assert bench.gradient_named("implicit", "fixed_point").kind == "implicit"
 
     def test_sizes_and_names_are_checked(self):
         with pytest.raises(FieldError, match=r"RoutingSizes.parents: got 0"):
