@@ -5,7 +5,7 @@ A function measures; a value, such as `MarginLoss()`, is the node of a configura
 
 from capsjax.losses.base import Loss
 from capsjax.losses.cross_entropy import CrossEntropyLoss, cross_entropy_loss
-from capsjax.losses.margin import MarginLoss, MarginPreset, margin_loss
+from capsjax.losses.margin import MarginLoss, margin_loss
 from capsjax.losses.reconstruction import reconstruction_loss
 from capsjax.losses.spread import LinearMargin, MarginSchedule, SpreadLoss, spread_loss
 
@@ -15,9 +15,7 @@ __all__ = [
     "CrossEntropyLoss",
     "LinearMargin",
     "Loss",
-    "LossConfig",
     "MarginLoss",
-    "MarginPreset",
     "MarginSchedule",
     "SpreadLoss",
     "cross_entropy_loss",

@@ -14,7 +14,6 @@ from capsjax.metrics.top_k import TopKError, top_k_error
 ALWAYS = (ErrorRate(), CouplingEntropy())
 
 __all__ = [
-    "ALWAYS",
     "Accuracy",
     "CalibrationError",
     "CouplingEntropy",

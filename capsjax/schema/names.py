@@ -38,6 +38,11 @@ USUAL: Mapping[str, tuple[str, ...]] = {
         ("lam_recon", "recon_weight", "reconstruction"), ("loss.reconstruction_weight",)
     ),
     **dict.fromkeys(("shift", "shift_pixels", "shift_fraction"), ("max_shift",)),
+    **dict.fromkeys(
+        ("augmentation", "augmentations", "transform", "transforms", "data_augmentation"),
+        ("augment",),
+    ),
+    **dict.fromkeys(("criterion", "loss_fn", "loss_function", "objective"), ("loss.kind",)),
     **dict.fromkeys(("mode", "gradient_mode", "backward"), ("model.routing.gradient",)),
     "log_interval": ("training.log_every",),
     **dict.fromkeys(

@@ -88,12 +88,12 @@ class Strategy(abc.ABC):
         missing = -batch.labels.shape[0] % len(self.devices)
         if not missing:
             return batch
-        widths = [(0, missing)]
-        return Batch(
-            jnp.pad(batch.images, [*widths, (0, 0), (0, 0), (0, 0)], mode="edge"),
-            jnp.pad(batch.labels, widths, mode="edge"),
-            jnp.pad(batch.weights, widths),
-        )
+
+        def repeat(field: Array) -> Array:
+            return jnp.pad(field, [(0, missing), *[(0, 0)] * (field.ndim - 1)], mode="edge")
+
+        padded = jax.tree.map(repeat, batch)
+        return padded._replace(weights=jnp.pad(batch.weights, (0, missing)))
 
 
 class JitStrategy(Strategy):

@@ -172,5 +172,8 @@ def test_what_is_replicated_comes_back(four):
 def test_a_batch_that_divides_is_not_padded(four):
     given = batch(32, 0)
     assert four.pad(given) is given
+    moved = four.pad(batch(5, 0)._replace(progress=jnp.full(5, 0.25)))
+    assert moved.progress.tolist() == [0.25] * 8  # else losses would take it for evaluation
     padded = four.pad(batch(1, 0))
+    assert padded.progress is None
     assert padded.weights.tolist() == [1, 0, 0, 0]
