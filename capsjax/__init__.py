@@ -27,7 +27,9 @@ if TYPE_CHECKING:
         dynamic_routing,
     )
     from capsjax.runs.config import Config, load_config
-    from capsjax.runs.experiment import Run, evaluate, load, train
+    from capsjax.runs.evaluation import evaluate, load
+    from capsjax.runs.experiment import train
+    from capsjax.runs.run import Run
     from capsjax.study.compare import compare
     from capsjax.study.resume import resume
     from capsjax.types import Capsules, RoutingResult, RoutingTrace
@@ -40,7 +42,9 @@ _HOMES = {
     "study.resume": ("resume",),
     "reports.report": ("report",),
     "runs.config": ("Config", "load_config"),
-    "runs.experiment": ("Run", "evaluate", "load", "train"),
+    "runs.evaluation": ("evaluate", "load"),
+    "runs.experiment": ("train",),
+    "runs.run": ("Run",),
     "gradients": (
         "ClosedForm",
         "FullGradient",

@@ -10,7 +10,7 @@ import pytest
 import capsjax as cj
 from capsjax.progress import Reporter
 from capsjax.reports.report import report_comparison
-from capsjax.runs import experiment
+from capsjax.runs import finish
 from capsjax.study.compare import compare
 from tests.training.watched import Watched
 
@@ -44,7 +44,7 @@ def compared(tmp_path_factory):
     config = cj.load_config("smoke")
     assert config.compare.modes == MODES
     began, saw = [], []
-    fit = experiment.fit
+    fit = finish.fit
 
     def recorded_fit(program, state, feed, *args, **kwargs):
         began.append(jax.tree.map(np.array, state.params))
@@ -60,7 +60,7 @@ def compared(tmp_path_factory):
         return fit(recorded, state, feed, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "fit", recorded_fit)
+        patch.setattr(finish, "fit", recorded_fit)
         record = Record()
         out = tmp_path_factory.mktemp("compare") / "comparison"
         folder = compare(config, out=out, reporter=record)

@@ -16,11 +16,11 @@ import capsjax as cj
 from capsjax import bench
 from capsjax.checks import UserError
 from capsjax.cli.flags import parse_overrides
+from capsjax.runs.metrics_file import read_metrics
 from capsjax.runs.plan import plan
 from capsjax.runs.remedies import check_finite
 from capsjax.study.compare import variant
 from capsjax.training.state import TrainState
-from capsjax.training.writers import read_metrics
 
 PACKAGE = Path(cj.__file__).parent
 

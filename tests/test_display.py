@@ -14,7 +14,7 @@ from capsjax.modules import CapsNetConfig
 from capsjax.modules.architecture import DecoderConfig, PrimaryConfig, StemConfig
 from capsjax.modules.networks import NetworkOutput
 from capsjax.runs.config import CompareConfig
-from capsjax.training.loop import TrainingConfig
+from capsjax.training.config import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, Cosine, Exponential, Piecewise
 from capsjax.training.state import Batch, TrainState
 

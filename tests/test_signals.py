@@ -12,9 +12,9 @@ import pytest
 import capsjax as cj
 from capsjax import signals
 from capsjax.progress import Silent
-from capsjax.runs import experiment
+from capsjax.runs import experiment, finish
+from capsjax.runs.metrics_file import read_metrics
 from capsjax.training import checkpoints, loop
-from capsjax.training.writers import read_metrics
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -103,7 +103,7 @@ def test_metrics_and_parameters_of_a_stopped_run_are_those_of_a_whole_one(
 ):
     config, folder = short
     whole = cj.train(config, out=tmp_path / "whole")
-    calls, evaluate = [], loop.evaluate
+    calls, evaluate = [], finish.evaluate
 
     class Watching(Silent):
         def update(self, done, note=""):
@@ -120,7 +120,7 @@ def test_metrics_and_parameters_of_a_stopped_run_are_those_of_a_whole_one(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", evaluating)
+        patch.setattr(finish, "evaluate", evaluating)
         patch.setattr(loop._Pace, "SECONDS", 0.0)
         with pytest.raises(signals.Interrupted) as caught:
             cj.train(config, out=folder, reporter=Watching())

@@ -14,8 +14,8 @@ from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels
 from capsjax.modules import CapsNet
 from capsjax.runs import directory
-from capsjax.runs.experiment import Run
 from capsjax.runs.plan import functions
+from capsjax.runs.run import Run
 
 SMOKE = cj.load_config("smoke")
 SHAPE = (8, 8, 1)

@@ -20,13 +20,13 @@ def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         UserError: If the directory is not a run's, or the data cannot be had or do not fit.
     """
     start_jax()
-    from capsjax.runs import experiment
+    from capsjax.runs import evaluation
 
     with progress(arguments, "preparing") as reporter:
         # Before the run is restored, which takes longer: a mistake in the flags is told at once.
         data = read_data(arguments, rest, arguments.folder)
-        run = experiment.load(arguments.folder, reporter=reporter)
-        tested = experiment.evaluate(run, data, reporter=reporter)
+        run = evaluation.load(arguments.folder, reporter=reporter)
+        tested = evaluation.evaluate(run, data, reporter=reporter)
     print(
         f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
         f"loss {tested['loss']:.5f}, after step {run.step}"

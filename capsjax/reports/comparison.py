@@ -14,12 +14,12 @@ from capsjax.checks import UserError
 from capsjax.reports.looks import LIGHT
 from capsjax.routing import DynamicRouting
 from capsjax.runs import directory
+from capsjax.runs.metrics_file import numbers
 from capsjax.schema.text import to_tree
 from capsjax.study.arms import mode_of, routing_kind
 from capsjax.study.design import Group, design
 from capsjax.study.statistics import Difference, paired_difference, summarise
 from capsjax.tables import Table
-from capsjax.training.writers import numbers
 
 
 class Told(NamedTuple):

@@ -15,8 +15,9 @@ from capsjax.reports.looks import DARK, LIGHT
 from capsjax.reports.page import Page, Picture
 from capsjax.reports.unfinished import report_unfinished
 from capsjax.routing import DynamicRouting
-from capsjax.runs import directory, experiment
-from capsjax.runs.experiment import Run
+from capsjax.runs import directory, evaluation
+from capsjax.runs.run import Run
+from capsjax.runs.sources import load_data
 from capsjax.schema.text import dump
 from capsjax.study import arms
 from capsjax.study.arms import Lines
@@ -50,7 +51,7 @@ def report_run(
         UserError: If there is no such run, or the data that were given do not fit.
     """
     # The newest checkpoint, whether or not the run is finished: a report looks at what there is.
-    run = experiment.load(folder, reporter=reporter)
+    run = evaluation.load(folder, reporter=reporter)
     metrics, mode = run.metrics, arms.mode_of(run.config)
     figures.save(panels.run_figure(metrics, mode), folder / "curves.png")
     pictures = page.draw_panels(
@@ -135,7 +136,7 @@ def last_measurements(metrics: Lines, batch_size: int) -> Table:
 
 def _reconstructions(run: Run, data: object) -> list[Picture]:
     """Draw the first test images and what the decoder made of them, where there is a decoder."""
-    dataset = experiment.load_data(run.config, data, Silent())
+    dataset = load_data(run.config, data, Silent())
     images, labels = dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN]
     output = run.outputs(images)
     if output.reconstruction is None:

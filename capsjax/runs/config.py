@@ -16,7 +16,7 @@ from capsjax.modules import CapsNetConfig
 from capsjax.runs.comparing import CompareConfig
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
-from capsjax.training.loop import TrainingConfig
+from capsjax.training.config import TrainingConfig
 from capsjax.training.optimisers import Adam, Optimiser
 
 # What a line of metrics holds beside the loss of the classes and the metrics.

@@ -18,9 +18,9 @@ from capsjax.data import Arrays, Dataset
 from capsjax.data.pixels import Pixels
 from capsjax.runs.checkout import commit
 from capsjax.runs.config import LARGEST_CONFIG, Config
+from capsjax.runs.metrics_file import is_finite, read_metrics, strict
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
-from capsjax.training.writers import is_finite, read_metrics, strict
 from capsjax.version import __version__
 
 LARGEST_JSON = 16 * files.MEGABYTE

@@ -16,9 +16,9 @@ from capsjax.modules import CapsNet, NetworkOutput
 from capsjax.runs import directory
 from capsjax.runs.batches import Work
 from capsjax.runs.config import Config
+from capsjax.runs.metrics_file import read_metrics
 from capsjax.runs.plan import functions
 from capsjax.training.state import Params
-from capsjax.training.writers import read_metrics
 
 
 @dataclasses.dataclass(frozen=True)

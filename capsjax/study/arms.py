@@ -9,7 +9,7 @@ import numpy as np
 from capsjax.routing import DynamicRouting, IterativeRouting, UniformRouting
 from capsjax.runs import directory
 from capsjax.runs.config import Config
-from capsjax.training.writers import read_metrics
+from capsjax.runs.metrics_file import read_metrics
 
 Lines = list[dict[str, Any]]
 

@@ -14,6 +14,7 @@ from capsjax.data import Dataset
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import directory, experiment
 from capsjax.runs.config import Config
+from capsjax.runs.metrics_file import MetricsWriter, read_metrics
 from capsjax.runs.plan import plan
 from capsjax.runs.sources import load_data
 from capsjax.schema.text import to_tree
@@ -23,7 +24,6 @@ from capsjax.study.design import Design, variant
 from capsjax.study.ledger import Trial, forget_failure, record_failure
 from capsjax.training.feed import EvalFeed
 from capsjax.training.state import Batch, TrainState
-from capsjax.training.writers import MetricsWriter, read_metrics
 
 ALIGNMENT_EXAMPLES = 256
 ALIGNMENT = "alignment.jsonl"  # beside the metrics of a run

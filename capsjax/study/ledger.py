@@ -14,9 +14,9 @@ from capsjax import room
 from capsjax.checks import UserError
 from capsjax.runs import directory, lock
 from capsjax.runs.config import Config
+from capsjax.runs.metrics_file import read_metrics
 from capsjax.study.design import Design, Planned
 from capsjax.training import checkpoints
-from capsjax.training.writers import read_metrics
 
 RUNS = "runs"
 FAILURE = "failure.json"  # in the directory of a run: why it failed

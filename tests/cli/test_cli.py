@@ -22,10 +22,10 @@ import pytest
 import capsjax as cj
 from capsjax import cli
 from capsjax.checks import UserError
-from capsjax.runs import experiment
+from capsjax.runs import evaluation, experiment
+from capsjax.runs.metrics_file import read_metrics
 from capsjax.signals import Interrupted
 from capsjax.training import checkpoints
-from capsjax.training.writers import read_metrics
 
 QUICK = ["--compare.modes", "[stop, full]", "--compare.seeds", "1"]
 
@@ -201,7 +201,7 @@ def test_ctrl_c_ends_a_run_that_can_be_resumed(tmp_path):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["step"] == 4
     newest = checkpoints.steps(folder / "checkpoints")[-1]
-    assert cj.load(folder).params.keys() == experiment.load(folder).params.keys()
+    assert cj.load(folder).params.keys() == evaluation.load(folder).params.keys()
     # The epoch that was cut off, whose state an interrupt saves too, ends the run.
     path = folder / "config.yaml"
     epochs = newest // 8 + 1
@@ -422,7 +422,7 @@ def test_a_run_that_is_interrupted_is_named(capsys, monkeypatch, tmp_path):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("capsjax.runs.experiment.fit", interrupt)
+    monkeypatch.setattr("capsjax.runs.finish.fit", interrupt)
     code, _, err = answer(capsys, "train", "smoke", "--out", tmp_path / "mine")
     assert code == 130
     assert err[-1].endswith(f"Resume with: capsjax train --resume {tmp_path / 'mine'}")

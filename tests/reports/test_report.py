@@ -184,7 +184,7 @@ def test_a_report_without_its_data_leaves_out_reconstructions_and_says_so(compar
     def lost(*_):
         raise UserError("got no data, expected some")
 
-    monkeypatch.setattr("capsjax.runs.experiment.load_data", lost)
+    monkeypatch.setattr("capsjax.reports.report.load_data", lost)
     folder = compared.folder / "runs" / "stop-seed0"
     page, _ = report_run(folder)
     check_alone(page, 3)

@@ -18,7 +18,7 @@ from capsjax.runs import config as config_module
 from capsjax.runs.config import CompareConfig, Config, find_config, shipped_configs
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
-from capsjax.training.loop import TrainingConfig
+from capsjax.training.config import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, Exponential, Piecewise
 
 NAMES = ["digits", "mnist_sabour2017", "mnist_small", "smoke"]

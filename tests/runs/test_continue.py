@@ -13,10 +13,10 @@ import capsjax as cj
 from capsjax import cli
 from capsjax.checks import FieldError, UserError
 from capsjax.runs.finetune import transfer
+from capsjax.runs.metrics_file import read_metrics
 from capsjax.training import checkpoints
-from capsjax.training.loop import TrainingConfig
+from capsjax.training.config import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, freeze
-from capsjax.training.writers import read_metrics
 
 
 def short(steps, **more):

@@ -21,8 +21,8 @@ from capsjax.reports.comparison import read_comparison
 from capsjax.reports.comparison_panels import comparison_figure
 from capsjax.reports.report import report_run
 from capsjax.runs import directory, experiment
+from capsjax.runs.metrics_file import read_metrics
 from capsjax.training import checkpoints
-from capsjax.training.writers import read_metrics
 
 SMOKE = cj.load_config("smoke")
 STEPS = 24  # three epochs of eight
@@ -363,9 +363,9 @@ def test_a_configuration_s_name_names_its_run(tmp_path, monkeypatch, as_installe
     monkeypatch.chdir(tmp_path)
 
     def finish(config, dataset, planned, folder, *rest):
-        return experiment.Run(config, folder, {}, dataset.scale, dataset.image_shape, 10, 0)
+        return cj.Run(config, folder, {}, dataset.scale, dataset.image_shape, 10, 0)
 
-    monkeypatch.setattr(experiment, "_finish", finish)
+    monkeypatch.setattr(experiment, "finish", finish)
     folders = [cj.train("smoke").folder, cj.train("smoke").folder, cj.train(SMOKE).folder]
     assert [folder.parent.name for folder in folders] == ["runs"] * 3
     assert [folder.name.split("-")[0] for folder in folders] == ["smoke", "smoke", "digits"]

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from capsjax import cli
 from capsjax.checks import UserError
-from capsjax.runs import config, directory
-from capsjax.training import writers
+from capsjax.runs import config, directory, metrics_file
 
 DEEP = 100_000
 
@@ -217,9 +216,9 @@ def test_metrics_keep_every_line_of_ours_among_others(tmp_path):
     path = tmp_path / "metrics.jsonl"
     ours = [{"split": "train", "step": n, "loss": 0.5, "error": 0.1} for n in range(1, 4)]
     texts = [json.dumps(line) for line in ours]
-    long = "x" * (3 * writers.LONGEST)
+    long = "x" * (3 * metrics_file.LONGEST)
     path.write_text("\n".join([texts[0], long, texts[1], '{"a": 1}', "\u2028[]", "", texts[2]]))
-    assert writers.read_metrics(path) == ours
+    assert metrics_file.read_metrics(path) == ours
 
 
 def test_a_description_that_is_right_is_returned(folders):

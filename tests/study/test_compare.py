@@ -13,10 +13,10 @@ import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
+from capsjax.runs.metrics_file import read_metrics
 from capsjax.runs.plan import functions
 from capsjax.study.compare import compare, routing_of, variant
 from capsjax.training.feed import EvalFeed
-from capsjax.training.writers import read_metrics
 
 MODES = ("uniform", "stop", "truncated", "full")
 ROUTINGS = {

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from capsjax.training.writers import MetricsWriter, read_metrics
+from capsjax.runs.metrics_file import MetricsWriter, read_metrics
 
 
 @pytest.fixture

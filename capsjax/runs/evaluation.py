@@ -1,0 +1,103 @@
+"""Load a trained run, and measure it again; nothing is trained or written."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capsjax.checks import UserError
+from capsjax.data.pixels import Pixels
+from capsjax.progress import Reporter, Silent
+from capsjax.runs import directory
+from capsjax.runs.plan import evaluation, functions
+from capsjax.runs.run import Run
+from capsjax.runs.sources import load_data
+from capsjax.training import checkpoints
+from capsjax.training.feed import EvalFeed
+from capsjax.training.loop import evaluate as measure
+from capsjax.training.notebook import for_python
+from capsjax.training.optimisers import freeze
+from capsjax.training.state import TrainState
+
+
+def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
+    """Load a run's newest parameters, to predict with or to look into.
+
+    Args:
+        run_dir: the run's directory.
+        reporter: told where a checkpoint is damaged or gone, and what is loaded instead; None to warn.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: where there is no such run, or it has no checkpoint.
+    """
+    folder = Path(run_dir).absolute()
+    config = directory.read_config(folder)
+    if directory.is_comparison(folder) and not (folder / "checkpoints").exists():
+        runs = sorted(path.parent for path in folder.glob("runs/*/config.yaml"))
+        such = f", such as {runs[0]}" if runs else ""
+        raise UserError(f"{folder}: got a comparison, expected a single run{such}")
+    data = directory.read_data(folder)
+    height, width, channels = data["image_shape"]
+    shape, classes = (height, width, channels), data["num_classes"]
+    try:
+        initial = functions(config.model, config.loss, shape, classes).initial(0)
+    except UserError as error:
+        raise UserError(f"{folder / 'environment.json'}: {error}") from error
+    optimiser = freeze(config.optimiser.make(2**31 - 1), config.training.freeze)
+    target = TrainState.create(initial, optimiser)
+    quiet = reporter is None or type(reporter) is Silent
+    say = checkpoints.warn if quiet else reporter.say
+    state = checkpoints.restore(folder / "checkpoints", target, say=say)
+    pixels, step = Pixels.recorded(data), int(state.step)
+    run = Run(config, folder, state.params, data["scale"], shape, classes, step, pixels)
+    found = run.mismatch()
+    if found is not None:
+        call, command = directory.how_to_resume(folder, config)
+        why = "resume it" if step > (directory.tested_step(folder) or 0) else "to have those again"
+        say(f"{folder}: {found}; {why}: {call if reporter is None else command}")
+    return run
+
+
+def evaluate(
+    run_dir: Run | str | Path, data: Any = None, *, reporter: Reporter | None = None
+) -> dict[str, float]:
+    """Measure a run's newest parameters on the test split; nothing is written.
+
+    Args:
+        run_dir: the run's directory, or the run.
+        data: arrays in the forms that `train` takes: those of a run that was trained on such, or others,
+            of whose test split the numbers then are; None for the data of the run's configuration.
+        reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
+
+    Returns:
+        Means over all test examples by name, `error`, `loss` and its parts `margin` and `reconstruction`,
+        and `entropy` of the coupling in nats; and their number as `examples`.
+
+    Raises:
+        UserError: If there is no such run, or the data have images or classes that it does not know.
+    """
+    run = run_dir if isinstance(run_dir, Run) else load(run_dir, reporter=reporter)
+    reporter = for_python(reporter)
+    dataset = load_data(run.config, data, reporter)
+    if dataset.image_shape != run.image_shape:
+        raise UserError(
+            f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
+            "was trained on: bring all images to that size"
+        )
+    labels = np.concatenate([split.labels for split in dataset.splits().values()])
+    if labels.size and labels.max() >= run.num_classes:
+        raise UserError(
+            f"data: got labels up to {labels.max()}, expected integers from 0 to {run.num_classes - 1}: the "
+            f"run knows {run.num_classes} classes, these data have {dataset.num_classes}; number the classes "
+            "as the run's data do, and leave out those that it does not know"
+        )
+    # What these data hold of the run's classes may be fewer.
+    dataset = dataclasses.replace(dataset, num_classes=run.num_classes)
+    program = evaluation(run.config, run.image_shape, run.num_classes)
+    scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)
+    feed = EvalFeed(dataset.test, scale, batch_size=run.config.training.eval_batch_size)
+    return measure(program, program.strategy.replicate(run.params), feed, reporter)
