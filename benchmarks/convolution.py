@@ -8,6 +8,7 @@ its gradient takes tens of seconds on a CPU.
 
 import sys
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from capsjax.bench.timing import time_in_turn
 from capsjax.convolution import conv2d
 
 IMAGES, KERNEL, STRIDE = (128, 20, 20, 256), (9, 9, 256, 256), 2
@@ -39,13 +41,8 @@ def main(rounds: int) -> None:
     images = jnp.asarray(rng.normal(size=IMAGES), jnp.float32)
     kernel = jnp.asarray(0.01 * rng.normal(size=KERNEL), jnp.float32)
     programs = {name: compiled(name, images, kernel) for name in ("patches", "frequency")}
-    seconds = {name: [] for name in programs}
-    for number in range(rounds + 1):
-        for name, (program, _) in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(images, kernel))
-            if number:  # round 0 warms up
-                seconds[name].append(time.perf_counter() - start)
+    calls = {name: partial(program, images, kernel) for name, (program, _) in programs.items()}
+    seconds = time_in_turn(calls, rounds)
     results = {name: program(images, kernel)[1] for name, (program, _) in programs.items()}
     table = Table(title=f"{IMAGES} * {KERNEL}, stride {STRIDE}, {rounds} rounds in turn")
     for heading in (

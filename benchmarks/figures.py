@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import bandwidth, matrix_rate
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, StrMethodFormatter
-from report import bandwidth, matrix_rate
 
 from capsjax.reports.figures import COLOURS, new_figure
 from capsjax.reports.looks import MODE_COLOURS

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 from interleave import Job, compile_ours, environment, interleave
+from machine import BATCH, OPERATIONS, product_rate
 from rich.console import Console
 
 from capsjax.runs import directory
 from capsjax.tables import Table
 
 HERE = Path(__file__).parent
-OPERATIONS = 153e9 / 128  # floating-point operations of training on an image, in direct form
 REFERENCE = "PyTorch, compiled, bfloat16"
 Measured = dict[str, Any]
 
@@ -104,24 +104,15 @@ def ceilings(device: str, size: int, times: int) -> dict[str, Job]:
     return jobs | {"copy": {**common, "who": "copy", "size": 8 * size**2}}
 
 
-def rate(found: Measured, precision: str) -> float:
-    """Return the matrix rate, that of the faster library.
-
-    Args:
-        found: the measured ceilings.
-        precision: "bfloat16" or "TF32".
-
-    Returns:
-        Operations a second.
-    """
-    products = [v for v in found.values() if v["job"].get("precision") == precision]
-    return max(2 * p["job"]["size"] ** 3 / float(np.median(p["seconds"])) for p in products)
-
-
 def tables(measured: Measured) -> list[Table]:
     """Return a table for each group, with ratios of medians and shares of the ceiling."""
     found, made = measured["groups"], []
-    best = rate(found["ceilings"], "bfloat16") if "ceilings" in found else None
+    products = [
+        one
+        for one in found.get("ceilings", {}).values()
+        if one["job"].get("precision") == "bfloat16"
+    ]
+    best = product_rate(products) if products else None
     for name, contenders in found.items():
         if name == "ceilings":
             made.append(_ceilings_table(contenders, measured))
@@ -139,7 +130,7 @@ def _row(name: str, result: Measured, reference: Measured, best: float | None) -
     seconds = np.asarray(result["seconds"])
     batch = result["job"].get("batch") or result["job"]["sizes"]["batch"]
     median, memory = float(np.median(seconds)), result["peak_device_bytes"]
-    share = OPERATIONS * batch / median / best if best else 0.0
+    share = OPERATIONS / BATCH * batch / median / best if best else 0.0
     return (
         name,
         f"{1e3 * median:.3f} ms",

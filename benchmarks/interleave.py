@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from capsjax.bench.timing import in_rounds
+
 Job = dict[str, Any]
 Result = dict[str, Any]
 HERE = Path(__file__).parent
@@ -89,15 +91,15 @@ def interleave(
     """
     results = {name: {"job": job, "seconds": []} for name, job in jobs.items()}
     with workers(jobs, env) as started:
-        for number in range(rounds + 1):
+        by_name = {worker.name: worker for worker in started}
+        for number, order in in_rounds(jobs, rounds):
             print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
-            # Forwards and backwards by turns, so that no contender always follows the same one.
-            for worker in started[:: 1 if number % 2 else -1]:
-                if worker.name in seldom and number > 2:
+            for name in order:
+                if name in seldom and number > 2:
                     continue
-                found = worker.go()
+                found = by_name[name].go()
                 seconds = found.pop("seconds")
-                results[worker.name].update(found)
-                if number:
-                    results[worker.name]["seconds"].append(seconds)
+                results[name].update(found)
+                if number > 0:
+                    results[name]["seconds"].append(seconds)
     return results

@@ -9,15 +9,15 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import figures
 import numpy as np
+from machine import OPERATIONS, bandwidth, matrix_rate
 from rich.console import Console
 
 from capsjax.tables import Table
 
 HERE = Path(__file__).parent
 RESULTS, IMAGES = HERE / "results", HERE.parent / "docs" / "images" / "speed"
-# Operations of a step at batch 128 in direct form, without the first input gradient.
-NOMINAL = 153e9
 
 
 class Target(NamedTuple):
@@ -79,20 +79,6 @@ def ratio(run: dict[str, Any], target: Target) -> tuple[float, float]:
     return float(np.median(ours) / np.median(other)), float((ours / other).max())
 
 
-def matrix_rate(run: dict[str, Any]) -> float:
-    """Return the machine's float32 matrix rate in operations a second: the faster library's median."""
-    found = run["groups"]["machine"]
-    products = [v for v in found.values() if v["job"]["who"] == "matrix product"]
-    return max(2 * p["job"]["size"] ** 3 / float(np.median(p["seconds"])) for p in products)
-
-
-def bandwidth(run: dict[str, Any]) -> float:
-    """Return the bytes a second that a copy reads and writes."""
-    found = run["groups"]["machine"]["copy"]
-    # Float32, read once and written once.
-    return 2 * 4 * found["job"]["size"] / float(np.median(found["seconds"]))
-
-
 def target_table(runs: dict[str, dict[str, Any]]) -> Table:
     """Return every target, with the ratio of medians of each repetition."""
     rows = []
@@ -103,7 +89,7 @@ def target_table(runs: dict[str, dict[str, Any]]) -> Table:
         worst = f"{max(worst for _, worst in found):.3f}" if found else ""
         rows.append((target.text, *aims, *medians, worst))
     seconds = [np.asarray(run["groups"]["machine"]["ours"]["seconds"]) for run in runs.values()]
-    ideal = [NOMINAL / matrix_rate(run) for run in runs.values()]
+    ideal = [OPERATIONS / matrix_rate(run) for run in runs.values()]
     shares = [best / np.median(took) for best, took in zip(ideal, seconds, strict=True)]
     slowest = min(best / took.max() for best, took in zip(ideal, seconds, strict=True))
     shares_text = [f"{share:.2f}" for share in shares]
@@ -168,8 +154,6 @@ def main() -> None:
         Console(width=140).print(table.to_rich())
     text = "\n".join(table.to_markdown() for table in tables)
     (RESULTS / "tables.md").write_text(text, encoding="utf-8")
-    import figures
-
     IMAGES.mkdir(parents=True, exist_ok=True)
     figures.draw_all(RESULTS, IMAGES, runs)
 

@@ -7,7 +7,7 @@ compiler's temporary memory.
 """
 
 import sys
-import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import capsjax as cj
+from capsjax.bench.timing import time_in_turn
 
 CHILDREN, PARENTS, CHILD_DIM, PARENT_DIM = 1152, 10, 8, 16
 MODES = {
@@ -61,13 +62,8 @@ def main(batch: int, rounds: int) -> None:
             for votes in ("linear", "dense")
             for mode, gradient in MODES.items()
         }
-        seconds = {name: [] for name in programs}
-        for number in range(rounds + 1):
-            for name, program in programs.items():
-                start = time.perf_counter()
-                jax.block_until_ready(program(u, W))
-                if number:  # round 0 warms up
-                    seconds[name].append(time.perf_counter() - start)
+        calls = {name: partial(program, u, W) for name, program in programs.items()}
+        seconds = time_in_turn(calls, rounds)
         full = np.asarray(seconds["linear", "full"])
         for (votes, mode), times in seconds.items():
             ratios = np.asarray(times) / full

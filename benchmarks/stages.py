@@ -9,21 +9,23 @@ operations of its direct form, and the bytes that it must move at least: what it
 import itertools
 import json
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import optax
+from machine import BATCH, OPERATIONS
 
 import capsjax as cj
 from capsjax import bench
+from capsjax.bench.timing import time_in_turn
 from capsjax.convolution import conv2d
 from capsjax.gradients import ClosedForm, StopGradient
 from capsjax.runs.config import load_config
 
-BATCH, ROUNDS = 128, 9
+ROUNDS = 9
 Part = tuple[Callable[[], Any], float, float]  # call, operations, bytes
 
 
@@ -46,7 +48,7 @@ def part(function: Callable[..., Any], arguments: tuple[Any, ...], operations: f
     compiled = jax.jit(function).lower(*arguments).compile()
     sizes = compiled.memory_analysis()
     moved = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-    return lambda: jax.block_until_ready(compiled(*arguments)), operations, moved
+    return partial(compiled, *arguments), operations, moved
 
 
 def pulled(function: Callable[..., Any], wanted: tuple[int, ...]) -> Callable:
@@ -88,7 +90,7 @@ def parts() -> dict[str, Part]:
     whole = {
         f"step, {name}": (
             bench.step_work(load_config("mnist_sabour2017", {"model.routing.gradient": mode})).call,
-            153e9,
+            OPERATIONS,
             0.0,
         )
         for name, mode in (("stop", "stop"), ("full", "closed_form"))
@@ -138,14 +140,11 @@ def parts() -> dict[str, Part]:
 def main() -> None:
     """Measure in turn, and write."""
     made = parts()
-    seconds: dict[str, list[float]] = {name: [] for name in made}
-    for number in range(ROUNDS + 1):
-        for part_name, (call, _, _) in made.items():
-            start = time.perf_counter()
-            call()
-            if number:  # round 0 warms up
-                seconds[part_name].append(time.perf_counter() - start)
+
+    def tell(number: int) -> None:
         print(f"round {number} of {ROUNDS}", file=sys.stderr, flush=True)
+
+    seconds = time_in_turn({name: call for name, (call, _, _) in made.items()}, ROUNDS, tell=tell)
     results = {
         key: {"seconds": seconds[key], "operations": made[key][1], "bytes": made[key][2]}
         for key in made

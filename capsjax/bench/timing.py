@@ -1,7 +1,9 @@
-"""What a step costs: time from an interleaved pass, memory from the compiler."""
+"""The one loop that times, and what a step costs: time from it, memory from the compiler."""
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -10,6 +12,57 @@ from capsjax.progress import Reporter
 from capsjax.training.feed import Epoch
 from capsjax.training.loop import Program
 from capsjax.training.state import TrainState
+
+Name = TypeVar("Name")
+
+
+def in_rounds(
+    names: Iterable[Name], rounds: int, *, warm_up: int = 1
+) -> Iterator[tuple[int, list[Name]]]:
+    """Give everyone a turn in each round, so that a noisy machine is noisy to all of them.
+
+    The order is turned around in every second round: no one always comes after the same one.
+
+    Args:
+        names: whose turns they are.
+        rounds: how many rounds count.
+        warm_up: how many come before those.
+
+    Yields:
+        The number of a round, from 1 where it counts and up to 0 where it warms up; and its order.
+    """
+    forwards = list(names)
+    for number in range(1 - warm_up, rounds + 1):
+        yield number, forwards if number % 2 else forwards[::-1]
+
+
+def time_in_turn(
+    calls: Mapping[Name, Callable[[], Any]],
+    rounds: int,
+    *,
+    warm_up: int = 1,
+    tell: Callable[[int], None] = lambda number: None,
+) -> dict[Name, list[float]]:
+    """Time calls in turn, round by round.
+
+    Args:
+        calls: what to time, by name; what a call returns is waited for.
+        rounds: how often each is timed.
+        warm_up: how often each is called before that.
+        tell: called with the number of each round, as `in_rounds` counts, at its end.
+
+    Returns:
+        Of each call the seconds of every round.
+    """
+    seconds: dict[Name, list[float]] = {name: [] for name in calls}
+    for number, order in in_rounds(calls, rounds, warm_up=warm_up):
+        for name in order:
+            start = time.perf_counter()
+            jax.block_until_ready(calls[name]())
+            if number > 0:
+                seconds[name].append(time.perf_counter() - start)
+        tell(number)
+    return seconds
 
 
 class Cost(NamedTuple):
@@ -40,33 +93,7 @@ class Work(NamedTuple):
     steps: int = 5
 
 
-def measure_costs(
-    programs: dict[str, Program],
-    state: TrainState,
-    epoch: Epoch,
-    *,
-    rounds: int,
-    reporter: Reporter,
-    steps: int = 5,
-) -> dict[str, Cost]:
-    """Time a step of several programs in turn, on the same state and batches.
-
-    Args:
-        programs: what to time, by name.
-        state: where to begin, not replicated; it is left as it is.
-        epoch: what steps train on: its first batches, again in each round.
-        rounds: how often each is timed, in alternating order, after one round that does not count.
-        reporter: what tells the person who waits.
-        steps: steps of one timing, of which the mean is taken.
-
-    Returns:
-        The cost of a step, by name.
-    """
-    works = {name: Work(program, state, epoch, steps) for name, program in programs.items()}
-    return time_in_turn(works, rounds=rounds, reporter=reporter)
-
-
-def time_in_turn(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> dict[str, Cost]:
+def time_steps(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> dict[str, Cost]:
     """Time several training steps in turn, so that a noisy machine is noisy to all of them.
 
     Args:
@@ -78,7 +105,7 @@ def time_in_turn(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> 
         The cost of a step, by name.
     """
     reporter.start("timing a step", rounds)
-    compiled, states, seconds = {}, {}, {name: [] for name in works}
+    compiled, states = {}, {}
     epochs: dict[int, Epoch] = {}  # several works may share one
 
     def arguments(name: str) -> tuple[Any, ...]:
@@ -92,16 +119,18 @@ def time_in_turn(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> 
         if id(work.epoch) not in epochs:
             epochs[id(work.epoch)] = strategy.replicate(work.epoch)
         compiled[name] = work.program.train_steps.lower(*arguments(name)).compile()
-    for number in range(rounds + 1):
-        order = list(works) if number % 2 else list(works)[::-1]
-        for name in order:
-            start = time.perf_counter()
-            states[name], _values = jax.block_until_ready(compiled[name](*arguments(name)))
-            if number > 0:  # round 0 warms up
-                seconds[name].append((time.perf_counter() - start) / works[name].steps)
-        reporter.update(number)
+
+    def take_steps(name: str) -> TrainState:
+        states[name], _values = compiled[name](*arguments(name))
+        return states[name]
+
+    calls = {name: partial(take_steps, name) for name in works}
+    seconds = time_in_turn(calls, rounds, tell=reporter.update)
     return {
-        name: Cost(tuple(seconds[name]), int(compiled[name].memory_analysis().temp_size_in_bytes))
+        name: Cost(
+            tuple(taken / works[name].steps for taken in seconds[name]),
+            int(compiled[name].memory_analysis().temp_size_in_bytes),
+        )
         for name in works
     }
 

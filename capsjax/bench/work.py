@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from capsjax import room
+from capsjax.bench.timing import time_in_turn
 from capsjax.checks import UserError, check_int, nearest
 from capsjax.data import Dataset, Split
 from capsjax.gradients import GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
@@ -330,13 +331,13 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
             f"repeats: got {repeats}, expected an integer of at least 1", argument="repeats"
         )
     reporter.start(f"timing: {work.name}", warm_up + repeats)
-    seconds = []
-    for number in range(warm_up + repeats):
-        start = time.perf_counter()
-        work.call()
-        seconds.append((time.perf_counter() - start) / work.times)
-        reporter.update(number + 1)
-    return Measurement(work=work, seconds=tuple(seconds[warm_up:]), peak_rss_bytes=peak_rss())
+
+    def tell(number: int) -> None:
+        reporter.update(warm_up + number)
+
+    seconds = time_in_turn({work.name: work.call}, repeats, warm_up=warm_up, tell=tell)
+    taken = tuple(each / work.times for each in seconds[work.name])
+    return Measurement(work=work, seconds=taken, peak_rss_bytes=peak_rss())
 
 
 def random_dataset(config: Config, examples: int) -> Dataset:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from capsjax.bench.timing import Cost, Work, time_in_turn
+from capsjax.bench.timing import Cost, Work, time_steps
 from capsjax.progress import Reporter
 from capsjax.runs import directory
 from capsjax.runs.config import Config
@@ -80,4 +80,4 @@ def _costs(
         # Several steps in a call, as in training, but none beyond the epoch that was cut.
         state, steps = planned.initial_state(config.seed), min(5, feed.steps_per_epoch)
         works[name] = Work(planned.program, state, epoch, steps)
-    return time_in_turn(works, rounds=config.compare.timing_rounds, reporter=reporter)
+    return time_steps(works, rounds=config.compare.timing_rounds, reporter=reporter)

@@ -14,7 +14,7 @@ import json
 import math
 import platform
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import flax
@@ -24,6 +24,7 @@ import numpy as np
 from figures import draw
 
 import capsjax as cj
+from capsjax.bench.timing import time_in_turn
 
 EXACT = cj.ImplicitGradient(tolerance=1e-10, max_steps=1000)
 EXAMPLES, CHILDREN, PARENTS, CHILD_DIM, PARENT_DIM = 4, 12, 5, 4, 6
@@ -277,7 +278,7 @@ def costs(sizes: Sizes, batch: int = 32) -> list[dict[str, object]]:
     probe = jax.random.normal(jax.random.key(2), [batch, 10, 16])
     found = []
     for r in sizes.costs:
-        programs, seconds = {}, {name: [] for name in MODES}
+        programs = {}
         for name, mode in MODES.items():
             routing = cj.FixedPointRouting(num_iters=r, gradient=mode)
 
@@ -288,11 +289,8 @@ def costs(sizes: Sizes, batch: int = 32) -> list[dict[str, object]]:
             lowered = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True)).lower(u, W)
             programs[name] = lowered.compile()
         ends = {name: jax.block_until_ready(program(u, W)) for name, program in programs.items()}
-        for number in range(sizes.rounds):
-            for name in list(programs)[:: 1 if number % 2 else -1]:
-                start = time.perf_counter()
-                jax.block_until_ready(programs[name](u, W))
-                seconds[name].append(time.perf_counter() - start)
+        calls = {name: partial(program, u, W) for name, program in programs.items()}
+        seconds = time_in_turn(calls, sizes.rounds, warm_up=0)
         of_full = ends["full"][1]
         for name in programs:
             ratio = np.asarray(seconds[name]) / np.asarray(seconds["full"])

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import capsjax as cj
-from capsjax.bench.timing import Cost, measure_costs, ratio
+from capsjax.bench.timing import Cost, Work, ratio, time_steps
 from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
@@ -128,7 +128,7 @@ def test_a_timing_is_the_mean_of_its_steps(monkeypatch):
     program = dataclasses.replace(planned.program, train_steps=Steps())
     epoch = TrainFeed(dataset.train, planned.cut, 0).epoch(1)
     state = planned.initial_state(0)
-    costs = measure_costs({"full": program}, state, epoch, rounds=3, reporter=Silent(), steps=5)
+    costs = time_steps({"full": Work(program, state, epoch)}, rounds=3, reporter=Silent())
     assert costs == {"full": Cost((1.0, 1.0, 1.0), 7)}
 
 
@@ -143,7 +143,8 @@ def test_timing_leaves_the_state_and_trains_nothing():
     before = jax.tree.map(np.array, state)
     epoch = TrainFeed(dataset.train, plans["full"].cut, 0).epoch(0)
     programs = {name: planned.program for name, planned in plans.items()}
-    costs = measure_costs(programs, state, epoch, rounds=4, reporter=Silent(), steps=2)
+    works = {name: Work(program, state, epoch, steps=2) for name, program in programs.items()}
+    costs = time_steps(works, rounds=4, reporter=Silent())
     jax.tree.map(np.testing.assert_array_equal, state, before)
     assert list(costs) == ["full", "uniform"]
     for cost in costs.values():
