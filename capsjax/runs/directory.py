@@ -35,8 +35,8 @@ def create(
     Args:
         out: where; None for `runs/<name>-<UTC time>` below the working directory.
         name: what the run is called.
-        stopped: finds the configuration of what stopped in a directory, which is to be resumed; None where
-            nothing is.
+        stopped: finds the configuration of what stopped in a directory and can be resumed; it returns None
+            if nothing can.
 
     Returns:
         The directory, which is empty, as an absolute path.
@@ -77,18 +77,18 @@ def create(
 
 
 def is_comparison(folder: Path) -> bool:
-    """Tell whether a directory is a comparison's, finished or not."""
+    """Return whether a directory is a comparison's, finished or not."""
     return (folder / "runs").is_dir() or (folder / "comparison.json").exists()
 
 
 def tested_step(folder: Path) -> int | None:
-    """Return the step after which a run was last tested; None where it was not."""
+    """Return the step after which a run was last tested; None if it was not."""
     lines = [line for line in read_metrics(folder / "metrics.jsonl") if line["split"] == "test"]
     return lines[-1]["step"] if lines else None
 
 
 def stopped_run(folder: Path) -> Config | None:
-    """Return the configuration of a run that stopped before its end; None where there is no such run.
+    """Return the configuration of a run that stopped before its end; None if there is no such run.
 
     A run that was tested and then lengthened has its end where its configuration says now.
     """
@@ -115,7 +115,7 @@ def comparison_of(folder: Path) -> Path | None:
 
 
 def has_arrays(config: Config) -> bool:
-    """Tell whether a run's data are arrays that only Python has; arrays of a file are not."""
+    """Return whether a run's data are arrays that only Python has; arrays of a file are not."""
     return isinstance(config.data, Arrays) and config.data.path is None
 
 
@@ -133,7 +133,7 @@ def how_to_resume(
         overrides: dotted keys of the configuration that are to change, with their values.
 
     Returns:
-        The call in Python, and the command: that call again, where only Python has the run's arrays.
+        The call in Python, and the command: that call again, if only Python has the run's arrays.
     """
     whole = comparison_of(folder)
     if whole is not None and not overrides and tested_step(folder) is None:
@@ -160,7 +160,7 @@ def how_to_train_anew(
         changes: dotted keys of the configuration that are to change, with their values.
 
     Returns:
-        The call in Python, and the command: that call again, where only Python has the run's arrays.
+        The call in Python, and the command: that call again, if only Python has the run's arrays.
     """
     try:
         start = read_json(folder / "environment.json").get("start", {}).get("folder")
@@ -185,7 +185,15 @@ def _flags(overrides: Mapping[str, object]) -> str:
 
 
 def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """Describe what a run ran on: versions, devices and data, as plain values."""
+    """Describe what a run ran on: versions, devices and data.
+
+    Args:
+        config: what is run.
+        dataset: its data.
+
+    Returns:
+        Plain values, for `environment.json`.
+    """
     data = describe_data(dataset)
     return environment() | {"data": data, "parallel": config.training.parallel}
 
@@ -221,14 +229,25 @@ def environment() -> dict[str, Any]:
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Write the fully resolved configuration: running it again is the same run."""
+    """Write the fully resolved configuration: running it again is the same run.
+
+    Args:
+        folder: the run's directory.
+        config: what is run.
+    """
+    # Under another name until it is whole: a run that is resumed meanwhile reads the old one.
     part = folder / "config.yaml.part"
     part.write_text(dump(config), encoding="utf-8")
     part.replace(folder / "config.yaml")
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write plain values as JSON, whole or not at all; a number that is not finite as null."""
+    """Write plain values as JSON, whole or not at all.
+
+    Args:
+        path: the file.
+        values: what to write; a number that is not finite becomes null.
+    """
     part = path.with_name(path.name + ".part")
     text = json.dumps(strict(values), indent=2, allow_nan=False)
     part.write_text(text + "\n", encoding="utf-8")
@@ -236,10 +255,17 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_config(folder: Path, overrides: Mapping[str, object] | None = None) -> Config:
-    """Read the configuration of a run, with changes where some are given, as `load_config` takes them.
+    """Read the configuration of a run.
+
+    Args:
+        folder: the run's directory.
+        overrides: changes to it, as `load_config` takes them.
+
+    Returns:
+        The configuration.
 
     Raises:
-        UserError: where the directory is not a run's.
+        UserError: If the directory is not a run's.
     """
     path = folder / "config.yaml"
     if not os.path.lexists(path):
@@ -249,6 +275,7 @@ def read_config(folder: Path, overrides: Mapping[str, object] | None = None) -> 
         )
     text = files.read_text(path, LARGEST_CONFIG, "the configuration that a run writes, YAML")
     tree = read_yaml(text, str(path))
+    # A default that has changed since: what was written without the key meant the old one.
     data = tree.get("data") if isinstance(tree, dict) else None
     if isinstance(data, dict) and data.get("kind") == "arrays":
         data.setdefault("stratified", False)  # what was written before there was a choice
@@ -259,7 +286,7 @@ def read_json(path: Path) -> Any:
     """Read plain values.
 
     Raises:
-        UserError: where there is no such file, it is not a plain one or too large, or it is not JSON.
+        UserError: If there is no such file, it is not a plain one or too large, or it is not JSON.
     """
     return files.read_json(path, LARGEST_JSON, "the JSON that a run writes; train the run again")
 
@@ -268,7 +295,7 @@ def read_data(folder: Path) -> dict[str, Any]:
     """Read what a run's `environment.json` says of its data.
 
     Raises:
-        UserError: where there is no such file, or it does not say all that was written into it.
+        UserError: If there is no such file, or it does not say all that was written into it.
     """
     path = folder / "environment.json"
     found = read_json(path)
@@ -288,6 +315,7 @@ def read_data(folder: Path) -> dict[str, Any]:
             f"{path}: got no full description of the run's data, expected {', '.join(sorted(wanted))} "
             "below data, as a run writes them; train the run again"
         )
+    # Read by other versions, and by people who edit files: what is wrong is named, not met later.
     for name, is_right in wanted.items():
         if not is_right(data[name]):
             raise UserError(

@@ -32,7 +32,7 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
         The run.
 
     Raises:
-        UserError: where there is no such run, or it has no checkpoint.
+        UserError: If there is no such run, or it has no checkpoint.
     """
     folder = Path(run_dir).absolute()
     config = directory.read_config(folder)

@@ -47,7 +47,12 @@ class MetricsWriter:
         self._file.flush()
 
     def has(self, split: str, step: int) -> bool:
-        """Tell whether a split's line of a step stands there, from this run or before it stopped."""
+        """Return whether a line of a split and a step is there, from this run or before it stopped.
+
+        Args:
+            split: what was measured: train, validation or test.
+            step: optimiser steps done by then.
+        """
         lines = read_metrics(self._path)
         return any((line["split"], line["step"]) == (split, step) for line in lines)
 
@@ -57,7 +62,7 @@ class MetricsWriter:
 
 
 def is_finite(value: Any) -> bool:
-    """Tell whether a plain value is a finite number that a float can hold."""
+    """Return whether a plain value is a finite number that a float can hold."""
     try:
         return type(value) in (int, float) and math.isfinite(float(value))
     except OverflowError:
@@ -81,7 +86,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _is_ours(line: Any, splits: Container[Any]) -> bool:
-    """Tell whether a run may have written a line: a split, a step and numbers."""
+    """Return whether a run may have written a line: a split, a step and numbers."""
     if not isinstance(line, dict) or line.get("split") not in splits:
         return False
     if "loss" not in line and line["split"] in SPLITS:
@@ -110,14 +115,14 @@ def read_metrics(path: Path, splits: Container[str] = SPLITS) -> list[dict[str, 
     """Read a run's metrics in the order of their steps, one line for each split and step.
 
     Where a resumed run measured a step again, the later line counts. A line that was cut short, or is
-    only written in part as yet, is left out. A number that is null was not finite, and is NaN.
+    only written in part so far, is left out. A number that is null was not finite, and is NaN.
 
     Args:
         path: the run's `metrics.jsonl`, or another file of such lines.
         splits: what may have been measured; other lines are left out.
 
     Returns:
-        The lines; empty where there is no file yet.
+        The lines; empty if there is no file yet.
 
     Raises:
         UserError: If it is not a plain file, or larger than a run's.

@@ -26,14 +26,36 @@ def with_data(config: Config, data: Any) -> Config:
 
 
 def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
-    """Load what a configuration learns from, or split the user's own arrays as it says."""
+    """Load what a configuration learns from, or split the user's own arrays as it says.
+
+    Args:
+        config: a configuration.
+        data: the user's own arrays; None for the configuration's data.
+        reporter: told of downloads.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: If a file is missing, or arrays do not fit.
+    """
     if data is None:
         return config.data.load(reporter.download)
     return (config.data if isinstance(config.data, Arrays) else Arrays()).build(data)
 
 
 def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) -> None:
-    """Check, before a run begins, that its data are worth training on; say what they are."""
+    """Check, before a run begins, that its data are worth training on; say what they are.
+
+    Args:
+        config: what is to be run.
+        dataset: its data.
+        data: the user's own arrays that they were made of, or None.
+        reporter: told what there is to learn from.
+
+    Raises:
+        UserError: If a run would train on them to no purpose.
+    """
     source = config.data
     own, stated = isinstance(source, Arrays), isinstance(data, Dataset)  # which states its scale
     if own and not stated:
@@ -46,7 +68,16 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
 
 
 def check_overrides(before: Config, after: Config, overrides: Mapping[str, object]) -> None:
-    """Check that a resumed run changes in its length, its evaluation and where its data are alone."""
+    """Check that a resumed run changes in its length, its evaluation and where its data are alone.
+
+    Args:
+        before: the run's configuration.
+        after: the same with the overrides.
+        overrides: dotted keys and values, for the message.
+
+    Raises:
+        UserError: If anything else changes.
+    """
     training = dataclasses.replace(
         before.training,
         epochs=after.training.epochs,

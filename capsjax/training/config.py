@@ -12,8 +12,8 @@ class TrainingConfig:
 
     Args:
         batch_size: examples in a step, over all devices.
-        epochs: times through the training split; None where `steps` is given.
-        steps: optimiser steps; None where `epochs` is given.
+        epochs: times through the training split; None if `steps` is given.
+        steps: optimiser steps; None if `epochs` is given.
         eval_batch_size: examples in a step of evaluation, over all devices.
         log_every: steps between two lines of training metrics.
         checkpoint_every: epochs between two checkpoints; the last step always writes one.
@@ -22,7 +22,7 @@ class TrainingConfig:
         freeze: groups of parameters that stay as they are, to the bit, such as "stem" and "primary".
 
     Raises:
-        FieldError: where a value is out of range, or not exactly one of epochs and steps is given.
+        FieldError: If a value is out of range, or not exactly one of epochs and steps is given.
     """
 
     batch_size: int = 128
@@ -60,12 +60,18 @@ class TrainingConfig:
             )
 
     def total_steps(self, examples: int) -> int:
-        """Return the steps of a run on so many training examples.
+        """Return the steps of a run.
+
+        Args:
+            examples: the number of training examples.
+
+        Returns:
+            Optimiser steps in all epochs.
 
         Raises:
-            UserError: where they do not fill one batch, or there are more steps than can be counted.
+            UserError: If they do not fill one batch, or there are more steps than can be counted.
         """
-        steps_per_epoch = examples // self.batch_size
+        steps_per_epoch = examples // self.batch_size  # what does not fill a batch is left out
         if steps_per_epoch == 0:
             raise UserError(
                 f"training.batch_size: got {self.batch_size} for {examples} training examples, "
