@@ -21,7 +21,7 @@ def in_rounds(
 ) -> Iterator[tuple[int, list[Name]]]:
     """Give everyone a turn in each round, so that a noisy machine is noisy to all of them.
 
-    The order is turned around in every second round: no one always comes after the same one.
+    Every second round goes in reverse order, so that nothing always comes after the same one.
 
     Args:
         names: whose turns they are.
@@ -115,6 +115,7 @@ def time_steps(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> di
 
     for name, work in works.items():
         strategy = work.program.strategy
+        # Copies: a step takes over the state that it is given.
         states[name] = strategy.replicate(jax.tree.map(lambda x: x.copy(), work.state))
         if id(work.epoch) not in epochs:
             epochs[id(work.epoch)] = strategy.replicate(work.epoch)

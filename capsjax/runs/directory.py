@@ -94,7 +94,7 @@ def stopped_run(folder: Path) -> Config | None:
     """
     try:
         config, tested = read_config(folder), tested_step(folder)
-        if (folder / "runs").is_dir():
+        if (folder / "runs").is_dir():  # of a comparison, whatever else it is
             return None
         if tested is None:
             return config

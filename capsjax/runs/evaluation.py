@@ -47,6 +47,7 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
         initial = functions(config.model, config.loss, shape, classes).initial(0)
     except UserError as error:
         raise UserError(f"{folder / 'environment.json'}: {error}") from error
+    # For the layout alone, which is that of a run of any length: what is restored takes its place.
     optimiser = freeze(config.optimiser.make(2**31 - 1), config.training.freeze)
     target = TrainState.create(initial, optimiser)
     quiet = reporter is None or type(reporter) is Silent

@@ -71,6 +71,7 @@ class Recorder:
         if moment.epoch is None and not moment.is_last:
             self._tell(step)
         else:
+            # What is measured and saved in between is no part of the images a second.
             pause = time.perf_counter()
             try:
                 self._validated = self._validate(moment)
@@ -84,7 +85,7 @@ class Recorder:
             self._show(moment)
             self._clock += time.perf_counter() - pause
         if signals.asked() and not moment.is_last:
-            moment.check_finite()
+            moment.check_finite()  # a checkpoint that holds NaN could not be resumed from
             self._save(moment)
             signals.check()
 
@@ -95,6 +96,7 @@ class Recorder:
         if step > 0:
             self._reporter.say(f"{label}: resuming from step {step} of {moment.total_steps}")
         self._show(moment)
+        # A signal may have ended the run between the last step of an epoch and its validation.
         at_end = step > 0 and moment.epoch is not None and self._validation is not None
         if at_end and not self.metrics.has("validation", step):
             self._validate(moment)
@@ -125,7 +127,7 @@ class Recorder:
 
     def _show(self, moment: Moment) -> None:
         if self._observe is not None and moment.epoch is not None:
-            self._observe(moment.epoch, moment.copy())
+            self._observe(moment.epoch, moment.copy())  # the next step uses the state up
 
 
 def finish(

@@ -44,7 +44,7 @@ class MetricsWriter:
             name: float(value) for name, value in values.items()
         }
         self._file.write(json.dumps(strict(line), allow_nan=False) + "\n")
-        self._file.flush()
+        self._file.flush()  # whoever follows a run, or resumes it after a crash, finds every line
 
     def has(self, split: str, step: int) -> bool:
         """Return whether a line of a split and a step is there, from this run or before it stopped.
@@ -77,6 +77,7 @@ def _cut_short(path: Path) -> bool:
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     """Return the lines of a file, without those that are longer than any of ours."""
+    # By pieces of bounded length: a file without a line's end would be read into memory whole.
     while text := file.readline(LONGEST):
         whole = text.endswith(b"\n") or len(text) < LONGEST
         while not (text.endswith(b"\n") or len(text) < LONGEST):
