@@ -84,8 +84,9 @@ class Recorder:
                 self._save(moment)
             self._show(moment)
             self._clock += time.perf_counter() - pause
+        # A checkpoint that holds NaN could not be resumed from, so it is not written.
         if signals.asked() and not moment.is_last:
-            moment.check_finite()  # a checkpoint that holds NaN could not be resumed from
+            moment.check_finite()
             self._save(moment)
             signals.check()
 
