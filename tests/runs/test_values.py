@@ -13,7 +13,7 @@ from capsjax.runs.config import Config
 from capsjax.runs.sources import check_overrides
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
-from capsjax.training.loop import TrainingConfig
+from capsjax.training.config import TrainingConfig
 from capsjax.types import Batch
 
 LINES = "data: digits\ntraining: {epochs: 1}\n"
