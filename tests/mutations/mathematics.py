@@ -153,6 +153,13 @@ MATHEMATICS = (
         ("tests/test_votes.py", "tests/gradients"),
     ),
     Mutation(
+        "first coupling of dense votes by a softmax",
+        "votes/dense.py",
+        "    def uniform(self, leaky: bool = False)",
+        "    def _uniform(self, leaky: bool = False)",
+        ("tests/bench/test_programs.py",),
+    ),
+    Mutation(
         "uniform sum without its leak",
         "votes/base.py",
         "        parents, shares = self._masks().parents, self.shape[-2] + leaky\n",

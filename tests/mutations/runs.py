@@ -187,6 +187,15 @@ RUNS = (
         ("tests/training/test_loop.py",),
     ),
     Mutation(
+        "a look at every parameter in every call of the device",
+        "training/step.py",
+        "        return jax.lax.fori_loop(start, stop, one, (state, nothing))\n",
+        "        state, values = jax.lax.fori_loop(start, stop, one, (state, nothing))\n"
+        "        finite = [jnp.isfinite(leaf).all() for leaf in state.params.values()]\n"
+        '        return state, values | {"finite": jnp.stack(finite).all()}\n',
+        ("tests/bench/test_programs.py",),
+    ),
+    Mutation(
         "parameters that are NaN saved at a signal",
         "runs/finish.py",
         "            moment.check_finite()\n",
