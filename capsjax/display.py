@@ -55,6 +55,10 @@ def brief(value: Any) -> str:
     """Describe a field in a few words: an array by type and shape, arrays under names by their number."""
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, Mapping) and not value:
+        return "{}"
+    if isinstance(value, Mapping) and any(hasattr(inner, "_fields") for inner in value.values()):
+        return f"{{{', '.join(f'{name}: {brief(inner)}' for name, inner in value.items())}}}"
     if isinstance(value, Mapping):
         sizes = [getattr(inner, "size", 0) for inner in value.values()]
         return f"{len(sizes)} arrays of {sum(sizes):,} numbers"

@@ -78,16 +78,21 @@ class RoutingResult(NamedTuple):
         return as_table(self)
 
 
+NONE: dict[str, RoutingResult] = {}
+
+
 class NetworkOutput(NamedTuple):
     """Hold all that a network knows of a batch; compilation drops what nobody uses.
 
     Attributes:
-        lengths: lengths of the class capsules, the network's belief in each class, 0 to 1, [b, j].
+        lengths: lengths of the class capsules, or what else the head says: the network's belief in each
+            class, 0 to 1, [b, j].
         poses: class capsules v_j, [b, j, e].
-        coupling: coupling coefficients of the last iteration, [b, i, j].
-        children: poses of the primary capsules u_i, [b, i, d].
+        coupling: coupling coefficients of the last iteration of the last layer that routes, [b, i, j].
+        children: poses that came into that layer, of a `CapsNet` the primary capsules u_i, [b, i, d].
         reconstruction: what the decoder drew, pixels from 0 to 1, [b, h, w, c]; None without a decoder.
-        trace: every iteration of the routing as data; None unless asked for.
+        trace: every iteration of that layer's routing as data; None unless asked for.
+        layers: what the routing of each layer did, by the layer's name, in order; the last is that one.
     """
 
     lengths: Float[Array, "b j"]
@@ -96,6 +101,7 @@ class NetworkOutput(NamedTuple):
     children: Float[Array, "b i d"]
     reconstruction: Float[Array, "b h w c"] | None
     trace: RoutingTrace | None
+    layers: dict[str, RoutingResult] = NONE
 
     def __repr__(self) -> str:
         return one_line(self)

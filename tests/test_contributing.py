@@ -41,6 +41,7 @@ def test_the_table_has_rows_for_what_a_configuration_chooses_among(package):
 
     told = {f"capsjax.{module}.{name}" for _, _, module, name in ROWS}
     chosen = {f"{c.__module__}.{c.__name__}" for c in Variant.__subclasses__()}
+    chosen = {name for name in chosen if name.startswith("capsjax.")}  # other tests define some
     assert chosen - told == SMALL
 
 

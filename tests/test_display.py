@@ -9,10 +9,8 @@ import pytest
 
 import capsjax as cj
 from capsjax.data import Arrays, Digits, Mnist
+from capsjax.layers import CapsNetConfig, ConvConfig, DecoderConfig, NetworkOutput, PrimaryConfig
 from capsjax.losses import MarginLoss
-from capsjax.modules import CapsNetConfig
-from capsjax.modules.architecture import DecoderConfig, PrimaryConfig, StemConfig
-from capsjax.modules.networks import NetworkOutput
 from capsjax.runs.config import CompareConfig
 from capsjax.training.config import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, Cosine, Exponential, Piecewise
@@ -30,11 +28,11 @@ SHOWN = {
     "activation=float32[2, 4], trace=RoutingTrace(coupling=float32[1, 2, 3, 4], entropy=float32[1, 2], "
     "agreement=float32[1, 2]), residual=None)": cj.dynamic_routing(DENSE, num_iters=1, trace=True),
     "NetworkOutput(lengths=float32[1], poses=float32[1], coupling=float32[1], children=float32[1], "
-    "reconstruction=None, trace=None)": NetworkOutput(*(jnp.ones(1),) * 4, None, None),
+    "reconstruction=None, trace=None, layers={})": NetworkOutput(*(jnp.ones(1),) * 4, None, None),
     "Batch(images=float32[1], labels=float32[1], weights=float32[1], progress=None)": Batch(
         *(jnp.ones(1),) * 3
     ),
-    "TrainState(step=int32[], params=2 arrays of 12 numbers, opt_state=())": TrainState(
+    "TrainState(step=int32[], params=2 arrays of 12 numbers, opt_state=(), statistics={})": TrainState(
         jnp.zeros((), jnp.int32), PARAMS, ()
     ),
     "Split(images=uint8[16, 3, 2, 1], labels=int32[16])": DATASET.train,
@@ -85,7 +83,7 @@ def test_names_from_outside_are_no_markup():
 
 CLASSES = (
     *(Adam, CapsNetConfig, CompareConfig, Constant, Cosine, DecoderConfig, Digits, Exponential),
-    *(MarginLoss, Mnist, Arrays, Piecewise, PrimaryConfig, StemConfig, TrainingConfig),
+    *(MarginLoss, Mnist, Arrays, Piecewise, PrimaryConfig, ConvConfig, TrainingConfig),
 )
 NAMES = {cls.__name__: cls for cls in CLASSES} | {name: getattr(cj, name) for name in cj.__all__}
 

@@ -83,12 +83,12 @@ def test_a_public_name_without_documentation_is_found():
     check = extension("public_names")
     names = check.public_names("capsjax")
     assert {f"capsjax.{name}" for name in capsjax.__all__} <= set(names)
-    assert "capsjax.modules.CapsNet" in names
+    assert "capsjax.layers.CapsNet" in names
     assert "capsjax.routing.DynamicRouting" not in names  # it is capsjax.DynamicRouting
     inventory = dict.fromkeys(names)
     assert check.undocumented(names, inventory) == []
-    del inventory["capsjax.squash"], inventory["capsjax.modules.CapsNet"]
-    assert check.undocumented(names, inventory) == ["capsjax.modules.CapsNet", "capsjax.squash"]
+    del inventory["capsjax.squash"], inventory["capsjax.layers.CapsNet"]
+    assert check.undocumented(names, inventory) == ["capsjax.layers.CapsNet", "capsjax.squash"]
 
 
 @pytest.mark.parametrize(

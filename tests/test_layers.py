@@ -40,7 +40,7 @@ L1 = {
 }
 L2 = {"routing"}
 L3 = {"kernels"}
-L4 = {"modules"}
+L4 = {"layers"}
 L5 = {"training"}
 L6 = {"runs"}
 L7 = ("bench", "study", "reports")  # each may use those before it
@@ -102,7 +102,7 @@ PLACES = {
     "data": Place(L0 | {"numerics"}, READERS),
     "routing": Place(L0 | L1 - {"data"}, JAX),
     "kernels": Place(L0 | L1 - {"data"} | L2, JAX),
-    "modules": Place(L0 | L1 | L2 | L3, JAX | {"flax", "numpy"}),
+    "layers": Place(L0 | L1 | L2 | L3, JAX | {"flax", "numpy"}),
     "training": Place(L0 | L1, TRAINING),
     "runs": Place(BELOW),
     **{name: Place(BELOW | L6 | set(L7[:place])) for place, name in enumerate(L7)},
@@ -170,8 +170,8 @@ def test_pydantic_and_yaml_are_imported_by_the_schema_only():
         assert unit == "schema" or not outside & {"pydantic", "pydantic_core", "yaml"}, file
 
 
-def test_flax_is_imported_by_modules_training_and_the_top_only():
-    allowed = {"modules", "training"} | L6 | set(L7) | L8
+def test_flax_is_imported_by_layers_training_and_the_top_only():
+    allowed = {"layers", "training"} | L6 | set(L7) | L8
     for file in PACKAGE.rglob("*.py"):
         _, outside = imports_of(PACKAGE, file)
         if "flax" in outside:
@@ -195,8 +195,8 @@ def test_flax_is_imported_by_modules_training_and_the_top_only():
             ["routing.base: may not import data.idx"],
         ),
         (
-            {"training/step.py": "from capsjax.modules.layers import X", "modules/layers.py": ""},
-            ["training.step: may not import modules.layers"],
+            {"training/step.py": "from capsjax.layers.layers import X", "layers/layers.py": ""},
+            ["training.step: may not import layers.layers"],
         ),
         (
             {"training/loop.py": "from capsjax.routing import X", "routing/__init__.py": ""},

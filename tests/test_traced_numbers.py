@@ -12,8 +12,8 @@ import pytest
 import capsjax as cj
 from capsjax.bench.work import RoutingSizes
 from capsjax.checks import FieldError, UserError
+from capsjax.layers import DecoderConfig, PrimaryConfig
 from capsjax.losses import LinearMargin, MarginLoss, SpreadLoss
-from capsjax.modules import DecoderConfig, PrimaryConfig
 from capsjax.routing.agreement import BiasedVotes
 from capsjax.routing.parameters import Parameter
 from capsjax.training.optimisers import Adam, Constant, Piecewise

@@ -12,7 +12,7 @@ from flax import nnx
 import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels
-from capsjax.modules import CapsNet
+from capsjax.layers import CapsNet
 from capsjax.runs import directory
 from capsjax.runs.plan import functions
 from capsjax.runs.run import Run

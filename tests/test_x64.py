@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import capsjax as cj
-from capsjax.modules import CapsNet
+from capsjax.layers import CapsNet
 
 CONFIG = cj.load_config(
     "smoke", {"training.epochs": None, "training.steps": 3, "training.log_every": 3}

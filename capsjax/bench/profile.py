@@ -16,13 +16,12 @@ from capsjax.bench.work import Work
 from capsjax.checks import UserError
 from capsjax.tables import Table
 
-# The scopes that the network and the step are traced in, and what has none.
-PARTS = ("batch", "stem", "primary", "routing", "decoder", "loss", "optimiser")
+# The scopes that a step is traced in beside its network's layers, and what has none.
+BEFORE, AFTER = ("batch",), ("decoder", "loss", "optimiser")
 OTHER = "other"
 # What only waits for operations inside it, each with a time of its own.
 _CONTAINERS = frozenset(("while", "call", "conditional", "async-start", "async-done"))
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(\S+) = (?:\(.*?\)|\S+) ([a-z][\w-]*)\(")
-_SCOPE = re.compile(rf"\b({'|'.join(PARTS)})\b")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ def profile(work: Work, calls: int = 3) -> Profile:
                 work.call()
         traces = list(Path(folder).rglob("*.xplane.pb"))
         taken = seconds_of(jax.profiler.ProfileData.from_file(str(trace)) for trace in traces)
-    parts = parts_of(work.program())
+    parts = parts_of(work.program(), work.layers)
     seconds: dict[str, float] = collections.defaultdict(float)
     for operation, spent in taken.items():
         if (part := parts.get(operation, OTHER)) is not None:
@@ -106,22 +105,26 @@ def own_names() -> Iterator[None]:
         jax.config.update(name, before)
 
 
-def parts_of(program: str) -> dict[str, str | None]:
+def parts_of(program: str, layers: Iterable[str]) -> dict[str, str | None]:
     """Name the part of the work that each operation of a compiled program belongs to.
 
     Args:
         program: the compiled program as text.
+        layers: what the network's layers are called in it.
 
     Returns:
         Operation to part; None for those that only contain others.
     """
     parts: dict[str, str | None] = {}
+    # A step of the path to an operation, as it is or differentiated: stem, jvp(stem), transpose(jvp(stem)).
+    names = "|".join(map(re.escape, (*BEFORE, *layers, *AFTER)))
+    pattern = re.compile(rf"(?:^|/)(?:\w+\()*({names})\)*(?=/|$)")
     for line in program.splitlines():
         if not (found := _INSTRUCTION.match(line)):
             continue
         operation, kind = found.groups()
         _, _, named = line.partition('op_name="')
-        scope = _SCOPE.search(named.partition('"')[0])
+        scope = pattern.search(named.partition('"')[0])
         parts[operation] = None if kind in _CONTAINERS else scope[1] if scope is not None else OTHER
     return parts
 

@@ -17,6 +17,7 @@ from capsjax.bench.timing import time_in_turn
 from capsjax.checks import UserError, check_int, nearest
 from capsjax.data import Dataset, Split
 from capsjax.gradients import GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
+from capsjax.layers import routings
 from capsjax.progress import Reporter
 from capsjax.routing import Routing
 from capsjax.routing.base import IterativeRouting
@@ -47,6 +48,7 @@ class Work(NamedTuple):
         cached: whether the compilation cache had it.
         temp_bytes: temporary memory of the compiled work, without arguments and results, in bytes.
         program: returns the compiled program as text.
+        layers: what the layers of a network are called in it, in order.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Work(NamedTuple):
     cached: bool
     temp_bytes: int
     program: Callable[[], str]
+    layers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,7 +173,7 @@ def step_work(
     dataset = random_dataset(config, training.batch_size * (1 if forward else times))
     made = plan(config, dataset)
     feed = TrainFeed(dataset.train, made.cut, config.seed)
-    routing = config.model.routing
+    routing = list(routings(config.model).values())[-1]
     sizes = {
         "batch": training.batch_size,
         "image": list(dataset.image_shape),
@@ -180,9 +183,13 @@ def step_work(
     }
     if forward:
         parts = _forward(made, config.seed, feed.batch(0))
-        return _compile("forward", sizes, training.batch_size, *parts, times=times)
-    parts = _train_steps(made, config.seed, feed.epoch(0))
-    return _compile("train step", sizes, training.batch_size, *parts, times=times, in_a_loop=True)
+        work = _compile("forward", sizes, training.batch_size, *parts, times=times)
+    else:
+        parts = _train_steps(made, config.seed, feed.epoch(0))
+        batch = training.batch_size
+        work = _compile("train step", sizes, batch, *parts, times=times, in_a_loop=True)
+    names = config.model.network().layers
+    return work._replace(layers=tuple(config.model.scope(name) for name in names))
 
 
 def routing_work(
@@ -383,13 +390,14 @@ def _train_steps(made: Plan, seed: int, epoch: Epoch) -> tuple[Callable, Argumen
 
 def _forward(made: Plan, seed: int, batch: Batch) -> tuple[Callable, Arguments, Advance]:
     """Return the same for the network's forward pass: lengths and reconstructions."""
-    apply, params = made.functions.apply, made.functions.initial(seed)
+    functions = made.functions
+    variables = functions.initial(seed) | functions.statistics(seed)
 
     def forward(params: Any, images: jax.Array) -> Any:
-        output = apply(params, images)
+        output = functions.apply(params, images)
         return output.lengths, output.reconstruction
 
-    return jax.jit(forward).lower, (params, batch.images), lambda _, used: used
+    return jax.jit(forward).lower, (variables, batch.images), lambda _, used: used
 
 
 def _compile(

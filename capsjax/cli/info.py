@@ -38,7 +38,11 @@ def info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _describe(config: Any) -> int:
-    """Print a configuration in full, and the parameters of its network for images as its data have."""
+    """Print a configuration in full, and what its network makes of images as its data have.
+
+    That is, for each layer, how many parameters it has and the shape of what comes out.
+    """
+    from capsjax.layers import shapes
     from capsjax.runs.plan import functions
     from capsjax.schema.text import dump
     from capsjax.study.alignment import group_of
@@ -46,10 +50,12 @@ def _describe(config: Any) -> int:
     print(dump(config), end="")
     data = config.data.shape()
     made = functions(config.model, config.loss, data.image_shape, data.num_classes)
-    counts: dict[str, int] = {}
+    steps = shapes(config.model, data.image_shape, data.num_classes)
+    after = {step.name: f"  {step.shape}" for step in steps}
+    counts = dict.fromkeys(after, 0)
     for name, shape in made.shapes().items():
         counts[group_of(name)] = counts.get(group_of(name), 0) + shape.size
     print(f"\nparameters: {sum(counts.values()):,}")
     for group, count in counts.items():
-        print(f"  {group:10} {count:>12,}")
+        print(f"  {group:10} {count:>12,}{after.get(group, '')}")
     return 0

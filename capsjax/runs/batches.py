@@ -1,6 +1,7 @@
 """Any number of images through a network, batch by batch: the memory and the programs of a few."""
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from capsjax.data import to_float
-from capsjax.modules import NetworkOutput
+from capsjax.layers import NetworkOutput
 from capsjax.training.state import Params
 
 # So few images make a batch of their own, which one image does not pay for; from 16 on, layers form votes
@@ -23,7 +24,7 @@ class Work(NamedTuple):
 
     Attributes:
         apply: from parameters and scaled images to the network's output.
-        params: the parameters.
+        params: the parameters, and running statistics where there are any.
         scale: factor that brings raw pixels to 0 to 1.
         batch_size: the most images that go at once.
     """
@@ -35,13 +36,14 @@ class Work(NamedTuple):
 
     def outputs(self, images: np.ndarray, *, trace: bool) -> NetworkOutput:
         """Return all that the network knows of raw images [n, h, w, c], n from 0."""
-        parts = [
-            _cut(jax.device_get(_outputs(self.apply, self.params, batch, trace=trace)), count)
-            for batch, count in self._batches(images)
-        ]
-        traces = [part.trace for part in parts]
-        whole = _joined([part._replace(trace=None) for part in parts], 0)
-        return whole._replace(trace=_joined(traces, 1))
+        parts, traces = [], []
+        for batch, count in self._batches(images):
+            found = _outputs(self.apply, self.params, batch, trace=trace)
+            part, traced = jax.device_get(found)
+            parts.append(jax.tree.map(lambda field, n=count: field[:n], part))
+            # A trace has its iterations first.
+            traces.append(jax.tree.map(lambda field, n=count: field[:, :n], traced))
+        return _whole(_joined(parts, 0), _joined(traces, 1))
 
     def classes(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
         """Return the class of each raw image [n, h, w, c], n from 0; nothing else is kept, or drawn."""
@@ -62,12 +64,21 @@ class Work(NamedTuple):
             yield to_float(padded, self.scale), len(part)
 
 
-def _cut(output: NetworkOutput, count: int) -> NetworkOutput:
-    """Leave out what filled a batch up; a trace has its iterations first."""
-    trace = jax.tree.map(lambda field: field[:, :count], output.trace)
-    return jax.tree.map(lambda field: field[:count], output._replace(trace=None))._replace(
-        trace=trace
-    )
+def _parts(output: NetworkOutput) -> tuple[NetworkOutput, dict[str, Any]]:
+    """Part an output from its traces, and from what the last of its layers holds as well."""
+    each = output.layers.items()
+    traces = {name: routed.trace for name, routed in each}
+    layers = OrderedDict((name, routed._replace(trace=None)) for name, routed in each)
+    without: Any = output
+    return without._replace(coupling=None, trace=None, layers=layers), traces
+
+
+def _whole(output: NetworkOutput, traces: dict[str, Any]) -> NetworkOutput:
+    """Put an output together again."""
+    each = output.layers.items()
+    layers = OrderedDict((name, routed._replace(trace=traces[name])) for name, routed in each)
+    last = list(layers.values())[-1]
+    return output._replace(coupling=last.coupling, trace=last.trace, layers=layers)
 
 
 def _joined(parts: list[Any], axis: int) -> Any:
@@ -76,7 +87,7 @@ def _joined(parts: list[Any], axis: int) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("apply", "trace"))
 def _outputs(apply: Callable[..., Any], params: Params, images: Any, *, trace: bool) -> Any:
-    return apply(params, images, trace=trace)
+    return _parts(apply(params, images, trace=trace))
 
 
 @functools.partial(jax.jit, static_argnames=("apply",))

@@ -10,9 +10,9 @@ from capsjax import files
 from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
 from capsjax.data import Augmentation, Shift, Source
 from capsjax.display import changed
+from capsjax.layers import CapsNetConfig, Model
 from capsjax.losses import Loss, MarginLoss
 from capsjax.metrics import ALWAYS, Metric
-from capsjax.modules import CapsNetConfig
 from capsjax.runs.comparing import CompareConfig
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
@@ -52,7 +52,7 @@ class Config:
 
     data: Source
     training: TrainingConfig
-    model: CapsNetConfig = CapsNetConfig()
+    model: Model = CapsNetConfig()
     seed: int = 0
     max_shift: int = 0
     augment: tuple[Augmentation, ...] = ()
@@ -64,7 +64,7 @@ class Config:
     def __post_init__(self):
         check_type(self, "data", Source, "a source of data such as Digits(), Mnist() or Arrays()")
         check_type(self, "training", TrainingConfig, "TrainingConfig(...)")
-        check_type(self, "model", CapsNetConfig, "CapsNetConfig(...)")
+        check_type(self, "model", Model, "CapsNetConfig(...) or NetworkConfig(...)")
         check_int(self, "seed", low=0, high=2**31 - 1)
         check_int(self, "max_shift", low=0)
         _check_values(self, "augment", Augmentation, "augmentations such as Flip()")

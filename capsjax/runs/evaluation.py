@@ -44,17 +44,19 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     height, width, channels = data["image_shape"]
     shape, classes = (height, width, channels), data["num_classes"]
     try:
-        initial = functions(config.model, config.loss, shape, classes).initial(0)
+        made = functions(config.model, config.loss, shape, classes)
+        initial, statistics = made.initial(0), made.statistics(0)
     except UserError as error:
         raise UserError(f"{folder / 'environment.json'}: {error}") from error
     # For the layout alone, which is that of a run of any length: what is restored takes its place.
     optimiser = freeze(config.optimiser.make(2**31 - 1), config.training.freeze)
-    target = TrainState.create(initial, optimiser)
+    target = TrainState.create(initial, optimiser, statistics)
     quiet = reporter is None or type(reporter) is Silent
     say = checkpoints.warn if quiet else reporter.say
     state = checkpoints.restore(folder / "checkpoints", target, say=say)
     pixels, step = Pixels.recorded(data), int(state.step)
-    run = Run(config, folder, state.params, data["scale"], shape, classes, step, pixels)
+    known = data["scale"], shape, classes, step, pixels
+    run = Run(config, folder, state.params, *known, state.statistics)
     found = run.mismatch()
     if found is not None:
         call, command = directory.how_to_resume(folder, config)
@@ -101,4 +103,4 @@ def evaluate(
     program = evaluation(run.config, run.image_shape, run.num_classes)
     scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)
     feed = EvalFeed(dataset.test, scale, batch_size=run.config.training.eval_batch_size)
-    return measure(program, program.strategy.replicate(run.params), feed, reporter)
+    return measure(program, program.strategy.replicate(run.variables), feed, reporter)

@@ -63,8 +63,11 @@ def train(
     state, described = planned.initial_state(config.seed), directory.describe(config, dataset)
     if start is not None:
         donor = start if isinstance(start, Run) else load(start)
-        params, anew = transfer(donor.params, state.params)
-        state = state._replace(params=params)
+        taken, anew = transfer(donor.variables, state.variables)
+        state = state._replace(
+            params={name: taken[name] for name in state.params},
+            statistics={name: taken[name] for name in state.statistics},
+        )
         origin = {"folder": str(donor.folder), "step": donor.step, "initialised": anew}
         described |= {"start": origin}
         if anew:

@@ -115,7 +115,7 @@ class Recorder:
     def _validate(self, moment: Moment) -> str:
         if self._validation is None:
             return ""
-        numbers = evaluate(self._program, moment.state.params, self._validation)
+        numbers = evaluate(self._program, moment.state.variables, self._validation)
         self.metrics.write("validation", moment.step, numbers)
         return f", validation error {100 * numbers['error']:.2f} %"
 
@@ -179,7 +179,9 @@ def finish(
                 recorder.record(moment)
                 state = moment.state
         state = program.strategy.unreplicate(state)
-        tested = evaluate(program, program.strategy.replicate(state.params), in_order(dataset.test))
+        tested = evaluate(
+            program, program.strategy.replicate(state.variables), in_order(dataset.test)
+        )
         recorder.metrics.write("test", planned.total_steps, tested)
         signals.advise(
             f"The run is complete; see it with: capsjax report {shlex.quote(str(folder))}"
@@ -190,7 +192,9 @@ def finish(
     finally:
         recorder.metrics.close()
     # On one device, as from a checkpoint: arrays of two runs meet in one expression.
-    params = jax.device_put(state.params, program.strategy.devices[0])
+    params, statistics = jax.device_put(
+        (state.params, state.statistics), program.strategy.devices[0]
+    )
     return Run(
         config,
         folder,
@@ -200,4 +204,5 @@ def finish(
         dataset.num_classes,
         planned.total_steps,
         dataset.pixels,
+        statistics,
     )

@@ -12,44 +12,49 @@ from jaxtyping import Array
 from capsjax import room
 from capsjax.checks import LARGEST_INT, UserError, nearest
 from capsjax.data import Dataset
+from capsjax.layers import CapsNet, Model, NetworkOutput
 from capsjax.losses import Loss
-from capsjax.metrics import ALWAYS, Metric
-from capsjax.modules import CapsNet, CapsNetConfig, NetworkOutput
+from capsjax.metrics import ALWAYS, Metric, coupling_entropy
 from capsjax.runs import remedies
 from capsjax.runs.config import Config
 from capsjax.training.feed import Cut
 from capsjax.training.loop import Program
 from capsjax.training.optimisers import Optimiser, freeze
 from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
-from capsjax.training.state import Batch, Params, TrainState, functionalise, group_of
-from capsjax.training.step import LossFunction
+from capsjax.training.state import Batch, Params, TrainState, group_of, separate
+from capsjax.training.step import LossFunction, Tracked, TrainingLoss
 from capsjax.types import PerExample
 
 # What the functions of a network are made of, as `functions` takes it.
-Network = tuple[CapsNetConfig, Loss, tuple[int, int, int], int, tuple[Metric, ...]]
+Network = tuple[Model, Loss, tuple[int, int, int], int, tuple[Metric, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Functions:
-    """Hold the pure functions of a network.
+    """Hold the pure functions of a network; what they call variables is parameters and running statistics.
 
     Attributes:
         initial: from a seed to parameters; they do not depend on the routing.
+        statistics: from a seed to running statistics, empty of most networks.
         shapes: the parameters' shapes, without making them.
-        apply: from parameters, images and labels or None to the network's output.
-        loss: from parameters and a batch to the values of each example in training.
+        apply: from variables, images and labels or None to the network's output at evaluation.
+        loss: from variables and a batch to the values of each example in training.
         score: the same at evaluation, where the longest capsule is drawn.
+        training: from the axis of devices that share a batch, or None, to what a step of training takes: the
+            loss, and the running statistics after it where there are any.
     """
 
     initial: Callable[[int], Params]
+    statistics: Callable[[int], Params]
     shapes: Callable[[], dict[str, jax.ShapeDtypeStruct]]
     apply: Callable[..., NetworkOutput]
     loss: LossFunction
     score: LossFunction
+    training: Callable[[str | None], TrainingLoss]
 
 
 def functions(
-    model: CapsNetConfig,
+    model: Model,
     loss: Loss,
     image_shape: tuple[int, int, int],
     num_classes: int,
@@ -66,13 +71,16 @@ def functions(
 
     Returns:
         The functions.
+
+    Raises:
+        UserError: If the network's layers do not fit the images or each other.
     """
     return _functions(model, loss, image_shape, num_classes, metrics)
 
 
 @functools.lru_cache(maxsize=64)
 def _functions(
-    model: CapsNetConfig,
+    model: Model,
     loss: Loss,
     image_shape: tuple[int, int, int],
     num_classes: int,
@@ -82,8 +90,9 @@ def _functions(
     def make(key: Array) -> CapsNet:
         return CapsNet(image_shape, num_classes, config=model, rngs=nnx.Rngs(params=key))
 
-    _, apply = functionalise(nnx.eval_shape(make, jax.random.key(0)))
-    made = jax.jit(lambda key: functionalise(make(key))[0])
+    parts = separate(nnx.eval_shape(make, jax.random.key(0)))
+    made = jax.jit(lambda key: separate(make(key)).params)
+    running = jax.jit(lambda key: separate(make(key)).statistics)
 
     def shapes() -> dict[str, jax.ShapeDtypeStruct]:
         return jax.eval_shape(made, jax.random.key(0))
@@ -92,18 +101,42 @@ def _functions(
         room.check_parameters(shapes())
         return made(jax.random.key(seed))
 
+    def statistics(seed: int) -> Params:
+        return running(jax.random.key(seed)) if parts.statistics else {}
+
     def values(output: NetworkOutput, batch: Batch) -> PerExample:
         with jax.named_scope("loss"):
             measured = {metric.name: metric(output, batch) for metric in (*ALWAYS, *metrics)}
-            return loss(output, batch) | measured
+            return loss(output, batch) | measured | _entropies(output)
+
+    def track(variables: Params, batch: Batch, axis: str | None) -> Tracked:
+        output, after = parts.track(variables, batch.images, batch.labels, axis_name=axis)
+        return Tracked(values(output, batch), after)
+
+    def training(axis: str | None) -> TrainingLoss:
+        if not parts.statistics:
+            return lambda params, batch: track(params, batch, None).values
+        return lambda variables, batch: track(variables, batch, axis)
 
     return Functions(
         initial=initial,
+        statistics=statistics,
         shapes=shapes,
-        apply=apply,
-        loss=lambda params, batch: values(apply(params, batch.images, batch.labels), batch),
-        score=lambda params, batch: values(apply(params, batch.images), batch),
+        apply=parts.apply,
+        loss=lambda variables, batch: track(variables, batch, None).values,
+        score=lambda variables, batch: values(parts.apply(variables, batch.images), batch),
+        training=training,
     )
+
+
+def _entropies(output: NetworkOutput) -> PerExample:
+    """Measure the coupling of each layer, `entropy.NAME` in nats, where several route."""
+    if len(output.layers) < 2:
+        return {}
+    return {
+        f"entropy.{name}": coupling_entropy(routed.coupling)
+        for name, routed in output.layers.items()
+    }
 
 
 @functools.lru_cache(maxsize=64)
@@ -127,7 +160,7 @@ def _program(
     updates = freeze(optimiser.make(total_steps), frozen)
     return Program(
         strategy=strategy,
-        train_steps=strategy.train_steps(functions(*network).loss, updates, cut),
+        train_steps=strategy.train_steps(functions(*network).training(strategy.axis), updates, cut),
         eval_step=eval_step,
         remedy=remedies.remedy(model, loss, optimiser),
         results={metric.name: metric.result for metric in metrics},
@@ -154,7 +187,8 @@ class Plan:
 
     def initial_state(self, seed: int) -> TrainState:
         """Return the state before the first step."""
-        return TrainState.create(self.functions.initial(seed), self.optimiser)
+        made = self.functions
+        return TrainState.create(made.initial(seed), self.optimiser, made.statistics(seed))
 
 
 def _check_groups(frozen: tuple[str, ...], made: Functions) -> None:
@@ -173,6 +207,17 @@ def _check_groups(frozen: tuple[str, ...], made: Functions) -> None:
             f"training.freeze: got every group of the network's parameters, expected at least one of "
             f"{listed} to be left to train",
             argument="training.freeze",
+        )
+
+
+def _check_divides(config: Config, made: Functions) -> None:
+    """Check that every device has as much of a batch, where the batch normalises."""
+    size, devices = config.training.batch_size, len(jax.local_devices())
+    if size % devices and made.statistics(0):
+        raise UserError(
+            f"training.batch_size: got {size} on {devices} devices, expected a multiple of {devices}: the "
+            "network normalises by statistics of the batch, which what fills it up would change",
+            argument="training.batch_size",
         )
 
 
@@ -196,6 +241,7 @@ def plan(config: Config, dataset: Dataset) -> Plan:
     cut = Cut(config.training.batch_size, config.augmentations, dataset.scale, total_steps)
     made, frozen = functions(*network), config.training.freeze
     _check_groups(frozen, made)
+    _check_divides(config, made)
     optimiser, parallel = config.optimiser, config.training.parallel
     return Plan(
         functions=made,

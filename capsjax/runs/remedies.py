@@ -10,6 +10,8 @@ import numpy as np
 
 from capsjax.checks import UserError
 from capsjax.gradients import ImplicitGradient
+from capsjax.layers import Model, routing_keys
+from capsjax.routing import Routing
 from capsjax.runs import directory
 from capsjax.runs.config import Config
 from capsjax.training.state import TrainState
@@ -40,7 +42,7 @@ def changes(config: Any, prefix: str = "") -> dict[str, float]:
     return far or rates
 
 
-def remedy(model: Any, loss: Any, optimiser: Any) -> str:
+def remedy(model: Model, loss: Any, optimiser: Any) -> str:
     """Say what to change where the loss or a parameter of a run is not finite.
 
     Args:
@@ -53,12 +55,13 @@ def remedy(model: Any, loss: Any, optimiser: Any) -> str:
     now = {key: value for key, value, _ in _numbers(parts)}
     texts = [f"set {key} to {value:g} instead of {now[key]:g}" for key, value in suggested.items()]
     advice = " and ".join(texts)
-    if not isinstance(getattr(model.routing, "gradient", None), ImplicitGradient):
+    key = next((key for key, used in routing_keys(model).items() if _is_implicit(used)), None)
+    if key is None:
         return advice
     return (
         "an implicit gradient is NaN where routing has not converged or the solver has not ended: set "
-        "model.routing.tolerance to 1e-5, model.routing.num_iters to 1000 and "
-        f"model.routing.gradient.max_steps to 1000; or {advice}"
+        f"{key}.tolerance to 1e-5, {key}.num_iters to 1000 and "
+        f"{key}.gradient.max_steps to 1000; or {advice}"
     )
 
 
@@ -73,7 +76,7 @@ def check_finite(folder: Path, config: Config, state: TrainState) -> None:
     Raises:
         UserError: If a parameter holds NaN or infinity; its advice trains anew, elsewhere.
     """
-    params = jax.device_get(state.params)
+    params = jax.device_get(state.variables)
     names = [name for name, value in params.items() if not np.isfinite(value).all()]
     if not names:
         return
@@ -93,10 +96,14 @@ def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float, float]]
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             inner, key = getattr(value, field.name), f"{prefix}{field.name}"
-            if dataclasses.is_dataclass(inner):
+            if dataclasses.is_dataclass(inner) or isinstance(inner, Mapping):
                 yield from _numbers(inner, f"{key}.")
             elif isinstance(field.default, float) and isinstance(inner, int | float):
                 yield key, inner, field.default
+
+
+def _is_implicit(routing: Routing) -> bool:
+    return isinstance(getattr(routing, "gradient", None), ImplicitGradient)
 
 
 def _is_far(value: float, default: float) -> bool:

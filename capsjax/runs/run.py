@@ -12,7 +12,7 @@ from jaxtyping import Int
 from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.display import rows_as_table
-from capsjax.modules import CapsNet, NetworkOutput
+from capsjax.layers import CapsNet, NetworkOutput
 from capsjax.runs import directory
 from capsjax.runs.batches import Work
 from capsjax.runs.config import Config
@@ -34,6 +34,8 @@ class Run:
         num_classes: how many classes there are.
         step: how many steps they were trained.
         pixels: what pixels it was trained on; None for those that the scale tells.
+        statistics: the running statistics beside the parameters, under their dotted names; empty of most
+            networks.
     """
 
     config: Config
@@ -44,6 +46,7 @@ class Run:
     num_classes: int
     step: int
     pixels: Pixels | None = None
+    statistics: Params = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         facts = ", ".join(self._facts().values())
@@ -72,17 +75,23 @@ class Run:
 
     @functools.cached_property
     def model(self) -> CapsNet:
-        """The network, a Flax module with the trained parameters."""
+        """The network, a Flax module with the trained parameters, as it is at evaluation."""
         network = CapsNet(
             self.image_shape, self.num_classes, config=self.config.model, rngs=nnx.Rngs(0)
         )
-        state = nnx.state(network, nnx.Param)
+        found, state = self.variables, nnx.state(network, (nnx.Param, nnx.BatchStat))
         flat = {
-            path: variable.replace(self.params[".".join(map(str, path))])
+            path: variable.replace(found[".".join(map(str, path))])
             for path, variable in nnx.to_flat_state(state)
         }
         nnx.update(network, nnx.from_flat_state(flat))
+        network.eval()
         return network
+
+    @property
+    def variables(self) -> Params:
+        """All that the network's functions take: parameters and running statistics."""
+        return self.params | self.statistics
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -164,4 +173,4 @@ class Run:
             )
         scale = self.unit.factor(raw) if raw.size else self.scale
         made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
-        return Work(made.apply, self.params, scale, self.config.training.eval_batch_size), raw
+        return Work(made.apply, self.variables, scale, self.config.training.eval_batch_size), raw

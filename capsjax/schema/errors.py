@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError, nearest
-from capsjax.schema.fields import choose, fields, item, kinds, members, reach, words
+from capsjax.schema.fields import (
+    choose,
+    fields,
+    is_named,
+    item,
+    kinds,
+    members,
+    reach,
+    words,
+)
 from capsjax.schema.names import canonical, did_you_mean, keys_named
 from capsjax.schema.variant import Variant
 
@@ -111,16 +120,24 @@ def all_keys(schema: type) -> list[str]:
 
 def _elsewhere(schema: type, path: tuple) -> str:
     """Suggest the kinds that have that very key, else keys of that name at other levels."""
-    owners = [cls for at, cls in reach(schema) if at == path[:-1] and path[-1] in fields(cls)]
+    beside = [cls for at, cls in reach(schema) if _is_at(path[:-1], at)]
+    owners = [cls for cls in beside if path[-1] in fields(cls)]
     if owners:  # then the kind is the mistake, not the level
         having = [kind for cls in owners for kind in kinds(cls)]
         return f"; {path[-1]} belongs to kind {' or '.join(dict.fromkeys(having))}"
     named, last = keys_named(all_keys(schema), ".".join(map(str, path))), canonical(str(path[-1]))
-    here = [name for at, cls in reach(schema) if at == path[:-1] for name in fields(cls)]
+    here = [name for cls in beside for name in fields(cls)]
     near = difflib.get_close_matches(last, here, n=1, cutoff=0.8)
     if near and not any(f".{key}".endswith(f".{last}") for key in named):
         return did_you_mean(near)  # a slip beside it is likelier than another program's word
     return did_you_mean(named)
+
+
+def _is_at(path: tuple, pattern: tuple) -> bool:
+    """Return whether a path is one that `reach` gives, where `*` stands for any item."""
+    return len(path) == len(pattern) and all(
+        wanted in ("*", step) for step, wanted in zip(path, pattern, strict=True)
+    )
 
 
 class _Spot(NamedTuple):
@@ -149,6 +166,8 @@ def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
         inner, found = fields(cls).get(loc[0]), value.get(loc[0])
     elif loc and isinstance(loc[0], int) and isinstance(value, list):
         inner, found = item(annotation, loc[0]), value[loc[0]]
+    elif loc and isinstance(value, Mapping) and any(map(is_named, members(annotation))):
+        inner, found = item(annotation, loc[0]), value.get(loc[0])
     else:
         return spot
     return _follow(loc[1:], _Spot((*path, loc[0]), inner, found, cls))

@@ -64,19 +64,28 @@ def choose(annotation: Any, value: object) -> type | None:
 
 def assumed_kind(annotation: Any) -> str | None:
     """Return the kind of a mapping that names none, if an abstract class says which that is."""
-    return getattr(annotation, "assumed_kind", None)
+    parts = (annotation, *typing.get_args(annotation))
+    return next(filter(None, (getattr(part, "assumed_kind", None) for part in parts)), None)
 
 
-def item(annotation: Any, index: int) -> Any:
-    """Return the annotation of an item of a tuple.
+def is_named(annotation: Any) -> bool:
+    """Return whether an annotation is a mapping from names of the user's own, `Mapping[str, X]`."""
+    return typing.get_origin(annotation) is Mapping
+
+
+def item(annotation: Any, index: Any) -> Any:
+    """Return the annotation of an item of a tuple, or of a mapping from names.
 
     Args:
-        annotation: one that accepts a tuple, perhaps among other types.
-        index: the item's place, from 0.
+        annotation: one that accepts a tuple or such a mapping, perhaps among other types.
+        index: the item's place, from 0, or its name.
 
     Returns:
-        The annotation; `object`, which accepts anything, if the tuple has no such item.
+        The annotation; `object`, which accepts anything, if there is no such item.
     """
+    named = [member for member in members(annotation) if is_named(member)]
+    if named:
+        return typing.get_args(named[0])[1]
     tuples = (member for member in members(annotation) if typing.get_origin(member) is tuple)
     args = typing.get_args(next(tuples, None))
     # tuple[int, ...] has one annotation for every item; tuple[int, str] one for each.
@@ -92,12 +101,14 @@ def reach(annotation: Any, path: tuple = (), above: tuple = ()) -> Iterator[tupl
         above: the dataclasses on the way to it; one within itself is not gone through again.
 
     Yields:
-        The path to each dataclass, with `*` for the index of an item, and the dataclass.
+        The path to each dataclass, with `*` for the index or the name of an item, and the dataclass.
     """
     for member in members(annotation):
         if typing.get_origin(member) is tuple:
             for arg in typing.get_args(member):
                 yield from reach(arg, (*path, "*"), above)
+        elif is_named(member):
+            yield from reach(item(member, ""), (*path, "*"), above)
         elif dataclasses.is_dataclass(member) and member not in above:
             yield path, member
             for name, inner in fields(member).items():
@@ -129,8 +140,10 @@ def words(annotation: Any) -> str:
         elif origin is tuple:
             items = ("..." if arg is Ellipsis else words(arg) for arg in args)
             parts.append(f"a list [{', '.join(items)}]")
-        elif origin is Mapping:
-            parts.append("a mapping")
+        elif is_named(member):
+            inner = item(member, "")
+            each = "" if inner is Any else f" from names, each to {words(inner)}"
+            parts.append(f"a mapping{each}")
         elif dataclasses.is_dataclass(member):
             keys = ", ".join(names or fields(member))
             parts.append(f"a mapping with {'kind one of' if names else 'keys'} {keys}")

@@ -21,12 +21,14 @@ from capsjax.schema.fields import (
     beside_kinds,
     choose,
     fields,
+    is_named,
     item,
     kinds,
     members,
     reach,
 )
 from capsjax.schema.text import to_tree
+from capsjax.schema.variant import Variant
 
 T = TypeVar("T")
 Tree = Mapping[str, Any]
@@ -100,6 +102,8 @@ def _assume(annotation: Any, value: Any) -> Any:
         if "kind" not in value and assumed is not None:
             value = {"kind": assumed, **value}
         return {n: _assume(inner.get(n), v) for n, v in value.items()}
+    if isinstance(value, Mapping) and any(map(is_named, members(annotation))):
+        return {n: _assume(item(annotation, n), v) for n, v in value.items()}
     if isinstance(value, list | tuple):
         return [_assume(item(annotation, n), v) for n, v in enumerate(value)]
     return value
@@ -115,7 +119,11 @@ def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -
         problems.append(unknown_kind(path, value, known, beside_kinds(annotation)))
     elif cls is not None:
         inner = fields(cls)
+        value = cls.completed(value) if issubclass(cls, Variant) else value
         return {n: _expand(inner.get(n), v, (*path, n), problems) for n, v in value.items()}
+    elif isinstance(value, Mapping) and any(map(is_named, members(annotation))):
+        named = item(annotation, "")
+        return {n: _expand(named, v, (*path, n), problems) for n, v in value.items()}
     elif known and isinstance(value, Mapping):
         problems.append(unknown_kind((*path, "kind"), value.get("kind"), known))
     elif isinstance(value, list | tuple):
@@ -217,7 +225,8 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     try:
         # As JSON: strict validation of Python's values would refuse a list for a tuple.
         (config,) = _adapter(schema).validate_json(json.dumps([tree]))
-        return config
+        if not problems:  # a mapping that names no kind may be that of one all the same
+            return config
     except pydantic.ValidationError as failure:
         for error in failure.errors(include_url=False):
             within = {**error, "loc": error["loc"][1:]}  # the first step is into the wrapper

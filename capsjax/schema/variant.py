@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import operator
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -25,6 +26,11 @@ class Variant:
         concrete = dataclasses.is_dataclass(cls) and not inspect.isabstract(cls)
         found = [cls] if concrete else []
         return (*found, *(leaf for child in cls.__subclasses__() for leaf in child.variants()))
+
+    @classmethod
+    def completed(cls, tree: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the mapping of a configuration with what its own other keys say of parts left out."""
+        return tree
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from capsjax.training.state import Batch, Params, group_of
+from capsjax.training.state import NONE, Batch, Params, group_of
 from capsjax.training.step import LossFunction, weighted_sums
 
 
@@ -54,7 +54,7 @@ def _align(gradient: Params, reference: Params, names: list[str]) -> Alignment:
 
 def make_alignment(
     loss: LossFunction, reference: LossFunction
-) -> Callable[[Params, Batch], dict[str, Alignment]]:
+) -> Callable[..., dict[str, Alignment]]:
     """Make a function that compares the gradients of two losses at the same parameters and batch.
 
     Args:
@@ -62,18 +62,20 @@ def make_alignment(
         reference: the same, whose gradient is compared with.
 
     Returns:
-        A compiled function from parameters and a batch to the alignment of each group.
+        A compiled function from parameters, a batch and, where there are any, running statistics to the
+        alignment of each group.
     """
 
-    def gradient(function: LossFunction, params: Params, batch: Batch) -> Params:
+    def gradient(function: LossFunction, params: Params, batch: Batch, fixed: Params) -> Params:
         def mean_loss(params: Params) -> Any:
-            sums = weighted_sums(function(params, batch), batch.weights)
+            sums = weighted_sums(function(params | fixed, batch), batch.weights)
             return sums["loss"] / sums["count"]
 
         return jax.grad(mean_loss)(params)
 
     @jax.jit
-    def alignment(params: Params, batch: Batch) -> dict[str, Alignment]:
-        return align(gradient(loss, params, batch), gradient(reference, params, batch))
+    def alignment(params: Params, batch: Batch, statistics: Params = NONE) -> dict[str, Alignment]:
+        found = (gradient(function, params, batch, statistics) for function in (loss, reference))
+        return align(*found)
 
     return alignment

@@ -235,7 +235,7 @@ def make_aligner(pair: tuple[Config, Config], dataset: Dataset, points: int) -> 
     def align(epoch: int, state: TrainState) -> dict[str, float]:
         if epoch not in chosen:
             return {}
-        groups = jax.device_get(measure(state.params, batch))
+        groups = jax.device_get(measure(state.params, batch, state.statistics))
         return {
             f"{group}.{name}": float(value)
             for group, found in groups.items()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError
 from capsjax.gradients import GradientMode, TruncatedGradient
+from capsjax.layers import map_routings, routings
 from capsjax.routing import IterativeRouting, Routing, UniformRouting
 from capsjax.runs.config import Config
 from capsjax.schema.fields import kinds
@@ -133,8 +134,14 @@ def variant(config: Config, mode: str, seed: int) -> Config:
     Raises:
         UserError: If the routing has no iterations to differentiate.
     """
-    model = dataclasses.replace(config.model, routing=routing_of(mode, config.model.routing))
-    return dataclasses.replace(config, model=model, seed=seed)
+    used = list(routings(config.model).values())
+    if not any(isinstance(routing, IterativeRouting) for routing in used):
+        routing_of(mode, used[-1])
+
+    def changed(routing: Routing) -> Routing:
+        return routing_of(mode, routing) if isinstance(routing, IterativeRouting) else routing
+
+    return dataclasses.replace(config, model=map_routings(config.model, changed), seed=seed)
 
 
 def design(config: Config) -> Design:

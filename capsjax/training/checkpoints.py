@@ -183,8 +183,8 @@ def _read(path: Path, target: TrainState, finite: bool) -> TrainState:
             f"{path}: got a checkpoint that cannot be read ({first[:200]}), expected one as capsjax "
             "writes it"
         ) from error
-    state = TrainState(loaded["step"], loaded["params"], loaded["opt_state"])
-    names = [name for name, value in state.params.items() if not np.isfinite(value).all()]
+    state = TrainState(**loaded)
+    names = [name for name, value in state.variables.items() if not np.isfinite(value).all()]
     if names and finite:
         raise DamagedError(
             f"{path}: got parameters that are not finite ({', '.join(names)}), expected finite ones"
@@ -193,8 +193,11 @@ def _read(path: Path, target: TrainState, finite: bool) -> TrainState:
 
 
 def _tree(state: TrainState) -> Any:
-    """Name the parts of a state as they are named on disk."""
-    return state._asdict()
+    """Name the parts of a state as they are named on disk; there is no word of what it does not have."""
+    parts = state._asdict()
+    return (
+        parts if state.statistics else {name: parts[name] for name in parts if name != "statistics"}
+    )
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class Moment:
         """
         strategy = self.program.strategy
         loss = float(strategy.unreplicate(self.values["loss"]))
-        looked_at = strategy.unreplicate(self.state.params) if params else {}
+        looked_at = strategy.unreplicate(self.state.variables) if params else {}
         names = ", ".join(name for name, x in looked_at.items() if not np.isfinite(x).all())
         found = f"a loss of {loss}" if not math.isfinite(loss) else ""
         expected = "a finite number" if found else "finite ones"
@@ -208,7 +208,7 @@ def evaluate(
 
     Args:
         program: the compiled steps.
-        params: parameters, replicated as the program's strategy wants them.
+        params: parameters and running statistics, replicated as the program's strategy wants them.
         feed: the examples.
         reporter: what tells the person who waits, if anything should.
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 from capsjax.training.state import Batch
 from capsjax.training.step import (
     LossFunction,
+    TrainingLoss,
     make_eval_step,
     make_train_step,
     make_train_steps,
@@ -40,7 +41,12 @@ class Strategy(abc.ABC):
 
     Args:
         devices: the devices to use, all local ones unless given.
+
+    Attributes:
+        axis: the name of the axis of devices inside a step; None where a step sees the whole batch.
     """
+
+    axis: str | None = None
 
     def __init__(self, devices: list[jax.Device] | None = None):
         self.devices = devices or jax.local_devices()
@@ -64,14 +70,15 @@ class Strategy(abc.ABC):
     @abc.abstractmethod
     def train_steps(
         self,
-        loss_function: LossFunction,
+        loss_function: TrainingLoss,
         optimiser: optax.GradientTransformation,
         cut: Callable[[Any, Any], Batch],
     ) -> Compiled:
         """Compile any number of steps of training as one call.
 
         Args:
-            loss_function: from parameters and a batch to values of each example.
+            loss_function: from parameters and a batch to values of each example, and running statistics
+                where there are any; see `step.make_train_step`.
             optimiser: from gradients to updates.
             cut: from examples, as `replicate` makes them, and the number of a step to its batch.
 
@@ -117,7 +124,7 @@ class JitStrategy(Strategy):
 
     def train_steps(
         self,
-        loss_function: LossFunction,
+        loss_function: TrainingLoss,
         optimiser: optax.GradientTransformation,
         cut: Callable[[Any, Any], Batch],
     ) -> Compiled:
@@ -136,6 +143,8 @@ class JitStrategy(Strategy):
 
 class PmapStrategy(Strategy):
     """Compile the step for one device, run it on each, and add up over them by `psum`."""
+
+    axis = AXIS
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Copy arrays to every device, as a leading axis."""
@@ -160,7 +169,7 @@ class PmapStrategy(Strategy):
 
     def train_steps(
         self,
-        loss_function: LossFunction,
+        loss_function: TrainingLoss,
         optimiser: optax.GradientTransformation,
         cut: Callable[[Any, Any], Batch],
     ) -> Compiled:
@@ -172,7 +181,7 @@ class PmapStrategy(Strategy):
             start = jax.lax.axis_index(AXIS) * size
             return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), whole)
 
-        step = make_train_step(loss_function, optimiser, reduce=_add_up)
+        step = make_train_step(loss_function, optimiser, reduce=_add_up, average=_average)
         return jax.pmap(
             make_train_steps(step, part),
             axis_name=AXIS,
@@ -189,6 +198,10 @@ class PmapStrategy(Strategy):
 
 def _add_up(tree: Any) -> Any:
     return jax.lax.psum(tree, AXIS)
+
+
+def _average(tree: Any) -> Any:
+    return jax.lax.pmean(tree, AXIS)
 
 
 STRATEGIES: dict[Parallel, type[Strategy]] = {"jit": JitStrategy, "pmap": PmapStrategy}

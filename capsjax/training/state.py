@@ -9,12 +9,14 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from capsjax.checks import UserError
 from capsjax.display import as_table, one_line
 from capsjax.types import Batch
 
-__all__ = ["Batch", "Params", "TrainState", "functionalise", "group_of"]
+__all__ = ["Batch", "Functional", "Params", "TrainState", "functionalise", "group_of", "separate"]
 
 Params = dict[str, Array]
+NONE: Params = {}
 
 
 def group_of(name: str) -> str:
@@ -29,11 +31,14 @@ class TrainState(NamedTuple):
         step: optimiser steps done, [].
         params: every trained array under its dotted path in the network, such as `classes.weight`.
         opt_state: what the optimiser remembers.
+        statistics: running statistics under their dotted paths, such as `stem.norm.mean`: no gradient moves
+            them, each step does; empty of most networks.
     """
 
     step: Int[Array, ""]
     params: Params
     opt_state: optax.OptState
+    statistics: Params = NONE
 
     def __repr__(self) -> str:
         return one_line(self)
@@ -41,21 +46,111 @@ class TrainState(NamedTuple):
     def _repr_html_(self) -> str:
         return as_table(self)
 
+    @property
+    def variables(self) -> Params:
+        """Return all that the network's functions take: parameters and running statistics."""
+        return self.params | self.statistics
+
     @classmethod
-    def create(cls, params: Params, optimiser: optax.GradientTransformation) -> "TrainState":
-        """Start training from initial parameters."""
-        return cls(jnp.zeros((), jnp.int32), params, optimiser.init(params))
+    def create(
+        cls,
+        params: Params,
+        optimiser: optax.GradientTransformation,
+        statistics: Params | None = None,
+    ) -> "TrainState":
+        """Start training from initial parameters, and running statistics where there are any."""
+        return cls(jnp.zeros((), jnp.int32), params, optimiser.init(params), statistics or {})
+
+
+class Functional(NamedTuple):
+    """Hold a Flax module as plain arrays and pure functions of them.
+
+    Attributes:
+        params: what is trained (`nnx.Param`), under dotted names.
+        statistics: running statistics (`nnx.BatchStat`), under dotted names.
+        apply: `apply(variables, *args, **kwargs)` is the module's call at evaluation, where running
+            statistics normalise; `variables` holds both.
+        track: `track(variables, *args, axis_name=None, **kwargs)` is its call in training, where the batch
+            normalises, and the running statistics after it; `axis_name` is what `pmap` calls the devices
+            that share the batch.
+    """
+
+    params: Params
+    statistics: Params
+    apply: Callable[..., Any]
+    track: Callable[..., tuple[Any, Params]]
+
+
+def separate(module: nnx.Module) -> Functional:
+    """Separate a module's arrays from what it computes.
+
+    Args:
+        module: any Flax module whose state is parameters and running statistics; an abstract one gives the
+            shapes of arrays instead of them.
+
+    Returns:
+        Its parameters, running statistics and functions.
+
+    Raises:
+        UserError: If it holds state of another type, such as a generator of random numbers.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jax.numpy as jnp
+        >>> made = separate(nnx.BatchNorm(2, momentum=0.5, rngs=nnx.Rngs(0)))
+        >>> sorted(made.params), sorted(made.statistics)
+        (['bias', 'scale'], ['mean', 'var'])
+        >>> _, after = made.track(made.params | made.statistics, jnp.array([[1.0, 2.0], [3.0, 6.0]]))
+        >>> after["mean"].tolist()
+        [1.0, 2.0]
+    """
+    graph, trained, kept, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    other, _ = _flat(rest)
+    if other:
+        raise UserError(
+            f"{type(module).__name__}: got state that is neither a parameter nor a running statistic "
+            f"({', '.join(other)}), expected nnx.Param and nnx.BatchStat alone: leave dropout out, or make "
+            "it without a generator of its own (nnx.Dropout(rate))"
+        )
+    (params, trained_layout), (statistics, kept_layout) = _flat(trained), _flat(kept)
+    names, running = tuple(params), tuple(statistics)
+
+    def merged(variables: Params) -> Any:
+        return nnx.merge(
+            graph,
+            jax.tree.unflatten(trained_layout, [variables[name] for name in names]),
+            jax.tree.unflatten(kept_layout, [variables[name] for name in running]),
+        )
+
+    def apply(variables: Params, *args: Any, **kwargs: Any) -> Any:
+        called = merged(variables)
+        if running:
+            called.eval()
+        return called(*args, **kwargs)
+
+    def track(
+        variables: Params, *args: Any, axis_name: str | None = None, **kwargs: Any
+    ) -> tuple[Any, Params]:
+        called = merged(variables)
+        if running:
+            called.train()
+            called.set_attributes(nnx.BatchNorm, axis_name=axis_name, raise_if_not_found=False)
+        output = called(*args, **kwargs)
+        leaves = jax.tree.leaves(nnx.state(called, nnx.BatchStat))
+        return output, dict(zip(running, leaves, strict=True))
+
+    return Functional(params, statistics, apply, track)
 
 
 def functionalise(module: nnx.Module) -> tuple[dict[str, Any], Callable[..., Any]]:
-    """Split a module into its parameters and a pure function of them.
+    """Split a module into its arrays and a pure function of them.
 
     Args:
-        module: any Flax module without state of its own besides parameters; an abstract one gives the
-            shapes of parameters instead of them.
+        module: any Flax module whose state is parameters and running statistics, as `separate` takes it.
 
     Returns:
-        Parameters under dotted names; and `apply(params, *args, **kwargs)`, which is the module's call.
+        Parameters, and running statistics where there are any, under dotted names; and
+        `apply(variables, *args, **kwargs)`, which is the module's call at evaluation.
 
     Example:
         >>> from flax import nnx
@@ -64,13 +159,12 @@ def functionalise(module: nnx.Module) -> tuple[dict[str, Any], Callable[..., Any
         >>> sorted(params), apply(params, jnp.ones([1, 2])).shape
         (['bias', 'kernel'], (1, 3))
     """
-    graph, trained, rest = nnx.split(module, nnx.Param, ...)
-    paths, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(trained))
-    names = [".".join(str(getattr(key, "key", key)) for key in path) for path, _ in paths]
-    layout = jax.tree.structure(trained)
+    found = separate(module)
+    return found.params | found.statistics, found.apply
 
-    def apply(params: Params, *args: Any, **kwargs: Any) -> Any:
-        state = jax.tree.unflatten(layout, [params[name] for name in names])
-        return nnx.merge(graph, state, rest)(*args, **kwargs)
 
-    return {name: leaf for name, (_, leaf) in zip(names, paths, strict=True)}, apply
+def _flat(state: Any) -> tuple[dict[str, Any], Any]:
+    """Return the arrays of a state under dotted names, and the tree that they make."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(state))
+    named = {".".join(str(getattr(key, "key", key)) for key in path): leaf for path, leaf in paths}
+    return named, jax.tree.structure(state)

@@ -1,7 +1,7 @@
 """Pure steps, made from a loss function and an Optax transformation."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,23 @@ from capsjax.training.state import Params, TrainState
 from capsjax.types import Batch, PerExample
 
 Sums = dict[str, Float[Array, "..."]]
+
+
+class Tracked(NamedTuple):
+    """Hold what a loss finds where the network keeps running statistics.
+
+    Attributes:
+        values: the values of each example.
+        statistics: the running statistics after the batch.
+    """
+
+    values: PerExample
+    statistics: Params
+
+
+# From parameters (and running statistics, where there are any) and a batch.
 LossFunction = Callable[[Params, Batch], PerExample]
+TrainingLoss = Callable[[Params, Batch], PerExample | Tracked]
 Count = int | Int[Array, ""]
 Reduce = Callable[[Any], Any]
 
@@ -37,35 +53,40 @@ def means(sums: Sums) -> Sums:
 
 
 def make_train_step(
-    loss_function: LossFunction,
+    loss_function: TrainingLoss,
     optimiser: optax.GradientTransformation,
     *,
     reduce: Reduce = lambda tree: tree,
+    average: Reduce = lambda tree: tree,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
     """Make a step of training.
 
     Args:
-        loss_function: from parameters and a batch to values of each example, `loss` among them.
+        loss_function: from parameters and a batch to values of each example, `loss` among them; where the
+            state has running statistics, those are among the parameters, and it gives `Tracked`.
         optimiser: from gradients to updates.
         reduce: adds up a tree of sums over the devices that hold parts of the batch.
+        average: averages running statistics over them.
 
     Returns:
         A pure function from a state and a batch to the next state and the batch's mean values.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
-        def objective(params: Params) -> tuple[Float[Array, ""], Sums]:
-            values = loss_function(params, batch)
+        def objective(params: Params) -> tuple[Float[Array, ""], tuple[Sums, Params]]:
+            found = loss_function(params | state.statistics, batch)
+            values, after = found if isinstance(found, Tracked) else (found, state.statistics)
             with jax.named_scope("loss"):
                 sums = weighted_sums(values, batch.weights)
-            return sums["loss"], sums
+            return sums["loss"], (sums, after)
 
-        gradient, sums = reduce(jax.grad(objective, has_aux=True)(state.params))
+        gradient, (sums, after) = jax.grad(objective, has_aux=True)(state.params)
+        gradient, sums = reduce((gradient, sums))
         with jax.named_scope("optimiser"):
             gradient = jax.tree.map(lambda total: total / sums["count"], gradient)
             updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
             params = cast(Params, optax.apply_updates(state.params, updates))
-        return TrainState(state.step + 1, params, opt_state), means(sums)
+        return TrainState(state.step + 1, params, opt_state, average(after)), means(sums)
 
     return train_step
 

@@ -9,7 +9,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from capsjax import cli
 from capsjax.bench import work as bench
-from capsjax.bench.profile import PARTS, Profile, own_names, parts_of, profile, seconds_of
+from capsjax.bench.profile import Profile, own_names, parts_of, profile, seconds_of
 from capsjax.checks import UserError
 from capsjax.runs.config import load_config
 
@@ -18,6 +18,8 @@ CACHE = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
+LAYERS = ("stem", "primary", "routing")
+PARTS = ("batch", *LAYERS, "decoder", "loss", "optimiser")
 PROGRAM = """
 HloModule jit_train_steps
 
@@ -67,7 +69,7 @@ planes {{
 
 
 def test_an_operation_belongs_to_the_scope_that_it_was_traced_in():
-    assert parts_of(PROGRAM) == {
+    assert parts_of(PROGRAM, LAYERS) == {
         "inside.1": "stem",
         "fusion.3": "routing",
         "copy.507": "other",
@@ -105,7 +107,7 @@ def test_the_time_is_that_of_one_step():
     arguments = (jnp.ones([700, 700]),)
     compiling = jax.jit(long).lower, arguments, lambda _, used: used
     work = bench._compile("long", {}, 1, *compiling, times=2)
-    found = profile(work, calls=2)
+    found = profile(work._replace(layers=LAYERS), calls=2)
     assert found.seconds["routing"] == pytest.approx(0.9 * found.total, rel=0.15)
     assert found.as_json()["shares"]["routing"] == found.seconds["routing"] / found.total
 

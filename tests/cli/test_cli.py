@@ -334,8 +334,12 @@ def test_info_shows_what_a_configuration_comes_to(capsys):
     assert code == 0
     assert "seed: 3" in out
     assert "parameters: 656" in out
-    counts = [line.split() for line in out[out.index("parameters: 656") + 1 :]]
-    assert sorted(counts) == [["classes", "320"], ["primary", "296"], ["stem", "40"]]
+    told = [line.split(maxsplit=2) for line in out[out.index("parameters: 656") + 1 :]]
+    assert told == [
+        ["stem", "40", "features [3, 3, 4]"],
+        ["primary", "296", "capsules [2, 4]"],
+        ["classes", "320", "capsules [10, 4]"],
+    ]
 
 
 def test_the_version(capsys):

@@ -1,6 +1,7 @@
 """Data and settings that would train without an error and to no purpose: refused before a run begins."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from capsjax import cli
 from capsjax.checks import UserError
 from capsjax.data import Arrays, Dataset
 from capsjax.data.trainable import channels_first, check_geometry, check_pixels
-from capsjax.modules import CapsNet, CapsNetConfig, PrimaryConfig, StemConfig
+from capsjax.layers import CapsNet, CapsNetConfig, ConvConfig, PrimaryConfig
 from capsjax.progress import Silent
 from capsjax.study.compare import compare
 
@@ -83,7 +84,7 @@ FIRST = RNG.random((120, 3, 24, 24))
 CONFIG = dataclasses.replace(
     SMOKE,
     model=CapsNetConfig(
-        stem=StemConfig(channels=4, kernel=3),
+        stem=ConvConfig(channels=4, kernel=3),
         primary=PrimaryConfig(types=2, dim=4, kernel=1),
         decoder=None,
     ),
@@ -129,11 +130,10 @@ def test_a_kernel_larger_than_the_image_can_be_made_to_fit_as_the_error_says(whi
     for _ in range(2):  # the stem, then the primary capsules
         with pytest.raises(UserError) as caught:
             CapsNet((5, 7, 1), 3, config=config, rngs=nnx.Rngs(0))
-        advice = str(caught.value).split("choose ")[1]
-        size, padding = advice.split(", or ")
-        path, value = size.split(" of at most ") if which == "kernel" else padding.split(" ")
-        part = path.split(".")[0]
-        change = {which: int(value) if which == "kernel" else value}
+        said = str(caught.value)
+        advice = dict(re.findall(r"(kernel|padding) (\d+|SAME)", said.split("choose ")[1]))
+        part = said.split(".")[1]
+        change = {which: int(advice[which]) if which == "kernel" else advice[which]}
         changed = dataclasses.replace(getattr(config, part), **change)
         config = dataclasses.replace(config, **{part: changed})
     CapsNet((5, 7, 1), 3, config=config, rngs=nnx.Rngs(0))

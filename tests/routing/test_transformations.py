@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import capsjax as cj
 from capsjax.checks import UserError
-from capsjax.modules import CapsNet, CapsNetConfig, PrimaryConfig, StemConfig
+from capsjax.layers import CapsNet, CapsNetConfig, ConvConfig, PrimaryConfig
 from capsjax.votes import form_votes
 from tests.routing.kinds import formed
 
@@ -233,7 +233,7 @@ def test_a_network_draws_from_every_class_that_is_labelled(as_installed):
     from flax import nnx
 
     config = CapsNetConfig(
-        stem=StemConfig(channels=4, kernel=3),
+        stem=ConvConfig(channels=4, kernel=3),
         primary=PrimaryConfig(types=2, dim=4, kernel=3),
         dim=4,
     )

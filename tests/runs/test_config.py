@@ -13,7 +13,7 @@ import capsjax as cj
 from capsjax.checks import FieldError, UserError
 from capsjax.cli.flags import parse_overrides
 from capsjax.data import Arrays, Digits, Mnist
-from capsjax.modules import CapsNetConfig, DecoderConfig
+from capsjax.layers import CapsNetConfig, DecoderConfig
 from capsjax.runs import config as config_module
 from capsjax.runs.config import CompareConfig, Config, find_config, shipped_configs
 from capsjax.schema.text import dump, read_yaml

@@ -9,9 +9,9 @@ import pytest
 
 import capsjax as cj
 from capsjax.data import Digits
+from capsjax.layers import NetworkOutput
 from capsjax.losses import MarginLoss
 from capsjax.metrics import ALWAYS, DeadCapsules, TopKError
-from capsjax.modules import NetworkOutput
 from capsjax.runs.plan import functions, plan
 from capsjax.training.state import Batch
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 import capsjax as cj
 from capsjax.checks import FieldError
-from capsjax.modules import DenseCapsules, KeepLength
+from capsjax.layers import DenseCapsules, KeepLength
 from capsjax.numerics import safe_norm
 
 LAYERS = 10

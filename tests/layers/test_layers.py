@@ -8,16 +8,16 @@ from flax import linen, nnx
 
 import capsjax as cj
 from capsjax.convolution import conv2d
-from capsjax.modules import (
+from capsjax.layers import (
+    Conv,
+    ConvConfig,
     Decoder,
     DecoderConfig,
     DenseCapsules,
     PrimaryCapsules,
     PrimaryConfig,
-    Stem,
-    StemConfig,
 )
-from capsjax.modules.layers import longest, primary_count
+from capsjax.layers.decoder import longest
 
 ROUTING = cj.DynamicRouting(num_iters=3, gradient=cj.FullGradient())
 
@@ -32,8 +32,8 @@ def normal(*shape, seed=0):
 
 
 def test_stem_is_convolution_bias_relu():
-    stem = Stem(
-        2, StemConfig(channels=5, kernel=3, stride=2), initialisation="scaled", rngs=nnx.Rngs(0)
+    stem = Conv(
+        2, ConvConfig(channels=5, kernel=3, stride=2), initialisation="scaled", rngs=nnx.Rngs(0)
     )
     stem.bias[...] = jnp.arange(5.0) / 10
     images = normal(2, 7, 9, 2)
@@ -126,15 +126,6 @@ def test_the_decoder_is_relu_layers_and_a_sigmoid():
 
 def test_the_longest_capsule_is_kept():
     assert longest(jnp.array([[0.1, 0.9, 0.3], [0.5, 0.2, 0.4]])).tolist() == [[0, 1, 0], [1, 0, 0]]
-
-
-@pytest.mark.parametrize("padding", ["VALID", "SAME"])
-def test_the_count_of_primary_capsules_is_what_comes_out(padding):
-    stem = StemConfig(channels=2, kernel=3, stride=2, padding=padding)
-    primary = PrimaryConfig(types=3, dim=2, kernel=2, stride=2, padding=padding)
-    features = Stem(1, stem, initialisation="scaled", rngs=nnx.Rngs(0))(jnp.zeros((1, 11, 8, 1)))
-    layer = PrimaryCapsules(2, primary, initialisation="scaled", rngs=nnx.Rngs(0))
-    assert layer(features).shape[1] == primary_count((11, 8, 1), stem, primary)
 
 
 class LinenDenseCapsules(linen.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from capsjax.checks import check_float
-from capsjax.modules.architecture import Initialisation
+from capsjax.layers.base import Initialisation
 
 
 @runtime_checkable
@@ -69,8 +69,10 @@ def transformation_initialiser(initialisation: Initialisation | KeepLength) -> I
     A truncated normal of 0.1 for "released". For "scaled", a normal whose standard deviation,
     sqrt(j / (i d)), lets the uniformly coupled sum of i unit-length children have components of the
     order of 1 / sqrt(j). Squash makes them shorter, about |s|^2, so that layers above layers starve;
-    `KeepLength` goes by the lengths that come in.
+    `KeepLength` goes by the lengths that come in, and "keep_length" is one of 0.5.
     """
+    if initialisation == "keep_length":
+        initialisation = KeepLength()
     if isinstance(initialisation, KeepLength):
         length = initialisation.length
         before = math.sqrt(length / (1 - length))

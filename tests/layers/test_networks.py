@@ -18,17 +18,17 @@ from flax import nnx
 
 import capsjax as cj
 from capsjax.checks import UserError
-from capsjax.modules import (
+from capsjax.layers import (
     CapsNet,
     CapsNetConfig,
+    ConvConfig,
     DecoderConfig,
     PrimaryConfig,
-    StemConfig,
     count_parameters,
 )
 
 SMALL = CapsNetConfig(
-    stem=StemConfig(channels=3, kernel=3),
+    stem=ConvConfig(channels=3, kernel=3),
     primary=PrimaryConfig(types=2, dim=4, kernel=3),
     dim=5,
     routing=cj.DynamicRouting(num_iters=3, gradient=cj.FullGradient()),
@@ -179,18 +179,21 @@ def test_parameters_are_counted(network):
 
 
 @pytest.mark.parametrize(
-    ("shape", "axis", "pixels", "layer"),
-    [((2, 9, 1), "height", 2, "stem"), ((9, 4, 1), "width", 4, "primary")],
+    ("shape", "axis", "layer"),
+    [((2, 9, 1), "height", "stem"), ((9, 4, 1), "width", "primary")],
 )
-def test_images_that_are_too_small_are_refused(shape, axis, pixels, layer):
-    message = rf"images of {axis} {pixels}.*the {layer}'s kernel of 3; expected at least 3.*{layer}.kernel"
+def test_images_that_are_too_small_are_refused(shape, axis, layer):
+    message = (
+        rf"model.{layer}.kernel: got 3, expected at most 2, the {axis} of .*; "
+        rf"the images are \[{shape[0]}, {shape[1]}, 1\]"
+    )
     with pytest.raises(UserError, match=message):
         CapsNet(shape, CLASSES, config=SMALL, rngs=nnx.Rngs(0))
 
 
 def test_small_images_fit_with_padding():
     config = CapsNetConfig(
-        stem=StemConfig(channels=3, kernel=5, padding="SAME"),
+        stem=ConvConfig(channels=3, kernel=5, padding="SAME"),
         primary=PrimaryConfig(types=2, dim=4, kernel=5, padding="SAME"),
         decoder=None,
     )
@@ -208,9 +211,9 @@ def test_images_of_another_shape_are_refused(network, shape):
 @pytest.mark.parametrize(
     ("build", "field"),
     [
-        (lambda: StemConfig(channels=0), "StemConfig.channels"),
-        (lambda: StemConfig(kernel=True), "StemConfig.kernel"),
-        (lambda: StemConfig(padding="same"), "StemConfig.padding: got 'same'"),
+        (lambda: ConvConfig(channels=0), "ConvConfig.channels"),
+        (lambda: ConvConfig(kernel=True), "ConvConfig.kernel"),
+        (lambda: ConvConfig(padding="same"), "ConvConfig.padding: got 'same'"),
         (lambda: PrimaryConfig(types=0), "PrimaryConfig.types"),
         (lambda: PrimaryConfig(stride=0), "PrimaryConfig.stride"),
         (lambda: PrimaryConfig(coupling=0.0), "PrimaryConfig.coupling"),
@@ -277,26 +280,28 @@ import json
 import jax, jax.numpy as jnp, optax
 from flax import config, nnx
 import capsjax as cj
-from capsjax.modules import CapsNet
+from capsjax.layers import CapsNet
 from capsjax.runs.plan import functions
-from capsjax.training.state import Batch, TrainState, functionalise
+from capsjax.training.state import Batch, TrainState, separate
 from capsjax.training.step import make_train_step
 
-smoke = cj.load_config("smoke")
+smoke = cj.load_config("smoke", {"model.stem.normalisation": "batch"})
 network = CapsNet((8, 8, 1), 10, config=smoke.model, rngs=nnx.Rngs(0))
-params, apply = functionalise(network)
+parts = separate(network)
 images = (jnp.arange(5 * 64.0) % 7 / 7).reshape(5, 8, 8, 1)
 batch = Batch(images, jnp.arange(5), jnp.ones(5))
 made = functions(smoke.model, smoke.loss, (8, 8, 1), 10)
-step = jax.jit(make_train_step(made.loss, optax.sgd(0.1)))
-state, values = step(TrainState.create(params, optax.sgd(0.1)), batch)
+step = jax.jit(make_train_step(made.training(None), optax.sgd(0.1)))
+first = TrainState.create(parts.params, optax.sgd(0.1), parts.statistics)
+state, values = step(first, batch)
 state, values = step(state, batch)
+network.eval()
 print(json.dumps({
     "mode": [config.nnx_graph_mode, config.nnx_graph_updates],
     "lengths": [jax.jit(f)(images).lengths.ravel().tolist()
-                for f in (network, lambda images: apply(params, images))],
+                for f in (network, lambda images: parts.apply(first.variables, images))],
     "loss": float(values["loss"]),
-    "params": {name: value.ravel().tolist() for name, value in state.params.items()},
+    "params": {name: value.ravel().tolist() for name, value in state.variables.items()},
 }))
 """
 
@@ -321,7 +326,8 @@ def test_both_modes_of_nnx_train_the_same_network():
     for found in (ours, theirs):
         assert found["lengths"][0] == found["lengths"][1] == ours["lengths"][0]
     assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-6)
-    assert len(ours["params"]) == 9
+    assert len(ours["params"]) == 9 + 4
+    assert max(ours["params"]["stem.norm.mean"]) > 0.01
     for name, value in ours["params"].items():
         np.testing.assert_allclose(theirs["params"][name], value, rtol=1e-5, atol=1e-7)
 

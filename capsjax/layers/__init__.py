@@ -1,0 +1,60 @@
+"""Layers and networks as frozen values, and the Flax modules that they build."""
+
+from capsjax.layers.backbone import Backbone
+from capsjax.layers.base import Around, CapsuleShape, Features, Layer, Passed
+from capsjax.layers.capsnet import CapsNetConfig
+from capsjax.layers.conv import Conv, ConvConfig
+from capsjax.layers.conv_decoder import ConvDecoder, ConvDecoderConfig
+from capsjax.layers.decoder import Decoder, DecoderConfig, ImageDecoder
+from capsjax.layers.dense import DenseCapsules, DenseConfig
+from capsjax.layers.head import ActivationHead, Head, LinearHead
+from capsjax.layers.initialisers import KeepLength
+from capsjax.layers.model import Model, NetworkConfig, Step, shapes
+from capsjax.layers.network import CapsNet, count_parameters
+from capsjax.layers.normalisation import BatchNorm, GroupNorm, LayerNorm, Normalisation
+from capsjax.layers.primary import PrimaryCapsules, PrimaryConfig
+from capsjax.layers.resnet import ResNet, ResNetConfig
+from capsjax.layers.routings import map_routings, routing_keys, routings, with_gradient
+from capsjax.types import NetworkOutput
+
+__all__ = [
+    "ActivationHead",
+    "Around",
+    "Backbone",
+    "BatchNorm",
+    "CapsNet",
+    "CapsNetConfig",
+    "CapsuleShape",
+    "Conv",
+    "ConvConfig",
+    "ConvDecoder",
+    "ConvDecoderConfig",
+    "Decoder",
+    "DecoderConfig",
+    "DenseCapsules",
+    "DenseConfig",
+    "Features",
+    "GroupNorm",
+    "Head",
+    "ImageDecoder",
+    "KeepLength",
+    "Layer",
+    "LayerNorm",
+    "LinearHead",
+    "Model",
+    "NetworkConfig",
+    "NetworkOutput",
+    "Normalisation",
+    "Passed",
+    "PrimaryCapsules",
+    "PrimaryConfig",
+    "ResNet",
+    "ResNetConfig",
+    "Step",
+    "count_parameters",
+    "map_routings",
+    "routing_keys",
+    "routings",
+    "shapes",
+    "with_gradient",
+]

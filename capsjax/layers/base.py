@@ -1,0 +1,180 @@
+"""What every layer is: a frozen value that says which shape it gives, and builds a Flax module."""
+
+import abc
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from capsjax.checks import FieldError
+from capsjax.convolution import Padding, Precision, output_size
+from capsjax.routing import Routing
+from capsjax.schema.variant import Variant
+from capsjax.types import Capsules, RoutingResult
+
+Initialisation = Literal["scaled", "released", "keep_length"]
+INITIALISATIONS: tuple[Initialisation, ...] = ("scaled", "released", "keep_length")
+
+
+class Features(NamedTuple):
+    """Describe features, an array [b, h, w, channels], without the batch.
+
+    Attributes:
+        grid: rows and columns of positions, (h, w).
+        channels: features at each position.
+    """
+
+    grid: tuple[int, int]
+    channels: int
+
+    def __str__(self) -> str:
+        return f"features [{self.grid[0]}, {self.grid[1]}, {self.channels}]"
+
+
+class CapsuleShape(NamedTuple):
+    """Describe capsules, `Capsules` of poses [b, i, d], without the batch.
+
+    They are numbered position by position, type by type: i = (row * w + column) * types + type.
+
+    Attributes:
+        grid: rows and columns of positions, (h, w); (1, 1) of capsules that have none.
+        types: capsules at each position.
+        dim: d, components of a capsule's pose.
+    """
+
+    grid: tuple[int, int]
+    types: int
+    dim: int
+
+    @property
+    def capsules(self) -> int:
+        """Return i, how many capsules there are."""
+        return math.prod(self.grid) * self.types
+
+    def __str__(self) -> str:
+        return f"capsules [{self.capsules}, {self.dim}]"
+
+
+Shape = Features | CapsuleShape
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Around:
+    """Hold what a network tells each of its layers.
+
+    Args:
+        image_shape: height, width and channels of the images.
+        num_classes: how many classes there are.
+        routing: the routing of layers that name none.
+        initialisation: how parameters begin.
+        precision: what convolutions multiply.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    routing: Routing
+    initialisation: Initialisation
+    precision: Precision
+
+
+class Passed(NamedTuple):
+    """Hold what a layer gives.
+
+    Attributes:
+        value: what the next layer takes: features [b, h, w, c], or capsules.
+        routed: what its routing did; None where nothing is routed.
+    """
+
+    value: Float[Array, "b h w c"] | Capsules
+    routed: RoutingResult | None = None
+
+
+class Layer(Variant, abc.ABC):
+    """Define a layer: a frozen dataclass with a `kind`, which a configuration names it by."""
+
+    @abc.abstractmethod
+    def shape(self, given: Shape, around: Around) -> Shape:
+        """Return the shape of what comes out, without making any array.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+
+        Raises:
+            FieldError: If what comes in does not fit; the network puts its own name of the layer there.
+        """
+
+    @abc.abstractmethod
+    def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> nnx.Module:
+        """Return a Flax module of this layer, for what fits by `shape`.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+            rngs: random numbers for the parameters; they are not kept.
+        """
+
+    def apply(self, module: Any, value: Any, *, trace: bool = False) -> Passed:
+        """Call the module that `build` made: on the value alone, unless a layer says otherwise.
+
+        Args:
+            module: the module.
+            value: what comes in, features [b, h, w, c] or capsules.
+            trace: whether a routing returns each of its iterations.
+        """
+        return Passed(module(value))
+
+
+def take_features(layer: Layer, given: Shape) -> Features:
+    """Return the features that come into a layer.
+
+    Raises:
+        FieldError: If capsules come in.
+    """
+    if isinstance(given, Features):
+        return given
+    expected = f"a layer that takes capsules, as {given} come in; put it before the capsules"
+    raise FieldError(type(layer).__name__, "kind", getattr(layer, "kind", None), expected)
+
+
+def take_capsules(layer: Layer, given: Shape) -> CapsuleShape:
+    """Return the shape of the capsules that come into a layer.
+
+    Raises:
+        FieldError: If features come in.
+    """
+    if isinstance(given, CapsuleShape):
+        return given
+    expected = (
+        f"a layer that takes features, as {given} come in; put a layer of kind primary_capsules "
+        "before it"
+    )
+    raise FieldError(type(layer).__name__, "kind", getattr(layer, "kind", None), expected)
+
+
+def convolved(
+    layer: Layer, given: Features, *, kernel: int, stride: int, padding: Padding
+) -> tuple[int, int]:
+    """Return the grid that a convolution gives.
+
+    Args:
+        layer: whose fields `kernel` and `padding` an error names.
+        given: what comes in.
+        kernel: width of the square kernel.
+        stride: step between positions.
+        padding: "VALID" or "SAME".
+
+    Raises:
+        FieldError: If the kernel is larger than what comes in.
+    """
+    for axis, size in zip(("height", "width"), given.grid, strict=True):
+        if padding == "VALID" and kernel > size:
+            expected = (
+                f"at most {size}, the {axis} of the {given} that come in: choose kernel {size} or less, or "
+                "padding SAME"
+            )
+            raise FieldError(type(layer).__name__, "kernel", kernel, expected)
+    height, width = (output_size(size, kernel, stride, padding) for size in given.grid)
+    return height, width

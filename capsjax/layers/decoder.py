@@ -1,0 +1,136 @@
+"""What draws an image from class capsules of which all but one are masked."""
+
+import abc
+import dataclasses
+import itertools
+import math
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from capsjax.checks import FieldError
+from capsjax.layers.base import Around, CapsuleShape, Initialisation
+from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
+from capsjax.schema.variant import Variant
+
+
+class ImageDecoder(Variant, abc.ABC):
+    """Define what draws the image: a frozen dataclass with a `kind`; "dense" where none is named."""
+
+    assumed_kind: ClassVar[str | None] = "dense"
+
+    @abc.abstractmethod
+    def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> nnx.Module:
+        """Return a Flax module.
+
+        It is called with the poses of the class capsules, [b, j, e], and a mask, [b, j], that is 1 for the
+        capsule to draw and 0 for the others, and returns images with pixels from 0 to 1.
+
+        Args:
+            given: the class capsules.
+            around: what the network says.
+            rngs: random numbers for the parameters.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig(ImageDecoder):
+    """Describe the network that draws the image from the masked class capsules.
+
+    Args:
+        hidden: sizes of the hidden layers, ReLU after each; a sigmoid follows the last, whose size is
+            the image's.
+        kind: its name in a configuration.
+    """
+
+    hidden: tuple[int, ...] = (512, 1024)
+    kind: Literal["dense"] = "dense"
+
+    def __post_init__(self):
+        check_sizes(self, "hidden")
+
+    def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "Decoder":
+        """Return the module."""
+        return Decoder(
+            given.capsules,
+            given.dim,
+            around.image_shape,
+            self,
+            initialisation=around.initialisation,
+            rngs=rngs,
+        )
+
+
+def check_sizes(config: ImageDecoder, field: str) -> None:
+    """Check that a field holds at least one size.
+
+    Raises:
+        FieldError: If it is not a tuple of integers of at least 1.
+    """
+    given = getattr(config, field)
+    sizes = given if isinstance(given, tuple) else ()
+    if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+        expected = "a tuple of at least one size, each an integer of at least 1"
+        raise FieldError(type(config).__name__, field, given, expected)
+
+
+class Decoder(nnx.Module):
+    """Draw an image from class capsules of which all but one are masked with zeros.
+
+    Args:
+        num_classes: j.
+        dim: e, components of a class capsule's pose.
+        image_shape: height, width and channels of the image.
+        config: the hidden layers.
+        initialisation: how the parameters begin.
+        rngs: random numbers for the parameters.
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, section 4.1 and figure 2.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        image_shape: tuple[int, int, int],
+        config: DecoderConfig,
+        *,
+        initialisation: Initialisation,
+        rngs: nnx.Rngs,
+    ):
+        self.image_shape = image_shape
+        sizes = (num_classes * dim, *config.hidden, math.prod(image_shape))
+        self.layers = nnx.List(
+            nnx.Linear(
+                size,
+                next_size,
+                kernel_init=kernel_initialiser(initialisation, stddev=0.1),
+                bias_init=bias_initialiser(initialisation),
+                rngs=rngs,
+            )
+            for size, next_size in itertools.pairwise(sizes)
+        )
+
+    def __call__(
+        self, poses: Float[Array, "b j e"], mask: Float[Array, "b j"]
+    ) -> Float[Array, "b h w c"]:
+        """Draw images with pixels from 0 to 1.
+
+        Args:
+            poses: class capsules, [b, j, e].
+            mask: 1 for the capsule to draw, 0 for the others, [b, j].
+        """
+        x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)
+        for layer in list(self.layers)[:-1]:
+            x = jax.nn.relu(layer(x))
+        x = jax.nn.sigmoid(list(self.layers)[-1](x))
+        return x.reshape(-1, *self.image_shape)
+
+
+def longest(lengths: Float[Array, "b j"]) -> Float[Array, "b j"]:
+    """Return a mask that keeps the longest capsule of each example, [b, j]."""
+    return jax.nn.one_hot(jnp.argmax(lengths, axis=-1), lengths.shape[-1], dtype=lengths.dtype)

@@ -1,0 +1,147 @@
+"""Capsules each of which takes votes of every capsule below."""
+
+import dataclasses
+from typing import Any, Literal
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from capsjax.checks import UserError, check_bool, check_choice, check_int, check_type
+from capsjax.layers.base import (
+    Around,
+    CapsuleShape,
+    Initialisation,
+    Layer,
+    Passed,
+    Shape,
+    take_capsules,
+)
+from capsjax.layers.initialisers import KeepLength, bias_initialiser, transformation_initialiser
+from capsjax.numerics import safe_norm
+from capsjax.routing import Routing, Sizes
+from capsjax.types import Capsules, RoutingResult
+from capsjax.votes import FORMS, VoteForm, form_votes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenseConfig(Layer):
+    """Describe capsules each of which takes votes of every capsule below.
+
+    Args:
+        types: j, how many capsules; None for one of each class.
+        dim: e, components of a capsule's pose.
+        routing: how the capsules below choose among these; None for the network's routing.
+        routing_bias: whether the routing's optional parameters are trained: a bias that is added to s_j at
+            every iteration, as in the released code of 2017; j e more parameters.
+        votes: "auto" for what is faster on this machine, by the number of examples and the sizes; "linear"
+            votes are never formed; "dense" ones are, once for each batch, and allow forward mode.
+        kind: its name in a configuration.
+    """
+
+    types: int | None = None
+    dim: int = 16
+    routing: Routing | None = None
+    routing_bias: bool = False
+    votes: VoteForm = "auto"
+    kind: Literal["dense_capsules"] = "dense_capsules"
+
+    def __post_init__(self):
+        if self.types is not None:
+            check_int(self, "types", low=1)
+        check_int(self, "dim", low=1)
+        if self.routing is not None:
+            check_type(self, "routing", Routing, "a routing such as DynamicRouting(), or None")
+        check_bool(self, "routing_bias")
+        check_choice(self, "votes", FORMS)
+
+    def shape(self, given: Shape, around: Around) -> CapsuleShape:
+        """Return the capsules that come out."""
+        take_capsules(self, given)
+        return CapsuleShape((1, 1), self.types or around.num_classes, self.dim)
+
+    def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> "DenseCapsules":
+        """Return the module."""
+        children = take_capsules(self, given)
+        return DenseCapsules(
+            children.capsules,
+            self.types or around.num_classes,
+            children.dim,
+            self.dim,
+            routing=around.routing if self.routing is None else self.routing,
+            bias=self.routing_bias,
+            form=self.votes,
+            initialisation=around.initialisation,
+            rngs=rngs,
+        )
+
+    def apply(self, module: Any, value: Any, *, trace: bool = False) -> Passed:
+        """Return the parents, and what routing did."""
+        routed = module(value, trace=trace)
+        return Passed(Capsules(routed.pose, routed.activation), routed)
+
+
+class DenseCapsules(nnx.Module):
+    """Connect every child capsule to every parent by a transformation matrix, and route.
+
+    Args:
+        num_children: i.
+        num_parents: j.
+        child_dim: d.
+        parent_dim: e.
+        routing: how children choose among parents.
+        bias: whether the routing's optional parameters are trained: for routing by agreement the bias,
+            [j, e], added to s_j at every iteration.
+        form: how the votes are held; see `form_votes`.
+        initialisation: how the parameters begin: `KeepLength(l)`, with parents as long as children of length
+            l, or as those of a network do.
+        rngs: random numbers for the parameters.
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, section 2.
+    """
+
+    def __init__(
+        self,
+        num_children: int,
+        num_parents: int,
+        child_dim: int,
+        parent_dim: int,
+        *,
+        routing: Routing,
+        bias: bool = False,
+        form: VoteForm = "auto",
+        initialisation: Initialisation | KeepLength = KeepLength(),
+        rngs: nnx.Rngs,
+    ):
+        self.routing, self.form = routing, form
+        shape = (num_children, num_parents, child_dim, parent_dim)
+        draw = transformation_initialiser(initialisation)
+        self.weight = nnx.Param(draw(rngs.params(), shape))
+        start = bias_initialiser(initialisation)
+        known = routing.parameters(Sizes(num_children, num_parents, child_dim, parent_dim))
+        self.trained = tuple(name for name, one in known.items() if bias or not one.optional)
+        for name in self.trained:
+            draw_one = known[name].init or start
+            setattr(self, name, nnx.Param(draw_one(rngs.params(), known[name].shape)))
+
+    def __call__(
+        self, children: Capsules | Float[Array, "b i d"], *, trace: bool = False
+    ) -> RoutingResult:
+        """Route children.
+
+        Args:
+            children: capsules, or their poses alone, [b, i, d], whose lengths are then the activations.
+            trace: whether to return every iteration, as data.
+        """
+        poses, activation = (
+            children if isinstance(children, Capsules) else (children, safe_norm(children))
+        )
+        if poses is None:
+            raise UserError("DenseCapsules: got capsules without poses, expected poses [b, i, d]")
+        takes = {"poses": poses, "activation": activation}
+        return self.routing(
+            form_votes(poses, self.weight[...], self.form),
+            **{name: takes[name] for name in self.routing.takes},
+            params={name: getattr(self, name)[...] for name in self.trained},
+            trace=trace,
+        )

@@ -1,0 +1,111 @@
+"""How the last capsules become a score of each class, from 0 to 1."""
+
+import abc
+import dataclasses
+from typing import Literal
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from capsjax.checks import FieldError
+from capsjax.layers.base import Around, CapsuleShape, Initialisation
+from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
+from capsjax.schema.variant import Variant
+from capsjax.types import Capsules
+
+
+class Head(Variant, abc.ABC):
+    """Define how the last capsules become a score of each class: a frozen dataclass with a `kind`."""
+
+    @abc.abstractmethod
+    def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> nnx.Module:
+        """Return a Flax module from `Capsules` to scores from 0 to 1, [b, classes].
+
+        Args:
+            given: the last capsules.
+            around: what the network says.
+            rngs: random numbers for the parameters.
+
+        Raises:
+            FieldError: If the capsules do not fit.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActivationHead(Head):
+    """Score a class by the activation of its capsule: the length of its pose, or EM routing's a_j.
+
+    Args:
+        kind: its name in a configuration.
+    """
+
+    kind: Literal["activation"] = "activation"
+
+    def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> nnx.Module:
+        """Return a module without parameters."""
+        if given.capsules != around.num_classes:
+            expected = (
+                f"a head that maps {given} to {around.num_classes} classes, such as linear; or let the last "
+                "layer have one capsule of each class (types null)"
+            )
+            raise FieldError("ActivationHead", "kind", self.kind, expected)
+        return Activations()
+
+
+class Activations(nnx.Module):
+    """Return the activations of capsules."""
+
+    def __call__(self, capsules: Capsules) -> Float[Array, "b j"]:
+        """Return a_j, [b, j]."""
+        if capsules.activation is None:
+            raise TypeError("Activations: got capsules without activations, expected [b, j]")
+        return capsules.activation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearHead(Head):
+    """Score each class by a sigmoid of a linear map of the poses of all last capsules.
+
+    Args:
+        kind: its name in a configuration.
+    """
+
+    kind: Literal["linear"] = "linear"
+
+    def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "LinearScores":
+        """Return the module."""
+        return LinearScores(
+            given.capsules * given.dim,
+            around.num_classes,
+            initialisation=around.initialisation,
+            rngs=rngs,
+        )
+
+
+class LinearScores(nnx.Module):
+    """Map the poses of capsules to scores.
+
+    Args:
+        size: numbers in all poses of an example.
+        num_classes: how many scores.
+        initialisation: how the parameters begin.
+        rngs: random numbers for the parameters.
+    """
+
+    def __init__(
+        self, size: int, num_classes: int, *, initialisation: Initialisation, rngs: nnx.Rngs
+    ):
+        self.map = nnx.Linear(
+            size,
+            num_classes,
+            kernel_init=kernel_initialiser(initialisation, stddev=0.1),
+            bias_init=bias_initialiser(initialisation),
+            rngs=rngs,
+        )
+
+    def __call__(self, capsules: Capsules) -> Float[Array, "b k"]:
+        """Return scores from 0 to 1, [b, classes]."""
+        if capsules.pose is None:
+            raise TypeError("LinearScores: got capsules without poses, expected [b, j, e]")
+        return jax.nn.sigmoid(self.map(capsules.pose.reshape(capsules.pose.shape[0], -1)))

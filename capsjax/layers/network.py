@@ -1,0 +1,158 @@
+"""The module of a network: an image through its layers, a head and a decoder."""
+
+from collections import OrderedDict
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Num
+
+from capsjax.checks import FieldError, UserError
+from capsjax.layers.base import Around, CapsuleShape
+from capsjax.layers.capsnet import CapsNetConfig
+from capsjax.layers.decoder import ImageDecoder, longest
+from capsjax.layers.inputs import check_class_labels, check_images
+from capsjax.layers.model import Model, Step, around, shapes
+from capsjax.types import NetworkOutput, RoutingResult
+
+
+class CapsNet(nnx.Module):
+    """Classify images by capsules: layers by name, then a head, and a decoder that draws the image again.
+
+    The default is the network of the 2017 paper: stem, primary capsules, class capsules whose lengths are
+    the scores, decoder. Each layer is an attribute of its name.
+
+    Args:
+        image_shape: height, width and channels of the images.
+        num_classes: j, the number of classes.
+        config: the layers and their sizes; the default is the 2017 paper's.
+        rngs: random numbers for the parameters.
+
+    Raises:
+        UserError: where the layers do not fit the images or each other.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jax.numpy as jnp
+        >>> import capsjax as cj
+        >>> network = CapsNet((8, 8, 1), 10, config=cj.load_config("digits").model, rngs=nnx.Rngs(0))
+        >>> network(jnp.zeros([4, 8, 8, 1])).lengths.shape
+        (4, 10)
+
+    Reference:
+        Sabour, Frosst and Hinton 2017, section 4.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        config: Model = CapsNetConfig(),
+        rngs: nnx.Rngs,
+    ):
+        steps = shapes(config, image_shape, num_classes)
+        network, told = config.network(), around(config, image_shape, num_classes)
+        self.config = config
+        self.image_shape, self.num_classes = image_shape, num_classes
+        for name, layer, given, _ in steps:
+            setattr(self, name, layer.build(given, told, rngs=rngs))
+        last = _capsules(config, steps[-1])
+        try:
+            self.head = network.head.build(last, told, rngs=rngs)
+        except FieldError as error:
+            raise FieldError("model.head", error.field, error.given, error.expected) from error
+        # NNX settles at the first assignment whether an attribute holds parameters, so there is one.
+        self.decoder = (
+            None if network.decoder is None else _drawing(network.decoder, last, told, rngs)
+        )
+
+    def __call__(
+        self,
+        images: Float[Array, "b h w c"],
+        labels: Num[Array, "b"] | Num[Array, "b j"] | None = None,
+        *,
+        trace: bool = False,
+    ) -> NetworkOutput:
+        """Classify a batch and draw it again.
+
+        Args:
+            images: pixels from 0 to 1, [b, h, w, c].
+            labels: the classes whose capsules are drawn, as in training: their numbers, [b], or where there
+                are several a 1 for each class and 0 for the others, [b, j]; None draws from the longest,
+                as at evaluation. Nothing else depends on them.
+            trace: whether to return every iteration of the routings.
+
+        Returns:
+            All that the network knows of the batch.
+
+        Raises:
+            UserError: where the images have another shape or type than the network was made for, there is
+                not one class number for each; and where a pixel is not finite or not from 0 to 1, or a
+                label not a class, unless a transformation traces them. If no layer routes.
+        """
+        check_images(images, self.image_shape)
+        if labels is not None:
+            check_class_labels(labels, images.shape[0], self.num_classes)
+        value: Any = images
+        routed = OrderedDict[str, RoutingResult]()  # of a dict, JAX sorts the names
+        children: Any = None
+        for name, layer in self.config.network().layers.items():
+            with jax.named_scope(self.config.scope(name)):
+                passed = layer.apply(getattr(self, name), value, trace=trace)
+            if passed.routed is not None:
+                routed[name], children = passed.routed, value
+            value = passed.value
+        if children is None:
+            raise UserError(
+                "CapsNet: got a network without routing, expected a layer that routes, such as one of kind "
+                "dense_capsules"
+            )
+        capsules: Any = value
+        last = next(reversed(routed.values()))
+        scores = self.head(capsules)
+        reconstruction = None
+        if self.decoder is not None:
+            with jax.named_scope("decoder"):
+                reconstruction = self.decoder(capsules.pose, _mask(scores, labels))
+        return NetworkOutput(
+            lengths=scores,
+            poses=capsules.pose,
+            coupling=last.coupling,
+            children=children.pose,
+            reconstruction=reconstruction,
+            trace=last.trace,
+            layers=routed,
+        )
+
+
+def _mask(scores: Array, labels: Array | None) -> Array:
+    """Return 1 for the capsule to draw and 0 for the others, [b, j]."""
+    if labels is None:
+        return longest(scores)
+    if labels.ndim == 2:
+        return labels.astype(scores.dtype)
+    return jax.nn.one_hot(labels, scores.shape[-1], dtype=scores.dtype)
+
+
+def _capsules(model: Model, step: Step) -> CapsuleShape:
+    if isinstance(step.shape, CapsuleShape):
+        return step.shape
+    expected = f"a last layer that gives capsules, such as dense_capsules, not {step.shape}"
+    raise FieldError(model.key(step.name), "kind", getattr(step.layer, "kind", None), expected)
+
+
+def _drawing(decoder: ImageDecoder, last: CapsuleShape, told: Around, rngs: nnx.Rngs) -> nnx.Module:
+    if last.capsules != told.num_classes:
+        kind = getattr(decoder, "kind", None)
+        expected = (
+            f"null, as the last layer gives {last}, not one capsule for each of the {told.num_classes} "
+            "classes"
+        )
+        raise FieldError("model", "decoder", kind, expected)
+    return decoder.build(last, told, rngs=rngs)
+
+
+def count_parameters(module: nnx.Module) -> int:
+    """Return how many numbers a module trains."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))

@@ -1,0 +1,141 @@
+"""A residual network from pixels to features."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from capsjax.checks import FieldError, check_int, check_type
+from capsjax.layers.base import Around, Features, Layer, Shape, take_features
+from capsjax.layers.conv import Conv, ConvConfig
+from capsjax.layers.normalisation import BatchNorm, Normalisation, check_normalised
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetConfig(Layer):
+    """Describe a residual network: a convolution, then stages of blocks.
+
+    Each stage but the first halves the grid.
+
+    Args:
+        channels: features of each stage.
+        blocks: residual blocks in a stage, each of two 3x3 convolutions.
+        kernel: width of the first convolution's kernel.
+        stride: step of the first convolution.
+        normalisation: what follows each convolution: "batch", "layer", "group", or None for nothing.
+        kind: its name in a configuration.
+
+    Reference:
+        He, Zhang, Ren and Sun 2016, sections 3.3 and 4.2.
+    """
+
+    channels: tuple[int, ...] = (16, 32)
+    blocks: int = 1
+    kernel: int = 3
+    stride: int = 1
+    normalisation: Normalisation | None = BatchNorm()
+    kind: Literal["resnet"] = "resnet"
+
+    def __post_init__(self):
+        for field in ("blocks", "kernel", "stride"):
+            check_int(self, field, low=1)
+        sizes = self.channels if isinstance(self.channels, tuple) else ()
+        if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+            expected = "a tuple of at least one number of channels, each an integer of at least 1"
+            raise FieldError("ResNetConfig", "channels", self.channels, expected)
+        if self.normalisation is not None:
+            check_type(self, "normalisation", Normalisation, "BatchNorm() or None")
+        for size in sizes:
+            check_normalised(self, self.normalisation, size)
+
+    def shape(self, given: Shape, around: Around) -> Features:
+        """Return the features that come out."""
+        height, width = take_features(self, given).grid
+        for stride in (self.stride, *(2 for _ in self.channels[1:])):
+            height, width = -(-height // stride), -(-width // stride)
+        return Features((height, width), self.channels[-1])
+
+    def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> "ResNet":
+        """Return the module."""
+        return ResNet(take_features(self, given).channels, self, around=around, rngs=rngs)
+
+
+class ResNet(nnx.Module):
+    """Convolve, then add to features what blocks of convolutions make of them.
+
+    Args:
+        channels: channels of what comes in.
+        config: the stages.
+        around: how the parameters begin, and what convolutions multiply.
+        rngs: random numbers for the parameters.
+    """
+
+    def __init__(self, channels: int, config: ResNetConfig, *, around: Around, rngs: nnx.Rngs):
+        first = _conv(config, config.channels[0], kernel=config.kernel, stride=config.stride)
+        self.first = _build(first, channels, around, rngs)
+        self.blocks, before = nnx.List(), config.channels[0]
+        for stage, size in enumerate(config.channels):
+            for number in range(config.blocks):
+                stride = 2 if stage > 0 and number == 0 else 1
+                block = _Block(before, size, config, stride=stride, around=around, rngs=rngs)
+                self.blocks.append(block)
+                before = size
+
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b ho wo f"]:
+        """Return features, [b, ho, wo, channels]."""
+        x = self.first(images)
+        for block in list(self.blocks):
+            x = block(x)
+        return x
+
+
+class _Block(nnx.Module):
+    """Compute relu(x + f(x)), f of two convolutions; where shapes differ, x goes through one of 1x1."""
+
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        config: ResNetConfig,
+        *,
+        stride: int,
+        around: Around,
+        rngs: nnx.Rngs,
+    ):
+        first, second = _conv(config, after, stride=stride), _conv(config, after, last=True)
+        self.first = _build(first, before, around, rngs)
+        self.second = _build(second, after, around, rngs)
+        same = stride == 1 and before == after
+        past = _conv(config, after, kernel=1, stride=stride, last=True)
+        self.shortcut = None if same else _build(past, before, around, rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b ho wo f"]:
+        short = x if self.shortcut is None else self.shortcut(x)
+        return jax.nn.relu(short + self.second(self.first(x)))
+
+
+def _conv(
+    config: ResNetConfig, channels: int, *, kernel: int = 3, stride: int = 1, last: bool = False
+) -> ConvConfig:
+    """Describe one convolution; the last of a block is activated after the sum."""
+    return ConvConfig(
+        channels=channels,
+        kernel=kernel,
+        stride=stride,
+        padding="SAME",
+        bias=config.normalisation is None,  # a normalisation has a shift of its own
+        normalisation=config.normalisation,
+        activation="none" if last else "relu",
+    )
+
+
+def _build(config: ConvConfig, channels: int, around: Around, rngs: nnx.Rngs) -> Conv:
+    return Conv(
+        channels,
+        config,
+        initialisation=around.initialisation,
+        precision=around.precision,
+        rngs=rngs,
+    )

@@ -1,0 +1,119 @@
+"""Runs of a network of layers by name: trained, resumed, loaded and evaluated with running statistics."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import capsjax as cj
+from capsjax.checks import UserError
+
+TEXT = """
+data: {kind: arrays}
+model:
+  kind: network
+  layers:
+    stem: {kind: conv, channels: 3, kernel: 3, normalisation: batch}
+    primary: {kind: primary_capsules, types: 2, dim: 3, kernel: 2, stride: 2}
+    hidden: {kind: dense_capsules, types: 4, dim: 3, routing: {gradient: stop}}
+    classes: {kind: dense_capsules, dim: 3}
+  routing: {kind: dynamic, num_iters: 2, gradient: full}
+training: {batch_size: 8, epochs: 2, eval_batch_size: 16, log_every: 2}
+optimiser: {kind: adam, schedule: {kind: constant, rate: 1.0e-2}}
+"""
+RNG = np.random.default_rng(0)
+DATA = RNG.random((60, 6, 6)).astype(np.float32), np.arange(60) % 3
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("network") / "net.yaml"
+    path.write_text(TEXT)
+    return cj.load_config(path)
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    return cj.train(config, DATA, out=tmp_path_factory.mktemp("runs") / "whole")
+
+
+def test_a_run_is_loaded_and_evaluated_as_it_ended(run):
+    loaded = cj.load(run.folder)
+    assert loaded.config == run.config
+    assert set(loaded.statistics) == {"stem.norm.mean", "stem.norm.var"}
+    assert np.abs(loaded.statistics["stem.norm.mean"]).max() > 1e-3
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, run.variables)
+    assert cj.evaluate(loaded, DATA)["loss"] == run.test["loss"]
+
+
+def test_the_network_and_its_outputs_use_the_running_statistics(run):
+    images = DATA[0][:5]
+    found = run.outputs(images, trace=True)
+    assert list(found.layers) == ["hidden", "classes"]
+    np.testing.assert_array_equal(found.coupling, found.layers["classes"].coupling)
+    assert found.layers["hidden"].trace.coupling.shape == (2, 5, 8, 4)
+    assert found.trace.coupling.shape == (2, 5, 4, 3)
+    by_module = run.model(jnp.asarray(images[..., None]))
+    np.testing.assert_allclose(found.lengths, by_module.lengths, rtol=1e-5)
+    assert (run.predict(images) == np.asarray(found.lengths).argmax(-1)).all()
+    for ours, theirs in zip(run.outputs(images[:1])[:4], found[:4], strict=True):
+        np.testing.assert_allclose(ours, theirs[:1], rtol=1e-5)
+
+
+def test_each_layer_s_entropy_is_measured(run):
+    line = run.test
+    assert line["entropy"] == line["entropy.classes"] != line["entropy.hidden"]
+    assert 0 < line["entropy.hidden"] <= np.log(4) + 1e-6
+
+
+def test_a_run_that_stopped_ends_to_the_bit_where_it_would_have(run, tmp_path):
+    stopped = tmp_path / "stopped"
+    shutil.copytree(run.folder, stopped)
+    last = max(int(path.name) for path in (stopped / "checkpoints").iterdir())
+    shutil.rmtree(stopped / "checkpoints" / str(last))
+    lines = (stopped / "metrics.jsonl").read_text().splitlines()
+    kept = [
+        line for line in lines if f'"step": {last}' not in line and '"split": "test"' not in line
+    ]
+    (stopped / "metrics.jsonl").write_text("\n".join(kept) + "\n")
+    resumed = cj.resume(stopped, DATA)
+    assert resumed.step == run.step == last
+    jax.tree.map(np.testing.assert_array_equal, resumed.variables, run.variables)
+    assert resumed.test["loss"] == run.test["loss"]
+
+
+def test_another_run_begins_with_statistics_too(run, tmp_path):
+    seen = []
+    other = cj.load_config(
+        run.folder / "config.yaml", {"training.epochs": None, "training.steps": 1}
+    )
+    cj.train(
+        other,
+        DATA,
+        out=tmp_path / "next",
+        start=run,
+        observe=lambda _, state: seen.append(state),
+    )
+    jax.tree.map(np.testing.assert_array_equal, seen[0].statistics, run.statistics)
+    jax.tree.map(np.testing.assert_array_equal, seen[0].params, run.params)
+
+
+def test_layers_are_frozen_by_name(config, run, tmp_path):
+    overrides = {
+        "training.freeze": ["hidden", "stem"],
+        "training.steps": 2,
+        "training.epochs": None,
+    }
+    changed = cj.load_config(run.folder / "config.yaml", overrides)
+    found = cj.train(changed, DATA, out=tmp_path / "frozen", start=run)
+    for name, value in found.params.items():
+        same = np.array_equal(value, run.params[name])
+        assert same == (name.split(".")[0] in ("hidden", "stem")), name
+    with pytest.raises(UserError, match=r"got .conv1., expected groups .*: .*hidden"):
+        cj.train(
+            cj.load_config(run.folder / "config.yaml", {"training.freeze": ["conv1"]}),
+            DATA,
+            out=tmp_path / "none",
+        )
