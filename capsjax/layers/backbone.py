@@ -39,18 +39,33 @@ class Backbone(Layer):
         Args:
             channels: of what comes in.
             rngs: random numbers for the parameters.
+
+        Returns:
+            The module.
         """
 
     def shape(self, given: Shape, around: Around) -> Features:
-        """Return the features that come out, by an abstract evaluation."""
+        """Find the features that come out, by an abstract evaluation.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+
+        Returns:
+            Their grid and channels.
+
+        Raises:
+            FieldError: If capsules come in, or the module gives anything but features.
+        """
         features = take_features(self, given)
 
         def called(x: jax.Array) -> jax.Array:
             made: nnx.Module = self.module(features.channels, rngs=nnx.Rngs(0))
-            made.eval()
+            made.eval()  # dropout and running statistics change no shape, but would ask for more
             return made(x)
 
         x = jax.ShapeDtypeStruct((1, *features.grid, features.channels), jnp.float32)
+        # Shapes alone flow through the module: no parameter is drawn, nothing is computed.
         found = jax.eval_shape(called, x)
         if getattr(found, "ndim", 0) != 4:
             came = list(found.shape) if hasattr(found, "shape") else type(found).__name__
@@ -60,5 +75,14 @@ class Backbone(Layer):
         return Features((height, width), channels)
 
     def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> nnx.Module:
-        """Return the module itself."""
+        """Make the module.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            The module itself.
+        """
         return self.module(take_features(self, given).channels, rngs=rngs)

@@ -50,7 +50,7 @@ class CapsuleShape(NamedTuple):
 
     @property
     def capsules(self) -> int:
-        """Return i, how many capsules there are."""
+        """Return i, the number of capsules."""
         return math.prod(self.grid) * self.types
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Around:
 
     Args:
         image_shape: height, width and channels of the images.
-        num_classes: how many classes there are.
+        num_classes: the number of classes.
         routing: the routing of layers that name none.
         initialisation: how parameters begin.
         precision: what convolutions multiply.
@@ -84,7 +84,7 @@ class Passed(NamedTuple):
 
     Attributes:
         value: what the next layer takes: features [b, h, w, c], or capsules.
-        routed: what its routing did; None where nothing is routed.
+        routed: what its routing did; None if nothing is routed.
     """
 
     value: Float[Array, "b h w c"] | Capsules
@@ -102,6 +102,9 @@ class Layer(Variant, abc.ABC):
             given: the shape of what comes in.
             around: what the network says.
 
+        Returns:
+            Features, or capsules, without the batch.
+
         Raises:
             FieldError: If what comes in does not fit; the network puts its own name of the layer there.
         """
@@ -114,6 +117,9 @@ class Layer(Variant, abc.ABC):
             given: the shape of what comes in.
             around: what the network says.
             rngs: random numbers for the parameters; they are not kept.
+
+        Returns:
+            A module whose parameters stand under the layer's name in the network.
         """
 
     def apply(self, module: Any, value: Any, *, trace: bool = False) -> Passed:
@@ -123,24 +129,42 @@ class Layer(Variant, abc.ABC):
             module: the module.
             value: what comes in, features [b, h, w, c] or capsules.
             trace: whether a routing returns each of its iterations.
+
+        Returns:
+            What the next layer takes, and what a routing did.
         """
         return Passed(module(value))
 
 
 def take_features(layer: Layer, given: Shape) -> Features:
-    """Return the features that come into a layer.
+    """Check that features come into a layer.
+
+    Args:
+        layer: which layer, for the message.
+        given: the shape of what comes in.
+
+    Returns:
+        The same shape.
 
     Raises:
         FieldError: If capsules come in.
     """
     if isinstance(given, Features):
         return given
+    # At fault is the layer's kind, which does not go there, whatever its sizes.
     expected = f"a layer that takes capsules, as {given} come in; put it before the capsules"
     raise FieldError(type(layer).__name__, "kind", getattr(layer, "kind", None), expected)
 
 
 def take_capsules(layer: Layer, given: Shape) -> CapsuleShape:
-    """Return the shape of the capsules that come into a layer.
+    """Check that capsules come into a layer.
+
+    Args:
+        layer: which layer, for the message.
+        given: the shape of what comes in.
+
+    Returns:
+        The same shape.
 
     Raises:
         FieldError: If features come in.
@@ -157,7 +181,7 @@ def take_capsules(layer: Layer, given: Shape) -> CapsuleShape:
 def convolved(
     layer: Layer, given: Features, *, kernel: int, stride: int, padding: Padding
 ) -> tuple[int, int]:
-    """Return the grid that a convolution gives.
+    """Compute the grid that a convolution gives.
 
     Args:
         layer: whose fields `kernel` and `padding` an error names.
@@ -166,15 +190,19 @@ def convolved(
         stride: step between positions.
         padding: "VALID" or "SAME".
 
+    Returns:
+        Rows and columns, (h, w).
+
     Raises:
         FieldError: If the kernel is larger than what comes in.
     """
     for axis, size in zip(("height", "width"), given.grid, strict=True):
-        if padding == "VALID" and kernel > size:
+        if padding == "VALID" and kernel > size:  # SAME puts zeros around, so that any kernel fits
             expected = (
                 f"at most {size}, the {axis} of the {given} that come in: choose kernel {size} or less, or "
                 "padding SAME"
             )
             raise FieldError(type(layer).__name__, "kernel", kernel, expected)
+    # The same for every layer that convolves, so that shapes and arrays agree.
     height, width = (output_size(size, kernel, stride, padding) for size in given.grid)
     return height, width

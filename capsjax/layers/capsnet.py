@@ -83,4 +83,5 @@ class CapsNetConfig(Model):
 
     def scope(self, name: str) -> str:
         """Return what a layer is called in a profile; of the class capsules that is "routing"."""
+        # As profiles called it before layers had names, so that old and new ones can be compared.
         return "routing" if name == "classes" else name

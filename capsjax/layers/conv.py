@@ -28,6 +28,7 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 def activate(name: Activation) -> Callable[[Array], Array]:
     """Return the function of a name, each component by itself; "none" returns what it is given."""
+    # By JAX's own names, so that a further one is a word in `Activation` alone.
     return (lambda x: x) if name == "none" else getattr(jax.nn, name)
 
 
@@ -69,7 +70,18 @@ class ConvConfig(Layer):
         check_normalised(self, self.normalisation, self.channels)
 
     def shape(self, given: Shape, around: Around) -> Features:
-        """Return the features that come out."""
+        """Compute the features that come out.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+
+        Returns:
+            Their grid, and the layer's channels.
+
+        Raises:
+            FieldError: If capsules come in, or the kernel is larger than the features.
+        """
         features = take_features(self, given)
         grid = convolved(
             self, features, kernel=self.kernel, stride=self.stride, padding=self.padding
@@ -77,7 +89,16 @@ class ConvConfig(Layer):
         return Features(grid, self.channels)
 
     def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> "Conv":
-        """Return the module."""
+        """Make the convolution.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            A module from [b, h, w, c] to [b, ho, wo, channels].
+        """
         return Conv(
             take_features(self, given).channels,
             self,
@@ -108,10 +129,11 @@ class Conv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config, self.precision = config, precision
-        shape = (config.kernel, config.kernel, channels, config.channels)
+        shape = (config.kernel, config.kernel, channels, config.channels)  # [kh, kw, c, f]
         draw = kernel_initialiser(initialisation, stddev=0.05)
         self.kernel = nnx.Param(draw(rngs.params(), shape))
         start = bias_initialiser(initialisation)
+        # One draw for each parameter, in this order: another order would change every network's beginning.
         self.bias = nnx.Param(start(rngs.params(), shape[-1:])) if config.bias else None
         norm = config.normalisation
         self.norm = None if norm is None else norm.build(config.channels, rngs=rngs)
@@ -126,6 +148,7 @@ class Conv(nnx.Module):
             padding=config.padding,
             precision=self.precision,
         )
+        # [b, ho, wo, f]; the order is that of the papers on normalisation: before the activation.
         x = x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, -1)
         x = x if self.norm is None else self.norm(x)
-        return activate(config.activation)(x)
+        return activate(config.activation)(x)  # [b, ho, wo, f]

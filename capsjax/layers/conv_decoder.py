@@ -42,7 +42,16 @@ class ConvDecoderConfig(ImageDecoder):
         check_int(self, "kernel", low=1)
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "ConvDecoder":
-        """Return the module."""
+        """Make the decoder.
+
+        Args:
+            given: the class capsules.
+            around: what the network says, the image's shape among it.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            A module from poses [b, j, e] and a mask [b, j] to images [b, h, w, c].
+        """
         return ConvDecoder(given, around, self, rngs=rngs)
 
 
@@ -61,7 +70,7 @@ class ConvDecoder(nnx.Module):
     ):
         self.image_shape = around.image_shape
         height, width, image_channels = around.image_shape
-        doublings = 2 ** len(config.channels)
+        doublings = 2 ** len(config.channels)  # how much finer the image is than the coarsest grid
         self.grid = (-(-height // doublings), -(-width // doublings))
         self.coarse = nnx.Linear(
             given.capsules * given.dim,
@@ -89,11 +98,15 @@ class ConvDecoder(nnx.Module):
         Args:
             poses: class capsules, [b, j, e].
             mask: 1 for the capsule to draw, 0 for the others, [b, j].
+
+        Returns:
+            Images, [b, h, w, c].
         """
+        # Masked, not picked out, [b, j e]: the decoder knows by the place which class it draws.
         x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)
-        x = self.coarse(x).reshape(x.shape[0], *self.grid, -1)
+        x = self.coarse(x).reshape(x.shape[0], *self.grid, -1)  # [b, h', w', channels]
         for layer in list(self.layers):
             x = layer(jnp.repeat(jnp.repeat(jax.nn.relu(x), 2, axis=1), 2, axis=2))
-        height, width, _ = self.image_shape
+        height, width, _ = self.image_shape  # doublings rarely meet them: the middle is kept
         top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
         return jax.nn.sigmoid(x[:, top : top + height, left : left + width])

@@ -33,6 +33,9 @@ class ImageDecoder(Variant, abc.ABC):
             given: the class capsules.
             around: what the network says.
             rngs: random numbers for the parameters.
+
+        Returns:
+            The module.
         """
 
 
@@ -53,7 +56,16 @@ class DecoderConfig(ImageDecoder):
         check_sizes(self, "hidden")
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "Decoder":
-        """Return the module."""
+        """Make the decoder.
+
+        Args:
+            given: the class capsules.
+            around: what the network says, the image's shape among it.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            A module from poses [b, j, e] and a mask [b, j] to images [b, h, w, c].
+        """
         return Decoder(
             given.capsules,
             given.dim,
@@ -66,6 +78,10 @@ class DecoderConfig(ImageDecoder):
 
 def check_sizes(config: ImageDecoder, field: str) -> None:
     """Check that a field holds at least one size.
+
+    Args:
+        config: the decoder.
+        field: the name of its field.
 
     Raises:
         FieldError: If it is not a tuple of integers of at least 1.
@@ -123,14 +139,19 @@ class Decoder(nnx.Module):
         Args:
             poses: class capsules, [b, j, e].
             mask: 1 for the capsule to draw, 0 for the others, [b, j].
+
+        Returns:
+            Images, [b, h, w, c].
         """
-        x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)
+        # Masked, not picked out: the decoder knows by the place which class it draws.
+        x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)  # [b, j e]
         for layer in list(self.layers)[:-1]:
             x = jax.nn.relu(layer(x))
         x = jax.nn.sigmoid(list(self.layers)[-1](x))
-        return x.reshape(-1, *self.image_shape)
+        return x.reshape(-1, *self.image_shape)  # [b, h, w, c]
 
 
 def longest(lengths: Float[Array, "b j"]) -> Float[Array, "b j"]:
     """Return a mask that keeps the longest capsule of each example, [b, j]."""
+    # A choice without a gradient: the decoder learns from the capsule that it is given.
     return jax.nn.one_hot(jnp.argmax(lengths, axis=-1), lengths.shape[-1], dtype=lengths.dtype)

@@ -28,7 +28,7 @@ class DenseConfig(Layer):
     """Describe capsules each of which takes votes of every capsule below.
 
     Args:
-        types: j, how many capsules; None for one of each class.
+        types: j, the number of capsules; None for one of each class.
         dim: e, components of a capsule's pose.
         routing: how the capsules below choose among these; None for the network's routing.
         routing_bias: whether the routing's optional parameters are trained: a bias that is added to s_j at
@@ -55,12 +55,32 @@ class DenseConfig(Layer):
         check_choice(self, "votes", FORMS)
 
     def shape(self, given: Shape, around: Around) -> CapsuleShape:
-        """Return the capsules that come out."""
+        """Compute the capsules that come out.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+
+        Returns:
+            One position, with `types` capsules or one of each class.
+
+        Raises:
+            FieldError: If features come in.
+        """
         take_capsules(self, given)
         return CapsuleShape((1, 1), self.types or around.num_classes, self.dim)
 
     def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> "DenseCapsules":
-        """Return the module."""
+        """Make the transformation matrices and what the routing trains.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            A module from capsules to a `RoutingResult`.
+        """
         children = take_capsules(self, given)
         return DenseCapsules(
             children.capsules,
@@ -75,7 +95,16 @@ class DenseConfig(Layer):
         )
 
     def apply(self, module: Any, value: Any, *, trace: bool = False) -> Passed:
-        """Return the parents, and what routing did."""
+        """Route the capsules that come in.
+
+        Args:
+            module: what `build` made.
+            value: the children, poses [b, i, d] and activations [b, i].
+            trace: whether the routing returns each of its iterations.
+
+        Returns:
+            The parents, poses [b, j, e] and activations [b, j], and what routing did.
+        """
         routed = module(value, trace=trace)
         return Passed(Capsules(routed.pose, routed.activation), routed)
 
@@ -114,11 +143,12 @@ class DenseCapsules(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.routing, self.form = routing, form
-        shape = (num_children, num_parents, child_dim, parent_dim)
+        shape = (num_children, num_parents, child_dim, parent_dim)  # [i, j, d, e]
         draw = transformation_initialiser(initialisation)
-        self.weight = nnx.Param(draw(rngs.params(), shape))
+        self.weight = nnx.Param(draw(rngs.params(), shape))  # W, [i, j, d, e]
         start = bias_initialiser(initialisation)
         known = routing.parameters(Sizes(num_children, num_parents, child_dim, parent_dim))
+        # What a routing cannot do without is always trained; the rest, such as a bias, if it was asked for.
         self.trained = tuple(name for name, one in known.items() if bias or not one.optional)
         for name in self.trained:
             draw_one = known[name].init or start
@@ -132,12 +162,19 @@ class DenseCapsules(nnx.Module):
         Args:
             children: capsules, or their poses alone, [b, i, d], whose lengths are then the activations.
             trace: whether to return every iteration, as data.
+
+        Returns:
+            Poses, couplings, logits and activations of the parents.
+
+        Raises:
+            UserError: If there are no poses, or they do not fit.
         """
         poses, activation = (
             children if isinstance(children, Capsules) else (children, safe_norm(children))
         )
         if poses is None:
             raise UserError("DenseCapsules: got capsules without poses, expected poses [b, i, d]")
+        # A routing refuses what it has no use for, so it gets what it names.
         takes = {"poses": poses, "activation": activation}
         return self.routing(
             form_votes(poses, self.weight[...], self.form),

@@ -27,6 +27,9 @@ class Head(Variant, abc.ABC):
             around: what the network says.
             rngs: random numbers for the parameters.
 
+        Returns:
+            The module.
+
         Raises:
             FieldError: If the capsules do not fit.
         """
@@ -43,7 +46,20 @@ class ActivationHead(Head):
     kind: Literal["activation"] = "activation"
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> nnx.Module:
-        """Return a module without parameters."""
+        """Make a module without parameters.
+
+        Args:
+            given: the last capsules.
+            around: what the network says, the number of classes among it.
+            rngs: not used, as nothing is random.
+
+        Returns:
+            A module from capsules to their activations, [b, j].
+
+        Raises:
+            FieldError: If there is not one capsule for each class.
+        """
+        # A capsule more would be a score without a class, one less a class without a score.
         if given.capsules != around.num_classes:
             expected = (
                 f"a head that maps {given} to {around.num_classes} classes, such as linear; or let the last "
@@ -74,7 +90,16 @@ class LinearHead(Head):
     kind: Literal["linear"] = "linear"
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "LinearScores":
-        """Return the module."""
+        """Make the linear map.
+
+        Args:
+            given: the last capsules.
+            around: what the network says, the number of classes among it.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            A module from capsules to scores, [b, classes].
+        """
         return LinearScores(
             given.capsules * given.dim,
             around.num_classes,
@@ -108,4 +133,5 @@ class LinearScores(nnx.Module):
         """Return scores from 0 to 1, [b, classes]."""
         if capsules.pose is None:
             raise TypeError("LinearScores: got capsules without poses, expected [b, j, e]")
+        # A sigmoid, not a softmax: several classes may be present, and losses take scores from 0 to 1.
         return jax.nn.sigmoid(self.map(capsules.pose.reshape(capsules.pose.shape[0], -1)))

@@ -36,7 +36,7 @@ class KeepLength:
         length: l, of the children that come in, above 0 and below 1.
 
     Raises:
-        FieldError: where the length is out of range.
+        FieldError: If the length is out of range.
     """
 
     length: float = 0.5
@@ -52,6 +52,9 @@ def kernel_initialiser(initialisation: Initialisation, *, stddev: float) -> Init
         initialisation: "released" for a normal of `stddev`, truncated at twice that, as in the authors'
             code; "scaled" for He's normal, sqrt(2 / fan-in).
         stddev: used by "released" alone.
+
+    Returns:
+        The initialiser.
     """
     if initialisation == "released":
         return jax.nn.initializers.truncated_normal(stddev, jnp.float32)
@@ -75,10 +78,11 @@ def transformation_initialiser(initialisation: Initialisation | KeepLength) -> I
         initialisation = KeepLength()
     if isinstance(initialisation, KeepLength):
         length = initialisation.length
+        # The length of s that squash shortens to l.
         before = math.sqrt(length / (1 - length))
 
         def kept(key: Array, shape: tuple[int, ...]) -> Array:
-            i, j, _, e = shape
+            i, j, _, e = shape  # [i, j, d, e]; d does not matter, as a child has the length l
             stddev = jnp.float32(j * before / (length * math.sqrt(i * e)))
             return stddev * jax.random.normal(key, shape, jnp.float32)
 
@@ -87,7 +91,7 @@ def transformation_initialiser(initialisation: Initialisation | KeepLength) -> I
         return jax.nn.initializers.truncated_normal(0.1, jnp.float32)
 
     def scaled(key: Array, shape: tuple[int, ...]) -> Array:
-        i, j, d, _ = shape
+        i, j, d, _ = shape  # [i, j, d, e]
         return jnp.sqrt(jnp.float32(j / (i * d))) * jax.random.normal(key, shape, jnp.float32)
 
     return scaled

@@ -15,7 +15,7 @@ def check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
     """Check that images are what a network was made for; pixels, unless a transformation traces them.
 
     Args:
-        images: what came.
+        images: what was given.
         image_shape: height, width and channels that it was made for.
 
     Raises:
@@ -27,7 +27,7 @@ def check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
             f"{', '.join(map(str, image_shape))}], as the network was made for"
             + shape_remedy(images.shape, image_shape)
         )
-    known = not isinstance(images, jax.core.Tracer)
+    known = not isinstance(images, jax.core.Tracer)  # else there are no numbers to look at
     if not jnp.issubdtype(images.dtype, jnp.floating):
         remedy = "use images / 255, where they are bytes"
         if known and images.size:
@@ -58,9 +58,9 @@ def check_class_labels(labels: Any, count: int, num_classes: int) -> None:
     """Check that labels are classes of images; their numbers, unless a transformation traces them.
 
     Args:
-        labels: what came.
-        count: how many images there are.
-        num_classes: how many classes there are.
+        labels: what was given.
+        count: the number of images.
+        num_classes: the number of classes.
 
     Raises:
         UserError: If they are neither one class number an image, nor a 0 or 1 for each class.

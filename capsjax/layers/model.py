@@ -26,7 +26,7 @@ TAKEN = frozenset((*OF_MODULE, "all", "batch", "loss", "optimiser", "other"))
 
 @dataclasses.dataclass(frozen=True)
 class Model(Variant, abc.ABC):
-    """Define a network: a frozen dataclass with a `kind`; "capsnet" where none is named."""
+    """Define a network: a frozen dataclass with a `kind`; "capsnet" if none is named."""
 
     assumed_kind: ClassVar[str | None] = "capsnet"
 
@@ -93,11 +93,13 @@ class NetworkConfig(Model):
             if not isinstance(layer, Layer):
                 expected = "a layer such as ConvConfig(...) or DenseConfig(...)"
                 raise FieldError("NetworkConfig", f"layers.{name}", layer, expected)
+        # Hashable and in order: the network is a static argument where it is compiled.
         object.__setattr__(self, "layers", Named(self.layers))
 
     @classmethod
     def completed(cls, tree: Mapping[str, Any]) -> Mapping[str, Any]:
         """Let a layer's routing without a kind be the network's, with what it names changed."""
+        # So that `--model.layers.NAME.routing.num_iters 5` need not say again which routing it is.
         whole, layers = tree.get("routing", DynamicRouting.kind), tree.get("layers")
         if not isinstance(layers, Mapping):
             return tree
@@ -120,6 +122,7 @@ class NetworkConfig(Model):
 
 
 def _check_name(name: object) -> None:
+    # A layer is an attribute of the module, and its name the first part of its parameters' names.
     usable = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
     if usable and not name.startswith("_") and name not in TAKEN and not hasattr(nnx.Module, name):
         return
@@ -147,7 +150,16 @@ class Step(NamedTuple):
 
 
 def around(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> Around:
-    """Return what a network tells each of its layers, for images and classes as the data have."""
+    """Gather what a network tells each of its layers.
+
+    Args:
+        model: the network.
+        image_shape: height, width and channels of the images.
+        num_classes: the number of classes.
+
+    Returns:
+        The same for all layers.
+    """
     network = model.network()
     return Around(
         image_shape=image_shape,
@@ -164,7 +176,7 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
     Args:
         model: the network.
         image_shape: height, width and channels of the images.
-        num_classes: how many classes there are.
+        num_classes: the number of classes.
 
     Returns:
         Each layer with what comes in and what comes out, in order.
@@ -173,7 +185,7 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
         FieldError: If something does not fit; it names the layer's key.
     """
     told, steps = around(model, image_shape, num_classes), []
-    shape: Shape = Features((image_shape[0], image_shape[1]), image_shape[2])
+    shape: Shape = Features((image_shape[0], image_shape[1]), image_shape[2])  # an image's channels
     for name, layer in model.network().layers.items():
         try:
             given, shape = shape, layer.shape(shape, told)

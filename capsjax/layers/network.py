@@ -29,7 +29,7 @@ class CapsNet(nnx.Module):
         rngs: random numbers for the parameters.
 
     Raises:
-        UserError: where the layers do not fit the images or each other.
+        UserError: If the layers do not fit the images or each other.
 
     Example:
         >>> from flax import nnx
@@ -51,6 +51,7 @@ class CapsNet(nnx.Module):
         config: Model = CapsNetConfig(),
         rngs: nnx.Rngs,
     ):
+        # Shapes before any array: a network that does not fit is refused before anything is drawn.
         steps = shapes(config, image_shape, num_classes)
         network, told = config.network(), around(config, image_shape, num_classes)
         self.config = config
@@ -62,7 +63,7 @@ class CapsNet(nnx.Module):
             self.head = network.head.build(last, told, rngs=rngs)
         except FieldError as error:
             raise FieldError("model.head", error.field, error.given, error.expected) from error
-        # NNX settles at the first assignment whether an attribute holds parameters, so there is one.
+        # NNX decides at the first assignment whether an attribute holds parameters, so there is one.
         self.decoder = (
             None if network.decoder is None else _drawing(network.decoder, last, told, rngs)
         )
@@ -78,7 +79,7 @@ class CapsNet(nnx.Module):
 
         Args:
             images: pixels from 0 to 1, [b, h, w, c].
-            labels: the classes whose capsules are drawn, as in training: their numbers, [b], or where there
+            labels: the classes whose capsules are drawn, as in training: their numbers, [b], or if there
                 are several a 1 for each class and 0 for the others, [b, j]; None draws from the longest,
                 as at evaluation. Nothing else depends on them.
             trace: whether to return every iteration of the routings.
@@ -87,9 +88,9 @@ class CapsNet(nnx.Module):
             All that the network knows of the batch.
 
         Raises:
-            UserError: where the images have another shape or type than the network was made for, there is
-                not one class number for each; and where a pixel is not finite or not from 0 to 1, or a
-                label not a class, unless a transformation traces them. If no layer routes.
+            UserError: If the images have another shape or type than the network was made for, there is
+                not one class number for each, or no layer routes; and, unless a transformation traces
+                them, if a pixel is not finite or not from 0 to 1, or a label not a class.
         """
         check_images(images, self.image_shape)
         if labels is not None:
@@ -102,15 +103,15 @@ class CapsNet(nnx.Module):
                 passed = layer.apply(getattr(self, name), value, trace=trace)
             if passed.routed is not None:
                 routed[name], children = passed.routed, value
-            value = passed.value
+            value = passed.value  # features [b, h, w, c], or capsules
         if children is None:
             raise UserError(
                 "CapsNet: got a network without routing, expected a layer that routes, such as one of kind "
                 "dense_capsules"
             )
         capsules: Any = value
-        last = next(reversed(routed.values()))
-        scores = self.head(capsules)
+        last = next(reversed(routed.values()))  # of several routed layers, the one of the classes
+        scores = self.head(capsules)  # [b, j]
         reconstruction = None
         if self.decoder is not None:
             with jax.named_scope("decoder"):
@@ -132,7 +133,7 @@ def _mask(scores: Array, labels: Array | None) -> Array:
         return longest(scores)
     if labels.ndim == 2:
         return labels.astype(scores.dtype)
-    return jax.nn.one_hot(labels, scores.shape[-1], dtype=scores.dtype)
+    return jax.nn.one_hot(labels, scores.shape[-1], dtype=scores.dtype)  # [b, j]
 
 
 def _capsules(model: Model, step: Step) -> CapsuleShape:

@@ -18,8 +18,11 @@ class Normalisation(Variant, abc.ABC):
         """Return a Flax module from features to features.
 
         Args:
-            channels: c, how many there are.
+            channels: c, the number of channels.
             rngs: random numbers for the parameters.
+
+        Returns:
+            The module.
         """
 
 
@@ -48,7 +51,16 @@ class BatchNorm(Normalisation):
         check_float(self, "epsilon", low=0.0, open_low=True)
 
     def build(self, channels: int, *, rngs: nnx.Rngs) -> nnx.Module:
-        """Return Flax's batch normalisation, whose running statistics are `nnx.BatchStat`."""
+        """Make Flax's batch normalisation.
+
+        Args:
+            channels: c, the number of channels.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            The module, whose running statistics are `nnx.BatchStat`.
+        """
+        # `eval()` and `train()` of the network decide whether it takes running statistics or the batch's.
         return nnx.BatchNorm(channels, momentum=self.momentum, epsilon=self.epsilon, rngs=rngs)
 
 
@@ -71,8 +83,16 @@ class LayerNorm(Normalisation):
         check_float(self, "epsilon", low=0.0, open_low=True)
 
     def build(self, channels: int, *, rngs: nnx.Rngs) -> nnx.Module:
-        """Return Flax's layer normalisation."""
-        return nnx.LayerNorm(channels, epsilon=self.epsilon, rngs=rngs)
+        """Make Flax's layer normalisation.
+
+        Args:
+            channels: c, the number of channels.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            The module.
+        """
+        return nnx.LayerNorm(channels, epsilon=self.epsilon, rngs=rngs)  # over the last axis alone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +100,7 @@ class GroupNorm(Normalisation):
     """Normalise groups of channels over all positions of an example.
 
     Args:
-        groups: how many groups; they divide the channels.
+        groups: the number of groups, which divides that of the channels.
         epsilon: what is added to the variance.
         kind: its name in a configuration.
 
@@ -97,16 +117,30 @@ class GroupNorm(Normalisation):
         check_float(self, "epsilon", low=0.0, open_low=True)
 
     def build(self, channels: int, *, rngs: nnx.Rngs) -> nnx.Module:
-        """Return Flax's group normalisation."""
+        """Make Flax's group normalisation.
+
+        Args:
+            channels: c, the number of channels.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            The module.
+        """
         return nnx.GroupNorm(channels, num_groups=self.groups, epsilon=self.epsilon, rngs=rngs)
 
 
 def check_normalised(layer: object, normalisation: Normalisation | None, channels: int) -> None:
     """Check that a layer's channels can be normalised so.
 
+    Args:
+        layer: which layer, for the message.
+        normalisation: what follows its convolutions, or None.
+        channels: its channels.
+
     Raises:
         FieldError: If groups do not divide the channels.
     """
+    # The others take any number of channels; Flax's own error would come when the module is made.
     if isinstance(normalisation, GroupNorm) and channels % normalisation.groups:
         expected = f"a divisor of the layer's {channels} channels: choose another number of groups"
         field = "normalisation.groups"

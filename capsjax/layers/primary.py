@@ -66,7 +66,18 @@ class PrimaryConfig(Layer):
         check_choice(self, "activation", ("length", "sigmoid"))
 
     def shape(self, given: Shape, around: Around) -> CapsuleShape:
-        """Return the capsules that come out."""
+        """Compute the capsules that come out.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+
+        Returns:
+            The grid of the convolution, with `types` capsules at each position.
+
+        Raises:
+            FieldError: If capsules come in, or the kernel is larger than the features.
+        """
         features = take_features(self, given)
         grid = convolved(
             self, features, kernel=self.kernel, stride=self.stride, padding=self.padding
@@ -74,7 +85,16 @@ class PrimaryConfig(Layer):
         return CapsuleShape(grid, self.types, self.dim)
 
     def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> "PrimaryCapsules":
-        """Return the module."""
+        """Make the convolution into capsules.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            A module from [b, h, w, c] to poses [b, i, d].
+        """
         return PrimaryCapsules(
             take_features(self, given).channels,
             self,
@@ -84,7 +104,16 @@ class PrimaryConfig(Layer):
         )
 
     def apply(self, module: Any, value: Any, *, trace: bool = False) -> Passed:
-        """Return poses, and activations that are their lengths or a sigmoid's."""
+        """Make capsules, whose activations are the lengths of their poses or a sigmoid's.
+
+        Args:
+            module: what `build` made.
+            value: features, [b, h, w, c].
+            trace: not used, as nothing is routed.
+
+        Returns:
+            Poses [b, i, d] and activations [b, i]; nothing is routed.
+        """
         poses = module(value)
         own = self.activation == "sigmoid"
         return Passed(Capsules(poses, module.present(value) if own else safe_norm(poses)))
@@ -122,7 +151,7 @@ class PrimaryCapsules(nnx.Module):
         start = bias_initialiser(initialisation)
 
         def trained(outputs: int) -> tuple[nnx.Param, nnx.Param | None]:
-            shape = (config.kernel, config.kernel, channels, outputs)
+            shape = (config.kernel, config.kernel, channels, outputs)  # [kh, kw, c, f]
             kernel = nnx.Param(draw(rngs.params(), shape))
             return kernel, nnx.Param(start(rngs.params(), shape[-1:])) if config.bias else None
 
@@ -133,16 +162,18 @@ class PrimaryCapsules(nnx.Module):
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b i d"]:
         """Return child poses u_i, i = ho * wo * types, [b, i, d]."""
         config = self.config
-        x = config.coupling * self._convolve(features, self.kernel)
+        # Before the bias: the released code's coupling of 1/32 is of the votes, its bias is added to the sum.
+        x = config.coupling * self._convolve(features, self.kernel)  # [b, ho, wo, types d]
         x = x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, -1)
+        # Position by position, type by type: [b, ho, wo, types d] is read as [b, ho wo types, d].
         poses = x.reshape(x.shape[0], -1, config.dim)
-        return squash(poses) if config.nonlinearity == "squash" else poses
+        return squash(poses) if config.nonlinearity == "squash" else poses  # [b, i, d]
 
     def present(self, features: Float[Array, "b h w c"]) -> Float[Array, "b i"]:
         """Return activations a_i from 0 to 1, of a layer whose activation is a sigmoid, [b, i]."""
         x = self._convolve(features, self.present_kernel)
         x = x if self.present_bias is None else x + self.present_bias[...].reshape(1, 1, 1, -1)
-        return jax.nn.sigmoid(x.reshape(x.shape[0], -1))
+        return jax.nn.sigmoid(x.reshape(x.shape[0], -1))  # [b, i], numbered as the poses are
 
     def _convolve(self, features: Float[Array, "b h w c"], kernel: Any) -> Array:
         config = self.config

@@ -51,14 +51,34 @@ class ResNetConfig(Layer):
             check_normalised(self, self.normalisation, size)
 
     def shape(self, given: Shape, around: Around) -> Features:
-        """Return the features that come out."""
+        """Compute the features that come out.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+
+        Returns:
+            The grid, halved by each stage but the first, and the last stage's channels.
+
+        Raises:
+            FieldError: If capsules come in.
+        """
         height, width = take_features(self, given).grid
         for stride in (self.stride, *(2 for _ in self.channels[1:])):
-            height, width = -(-height // stride), -(-width // stride)
+            height, width = -(-height // stride), -(-width // stride)  # padding SAME rounds up
         return Features((height, width), self.channels[-1])
 
     def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> "ResNet":
-        """Return the module."""
+        """Make the residual network.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            A module from [b, h, w, c] to [b, ho, wo, channels].
+        """
         return ResNet(take_features(self, given).channels, self, around=around, rngs=rngs)
 
 
@@ -78,6 +98,7 @@ class ResNet(nnx.Module):
         self.blocks, before = nnx.List(), config.channels[0]
         for stage, size in enumerate(config.channels):
             for number in range(config.blocks):
+                # The first block of a stage halves the grid.
                 stride = 2 if stage > 0 and number == 0 else 1
                 block = _Block(before, size, config, stride=stride, around=around, rngs=rngs)
                 self.blocks.append(block)
@@ -85,7 +106,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b ho wo f"]:
         """Return features, [b, ho, wo, channels]."""
-        x = self.first(images)
+        x = self.first(images)  # [b, h, w, channels[0]]
         for block in list(self.blocks):
             x = block(x)
         return x
@@ -112,7 +133,8 @@ class _Block(nnx.Module):
         self.shortcut = None if same else _build(past, before, around, rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b ho wo f"]:
-        short = x if self.shortcut is None else self.shortcut(x)
+        short = x if self.shortcut is None else self.shortcut(x)  # [b, ho, wo, f]
+        # After the sum, as in the paper: what comes out is again at least 0.
         return jax.nn.relu(short + self.second(self.first(x)))
 
 

@@ -13,12 +13,13 @@ T = TypeVar("T")
 
 
 def routings(model: Model) -> dict[str, Routing]:
-    """Return the routing that each layer uses, by the layer's name, in order; others are not there."""
+    """Return the routing that each layer uses, by the layer's name, in order, of the layers that route."""
     own = {
         name: layer.routing
         for name, layer in model.network().layers.items()
         if hasattr(layer, "routing")
     }
+    # A layer that names none uses the network's.
     return {name: model.routing if routing is None else routing for name, routing in own.items()}
 
 
@@ -45,7 +46,7 @@ def map_routings(model: T, change: Callable[[Routing], Routing]) -> T:
         change: from a routing to the one to take instead.
 
     Returns:
-        The same with the changed routings; parameters and their names stay, where the new routings train
+        The same with the changed routings; parameters and their names stay, if the new routings train
         the same.
     """
     changed: Any = _changed(model, change)
@@ -59,6 +60,9 @@ def with_gradient(model: T, gradient: GradientMode) -> T:
         model: the network.
         gradient: the mode.
 
+    Returns:
+        The same network with that mode; routings that do not iterate stay as they are.
+
     Raises:
         FieldError: If one of the routings cannot have it.
 
@@ -69,7 +73,7 @@ def with_gradient(model: T, gradient: GradientMode) -> T:
     """
 
     def change(routing: Routing) -> Routing:
-        if not isinstance(routing, IterativeRouting):
+        if not isinstance(routing, IterativeRouting):  # nothing that a mode could decide
             return routing
         return dataclasses.replace(routing, gradient=gradient)
 
@@ -88,4 +92,5 @@ def _changed(value: Any, change: Callable[[Routing], Routing]) -> Any:
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     inner = {name: _changed(old, change) for name, old in fields.items()}
     differ = {name: new for name, new in inner.items() if new != fields[name]}
+    # Only what differs is made again, and so checks itself again.
     return dataclasses.replace(value, **differ) if differ else value
