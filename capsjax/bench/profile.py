@@ -69,14 +69,17 @@ def profile(work: Work, calls: int = 3) -> Profile:
 
     Args:
         work: what to do.
-        calls: how many calls.
+        calls: the number of calls.
+
+    Returns:
+        The seconds of each part.
 
     Raises:
-        UserError: where there is no call to look at, or the profiler saw nothing of the device.
+        UserError: If there is no call to look at, or the profiler saw nothing of the device.
     """
     if calls < 1:
         raise UserError(f"calls: got {calls}, expected an integer of at least 1")
-    work.call()
+    work.call()  # the first call may still allocate
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(calls):
@@ -96,6 +99,7 @@ def profile(work: Work, calls: int = 3) -> Profile:
 @contextlib.contextmanager
 def own_names() -> Iterator[None]:
     """Compile so that a program from the compilation cache names the scopes of today's source."""
+    # Names are no part of the cache's key otherwise: a program from before a renaming would be found.
     name = "jax_compilation_cache_include_metadata_in_key"
     before = jax.config.values[name]
     jax.config.update(name, True)

@@ -14,8 +14,8 @@ from capsjax.data import to_float
 from capsjax.layers import NetworkOutput
 from capsjax.training.state import Params
 
-# So few images make a batch of their own, which one image does not pay for; from 16 on, layers form votes
-# as they do for more.
+# Few images make a batch of a size of its own, so that one image does not cost a whole batch; from 16 on,
+# layers form votes as they do for more.
 FEW = 16
 
 
@@ -35,7 +35,15 @@ class Work(NamedTuple):
     batch_size: int
 
     def outputs(self, images: np.ndarray, *, trace: bool) -> NetworkOutput:
-        """Return all that the network knows of raw images [n, h, w, c], n from 0."""
+        """Run the network on images.
+
+        Args:
+            images: raw pixels, [n, h, w, c], n from 0.
+            trace: whether to return every iteration of the routing.
+
+        Returns:
+            All that the network knows of them.
+        """
         parts, traces = [], []
         for batch, count in self._batches(images):
             found = _outputs(self.apply, self.params, batch, trace=trace)

@@ -40,7 +40,7 @@ class Config:
         data: what to learn from.
         model: the network.
         training: how long, and how.
-        seed: what initial parameters, order and shifts follow from.
+        seed: random seed of initial parameters, order and shifts.
         max_shift: pixels by which a training image may move in each direction, filled with zeros: short for
             a `shift` that comes before everything in `augment`.
         augment: how training images are changed at random, in this order.
@@ -117,7 +117,7 @@ def load_config(name: str | Path, overrides: Mapping[str, object] | None = None)
         The configuration.
 
     Raises:
-        UserError: where there is no such file, or something in it is not as it should be.
+        UserError: If there is no such file, or something in it is not as it should be.
 
     Example:
         >>> from capsjax import ClosedForm
@@ -137,7 +137,7 @@ def find_config(name: str | Path) -> Path:
     """Find a configuration's file: a path, or the name of one that ships with the package.
 
     Raises:
-        UserError: where there is neither.
+        UserError: If there is neither.
     """
     shipped = shipped_configs()
     if str(name) in shipped:

@@ -44,9 +44,10 @@ def align(gradient: Params, reference: Params) -> dict[str, Alignment]:
 
 
 def _align(gradient: Params, reference: Params, names: list[str]) -> Alignment:
-    ours = jnp.concatenate([gradient[name].ravel() for name in names])
-    theirs = jnp.concatenate([reference[name].ravel() for name in names])
+    ours = jnp.concatenate([gradient[name].ravel() for name in names])  # [n]
+    theirs = jnp.concatenate([reference[name].ravel() for name in names])  # [n]
     lengths = jnp.sqrt(jnp.sum(ours**2)), jnp.sqrt(jnp.sum(theirs**2))
+    # A group that gets no gradient, such as a decoder's without reconstruction loss, has no direction.
     product = lengths[0] * lengths[1]
     cosine = jnp.where(product > 0, jnp.sum(ours * theirs) / jnp.where(product > 0, product, 1), 0)
     return Alignment(cosine, lengths[0] / jnp.where(lengths[1] > 0, lengths[1], 1))

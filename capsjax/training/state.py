@@ -58,7 +58,16 @@ class TrainState(NamedTuple):
         optimiser: optax.GradientTransformation,
         statistics: Params | None = None,
     ) -> "TrainState":
-        """Start training from initial parameters, and running statistics where there are any."""
+        """Start training from initial parameters, and running statistics if there are any.
+
+        Args:
+            params: the parameters.
+            optimiser: what will train them.
+            statistics: running statistics, such as those of batch normalisation; None for none.
+
+        Returns:
+            The state at step 0.
+        """
         return cls(jnp.zeros((), jnp.int32), params, optimiser.init(params), statistics or {})
 
 
@@ -115,6 +124,7 @@ def separate(module: nnx.Module) -> Functional:
     (params, trained_layout), (statistics, kept_layout) = _flat(trained), _flat(kept)
     names, running = tuple(params), tuple(statistics)
 
+    # The rest, of which nothing is left here, would be state that a pure function forgets.
     def merged(variables: Params) -> Any:
         return nnx.merge(
             graph,
@@ -124,7 +134,7 @@ def separate(module: nnx.Module) -> Functional:
 
     def apply(variables: Params, *args: Any, **kwargs: Any) -> Any:
         called = merged(variables)
-        if running:
+        if running:  # else the module has nothing that training and evaluation tell apart
             called.eval()
         return called(*args, **kwargs)
 
@@ -149,7 +159,7 @@ def functionalise(module: nnx.Module) -> tuple[dict[str, Any], Callable[..., Any
         module: any Flax module whose state is parameters and running statistics, as `separate` takes it.
 
     Returns:
-        Parameters, and running statistics where there are any, under dotted names; and
+        Parameters, and running statistics if there are any, under dotted names; and
         `apply(variables, *args, **kwargs)`, which is the module's call at evaluation.
 
     Example:

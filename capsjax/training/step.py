@@ -83,6 +83,7 @@ def make_train_step(
         gradient, (sums, after) = jax.grad(objective, has_aux=True)(state.params)
         gradient, sums = reduce((gradient, sums))
         with jax.named_scope("optimiser"):
+            # Of the sum, divided by the count of all devices: a mean of means would weigh padded parts more.
             gradient = jax.tree.map(lambda total: total / sums["count"], gradient)
             updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
             params = cast(Params, optax.apply_updates(state.params, updates))
@@ -111,6 +112,7 @@ def make_train_steps(
         def one(step: Int[Array, ""], carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
             return train_step(carry[0], cut(examples, step))
 
+        # The loop's carry needs values before the first step: their shapes alone, found without computing.
         _, values = jax.eval_shape(one, jnp.asarray(start), (state, {}))
         nothing = jax.tree.map(lambda value: jnp.zeros(value.shape, value.dtype), values)
         return jax.lax.fori_loop(start, stop, one, (state, nothing))
@@ -126,6 +128,9 @@ def make_eval_step(
     Args:
         value_function: from parameters and a batch to values of each example.
         reduce: adds up a tree of sums over the devices that hold parts of the batch.
+
+    Returns:
+        The step.
     """
 
     def eval_step(params: Params, batch: Batch) -> Sums:
