@@ -15,7 +15,7 @@ Sums = dict[str, Float[Array, "..."]]
 
 
 class Tracked(NamedTuple):
-    """Hold what a loss finds where the network keeps running statistics.
+    """Hold what a loss finds if the network keeps running statistics.
 
     Attributes:
         values: the values of each example.
@@ -26,7 +26,7 @@ class Tracked(NamedTuple):
     statistics: Params
 
 
-# From parameters (and running statistics, where there are any) and a batch.
+# From parameters (and running statistics, if there are any) and a batch.
 LossFunction = Callable[[Params, Batch], PerExample]
 TrainingLoss = Callable[[Params, Batch], PerExample | Tracked]
 Count = int | Int[Array, ""]
@@ -36,7 +36,12 @@ Reduce = Callable[[Any], Any]
 def weighted_sums(values: PerExample, weights: Float[Array, "b"]) -> Sums:
     """Sum each value over the examples that count, and the examples themselves, as `count`.
 
-    A value of a padded example is dropped even where it is not finite.
+    Args:
+        values: what was measured of each example, by name, [b] or [b, ...].
+        weights: 1 for an example, 0 for padding, whose values are dropped even if they are not finite, [b].
+
+    Returns:
+        The sums over examples, [] or [...], and `count`, [].
     """
 
     def total(value: Float[Array, "b ..."]) -> Float[Array, "..."]:
