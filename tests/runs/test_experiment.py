@@ -376,7 +376,7 @@ def test_a_comparison_is_not_gone_on_with_as_a_run(tmp_path):
     directory.write_config(tmp_path, cj.load_config("smoke"))
     (tmp_path / "runs").mkdir()
     with pytest.raises(UserError, match="got a comparison, expected a single run"):
-        cj.resume(tmp_path)
+        experiment.resume(tmp_path)
 
 
 IMPLICIT = {
@@ -401,7 +401,7 @@ def test_where_routing_does_not_arrive_what_to_change_is_said(tmp_path):
     """After 30 iterations some digits are still on their way past a point that updates leave."""
     early = {**IMPLICIT, "model.routing": {**IMPLICIT["model.routing"], "num_iters": 30}}
     expected = (
-        r"not finite.*model\.routing\.tolerance to 1e-5.*num_iters to 1000.*max_steps to 1000"
+        r"finite.*model\.routing\.tolerance to 1e-5.*num_iters to 1000.*max_steps to 1000"
     )
     with pytest.raises(UserError, match=expected):
         cj.train(cj.load_config("smoke", early), out=tmp_path / "run")
