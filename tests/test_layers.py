@@ -21,7 +21,6 @@ L0 = {
     "checks",
     "display",
     "files",
-    "named",
     "progress",
     "room",
     "schema",
@@ -81,7 +80,6 @@ class Place:
 PLACES = {
     "version": Place(set(), set()),
     "display": Place(set(), set()),
-    "named": Place(set(), set()),
     "signals": Place(set(), set()),
     "streams": Place(set(), set()),
     "checks": Place(set(), JAX),

@@ -14,8 +14,8 @@ from capsjax.data.trainable import channels_first
 from capsjax.layers.base import INITIALISATIONS, Around, Features, Initialisation, Layer, Shape
 from capsjax.layers.decoder import ImageDecoder
 from capsjax.layers.head import ActivationHead, Head
-from capsjax.named import Named
 from capsjax.routing import DynamicRouting, Routing
+from capsjax.schema.named import Named
 from capsjax.schema.tree import merge
 from capsjax.schema.variant import Variant
 

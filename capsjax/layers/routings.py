@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from capsjax.gradients import GradientMode
 from capsjax.layers.model import Model
-from capsjax.named import Named
 from capsjax.routing import IterativeRouting, Routing
+from capsjax.schema.named import Named
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from capsjax.checks import FieldError, check_int, check_type
 from capsjax.gradients import GradientMode
-from capsjax.named import Named
 from capsjax.schema.fields import kinds
+from capsjax.schema.named import Named
 
 LONGEST_NAME = 60  # of an arm, which names directories
 OF_ALL = ("compare", "seed")  # what the arms of a comparison have in common

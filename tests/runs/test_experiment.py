@@ -400,8 +400,6 @@ def test_a_network_trains_through_the_fixed_point_where_routing_arrives(tmp_path
 def test_where_routing_does_not_arrive_what_to_change_is_said(tmp_path):
     """After 30 iterations some digits are still on their way past a point that updates leave."""
     early = {**IMPLICIT, "model.routing": {**IMPLICIT["model.routing"], "num_iters": 30}}
-    expected = (
-        r"finite.*model\.routing\.tolerance to 1e-5.*num_iters to 1000.*max_steps to 1000"
-    )
+    expected = r"finite.*model\.routing\.tolerance to 1e-5.*num_iters to 1000.*max_steps to 1000"
     with pytest.raises(UserError, match=expected):
         cj.train(cj.load_config("smoke", early), out=tmp_path / "run")

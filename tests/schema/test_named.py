@@ -2,7 +2,7 @@
 
 import pytest
 
-from capsjax.named import Named
+from capsjax.schema.named import Named
 
 
 def test_order_and_values_make_it():
