@@ -101,7 +101,7 @@ def written(value: Any) -> str:
         return repr(value)
     if isinstance(value, tuple):
         return f"({', '.join(map(written, value))})"
-    return f"a traced {value.dtype}{list(value.shape)}"
+    return f"a traced {value.dtype}{list(value.shape)}"  # its own representation fills lines
 
 
 def printable(text: str) -> str:
@@ -113,7 +113,7 @@ def printable(text: str) -> str:
     Returns:
         The text, with every other control or format character escaped as in a Python string.
     """
-    if text.isprintable():
+    if text.isprintable():  # nearly always
         return text
     return "".join(
         repr(char)[1:-1] if unicodedata.category(char) in UNSEEN and char not in "\n\t" else char

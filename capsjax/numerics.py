@@ -49,6 +49,7 @@ def as_numbers(name: str, given: Any) -> Array:
         UserError: If it is not an array of such.
     """
     array = as_array(name, given)
+    # Booleans are neither: a mask in the place of numbers is a mistake.
     if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
         raise UserError(f"{name}: got {described(array)}, expected real numbers")
     return array

@@ -90,7 +90,7 @@ class ClosedForm(GradientMode):
 # The routing and the number of updates are hashable Python values, static where the function is traced.
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(routing: Differentiated, num_updates: int, inputs: PyTree) -> tuple[Array, PyTree]:
-    coupling, state, _ = routing.forward(inputs, num_updates)
+    coupling, state, _ = routing.forward(inputs, num_updates)  # without a gradient nothing is kept
     return coupling, state
 
 

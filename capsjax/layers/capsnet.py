@@ -68,6 +68,7 @@ class CapsNetConfig(Model):
 
     def network(self) -> NetworkConfig:
         """Return the network of three layers, by the names that their parameters have."""
+        # The names are those of parameters in checkpoints from before there were layers by name.
         classes = DenseConfig(dim=self.dim, routing_bias=self.routing_bias, votes=self.votes)
         return NetworkConfig(
             layers={"stem": self.stem, "primary": self.primary, "classes": classes},

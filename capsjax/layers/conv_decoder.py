@@ -106,6 +106,7 @@ class ConvDecoder(nnx.Module):
         x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)
         x = self.coarse(x).reshape(x.shape[0], *self.grid, -1)  # [b, h', w', channels]
         for layer in list(self.layers):
+            # Every position twice along height and width: the nearest neighbour.
             x = layer(jnp.repeat(jnp.repeat(jax.nn.relu(x), 2, axis=1), 2, axis=2))
         height, width, _ = self.image_shape  # doublings rarely meet them: the middle is kept
         top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2

@@ -145,7 +145,7 @@ class Decoder(nnx.Module):
         """
         # Masked, not picked out: the decoder knows by the place which class it draws.
         x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)  # [b, j e]
-        for layer in list(self.layers)[:-1]:
+        for layer in list(self.layers)[:-1]:  # a sigmoid follows the last: pixels are from 0 to 1
             x = jax.nn.relu(layer(x))
         x = jax.nn.sigmoid(list(self.layers)[-1](x))
         return x.reshape(-1, *self.image_shape)  # [b, h, w, c]

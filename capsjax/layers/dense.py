@@ -152,6 +152,7 @@ class DenseCapsules(nnx.Module):
         self.trained = tuple(name for name, one in known.items() if bias or not one.optional)
         for name in self.trained:
             draw_one = known[name].init or start
+            # Under its own name in the module, and so in checkpoints: `classes.bias`.
             setattr(self, name, nnx.Param(draw_one(rngs.params(), known[name].shape)))
 
     def __call__(

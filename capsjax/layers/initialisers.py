@@ -90,6 +90,7 @@ def transformation_initialiser(initialisation: Initialisation | KeepLength) -> I
     if initialisation == "released":
         return jax.nn.initializers.truncated_normal(0.1, jnp.float32)
 
+    # Not He's: votes are weighed by 1 / j before they are summed.
     def scaled(key: Array, shape: tuple[int, ...]) -> Array:
         i, j, d, _ = shape  # [i, j, d, e]
         return jnp.sqrt(jnp.float32(j / (i * d))) * jax.random.normal(key, shape, jnp.float32)

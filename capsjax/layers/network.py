@@ -99,6 +99,7 @@ class CapsNet(nnx.Module):
         routed = OrderedDict[str, RoutingResult]()  # of a dict, JAX sorts the names
         children: Any = None
         for name, layer in self.config.network().layers.items():
+            # A profile then says which layer an operation belongs to.
             with jax.named_scope(self.config.scope(name)):
                 passed = layer.apply(getattr(self, name), value, trace=trace)
             if passed.routed is not None:

@@ -129,6 +129,7 @@ class _Block(nnx.Module):
         self.first = _build(first, before, around, rngs)
         self.second = _build(second, after, around, rngs)
         same = stride == 1 and before == after
+        # Where grid or channels differ, what is added has to be brought to theirs.
         past = _conv(config, after, kernel=1, stride=stride, last=True)
         self.shortcut = None if same else _build(past, before, around, rngs)
 

@@ -67,6 +67,7 @@ class Work(NamedTuple):
         for start in range(0, max(1, len(images)), self.batch_size):
             part = images[start : start + self.batch_size]
             size = few if len(part) <= few else self.batch_size
+            # Filled up: every size of a batch is a program of its own to compile.
             padded = np.zeros((size, *images.shape[1:]), images.dtype)
             padded[: len(part)] = part
             yield to_float(padded, self.scale), len(part)

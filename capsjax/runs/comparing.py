@@ -123,6 +123,7 @@ def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 def _frozen(value: Any) -> Any:
     """Return plain values such that they cannot change."""
+    # Hashable all through: a configuration is the key of what is compiled for it.
     if isinstance(value, Mapping):
         return Named({key: _frozen(inner) for key, inner in value.items()})
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

@@ -199,6 +199,7 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
         return Problem(path, came, "one of " + ", ".join(names) + hint, early=True)
     if kind == "missing":
         return Problem(path, "missing", words(annotation))
+    # What `__post_init__` raised, which pydantic keeps; its field may be one within, such as `gradient.last`.
     if isinstance(raised, FieldError):
         return Problem(
             (*path, *raised.field.split(".")), f"got {show(raised.given)}", raised.in_config

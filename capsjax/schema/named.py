@@ -37,6 +37,7 @@ class Named(Mapping[str, T]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
+        # A mapping's own equality leaves the order out, which layers and arms have.
         return list(self.items()) == list(other.items())
 
     def __repr__(self) -> str:

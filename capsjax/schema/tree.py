@@ -61,6 +61,7 @@ def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
 def _set_all(node: dict[str, Any], values: Tree) -> None:
     """Set dotted keys, in place: the outer before the inner, and a kind before the keys beside it."""
     for key in sorted(values, key=lambda key: (key.count("."), key.split(".")[-1] != "kind")):
+        # A copy: a later key may be set within it.
         _set(node, key, copy.deepcopy(values[key]))
 
 
