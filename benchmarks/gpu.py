@@ -21,7 +21,7 @@ from interleave import Job, compile_ours, environment, interleave
 from machine import BATCH, OPERATIONS, product_rate
 from rich.console import Console
 
-from capsjax.runs import directory
+from capsjax.runs import description
 from capsjax.tables import Table
 
 HERE = Path(__file__).parent
@@ -195,7 +195,7 @@ def main() -> None:
         return
     import torch
 
-    measured = {"environment": directory.environment(), "torch": torch.__version__, "groups": {}}
+    measured = {"environment": description.environment(), "torch": torch.__version__, "groups": {}}
     work = {"ceilings": ceilings(arguments.device, arguments.size, 10)}
     for batch in arguments.batch:
         work |= groups(batch, arguments.device, arguments.times, arguments.config)

@@ -20,7 +20,7 @@ from typing import Any
 
 from interleave import Job, compile_ours, environment, interleave
 
-from capsjax.runs import directory
+from capsjax.runs import description
 
 HERE = Path(__file__).parent
 BATCH = 128
@@ -106,7 +106,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else 7
     measured: dict[str, Any] = {
-        "environment": directory.environment(),
+        "environment": description.environment(),
         "torch": subprocess.run(
             [sys.executable, "-c", "import torch; print(torch.__version__)"],
             capture_output=True,

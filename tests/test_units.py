@@ -13,7 +13,7 @@ import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels
 from capsjax.layers import CapsNet
-from capsjax.runs import directory
+from capsjax.runs import description
 from capsjax.runs.plan import functions
 from capsjax.runs.run import Run
 
@@ -69,7 +69,7 @@ def test_a_run_remembers_its_unit_and_runs_of_before_tell_it_by_their_scale(tmp_
     images = RNG.integers(0, 256, (90, *SHAPE)).astype(np.uint8)
     config = dataclasses.replace(SMOKE, training=dataclasses.replace(SMOKE.training, batch_size=64))
     run = cj.train(config, (images, np.arange(90) % 10), out=tmp_path / "run")
-    found = directory.read_data(run.folder)["pixels"]
+    found = description.read_data(run.folder)["pixels"]
     train = run.pixels
     assert found == {"type": "uint8", "low": train.low, "high": train.high}
     assert train.high > 250

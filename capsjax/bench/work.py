@@ -22,7 +22,7 @@ from capsjax.progress import Reporter
 from capsjax.routing import Routing
 from capsjax.routing.base import IterativeRouting
 from capsjax.routing.parameters import Sizes
-from capsjax.runs import directory
+from capsjax.runs import description
 from capsjax.runs.config import Config
 from capsjax.runs.plan import Plan, plan
 from capsjax.tables import Table
@@ -107,7 +107,7 @@ class Measurement:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, to be kept and compared."""
-        median, found = statistics.median(self.seconds), directory.environment()
+        median, found = statistics.median(self.seconds), description.environment()
         return {
             "work": self.work.name,
             **self.work.sizes,

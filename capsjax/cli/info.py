@@ -21,12 +21,12 @@ def info(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     Raises:
         UserError: If the configuration or a flag does not fit.
     """
-    from capsjax.runs import config, directory
+    from capsjax.runs import config, description
 
     if arguments.config is not None:
         return _describe(read(arguments, rest))
     no_flags(arguments, rest)
-    found = directory.environment()
+    found = description.environment()
     print(f"capsjax {found['capsjax']}, Python {found['python']}, {found['platform']}")
     print(", ".join(f"{name} {version}" for name, version in found["packages"].items()))
     print("devices: " + ", ".join(found["devices"]))

@@ -24,11 +24,12 @@ def report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax.reports.report import report_comparison, report_run
     from capsjax.reports.side_by_side import report_several
     from capsjax.reports.unfinished import report_unfinished
-    from capsjax.runs.directory import is_comparison
+    from capsjax.runs.folder import Folder
 
     folder, *others = arguments.folders
+    held = Folder(folder)
     # Only a single run's report looks at data; the others read what was measured before.
-    if others or (folder / "comparison.json").exists():
+    if others or held.is_finished_comparison:
         no_flags(arguments, rest)
     if others:
         page, tables = report_several(arguments.folders, arguments.out)
@@ -38,9 +39,9 @@ def report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             f"got --out with one directory, whose report goes into it: {folder}; expected --out with "
             "several, which share a page"
         )
-    elif (folder / "comparison.json").exists():
+    elif held.is_finished_comparison:
         page, tables = report_comparison(folder)
-    elif is_comparison(folder):
+    elif held.is_comparison:
         page, tables = report_unfinished(folder)
     else:
         with progress(arguments, "preparing") as reporter:

@@ -13,10 +13,11 @@ from capsjax.bench.timing import Cost, ratio
 from capsjax.checks import UserError
 from capsjax.reports.looks import LIGHT
 from capsjax.routing import DynamicRouting
-from capsjax.runs import directory
+from capsjax.runs.folder import Folder
 from capsjax.runs.metrics_file import numbers
 from capsjax.schema.text import to_tree
 from capsjax.study.arms import mode_of, routing_kind
+from capsjax.study.comparison_file import read_comparison_file
 from capsjax.study.design import Group, design
 from capsjax.study.statistics import Difference, paired_difference, summarise
 from capsjax.tables import Table
@@ -99,8 +100,8 @@ def read_comparison(folder: Path) -> Comparison:
     Raises:
         UserError: If the directory holds no finished comparison.
     """
-    raw = directory.read_comparison(folder)
-    config = directory.read_config(folder)
+    raw = read_comparison_file(folder)
+    config = Folder(folder).config
     designed = design(config)
     costs = {
         mode: Cost(tuple(cost["seconds"]), cost["temp_bytes"]) for mode, cost in raw["cost"].items()

@@ -1,7 +1,6 @@
 """The report of a comparison: one page from its directory alone; nothing is trained."""
 
 from pathlib import Path
-from typing import Any
 
 from capsjax.reports import comparison_panels, figures, page
 from capsjax.reports.comparison import (
@@ -14,9 +13,7 @@ from capsjax.reports.comparison import (
 )
 from capsjax.reports.page import Page
 from capsjax.routing import DynamicRouting
-from capsjax.runs import directory
-from capsjax.runs.config import Config
-from capsjax.schema.text import dump
+from capsjax.runs.folder import Folder
 from capsjax.study import arms
 from capsjax.study.design import design, run_folder
 from capsjax.study.ledger import read_entry, trials_of
@@ -47,7 +44,8 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         UserError: If the directory holds no finished comparison.
     """
     comparison = read_comparison(folder)
-    config = directory.read_config(folder)
+    held = Folder(folder)
+    config = held.config
     kind = arms.routing_kind(config)
     named = {"results": results_table(comparison, kind), "alignment": alignment_table(comparison)}
     if not comparison.short:
@@ -58,7 +56,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     whole = comparison_panels.comparison_figure(comparison, folder)
     figures.save(whole, folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
-    reading = [reading_of(comparison), *told_losses(comparison, folder, config)]
+    reading = [reading_of(comparison), *told_losses(comparison, held)]
     (folder / "report.md").write_text(
         f"# {plain(folder.name)}\n\n{text}\n{reading[0]}\n\n![figures](comparison.png)\n",
         encoding="utf-8",
@@ -71,12 +69,11 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
             for (mode, seed), lines in comparison_panels.comparison_runs(comparison, folder).items()
         ],
     )
-    found = arms.environment_of(folder)
     of_routing = "" if kind == DynamicRouting.kind else f"of routing {kind} "
     what = f"gradient modes {of_routing}compared" if comparison.short else "arms compared"
     made = Page(
         title=f"{folder.name}: {what}",
-        lead=[told_arms(comparison, config, found)],
+        lead=[told_arms(comparison, held)],
         tables=shown,
         reading=reading,
         pictures=page.draw_panels(
@@ -84,8 +81,8 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         ),
         modes=list(dict.fromkeys(told.mode for told in comparison.told.values())),
         routings=[kind] if comparison.short else [t.routing for t in comparison.told.values()],
-        machine=page.machine_table([("", found)]),
-        settings=[("", dump(config))],
+        machine=page.machine_table([("", held.environment)]),
+        settings=[("", held.settings)],
         files=[
             *("report.md", "comparison.png", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)"),
             *("metrics.csv", "comparison.json"),
@@ -110,22 +107,21 @@ def reading_of(comparison: Comparison) -> str:
     ).replace("the modes took turns", "the arms took turns")
 
 
-def told_arms(comparison: Comparison, config: Config, environment: dict[str, Any]) -> str:
+def told_arms(comparison: Comparison, held: Folder) -> str:
     """Say in a sentence what is compared, on what, and with how many seeds.
 
     Args:
         comparison: its numbers.
-        config: its configuration.
-        environment: what its `environment.json` says.
+        held: its directory.
 
     Returns:
         The sentence.
     """
     count = len(comparison.seeds)
     seeds = f"{count} seed{'s' if count != 1 else ''} each"
-    on = f"on {arms.data_name(environment)}"
+    on = f"on {held.data_name}"
     if comparison.short:
-        return f"{', '.join(comparison.modes)} {on}, {arms.told_routing(config)}, {seeds}."
+        return f"{', '.join(comparison.modes)} {on}, {arms.told_routing(held.config)}, {seeds}."
     names = list(dict.fromkeys(told.arm for told in comparison.told.values()))
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     crossed: dict[str, dict[str, None]] = {}
@@ -138,21 +134,20 @@ def told_arms(comparison: Comparison, config: Config, environment: dict[str, Any
     return f"{shown} {'' if several else on}{f', for each {grid}' if grid else ''}, {seeds}."
 
 
-def told_losses(comparison: Comparison, folder: Path, config: Config) -> list[str]:
+def told_losses(comparison: Comparison, held: Folder) -> list[str]:
     """Say which runs failed, and whose metrics are gone.
 
     Args:
         comparison: its numbers.
-        folder: its directory.
-        config: its configuration.
+        held: its directory.
 
     Returns:
         Sentences, each with the command that trains those runs again; none if nothing is lost.
     """
-    runs = comparison_panels.comparison_runs(comparison, folder)
+    runs = comparison_panels.comparison_runs(comparison, held.path)
     entries = [
         read_entry(trial)
-        for trial in trials_of(folder, config, design(config))
+        for trial in trials_of(held.path, held.config, design(held.config))
         if trial.arm.name in comparison.modes and trial.seed in comparison.seeds
     ]
     lost = {(e.trial.arm.name, e.trial.seed): e for e in entries if e.state == "failed"}
@@ -161,7 +156,7 @@ def told_losses(comparison: Comparison, folder: Path, config: Config) -> list[st
         for run, lines in runs.items()
         if run not in lost and not any(line["split"] == "test" for line in lines)
     ]
-    again, told = directory.how_to_resume(folder, config)[1], []
+    again, told = held.how_to_resume()[1], []
     if lost:
         few = "; ".join(str(entry.trial) for entry in list(lost.values())[:4])
         few += "; ..." if len(lost) > 4 else ""

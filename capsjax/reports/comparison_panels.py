@@ -15,7 +15,7 @@ from capsjax.reports.figures import Panel, together
 from capsjax.reports.grid_panels import MOST_CELLS, grid_panels, in_cell, there
 from capsjax.reports.looks import Look
 from capsjax.reports.panels import course_panels, set_names, tests_panel
-from capsjax.study import arms as of_arms
+from capsjax.runs.folder import Folder
 from capsjax.study.arms import Arm, Lines
 from capsjax.study.design import run_folder
 
@@ -46,7 +46,7 @@ def comparison_runs(comparison: Comparison, folder: Path) -> dict[tuple[str, int
         The lines of each run by arm and seed; none if a run is gone.
     """
     return {
-        (name, seed): of_arms.read_run(folder / "runs" / run_folder(name, seed))
+        (name, seed): Folder(folder / "runs" / run_folder(name, seed)).metrics
         for name in comparison.modes
         for seed in comparison.seeds
     }
@@ -84,7 +84,7 @@ def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
         The panels, without those that there are no numbers for.
     """
     arms = {arm.name: arm for arm in comparison_arms(comparison, folder)}
-    bound = of_arms.num_classes(folder)
+    bound = Folder(folder).num_classes
     panels = grid_panels(comparison)
     # Cell by cell, as long as a page can be read: a large grid has its panels against the axes alone.
     for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():

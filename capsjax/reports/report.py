@@ -15,10 +15,10 @@ from capsjax.reports.looks import DARK, LIGHT
 from capsjax.reports.page import Page, Picture
 from capsjax.reports.unfinished import report_unfinished
 from capsjax.routing import DynamicRouting
-from capsjax.runs import directory, evaluation
+from capsjax.runs import evaluation
+from capsjax.runs.folder import Folder
 from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data
-from capsjax.schema.text import dump
 from capsjax.study import arms
 from capsjax.study.arms import Lines
 
@@ -57,7 +57,7 @@ def report_run(
     pictures = page.draw_panels(
         panels.run_panels(metrics, mode, run.num_classes), folder / "figures"
     )
-    found = arms.environment_of(folder)
+    held = run.directory
     table = last_measurements(metrics, run.config.training.batch_size)
     reading = [TRAINING]
     if (mismatch := run.mismatch()) is not None:
@@ -75,7 +75,7 @@ def report_run(
     kind, rounds = arms.routing_kind(run.config), arms.iterations(run.config)
     named = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
     named += [] if rounds is None else [f"gradient mode {mode}"]
-    told = [arms.data_name(found), arms.told_routing(run.config), f"seed {run.config.seed}"]
+    told = [held.data_name, arms.told_routing(run.config), f"seed {run.config.seed}"]
     made = Page(
         title=f"{folder.name}: a run with {', '.join(named)}",
         lead=[
@@ -88,8 +88,8 @@ def report_run(
         modes=[mode],
         routings=[kind],
         iterates=rounds is not None,
-        machine=page.machine_table([("", found)]),
-        settings=[("", dump(run.config))],
+        machine=page.machine_table([("", held.environment)]),
+        settings=[("", held.settings)],
         files=["figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "curves.png", "metrics.csv"],
     )
     return page.write_page(folder / "report.html", made), [table]
@@ -179,8 +179,9 @@ def report(run_dir: Run | str | Path, data: object = None) -> Path:
         UserError: If there is no such run or comparison, or the data that were given do not fit.
     """
     folder = run_dir.folder if isinstance(run_dir, Run) else Path(run_dir).absolute()
-    if (folder / "comparison.json").exists():
+    held = Folder(folder)
+    if held.is_finished_comparison:
         return report_comparison(folder)[0]
-    if directory.is_comparison(folder):
+    if held.is_comparison:
         return report_unfinished(folder)[0]
     return report_run(folder, data)[0]

@@ -12,9 +12,9 @@ from capsjax.reports.comparison import Table, percent, read_comparison
 from capsjax.reports.comparison_panels import comparison_arms, comparison_runs
 from capsjax.reports.page import Page
 from capsjax.reports.panels import course_panels, tests_panel
-from capsjax.runs import directory
-from capsjax.runs.config import Config
-from capsjax.schema.text import dump, to_tree
+from capsjax.runs import create
+from capsjax.runs.folder import Folder
+from capsjax.schema.text import to_tree
 from capsjax.study import arms
 from capsjax.study.arms import Arm, Lines
 from capsjax.study.statistics import summarise
@@ -33,16 +33,14 @@ class Entry(NamedTuple):
 
     Attributes:
         name: what it is called.
-        config: its configuration.
-        environment: what its `environment.json` says.
+        held: what it says.
         arms: of a run one, of a comparison one for each mode.
         errors: test errors of each arm, by its name, from 0 to 1; empty if none was tested.
         runs: mode, seed and lines of each run.
     """
 
     name: str
-    config: Config
-    environment: dict[str, Any]
+    held: Folder
     arms: list[Arm]
     errors: dict[str, list[float]]
     runs: list[tuple[str, int, Lines]]
@@ -81,9 +79,9 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
     }
     shown = [_results(entries)]
     differences = _differences(entries)
-    out = directory.create(out, "report")
+    out = create.create(out, "report")
     # The bound of the entropy is log J: with different J there is none to draw.
-    classes = {arms.num_classes(folder) for folder in different}
+    classes = {Folder(folder).num_classes for folder in different}
     panels = course_panels(drawn, classes.pop() if len(classes) == 1 else None)
     if errors:
         # Not paired: runs of different directories need not share a seed's beginning.
@@ -112,9 +110,9 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
         pictures=page.draw_panels(panels, out / "figures"),
         modes=[arm.mode for arm in drawn],
         routings=[arm.routing for arm in drawn],
-        iterates=any(arms.iterations(entry.config) is not None for entry in entries),
-        machine=page.machine_table([(entry.name, entry.environment) for entry in entries]),
-        settings=[(entry.name, dump(entry.config)) for entry in entries],
+        iterates=any(arms.iterations(entry.held.config) is not None for entry in entries),
+        machine=page.machine_table([(entry.name, entry.held.environment) for entry in entries]),
+        settings=[(entry.name, entry.held.settings) for entry in entries],
         files=["report.md", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "metrics.csv"],
         differences=differences,
     )
@@ -133,14 +131,13 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _read(folder: Path, name: str) -> Entry:
-    config, environment = directory.read_config(folder), arms.environment_of(folder)
-    if (folder / "comparison.json").exists():
+    held = Folder(folder)
+    if held.is_finished_comparison:
         found = read_comparison(folder)
         of_modes = comparison_arms(found, folder)
         return Entry(
             name,
-            config,
-            environment,
+            held,
             [
                 arm._replace(
                     name=f"{name}, {arm.name}",
@@ -155,11 +152,12 @@ def _read(folder: Path, name: str) -> Entry:
             },
             [(mode, seed, lines) for (mode, seed), lines in comparison_runs(found, folder).items()],
         )
-    lines, mode = arms.read_run(folder), arms.mode_of(config)
+    config, lines = held.config, held.metrics
+    mode = arms.mode_of(config)
     tested = arms.values(lines, "test", "error")[1].tolist()[-1:]
     runs = (lines,) if lines else ()
     arm = Arm(name, mode, runs, arms.routing_kind(config))
-    return Entry(name, config, environment, [arm], {name: tested}, [(mode, config.seed, lines)])
+    return Entry(name, held, [arm], {name: tested}, [(mode, config.seed, lines)])
 
 
 def _tested(entry: Entry) -> list[tuple[str, Arm]]:
@@ -169,7 +167,7 @@ def _tested(entry: Entry) -> list[tuple[str, Arm]]:
 def _results(entries: Sequence[Entry]) -> Table:
     rows = []
     for entry in entries:
-        rounds = arms.iterations(entry.config)
+        rounds = arms.iterations(entry.held.config)
         for arm in entry.arms:
             trained = [arms.recent_training(lines) for lines in arm.runs]
             validated = [arms.values(lines, "validation", "error")[1][-1:] for lines in arm.runs]
@@ -181,7 +179,7 @@ def _results(entries: Sequence[Entry]) -> Table:
                     arm.name,
                     arm.routing,
                     *(("—", "—") if still else (arm.mode, str(rounds))),
-                    arms.data_name(entry.environment),
+                    entry.held.data_name,
                     str(max(len(arm.runs), len(tested))),
                     " to ".join(str(step) for step in dict.fromkeys((*steps[:1], *steps[-1:])))
                     or "—",
@@ -206,7 +204,7 @@ def _share(errors: Sequence[float]) -> str:
 def _cautions(entries: Sequence[Entry]) -> list[str]:
     """Say what keeps the numbers from being compared as they stand."""
     found = []
-    data = [entry.environment.get("data") for entry in entries]
+    data = [entry.held.environment.get("data") for entry in entries]
     # By what the data are, not by their name: one name may stand for two files.
     prints = {x.get("fingerprint") for x in data if isinstance(x, Mapping)}
     if len(prints) > 1:
@@ -219,7 +217,7 @@ def _cautions(entries: Sequence[Entry]) -> list[str]:
 
 def _differences(entries: Sequence[Entry]) -> Table:
     """Make the table of the settings that are not the same everywhere."""
-    trees = [_flat(to_tree(entry.config)) for entry in entries]
+    trees = [_flat(to_tree(entry.held.config)) for entry in entries]
     keys = dict.fromkeys(key for tree in trees for key in tree)
     rows = [(key, *(tree.get(key, "—") for tree in trees)) for key in keys]
     # A setting that one of them lacks differs too.

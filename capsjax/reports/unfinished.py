@@ -5,8 +5,7 @@ from pathlib import Path
 from capsjax.reports import page
 from capsjax.reports.comparison import percent
 from capsjax.reports.page import Page
-from capsjax.runs import directory
-from capsjax.schema.text import dump
+from capsjax.runs.folder import Folder
 from capsjax.study import arms
 from capsjax.study.design import design
 from capsjax.study.ledger import Entry, read_ledger
@@ -26,7 +25,8 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
         UserError: If there is no configuration, or it cannot be read.
     """
     # Read from the directories of the runs alone: nothing is loaded, compiled or trained.
-    config, found = directory.read_config(folder), arms.environment_of(folder)
+    whole = Folder(folder)
+    config = whole.config
     entries = read_ledger(folder, config, design(config))
     rows = [
         (
@@ -46,17 +46,17 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
     made = Page(
         title=f"{folder.name}: unfinished, {done} of {len(rows)} runs",
         lead=[
-            f"{arms.data_name(found)}, {arms.told_routing(config)}.",
+            f"{whole.data_name}, {arms.told_routing(config)}.",
             f"This comparison is unfinished: {done} of {len(rows)} runs are. Resume it with: "
-            f"{directory.how_to_resume(folder, config)[1]}",
+            f"{whole.how_to_resume()[1]}",
         ],
         tables=[table],
         reading=["Arms are compared when every seed of every arm has been trained, or has failed."],
         pictures=[],
         modes=list(dict.fromkeys(arms.mode_of(entry.trial.config) for entry in entries)),
         routings=[arms.routing_kind(config)],
-        machine=page.machine_table([("", found)]),
-        settings=[("", dump(config))],
+        machine=page.machine_table([("", whole.environment)]),
+        settings=[("", whole.settings)],
         files=["runs/"],
     )
     return page.write_page(folder / "report.html", made), [table]

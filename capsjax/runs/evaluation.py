@@ -9,7 +9,7 @@ import numpy as np
 from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels
 from capsjax.progress import Reporter, Silent
-from capsjax.runs import directory
+from capsjax.runs import advice, description, directory
 from capsjax.runs.plan import evaluation, functions
 from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data
@@ -40,7 +40,7 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
         runs = sorted(path.parent for path in folder.glob("runs/*/config.yaml"))
         such = f", such as {runs[0]}" if runs else ""
         raise UserError(f"{folder}: got a comparison, expected a single run{such}")
-    data = directory.read_data(folder)
+    data = description.read_data(folder)
     height, width, channels = data["image_shape"]
     shape, classes = (height, width, channels), data["num_classes"]
     try:
@@ -59,7 +59,7 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     run = Run(config, folder, state.params, *known, state.statistics)
     found = run.mismatch()
     if found is not None:
-        call, command = directory.how_to_resume(folder, config)
+        call, command = advice.how_to_resume(folder, config)
         why = "resume it" if step > (directory.tested_step(folder) or 0) else "to have those again"
         say(f"{folder}: {found}; {why}: {call if reporter is None else command}")
     return run

@@ -8,11 +8,12 @@ from typing import Any
 from capsjax import signals
 from capsjax.checks import UserError
 from capsjax.progress import Reporter, Silent
-from capsjax.runs import directory, remedies
+from capsjax.runs import advice, create, description, directory, remedies
 from capsjax.runs.config import Config, load_config
 from capsjax.runs.evaluation import load
 from capsjax.runs.finetune import transfer
 from capsjax.runs.finish import Observer, finish
+from capsjax.runs.folder import Folder
 from capsjax.runs.lock import locked
 from capsjax.runs.plan import plan
 from capsjax.runs.run import Run
@@ -60,7 +61,7 @@ def train(
     dataset = load_data(config, data, reporter)
     check_data(config, dataset, data, reporter)
     planned = plan(config, dataset)
-    state, described = planned.initial_state(config.seed), directory.describe(config, dataset)
+    state, described = planned.initial_state(config.seed), description.describe(config, dataset)
     if start is not None:
         donor = start if isinstance(start, Run) else load(start)
         taken, anew = transfer(donor.variables, state.variables)
@@ -75,12 +76,14 @@ def train(
             checkpoints.warn(line) if isinstance(reporter, Silent) else reporter.say(line)
     with signals.held():  # a directory without its files could not be resumed
         place = None if out is None else Path(out)
-        folder = directory.create(place, name or dataset.name, stopped=directory.stopped_run)
+        folder = create.create(
+            place, name or dataset.name, stopped=lambda path: Folder(path).stopped
+        )
         directory.write_config(folder, config)
         directory.write_json(folder / "environment.json", described)
         if start is not None:  # what resumes before the first epoch is over has these to begin with
             checkpoints.save(folder / "checkpoints", state)
-        signals.advise(f"Resume with: {directory.how_to_resume(folder, config)[1]}")
+        signals.advise(f"Resume with: {advice.how_to_resume(folder, config)[1]}")
     with locked(folder, reporter.say):
         return finish(config, dataset, planned, folder, state, reporter, observe)
 
@@ -126,10 +129,10 @@ def resume(
     check_overrides(before, config, overrides or {})
     if (folder / "runs").is_dir():
         came = f"{folder}: got a comparison, expected a single run; resume the comparison: "
-        call, command = directory.how_to_resume(folder, config)
+        call, command = advice.how_to_resume(folder, config)
         raise UserError(came + call, on_command_line=came + command)
     dataset = load_data(config, data, reporter)
-    begun = directory.read_data(folder)["fingerprint"]
+    begun = description.read_data(folder)["fingerprint"]
     if dataset.fingerprint() != begun:
         raise UserError(
             f"{folder}: got data whose SHA-256 is {dataset.fingerprint()[:12]}..., expected "
@@ -153,7 +156,7 @@ def resume(
                 f"{kept}: got no checkpoint, expected at least that of step 0, with the parameters that the "
                 "run began with; start again: "
             )
-            call, command = directory.how_to_train_anew(folder, config, {})
+            call, command = advice.how_to_train_anew(folder, config, {})
             raise UserError(came + call, on_command_line=came + command)
         step, tested = int(state.step), directory.tested_step(folder)
         check_length(before, config, len(dataset.train), max(step, tested or 0))
@@ -161,7 +164,7 @@ def resume(
             raise _finished(folder, config)
         if config != before:
             directory.write_config(folder, config)
-        signals.advise(f"Resume with: {directory.how_to_resume(folder, config)[1]}")
+        signals.advise(f"Resume with: {advice.how_to_resume(folder, config)[1]}")
         checkpoints.set_aside(kept, after=int(state.step))
         return finish(config, dataset, planned, folder, state, reporter, observe)
 
@@ -174,9 +177,9 @@ def _finished(folder: Path, config: Config) -> UserError:
         field = "epochs" if config.training.steps is None else "steps"
         more = {f"training.{field}": 2 * getattr(config.training, field)}
         longer = [
-            f"to lengthen it: {how}\n  " for how in directory.how_to_resume(folder, config, more)
+            f"to lengthen it: {how}\n  " for how in advice.how_to_resume(folder, config, more)
         ]
-    data = ", data" if directory.has_arrays(config) else ""
+    data = ", data" if advice.has_arrays(config) else ""
     call = f"to measure it again: capsjax.evaluate({str(folder)!r}{data})"
     command = f"to measure it again: capsjax evaluate {shlex.quote(str(folder))}"
     if data:

@@ -10,7 +10,7 @@ import jax
 from capsjax import signals
 from capsjax.data import Dataset, Split
 from capsjax.progress import Reporter
-from capsjax.runs import directory
+from capsjax.runs import advice
 from capsjax.runs.config import Config
 from capsjax.runs.metrics_file import MetricsWriter
 from capsjax.runs.plan import Plan
@@ -187,7 +187,7 @@ def finish(
             f"The run is complete; see it with: capsjax report {shlex.quote(str(folder))}"
         )
     except (KeyboardInterrupt, OSError) as error:
-        error.add_note(f"resume with: {directory.how_to_resume(folder, config)[1]}")
+        error.add_note(f"resume with: {advice.how_to_resume(folder, config)[1]}")
         raise
     finally:
         recorder.metrics.close()

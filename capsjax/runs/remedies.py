@@ -12,7 +12,7 @@ from capsjax.checks import UserError
 from capsjax.gradients import ImplicitGradient
 from capsjax.layers import Model, routing_keys
 from capsjax.routing import Routing
-from capsjax.runs import directory
+from capsjax.runs import advice
 from capsjax.runs.config import Config
 from capsjax.training.state import TrainState
 
@@ -80,7 +80,7 @@ def check_finite(folder: Path, config: Config, state: TrainState) -> None:
     names = [name for name, value in params.items() if not np.isfinite(value).all()]
     if not names:
         return
-    call, command = directory.how_to_train_anew(folder, config, changes(config))
+    call, command = advice.how_to_train_anew(folder, config, changes(config))
     came = (
         f"{folder}: got parameters that are not finite ({', '.join(names)}) in the checkpoint of step "
         f"{int(state.step)}, expected finite ones, which no further step brings back; train anew: "

@@ -13,10 +13,10 @@ from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.display import rows_as_table
 from capsjax.layers import CapsNet, NetworkOutput
-from capsjax.runs import directory
+from capsjax.runs import advice
 from capsjax.runs.batches import Work
 from capsjax.runs.config import Config
-from capsjax.runs.metrics_file import read_metrics
+from capsjax.runs.folder import Folder
 from capsjax.runs.plan import functions
 from capsjax.training.state import Params
 
@@ -94,20 +94,25 @@ class Run:
         return self.params | self.statistics
 
     @property
+    def directory(self) -> Folder:
+        """What its directory says: configuration, environment, metrics, checkpoints, how to resume."""
+        return Folder(self.folder)
+
+    @property
     def metrics(self) -> list[dict[str, Any]]:
         """Every line of the run's metrics, in the order of steps."""
-        return read_metrics(self.folder / "metrics.jsonl")
+        return self.directory.metrics
 
     @property
     def test(self) -> dict[str, Any]:
         """The line of the test split, with its `error`, `loss` and so on, of these parameters."""
-        lines = [line for line in self.metrics if line["split"] == "test"]
-        if not lines or lines[-1]["step"] != self.step:
-            call, command = directory.how_to_resume(self.folder, self.config)
+        tested = self.directory.tested
+        if tested is None or tested["step"] != self.step:
+            call, command = advice.how_to_resume(self.folder, self.config)
             got = "got no test line in metrics.jsonl, expected a finished run"
             came = f"{self.folder}: {self.mismatch() or got}; resume it: "
             raise UserError(came + call, on_command_line=came + command)
-        return lines[-1]
+        return tested
 
     def mismatch(self) -> str | None:
         """Say where the run was tested after another step than that of these parameters.
@@ -115,16 +120,16 @@ class Run:
         So it is where the last checkpoint of a finished run is gone or damaged, or where a run stopped while
         it was lengthened; None elsewhere.
         """
-        lines = [line for line in self.metrics if line["split"] == "test"]
-        if not lines or lines[-1]["step"] == self.step:
+        tested = self.directory.tested
+        if tested is None or tested["step"] == self.step:
             return None
-        if self.step > lines[-1]["step"]:
+        if self.step > tested["step"]:
             return (
-                f"got a run of {lines[-1]['step']} steps that stopped at step {self.step} while it was "
+                f"got a run of {tested['step']} steps that stopped at step {self.step} while it was "
                 "lengthened, expected one that is tested after its last step"
             )
         return (
-            f"got the parameters of step {self.step}, expected those of step {lines[-1]['step']}, "
+            f"got the parameters of step {self.step}, expected those of step {tested['step']}, "
             "after which the run was tested"
         )
 

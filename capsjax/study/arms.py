@@ -1,15 +1,12 @@
 """What is drawn and tabled together: the runs of one arm, which differ by the seed alone."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from capsjax.routing import DynamicRouting, IterativeRouting, UniformRouting
-from capsjax.runs import directory
 from capsjax.runs.config import Config
-from capsjax.runs.metrics_file import read_metrics
 
 Lines = list[dict[str, Any]]
 
@@ -91,11 +88,6 @@ def told_routing(config: Config) -> str:
     return ", ".join(parts + ([] if rounds is None else [f"r = {rounds}"]))
 
 
-def read_run(folder: Path) -> Lines:
-    """Return the metrics of a run, none if it has not been trained or is gone."""
-    return read_metrics(folder / "metrics.jsonl")
-
-
 def values(lines: Lines, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Collect a number of one split from the lines of a run.
 
@@ -162,23 +154,3 @@ def recent_training(lines: Lines) -> Recent | None:
         error=float(errors[-count:].mean()),
         loss=float(losses[-count:].mean()),
     )
-
-
-def environment_of(folder: Path) -> dict[str, Any]:
-    """Return what `environment.json` says; nothing if there is none."""
-    path = folder / "environment.json"
-    found = directory.read_json(path) if path.exists() else {}
-    return found if isinstance(found, dict) else {}
-
-
-def num_classes(folder: Path) -> int | None:
-    """Return the number of class capsules J that a directory tells of, if it does."""
-    data = environment_of(folder).get("data")
-    found = data.get("num_classes") if isinstance(data, dict) else None
-    return found if isinstance(found, int) and found > 1 else None
-
-
-def data_name(environment: dict[str, Any]) -> str:
-    """Return what `environment.json` calls the data."""
-    data = environment.get("data")
-    return str(data.get("name", "data")) if isinstance(data, dict) else "data"

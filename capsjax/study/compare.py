@@ -12,20 +12,21 @@ from capsjax.checks import UserError
 from capsjax.data import Dataset
 from capsjax.data.source import whole_path
 from capsjax.progress import Reporter, Silent
-from capsjax.runs import directory
+from capsjax.runs import advice, create, description, directory
 from capsjax.runs.config import Config, load_config
+from capsjax.runs.folder import Folder
 from capsjax.runs.lock import locked
 from capsjax.runs.plan import plan
 from capsjax.runs.sources import check_data, load_data, with_data
 from capsjax.schema.text import to_tree
 from capsjax.study.carry import MOVABLE, Carrier, check_planned
 from capsjax.study.design import Design, design, routing_of, variant
-from capsjax.study.ledger import RUNS, Trial, outcome, read_ledger, tested, trials_of
+from capsjax.study.ledger import RUNS, Trial, outcome, read_ledger, trials_of
 from capsjax.study.remaining import Whole
 from capsjax.study.results import RESULTS, write_results
 from capsjax.training.notebook import for_python
 
-__all__ = ["compare", "failures", "resume", "routing_of", "stopped", "tested", "variant"]
+__all__ = ["compare", "failures", "resume", "routing_of", "stopped", "variant"]
 
 # What of a comparison may change when it is resumed: more runs, and how steps are timed.
 GROWING = ("arms", "grid", "modes", "reference", "seeds", "timing_rounds")
@@ -74,7 +75,7 @@ def compare(
     first, described = next(iter(datasets.values())).name, _describe(config, datasets)
     del datasets  # each run loads its own
     with signals.held():  # a directory without its files could not be resumed
-        folder = directory.create(place, f"compare-{name or first}", stopped=stopped)
+        folder = create.create(place, f"compare-{name or first}", stopped=stopped)
         directory.write_config(folder, config)
         directory.write_json(folder / "environment.json", described)
         (folder / RUNS).mkdir()
@@ -110,8 +111,8 @@ def resume(
     folder, reporter = Path(run_dir).absolute(), reporter or Silent()
     before = directory.read_config(folder)
     if not directory.is_comparison(folder):
-        call, command = directory.how_to_resume(folder, before)
-        part = directory.comparison_of(folder) is not None and tested(folder) is None
+        call, command = advice.how_to_resume(folder, before)
+        part = directory.comparison_of(folder) is not None and Folder(folder).tested is None
         what = "comparison that it belongs to" if part else "run"
         came = f"{folder}: got a single run, expected a comparison; resume the {what}: "
         raise UserError(came + call, on_command_line=came + command)
@@ -148,7 +149,7 @@ def stopped(folder: Path) -> Config | None:
     try:
         config = directory.read_config(folder)
         trials = trials_of(folder, config, design(config))
-        whole = (folder / RESULTS).exists() and all(tested(trial.path) for trial in trials)
+        whole = (folder / RESULTS).exists() and all(Folder(trial.path).tested for trial in trials)
         return config if directory.is_comparison(folder) and not whole else None
     except (UserError, OSError):
         return None
@@ -165,7 +166,7 @@ def failures(folder: Path) -> str:
     done = sum(entry.state == "done" for entry in entries)
     return (
         f"{folder}: {len(lost)} of {len(entries)} runs failed ({few}), {done} are done; the first "
-        f"failed with: {lost[0].why}\n  to try them again: {directory.how_to_resume(folder, config)[1]}"
+        f"failed with: {lost[0].why}\n  to try them again: {advice.how_to_resume(folder, config)[1]}"
     )
 
 
@@ -176,7 +177,7 @@ def _carry_out(
 
     What is done is read off the directories of its runs; nothing else keeps account of it.
     """
-    _, command = directory.how_to_resume(folder, config)
+    _, command = advice.how_to_resume(folder, config)
     signals.advise(f"Resume with: {command}", whole=True)
     trials = trials_of(folder, config, designed)
     carrier = Carrier(config, designed, data)
@@ -197,10 +198,10 @@ def _carry_out(
 
 def _one_by_one(trials: list[Trial], carrier: Carrier, reporter: Reporter) -> None:
     """Train the runs that are missing, one after another, in this process."""
-    whole = Whole(reporter, sum(tested(trial.path) is None for trial in trials))
+    whole = Whole(reporter, sum(Folder(trial.path).tested is None for trial in trials))
     for done, trial in enumerate(trials, start=1):
         tell = reporter.say
-        if tested(trial.path) is None:
+        if Folder(trial.path).tested is None:
             whole.begin(trial.path.name)
             carrier.carry_out(trial, whole)
             tell = whole.end
@@ -250,18 +251,18 @@ def _load(config: Config, designed: Design, data: Any, reporter: Reporter) -> di
 
 def _describe(config: Config, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     first = next(iter(datasets.values()))
-    return directory.describe(config, first) | _datasets(datasets)
+    return description.describe(config, first) | _datasets(datasets)
 
 
 def _datasets(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """Describe several data sets, each by the first arm that learns from it; nothing of a single one."""
-    told = {name: directory.describe_data(dataset) for name, dataset in datasets.items()}
+    told = {name: description.describe_data(dataset) for name, dataset in datasets.items()}
     return {"datasets": told} if len(told) > 1 else {}
 
 
 def _begun_with(folder: Path, designed: Design) -> dict[str, str]:
     """Return the fingerprints of the data that a comparison began with, as `_load` names them."""
-    first = directory.read_data(folder)["fingerprint"]
+    first = description.read_data(folder)["fingerprint"]
     told = directory.read_json(folder / "environment.json").get("datasets", {})
     several = {name: str(data.get("fingerprint")) for name, data in told.items()}
     return several or {next(iter(designed.arms)): first}

@@ -8,15 +8,14 @@ import platform
 import re
 import traceback
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from capsjax import room
 from capsjax.checks import UserError
 from capsjax.runs import directory, lock
 from capsjax.runs.config import Config
-from capsjax.runs.metrics_file import read_metrics
+from capsjax.runs.folder import Folder
 from capsjax.study.design import Design, Planned
-from capsjax.training import checkpoints
 
 RUNS = "runs"
 FAILURE = "failure.json"  # in the directory of a run: why it failed
@@ -82,16 +81,10 @@ def trials_of(folder: Path, config: Config, designed: Design) -> list[Trial]:
     ]
 
 
-def tested(path: Path) -> dict[str, Any] | None:
-    """Return the test line of a run's directory; None if the run is not finished, or not there."""
-    lines = [line for line in read_metrics(path / "metrics.jsonl") if line["split"] == "test"]
-    return lines[-1] if lines else None  # a run that was lengthened has several
-
-
 def read_entry(trial: Trial) -> Entry:
     """Read off its directory what became of a run."""
-    line, steps = tested(trial.path), checkpoints.steps(trial.path / "checkpoints")
-    step = steps[-1] if steps else None
+    found = Folder(trial.path)
+    line, step = found.tested, found.step
     if line is not None:
         return Entry(trial, "done", step, line["error"], "")
     if is_running(trial.path):

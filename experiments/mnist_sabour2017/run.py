@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
-from capsjax.runs import directory
+from capsjax.runs import description, directory
 from capsjax.study.statistics import paired_difference, summarise
 from capsjax.tables import Table
 from capsjax.training import checkpoints
@@ -111,7 +111,7 @@ def settle(out: Path, config: str, flags: list[str]) -> None:
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
         directory.write_json(path, asked)
-        directory.write_json(out / "environment.json", directory.environment())
+        directory.write_json(out / "environment.json", description.environment())
     elif (begun := json.loads(path.read_text(encoding="utf-8"))) != asked:
         raise SystemExit(
             f"{out}: got {_written(asked)}, expected {_written(begun)}, with which its runs began: give the "

@@ -28,7 +28,7 @@ RUNS = (
     Mutation(
         "a finished run of a comparison trained again",
         "study/compare.py",
-        "        if tested(trial.path) is None:\n",
+        "        if Folder(trial.path).tested is None:\n",
         "        if not trial.path.exists():\n",
         ("tests/study/test_resumed_comparison.py",),
     ),

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from capsjax.runs import directory
+from capsjax.runs import description
 from capsjax.runs.checkout import commit
 
 
@@ -50,7 +50,7 @@ def test_outside_git_there_is_none(tmp_path, monkeypatch):
 
 def test_a_run_s_environment_holds_it_or_nothing(monkeypatch):
     found = {"commit": "0" * 40, "dirty": True}
-    monkeypatch.setattr("capsjax.runs.directory.commit", lambda: found)
-    assert directory.environment()["git"] == found
-    monkeypatch.setattr("capsjax.runs.directory.commit", lambda: None)
-    assert "git" not in directory.environment()
+    monkeypatch.setattr("capsjax.runs.description.commit", lambda: found)
+    assert description.environment()["git"] == found
+    monkeypatch.setattr("capsjax.runs.description.commit", lambda: None)
+    assert "git" not in description.environment()

@@ -9,12 +9,12 @@ import pytest
 import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.data import Digits
-from capsjax.runs import directory
+from capsjax.runs import create, description, directory
 
 
 def test_a_directory_is_new_and_empty_whatever_it_was_called(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folders = [directory.create(None, "digits") for _ in range(3)]
+    folders = [create.create(None, "digits") for _ in range(3)]
     assert len(set(folders)) == 3
     for folder in folders:
         assert folder.parent.name == "runs"
@@ -25,7 +25,7 @@ def test_a_directory_is_new_and_empty_whatever_it_was_called(tmp_path, monkeypat
 
 
 def test_a_chosen_directory_is_made_with_its_parents(tmp_path):
-    folder = directory.create(tmp_path / "a" / "b", "ignored")
+    folder = create.create(tmp_path / "a" / "b", "ignored")
     assert folder == tmp_path / "a" / "b"
     assert folder.is_dir()
 
@@ -40,7 +40,7 @@ def test_what_exists_is_refused(tmp_path, kind):
     if kind == "full directory":
         (out / "mine").write_text("mine")
     with pytest.raises(UserError) as caught:
-        directory.create(out, "digits")
+        create.create(out, "digits")
     assert str(caught.value) == (
         f"out: got '{out}', which exists, expected a new directory; choose another, or leave it out"
     )
@@ -65,13 +65,13 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
 
 def test_the_environment_says_what_a_run_ran_on():
     dataset = Digits().load()
-    found = directory.describe(cj.load_config("smoke"), dataset)
+    found = description.describe(cj.load_config("smoke"), dataset)
     assert json.loads(json.dumps(found)) == found
     assert found["data"]["fingerprint"] == dataset.fingerprint()
     assert found["data"]["image_shape"] == [8, 8, 1]
     assert (found["data"]["name"], found["data"]["num_classes"]) == ("digits", 10)
     assert found["data"]["scale"] == 1 / 16
-    assert set(directory.PACKAGES) == set(found["packages"])
+    assert set(description.PACKAGES) == set(found["packages"])
     assert found["parallel"] == "jit"
     started = datetime.datetime.fromisoformat(found["started"])
     assert started.tzinfo is not None
@@ -81,7 +81,7 @@ def test_the_environment_says_what_a_run_ran_on():
 def test_a_name_taken_between_a_look_and_the_making_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "exists", lambda path: False)
-    assert len({directory.create(None, "x") for _ in range(3)}) == 3
+    assert len({create.create(None, "x") for _ in range(3)}) == 3
 
 
 def test_json_holds_no_token_that_json_does_not_have(tmp_path):

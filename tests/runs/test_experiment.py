@@ -20,7 +20,7 @@ from capsjax.progress import Silent
 from capsjax.reports.comparison import read_comparison
 from capsjax.reports.comparison_panels import comparison_figure
 from capsjax.reports.report import report_run
-from capsjax.runs import directory, experiment
+from capsjax.runs import description, directory, experiment
 from capsjax.runs.metrics_file import read_metrics
 from capsjax.training import checkpoints
 
@@ -292,7 +292,7 @@ def test_nothing_is_validated_where_nothing_is_held_out(tmp_path):
     config = cj.load_config("smoke", overrides | {"compare.modes": ["stop", "full"]})
     run = cj.train(config, arrays(), out=tmp_path / "run")
     assert {line["split"] for line in run.metrics} == {"train", "test"}
-    assert "validation" not in directory.read_data(run.folder)["examples"]
+    assert "validation" not in description.read_data(run.folder)["examples"]
     assert run.metrics[-1]["step"] == run.metrics[-2]["step"]  # tested after the last step
     page, tables = report_run(run.folder, arrays())
     assert page.exists()

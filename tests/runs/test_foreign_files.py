@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from capsjax import cli
 from capsjax.checks import UserError
-from capsjax.runs import config, directory, metrics_file
+from capsjax.runs import config, description, directory, metrics_file
 
 DEEP = 100_000
 
@@ -222,5 +222,5 @@ def test_metrics_keep_every_line_of_ours_among_others(tmp_path):
 
 
 def test_a_description_that_is_right_is_returned(folders):
-    assert directory.read_data(folders["run"])["num_classes"] == 10
+    assert description.read_data(folders["run"])["num_classes"] == 10
     assert directory.read_comparison(folders["comparison"])["modes"] == ["stop", "full"]

@@ -13,8 +13,9 @@ import capsjax as cj
 from capsjax import cli
 from capsjax.checks import UserError
 from capsjax.data import npz
-from capsjax.runs import directory
+from capsjax.runs import advice, directory
 from capsjax.runs.finetune import transfer
+from capsjax.runs.folder import Folder
 from capsjax.runs.run import Run
 from capsjax.runs.sources import check_length, check_overrides
 from capsjax.study.carry import check_planned
@@ -47,13 +48,13 @@ def a_test(step):
 
 def test_a_run_of_a_comparison_is_resumed_with_it_until_it_is_tested(comparison, tmp_path):
     run = comparison / "runs" / "stop-seed0"
-    command = directory.how_to_resume(run, SMOKE)[1]
+    command = advice.how_to_resume(run, SMOKE)[1]
     assert command == f"capsjax compare --resume {comparison}"
     write_lines(run, a_test(24))
-    assert directory.how_to_resume(run, SMOKE)[1] == f"capsjax train --resume {run}"
+    assert advice.how_to_resume(run, SMOKE)[1] == f"capsjax train --resume {run}"
     by_itself = comparison / "runs" / "smoke-20260101T000000Z"
     by_itself.mkdir()
-    assert directory.how_to_resume(by_itself, SMOKE)[1] == f"capsjax train --resume {by_itself}"
+    assert advice.how_to_resume(by_itself, SMOKE)[1] == f"capsjax train --resume {by_itself}"
 
 
 @pytest.mark.parametrize(
@@ -93,9 +94,9 @@ def test_a_run_that_stopped_while_it_was_lengthened_is_one_that_stopped(tmp_path
     directory.write_json(tmp_path / "environment.json", {"data": environment})
     directory.write_config(tmp_path, SMOKE)
     write_lines(tmp_path, a_test(8 * SMOKE.training.epochs))
-    assert directory.stopped_run(tmp_path) is None
+    assert Folder(tmp_path).stopped is None
     directory.write_config(tmp_path, directory.read_config(tmp_path, {"training.epochs": 99}))
-    assert directory.stopped_run(tmp_path) is not None
+    assert Folder(tmp_path).stopped is not None
     run = Run(SMOKE, tmp_path, {}, 1.0, (8, 8, 1), 10, 30)
     assert run.mismatch().startswith("got a run of 24 steps that stopped at step 30 while it was")
     assert "got the parameters of step 8" in dataclasses.replace(run, step=8).mismatch()
@@ -134,15 +135,15 @@ def test_errors_name_commands_on_the_command_line():
 
 def test_training_anew_begins_with_the_same_run_and_file(tmp_path):
     directory.write_json(tmp_path / "environment.json", {"start": {"folder": "/a b"}})
-    call, command = directory.how_to_train_anew(tmp_path, SMOKE, {"optimiser.schedule.rate": 1e-3})
+    call, command = advice.how_to_train_anew(tmp_path, SMOKE, {"optimiser.schedule.rate": 1e-3})
     assert call.endswith(", start='/a b')")
     source = tmp_path / "config.yaml"
     flags = "--optimiser.schedule.rate 0.001 --from '/a b'"
     assert command == f"capsjax train {source} {flags}"
     filed = cj.load_config("smoke", {"data": {"kind": "arrays", "path": "x.npz"}})
-    assert directory.how_to_train_anew(tmp_path, filed, {})[1].startswith("capsjax train ")
+    assert advice.how_to_train_anew(tmp_path, filed, {})[1].startswith("capsjax train ")
     own = cj.load_config("smoke", {"data": {"kind": "arrays"}})
-    assert ", data, start=" in directory.how_to_train_anew(tmp_path, own, {})[1]
+    assert ", data, start=" in advice.how_to_train_anew(tmp_path, own, {})[1]
 
 
 def test_a_warning_shows_the_line_of_the_caller():

@@ -14,7 +14,7 @@ from capsjax.checks import UserError
 from capsjax.progress import Silent
 from capsjax.reports.report import report
 from capsjax.reports.unfinished import report_unfinished
-from capsjax.runs import directory, experiment
+from capsjax.runs import advice, directory, experiment
 from capsjax.study import compare as comparing
 from tests.runs.test_experiment import environment, measured, same_bits
 
@@ -117,8 +117,8 @@ def test_a_comparison_on_arrays_of_python_is_resumed_in_python(tmp_path):
     """The command line does not have them, so a command would not be advice."""
     (tmp_path / "runs").mkdir()
     config = cj.load_config("smoke", {"data": {"kind": "arrays"}})
-    call, command = directory.how_to_resume(tmp_path, config)
+    call, command = advice.how_to_resume(tmp_path, config)
     assert call.startswith("capsjax.resume(")
     assert command == f"in Python, {call}"
-    on_digits = directory.how_to_resume(tmp_path, cj.load_config("smoke"))[1]
+    on_digits = advice.how_to_resume(tmp_path, cj.load_config("smoke"))[1]
     assert on_digits == f"capsjax compare --resume {tmp_path}"
