@@ -8,7 +8,6 @@ import pty
 import re
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -50,9 +49,8 @@ def trained(tmp_path_factory):
     """`capsjax train smoke` as a process in an empty folder, its output piped."""
     place = tmp_path_factory.mktemp("empty")
     command = [sys.executable, "-m", "capsjax.cli", "train", "smoke"]
-    done = subprocess.run(
-        command, cwd=place, env=environment(), capture_output=True, text=True, check=False
-    )
+    options = {"env": environment(), "capture_output": True, "text": True, "check": False}
+    done = subprocess.run(command, cwd=place, **options)
     (folder,) = (place / "runs").iterdir()
     return done, folder
 
@@ -76,10 +74,8 @@ def test_a_process_trains_and_says_where(trained):
         f"run: runs/{folder.name}",
     ]
     assert re.fullmatch(r"smoke-\d{8}T\d{6}Z", folder.name)
-    assert json.loads((folder / "environment.json").read_text())["command"][-2:] == [
-        "train",
-        "smoke",
-    ]
+    command = json.loads((folder / "environment.json").read_text())["command"]
+    assert command[-2:] == ["train", "smoke"]
 
 
 def test_in_a_pipe_progress_is_plain_lines(trained):
@@ -420,37 +416,3 @@ def test_compiled_programs_are_kept_in_the_user_s_cache(tmp_path):
     assert second.startswith(str(tmp_path))
     assert second.endswith("capsjax/compiled")
     assert third == "mine"
-
-
-def test_a_run_that_is_interrupted_is_named(capsys, monkeypatch, tmp_path):
-    def interrupt(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("capsjax.runs.finish.fit", interrupt)
-    code, _, err = answer(capsys, "train", "smoke", "--out", tmp_path / "mine")
-    assert code == 130
-    assert err[-1].endswith(f"Resume with: capsjax train --resume {tmp_path / 'mine'}")
-
-
-def test_a_comparison_that_is_interrupted_names_no_resume(capsys, monkeypatch):
-    def interrupt(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("capsjax.cli.compare.read", interrupt)
-    code, _, err = answer(capsys, "compare", "smoke", "--out", "it's", "--seed", "3")
-    assert code == 130
-    assert err[-1].endswith(
-        "what was written stays valid. Start again with: capsjax compare smoke --seed 3"
-    )
-
-
-def test_a_command_leaves_signals_as_it_found_them(capsys, monkeypatch):
-    def interrupted(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGINT)
-
-    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-    before = [signal.getsignal(number) for number in numbers]
-    monkeypatch.setattr("capsjax.cli.compare.read", interrupted)
-    code, _, _ = answer(capsys, "compare", "smoke")
-    assert code == 130
-    assert [signal.getsignal(number) for number in numbers] == before

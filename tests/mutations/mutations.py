@@ -2,5 +2,6 @@
 
 from tests.mutations.mathematics import MATHEMATICS
 from tests.mutations.runs import RUNS
+from tests.mutations.values import VALUES
 
-MUTATIONS = (*MATHEMATICS, *RUNS)
+MUTATIONS = (*MATHEMATICS, *VALUES, *RUNS)
