@@ -37,7 +37,7 @@ def create(
             except FileExistsError:
                 if out is not None or not folder.is_dir():
                     raise
-                # Another run began in the same second, maybe between a look and the making.
+                # Another run began in the same second, maybe between a check and the making.
                 count += 1
                 folder = stem.with_name(f"{stem.name}-{count}")
     except FileExistsError as error:

@@ -102,7 +102,15 @@ def read_json(path: Path) -> Any:
 
 
 def is_count(value: Any, low: int = 1) -> bool:
-    """Return whether a plain value is an integer that is not too small, nor larger than a run's."""
+    """Return whether a plain value is a count, as a run writes it.
+
+    Args:
+        value: read from a file.
+        low: the least that it may be.
+
+    Returns:
+        Whether it is an integer from `low` to the most that a run can count to; True and False are not.
+    """
     return type(value) is int and low <= value <= LARGEST_INT
 
 

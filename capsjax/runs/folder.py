@@ -1,4 +1,4 @@
-"""What the directory of a run or a comparison says, as one value: who reports asks it alone."""
+"""What the directory of a run or a comparison says, as one value: reports ask it alone."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ class Folder:
     """Answer for the directory of a run or a comparison, finished or not.
 
     Files are read when they are asked for, and nothing is loaded, compiled or trained. Configuration and
-    environment, which stay while a run goes on, are read once.
+    environment, which do not change while a run is trained, are read once.
 
     Args:
         path: the directory.
@@ -92,7 +92,7 @@ class Folder:
         """
         try:
             config, tested = self.config, self.tested
-            if (self.path / "runs").is_dir():
+            if (self.path / "runs").is_dir():  # of a comparison, whatever else it is
                 return None
             if tested is None:
                 return config

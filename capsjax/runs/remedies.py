@@ -49,6 +49,9 @@ def remedy(model: Model, loss: Any, optimiser: Any) -> str:
         model: the configuration's network.
         loss: its loss.
         optimiser: its optimiser.
+
+    Returns:
+        The end of a message: which keys to set to what.
     """
     parts = {"model": model, "loss": loss, "optimiser": optimiser}
     suggested = changes(parts)

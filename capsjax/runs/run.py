@@ -31,8 +31,8 @@ class Run:
         params: the trained parameters, under their dotted names.
         scale: factor that brings the data's raw pixels to 0 to 1.
         image_shape: height, width and channels of the images.
-        num_classes: how many classes there are.
-        step: how many steps they were trained.
+        num_classes: the number of classes.
+        step: the number of steps that they were trained.
         pixels: what pixels it was trained on; None for those that the scale tells.
         statistics: the running statistics beside the parameters, under their dotted names; empty of most
             networks.
@@ -146,7 +146,7 @@ class Run:
             All that the network knows of them.
 
         Raises:
-            UserError: where their shape is not that of several of the data's images, a pixel is not finite
+            UserError: If their shape is not that of several of the data's images, a pixel is not finite
                 or out of range, or their unit cannot be told.
         """
         work, raw = self._work(images)

@@ -66,6 +66,7 @@ def read_comparison_file(folder: Path) -> dict[str, Any]:
         "alignment": lambda records: isinstance(records, list) and all(map(is_record, records)),
         "beginning": lambda told: isinstance(told, dict) and all(map(_is_beginning, told.values())),
     }
+    # In this order: later checks go by what earlier ones have found to be right, such as the names of arms.
     for name, is_right in wanted.items():
         value = found.get(name) if isinstance(found, dict) else None
         there = name != "beginning" or (isinstance(found, dict) and name in found)
@@ -78,7 +79,7 @@ def read_comparison_file(folder: Path) -> dict[str, Any]:
 
 
 def _is_beginning(told: Any) -> bool:
-    """Tell whether a comparison may have written of an arm that it begins otherwise than the others."""
+    """Return whether a comparison may have written of an arm that it begins otherwise than the others."""
     groups = told.get("parameters") if isinstance(told, dict) else None
     named = isinstance(groups, list) and all(isinstance(group, str) for group in groups)
     return named and isinstance(told.get("batches"), bool)
