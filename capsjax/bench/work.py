@@ -44,7 +44,7 @@ class Work(NamedTuple):
         call: does it, `times` over, and returns when it is done.
         times: how often a call does it, before it waits.
         examples: images or, for routing alone, examples that it treats each time.
-        compile_s: seconds to trace and compile it; next to none where the compilation cache has it.
+        compile_s: seconds to trace and compile it; next to none if the compilation cache has it.
         cached: whether the compilation cache had it.
         temp_bytes: temporary memory of the compiled work, without arguments and results, in bytes.
         program: returns the compiled program as text.
@@ -76,7 +76,7 @@ class RoutingSizes:
         num_iters: r, the number of readouts.
 
     Raises:
-        FieldError: where one is not an integer of at least 1.
+        FieldError: If one is not an integer of at least 1.
     """
 
     batch: int = 128
@@ -97,7 +97,7 @@ class Measurement:
 
     Args:
         work: what was done.
-        seconds: seconds of each repetition, in order; where a call does the work several times, the mean.
+        seconds: seconds of each repetition, in order; if a call does the work several times, the mean.
         peak_rss_bytes: the most memory that the process has had resident, in bytes.
     """
 
@@ -162,7 +162,7 @@ def step_work(
         The work; each call of a step trains on, from where the last one stopped.
 
     Raises:
-        UserError: where the batch is empty, a call is to do nothing, or the data have no shape of their own.
+        UserError: If the batch is empty, a call is to do nothing, or the data have no shape of their own.
     """
     _check_times(times)
     # The length of the run decides nothing but the learning rate, which takes no time.
@@ -317,7 +317,7 @@ def gradient_named(gradient: str, routing: str = "dynamic") -> GradientMode:
 
 
 def kind_of(part: GradientMode | Routing | None) -> str | None:
-    """Return the kind of a gradient mode or a routing, or None where there is none."""
+    """Return the kind of a gradient mode or a routing, or None if there is none."""
     return getattr(part, "kind", None)
 
 
@@ -331,7 +331,7 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
         warm_up: how often before that.
 
     Raises:
-        UserError: where there is nothing to repeat.
+        UserError: If there is nothing to repeat.
     """
     if repeats < 1:
         raise UserError(
@@ -350,8 +350,12 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
 def random_dataset(config: Config, examples: int) -> Dataset:
     """Make random images of the shape that a configuration's data have, with random labels.
 
+    Args:
+        config: a configuration.
+        examples: the number of images, which are all three splits.
+
     Raises:
-        UserError: where the data's shape is not known before they are there, or there are no examples.
+        UserError: If the data's shape is not known before they are there, or there are no examples.
     """
     if not 1 <= examples <= LARGEST:
         expected = f"an integer of at least 1, and at most {LARGEST} images in a call"

@@ -222,14 +222,34 @@ def _check_divides(config: Config, made: Functions) -> None:
 
 
 def evaluation(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Program:
-    """Return the program of a run for evaluation alone: whatever the data, nothing is trained."""
+    """Make the program of a run for evaluation alone.
+
+    Args:
+        config: what was run.
+        image_shape: height, width and channels of the images.
+        num_classes: the number of classes.
+
+    Returns:
+        A program of which only the step of evaluation is used, whatever the data.
+    """
     network = (config.model, config.loss, image_shape, num_classes, config.metrics)
     parallel, nothing = config.training.parallel, Cut(1, (), 1.0)
     return _program(network, config.optimiser, (), LARGEST_INT, parallel, nothing)
 
 
 def plan(config: Config, dataset: Dataset) -> Plan:
-    """Work out a run; configurations that differ in the seed alone share what is compiled."""
+    """Work out a run; configurations that differ in the seed alone share what is compiled.
+
+    Args:
+        config: what is run.
+        dataset: its data.
+
+    Returns:
+        The functions, the compiled steps and the number of steps.
+
+    Raises:
+        UserError: If the data do not fill a batch, or what is to be frozen is not there.
+    """
     network = (
         config.model,
         config.loss,

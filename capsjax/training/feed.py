@@ -56,7 +56,7 @@ class Cut:
 
     def _batch(self, epoch: Epoch, step: int | Int[Array, ""]) -> Batch:
         start = (step - epoch.first) * self.batch_size
-        chosen = jax.lax.dynamic_slice_in_dim(epoch.order, start, self.batch_size)
+        chosen = jax.lax.dynamic_slice_in_dim(epoch.order, start, self.batch_size)  # [b]
         key = jax.random.fold_in(epoch.augment_key, step)
         images = augment(self.augmentations, key, epoch.images[chosen], self.scale)
         return Batch(
@@ -80,12 +80,13 @@ class TrainFeed:
     Args:
         split: the examples.
         cut: how a batch is cut.
-        seed: what order and augmentations follow from.
+        seed: random seed of order and augmentations.
     """
 
     def __init__(self, split: Split, cut: Cut, seed: int):
         self.images, self.labels = jnp.asarray(split.images), jnp.asarray(split.labels)
         self.cut, self.steps_per_epoch = cut, len(split) // cut.batch_size
+        # Two keys, so that the order does not depend on how images are changed.
         self._order_key, self._augment_key = jax.random.split(jax.random.key(seed))
 
     def epoch(self, number: int) -> Epoch:
@@ -93,7 +94,7 @@ class TrainFeed:
         return Epoch(self.images, self.labels, augment_key=self._augment_key, **self.turn(number))
 
     def turn(self, number: int) -> dict[str, Array]:
-        """Return what an epoch differs from the others in: `order` and `first`."""
+        """Return what changes from epoch to epoch: the permutation `order`, and `first`, its first step."""
         order = jax.random.permutation(
             jax.random.fold_in(self._order_key, number), self.labels.shape[0]
         )
@@ -138,5 +139,5 @@ def _cut_in_order(
 ) -> Batch:
     index = start + jnp.arange(size)
     inside = index < labels.shape[0]
-    chosen = jnp.where(inside, index, 0)
+    chosen = jnp.where(inside, index, 0)  # padding repeats the first example, with weight 0
     return Batch(to_float(images[chosen], scale), labels[chosen], inside.astype(jnp.float32))

@@ -28,8 +28,8 @@ class Program:
         train_steps: from a state, an epoch and the numbers of steps to the state after them and the mean
             values of the last batch.
         eval_step: from parameters and a shared batch to sums and a count.
-        remedy: what to change where the loss or a parameter is not finite.
-        results: by name what makes a number of a mean over examples, where it is not a number already.
+        remedy: what to change if the loss or a parameter is not finite.
+        results: by name what makes a number of a mean over examples, if it is not a number already.
     """
 
     strategy: Strategy
@@ -88,7 +88,7 @@ class Moment:
         return jax.tree.map(jnp.copy, self.on_one_device())
 
     def check_finite(self, *, params: bool = True) -> None:
-        """Check that training may go on from here, on the host.
+        """Check that training may continue from here, on the host.
 
         In the program that takes the steps, one look at every parameter took 4 % of a small step. A parameter
         that is NaN makes the next step's loss NaN; so it is enough to look at parameters before they are
@@ -188,7 +188,7 @@ class _Pace:
 
     @contextlib.contextmanager
     def timing(self, steps: int) -> Iterator[None]:
-        """Time a call of so many steps, and choose the next: at most twice as many as the last."""
+        """Time a call, and choose the steps of the next: at most twice as many as of the last."""
         begun = time.perf_counter()
         yield
         # The first call compiles, and takes long for that.

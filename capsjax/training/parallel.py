@@ -128,9 +128,20 @@ class JitStrategy(Strategy):
         optimiser: optax.GradientTransformation,
         cut: Callable[[Any, Any], Batch],
     ) -> Compiled:
-        """Compile any number of steps of training as one call, which donates its state."""
+        """Compile any number of steps of training as one call.
+
+        Args:
+            loss_function: from parameters and a batch to values of each example.
+            optimiser: from gradients to updates.
+            cut: from examples, as `replicate` makes them, and the number of a step to its batch.
+
+        Returns:
+            A function of a state, which it takes over (donates), examples, and the numbers of the first step
+            and of the one after the last, which may differ from call to call without a new compilation.
+        """
 
         def part(examples: Any, step: Any) -> Batch:
+            # Padded first: a constraint that does not divide the batch would be refused.
             return jax.lax.with_sharding_constraint(self.pad(cut(examples, step)), self._split)
 
         steps = make_train_steps(make_train_step(loss_function, optimiser), part)
@@ -151,6 +162,7 @@ class PmapStrategy(Strategy):
 
         def copy(x: Any) -> Array:
             one = jnp.asarray(x)[None]
+            # One copy sent to each device: stacked first, all of them would lie on one.
             parts = [jax.device_put(one, device) for device in self.devices]
             shape = len(parts), *one.shape[1:]
             return jax.make_array_from_single_device_arrays(shape, self._split, parts)
@@ -173,11 +185,22 @@ class PmapStrategy(Strategy):
         optimiser: optax.GradientTransformation,
         cut: Callable[[Any, Any], Batch],
     ) -> Compiled:
-        """Compile any number of steps of training as one call, which donates its state."""
+        """Compile any number of steps of training as one call.
+
+        Args:
+            loss_function: from parameters and a batch to values of each example.
+            optimiser: from gradients to updates.
+            cut: from examples, as `replicate` makes them, and the number of a step to its batch.
+
+        Returns:
+            A function of a state, which it takes over (donates), examples, and the numbers of the first step
+            and of the one after the last, which may differ from call to call without a new compilation.
+        """
 
         def part(examples: Any, step: Any) -> Batch:
             whole = self.pad(cut(examples, step))
             size = whole.labels.shape[0] // len(self.devices)
+            # Every device cuts the whole batch and keeps its part: order and shifts are those of one device.
             start = jax.lax.axis_index(AXIS) * size
             return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), whole)
 
