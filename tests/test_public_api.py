@@ -43,10 +43,10 @@ CONTRACT = {
     "safe_norm": ["x", "axis", "keepdims"],
     "train": ["config", "data", "out", "reporter", "name", "observe", "start"],
     "load": ["run_dir", "reporter"],
-    "resume": ["run_dir", "data", "overrides", "reporter", "observe"],
+    "resume": ["run_dir", "data", "overrides", "reporter", "observe", "jobs"],
     "evaluate": ["run_dir", "data", "reporter"],
     "report": ["run_dir", "data"],
-    "compare": ["config", "data", "out", "name", "reporter"],
+    "compare": ["config", "data", "out", "name", "reporter", "jobs"],
     "load_config": ["name", "overrides"],
     "Config": [
         *("data", "training", "model", "seed", "max_shift", "augment", "loss", "metrics"),

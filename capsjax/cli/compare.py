@@ -44,10 +44,14 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     with progress(arguments, "preparing") as reporter:
         if config is None:
             overrides = read_overrides(arguments, rest)
-            folder = resume(arguments.resume, overrides=overrides, reporter=reporter)
+            folder = resume(
+                arguments.resume, overrides=overrides, reporter=reporter, jobs=arguments.jobs
+            )
         else:
             name = Path(arguments.config).stem
-            folder = carry_out(config, out=arguments.out, name=name, reporter=reporter)
+            folder = carry_out(
+                config, out=arguments.out, name=name, reporter=reporter, jobs=arguments.jobs
+            )
     page, tables = report_comparison(folder)
     if not arguments.quiet:
         show(tables)

@@ -53,6 +53,10 @@ class Carrier:
         arm = next(arm for arm in self._design.arms.values() if arm.config.data == source)
         return load_data(arm.config, self._data, Silent())
 
+    def own_data(self) -> Dataset | None:
+        """Return the user's own arrays as a dataset; None where each arm's configuration says its data."""
+        return None if self._data is None else self.dataset(self._config.data)
+
     def carry_out(self, trial: Trial, reporter: Reporter) -> str | None:
         """Train a run, or resume it where it stopped; what goes wrong is written into its directory.
 

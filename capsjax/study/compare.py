@@ -22,6 +22,7 @@ from capsjax.schema.text import to_tree
 from capsjax.study.carry import MOVABLE, Carrier, check_planned
 from capsjax.study.design import Design, design, routing_of, variant
 from capsjax.study.ledger import RUNS, Trial, outcome, read_ledger, trials_of
+from capsjax.study.pool import check_jobs, in_processes
 from capsjax.study.remaining import Whole
 from capsjax.study.results import RESULTS, write_results
 from capsjax.training.notebook import for_python
@@ -39,6 +40,7 @@ def compare(
     out: str | Path | None = None,
     name: str | None = None,
     reporter: Reporter | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Train every arm of a comparison with every seed, and measure what a step of each costs.
 
@@ -53,6 +55,8 @@ def compare(
         out: the comparison's directory, which must be new; None for `runs/compare-<name>-<UTC time>`.
         name: what it is called; None for the configuration's own name.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
+        jobs: how many processes train at once, each on processor cores of its own; the results are the
+            same to the bit.
 
     Returns:
         The directory, as an absolute path; it holds `comparison.json`, and below `runs/` one run's
@@ -67,6 +71,7 @@ def compare(
     reporter = for_python(reporter)
     config = _found_anywhere(with_data(config, data))
     designed = design(config)
+    check_jobs(jobs)
     # A last seed that is out of range is refused before the first run.
     dataclasses.replace(config, seed=config.seed + config.compare.seeds - 1)
     datasets = _load(config, designed, data, reporter)
@@ -79,7 +84,7 @@ def compare(
         directory.write_config(folder, config)
         directory.write_json(folder / "environment.json", described)
         (folder / RUNS).mkdir()
-    return _carry_out(folder, config, designed, data, reporter)
+    return _carry_out(folder, config, designed, data, reporter, jobs)
 
 
 def resume(
@@ -88,6 +93,7 @@ def resume(
     *,
     overrides: Mapping[str, object] | None = None,
     reporter: Reporter | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Resume a comparison: its runs that are missing, stopped or failed, then what steps cost.
 
@@ -100,6 +106,7 @@ def resume(
             the grid; `data.path` or `data.folder`, where the data are now elsewhere;
             `training.eval_batch_size`. They are written into its `config.yaml`.
         reporter: what tells of progress; None for silence.
+        jobs: how many processes train at once.
 
     Returns:
         The directory, an absolute path.
@@ -119,6 +126,7 @@ def resume(
     config = directory.read_config(folder, overrides)
     config = before if config == before else _found_anywhere(with_data(config, data))
     designed = design(config)
+    check_jobs(jobs)
     _check_grown(before, config, designed, overrides or {})
     dataclasses.replace(config, seed=config.seed + config.compare.seeds - 1)
     datasets = _load(config, designed, data, reporter)
@@ -141,7 +149,7 @@ def resume(
             found = directory.read_json(folder / "environment.json")
             directory.write_json(folder / "environment.json", found | _datasets(datasets))
             directory.write_config(folder, config)
-    return _carry_out(folder, config, designed, data, reporter)
+    return _carry_out(folder, config, designed, data, reporter, jobs)
 
 
 def stopped(folder: Path) -> Config | None:
@@ -171,7 +179,7 @@ def failures(folder: Path) -> str:
 
 
 def _carry_out(
-    folder: Path, config: Config, designed: Design, data: Any, reporter: Reporter
+    folder: Path, config: Config, designed: Design, data: Any, reporter: Reporter, jobs: int
 ) -> Path:
     """Train what of a comparison is not trained yet, measure costs, and write down the results.
 
@@ -185,7 +193,11 @@ def _carry_out(
         with locked(folder, reporter.say):
             for trial in trials:  # before any is trained
                 check_planned(trial.path, trial.config)
-            _one_by_one(trials, carrier, reporter)
+            missing = [trial for trial in trials if Folder(trial.path).tested is None]
+            if min(jobs, len(missing)) > 1:
+                in_processes(folder, missing, min(jobs, len(missing)), carrier, reporter)
+            else:
+                _one_by_one(trials, carrier, reporter)
             write_results(folder, config, designed, carrier, reporter)
     except OSError as error:
         error.add_note(f"resume with: {command}")

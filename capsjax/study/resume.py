@@ -19,6 +19,7 @@ def resume(
     overrides: Mapping[str, object] | None = None,
     reporter: Reporter | None = None,
     observe: Callable[[int, TrainState], None] | None = None,
+    jobs: int = 1,
 ) -> Run | Path:
     """Resume a run or a comparison that stopped, as if it never had, to the bit.
 
@@ -29,6 +30,7 @@ def resume(
             comparison `compare.seeds` and further arms too.
         reporter: what tells of progress; None for a line in a notebook, else for warnings alone.
         observe: of a run, as `train` takes it.
+        jobs: of a comparison, how many processes train at once.
 
     Returns:
         The run, or the comparison's directory.
@@ -39,5 +41,5 @@ def resume(
     # By what lies in the directory: who resumes need not know what it was.
     if directory.is_comparison(Path(run_dir)):
         reporter = for_python(reporter)
-        return compare.resume(run_dir, data, overrides=overrides, reporter=reporter)
+        return compare.resume(run_dir, data, overrides=overrides, reporter=reporter, jobs=jobs)
     return experiment.resume(run_dir, data, overrides=overrides, reporter=reporter, observe=observe)

@@ -61,6 +61,20 @@ RUNS = (
         ("tests/study/test_design.py",),
     ),
     Mutation(
+        "processes that part their work for their own cores alone",
+        "study/pool.py",
+        "os.environ | {THREADS: _threads()}",
+        "os.environ | {}",
+        ("tests/study/test_pool.py",),
+    ),
+    Mutation(
+        "a run whose process was ended given up without a word",
+        "study/pool.py",
+        "                    record_failure(trial.path, worker.why_it_ended())\n",
+        "                    worker.why_it_ended()\n",
+        ("tests/study/test_pool.py",),
+    ),
+    Mutation(
         "errors on different data subtracted",
         "reports/comparison.py",
         "        return self.told[name].data == self.told[group.reference].data\n",

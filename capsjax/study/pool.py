@@ -1,0 +1,227 @@
+"""Carry out runs of a comparison in several processes, each on processor cores of its own.
+
+The last bits of what XLA computes on a CPU depend on the number of threads that work is parted for, not on
+where they run. So every process parts its work for as many threads as this one does, and these take turns on
+the process's own cores: the results are those of one process, to the bit.
+"""
+
+import itertools
+import os
+import selectors
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from capsjax import signals
+from capsjax.checks import UserError
+from capsjax.data import Dataset
+from capsjax.progress import Reporter
+from capsjax.runs.plan import plan
+from capsjax.schema.variant import Variant
+from capsjax.study.carry import Carrier
+from capsjax.study.ledger import Trial, outcome, read_entry, record_failure
+from capsjax.study.remaining import Together
+from capsjax.study.wire import Worker, dismiss
+
+# What of JAX's settings decides what is computed, and where compiled programs are kept.
+SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_numpy_rank_promotion",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+THREADS = "NPROC"  # how many threads XLA parts work for, whatever cores a process has
+
+
+def in_processes(
+    folder: Path, trials: list[Trial], jobs: int, carrier: Carrier, reporter: Reporter
+) -> None:
+    """Carry out runs, several at once; one that fails, or whose process ends, does not stop the others.
+
+    Args:
+        folder: the comparison's directory.
+        trials: the runs that are missing, in order.
+        jobs: how many processes.
+        carrier: which knows the data of the comparison.
+        reporter: what tells of progress.
+
+    Raises:
+        UserError: If processes cannot share this machine's devices, or would not know a class of one's own.
+        OSError: If nothing can be written.
+        Interrupted: If a signal asked to end, after every run that was under way was saved.
+    """
+    modules = check_jobs(jobs)
+    steps = {trial.path.name: _steps_left(trial, carrier) for trial in trials}
+    together = Together(reporter, steps)
+    with tempfile.TemporaryDirectory(prefix="capsjax-") as scratch, signals.held():
+        cores = parted(available_cores(), jobs)
+        data = _hand_over(Path(scratch), carrier)
+        settings = {name: jax.config.values.get(name) for name in SETTINGS}
+
+        def hire(place: int) -> Worker:
+            setup = {"cores": cores[place], "data": data, "modules": modules, "jax": settings}
+            errors = Path(scratch) / f"errors-{place}"
+            return Worker(folder, setup, os.environ | {THREADS: _threads()}, errors)
+
+        crew = [hire(place) for place in range(jobs)]
+        try:
+            _share_out(crew, trials, together, hire)
+        finally:
+            dismiss(crew)
+
+
+def check_jobs(jobs: int) -> list[str]:
+    """Check that runs can go on in several processes, and find what they have to import.
+
+    Args:
+        jobs: how many processes.
+
+    Returns:
+        Modules outside capsjax that define what a configuration may name.
+
+    Raises:
+        UserError: If there is a device that processes cannot share, or a class that no other process can
+            import.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs: got {jobs}, expected at least 1", argument="jobs")
+    if jobs > 1 and jax.default_backend() != "cpu":
+        raise UserError(
+            f"jobs: got {jobs} on {jax.default_backend()}, expected 1: one process takes all of its memory",
+            argument="jobs",
+        )
+    found = {
+        cls.__module__: cls
+        for cls in _subclasses(Variant)
+        if not cls.__module__.startswith("capsjax.")
+    }
+    if jobs > 1 and "__main__" in found:
+        raise UserError(
+            f"jobs: got {jobs} with {found['__main__'].__name__}, which this script or notebook defines, "
+            "expected a class that other processes can import: put it into a module, or leave out jobs",
+            argument="jobs",
+        )
+    return sorted(found)
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [leaf for child in cls.__subclasses__() for leaf in (child, *_subclasses(child))]
+
+
+def available_cores() -> list[int]:
+    """Return the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def parted(cores: list[int], jobs: int) -> list[list[int]]:
+    """Part processor cores among processes; where there are fewer cores, several processes share one."""
+    if jobs >= len(cores):
+        return [[cores[place % len(cores)]] for place in range(jobs)]
+    bounds = [round(len(cores) * place / jobs) for place in range(jobs + 1)]
+    return [cores[low:high] for low, high in itertools.pairwise(bounds)]
+
+
+def _threads() -> str:
+    """Return for how many threads XLA parts the work of this process."""
+    return os.environ.get(THREADS) or str(len(available_cores()))
+
+
+def _steps_left(trial: Trial, carrier: Carrier) -> int:
+    total = plan(trial.config, carrier.dataset(trial.config.data)).total_steps
+    return max(total - (read_entry(trial).step or 0), 0)
+
+
+def _hand_over(scratch: Path, carrier: Carrier) -> str | None:
+    """Write the user's own arrays where other processes find them; nothing where the configuration says."""
+    dataset = carrier.own_data()
+    if dataset is None:
+        return None
+    path, arrays = scratch / "data.npz", dict[str, Any]()
+    for name, split in dataset.splits().items():
+        arrays |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
+    known = {"num_classes": dataset.num_classes, "scale": dataset.scale, "name": dataset.name}
+    arrays |= {key: np.asarray(value) for key, value in known.items()}
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def read_data(path: str) -> Dataset:
+    """Read what `in_processes` wrote of the user's own arrays."""
+    from capsjax.data.dataset import Split
+
+    with np.load(path, allow_pickle=False) as file:
+        splits = {
+            name: Split(file[f"{name}_images"], file[f"{name}_labels"])
+            if f"{name}_images" in file
+            else None
+            for name in ("train", "validation", "test")
+        }
+        train, test = splits["train"], splits["test"]
+        assert train is not None
+        assert test is not None
+        name, scale = str(file["name"]), float(file["scale"])
+        return Dataset(name, train, splits["validation"], test, int(file["num_classes"]), scale)
+
+
+def _share_out(
+    crew: list[Worker],
+    trials: list[Trial],
+    together: Together,
+    hire: Callable[[int], Worker],
+) -> None:
+    """Give each worker a run whenever it has none, until all are done or a signal asks to end."""
+    waiting, finished = list(trials), 0
+    with selectors.DefaultSelector() as selector:
+        for place, worker in enumerate(crew):
+            selector.register(worker.output, selectors.EVENT_READ, place)
+            worker.begin(waiting.pop(0))
+        while any(worker.trial for worker in crew) and not signals.asked():
+            for key, _ in selector.select(timeout=0.2):
+                place, worker = key.data, crew[key.data]
+                trial, heard = worker.trial, worker.listen()
+                if heard is None:
+                    selector.unregister(worker.output)
+                if trial is None or (heard is not None and not _tell(together, trial, heard)):
+                    continue
+                if heard is None:
+                    record_failure(trial.path, worker.why_it_ended())
+                worker.trial = None
+                finished += 1
+                together.end(trial.path.name, f"{finished}/{len(trials)} {outcome(trial)}")
+                if not waiting:
+                    continue
+                if heard is None:
+                    worker.wait(0.0)
+                    crew[place] = worker = hire(place)
+                    selector.register(worker.output, selectors.EVENT_READ, place)
+                worker.begin(waiting.pop(0))
+
+
+def _tell(together: Together, trial: Trial, heard: list[Mapping[str, Any]]) -> bool:
+    """Pass on what a worker tells; return whether it has ended its run.
+
+    Raises:
+        OSError: If the worker could write nothing.
+    """
+    run = trial.path.name
+    for message in heard:
+        event = message["event"]
+        if event == "start":
+            together.start(run, message["label"], message["total"], message["done"])
+        elif event == "update":
+            together.update(run, message["done"], message["note"])
+        elif event == "say":
+            together.say(message["line"])
+        elif event == "disk":
+            raise OSError(message["number"], message["text"], message["name"])
+    return any(message["event"] == "end" for message in heard)

@@ -1,0 +1,184 @@
+"""Runs in several processes: the same bits, one progress, and a ledger to resume from whatever ends them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import capsjax as cj
+from capsjax.checks import UserError
+from capsjax.data import Digits
+from capsjax.progress import Silent
+from capsjax.runs import directory
+from capsjax.study import pool
+from capsjax.study.carry import Carrier
+from capsjax.study.compare import resume
+from capsjax.study.design import design
+from capsjax.study.ledger import read_ledger
+from capsjax.study.remaining import Together
+from capsjax.study.wire import Worker
+from tests.comparison import Record
+from tests.runs.test_experiment import environment
+from tests.study.test_resumed_comparison import check_same
+
+THREE = ("stop-seed0", "truncated-seed1", "full-seed1")
+
+
+def ledger(folder):
+    config = directory.read_config(folder)
+    return {e.trial.path.name: e for e in read_ledger(folder, config, design(config))}
+
+
+@pytest.fixture
+def unfinished(compared, tmp_path):
+    """A comparison of which three runs are missing."""
+    folder = tmp_path / "copy"
+    shutil.copytree(compared.folder, folder)
+    (folder / "comparison.json").unlink()
+    for name in THREE:
+        shutil.rmtree(folder / "runs" / name)
+    return folder
+
+
+def test_a_worker_that_is_killed_fails_its_run_and_the_results_are_those_of_one_process(
+    compared, unfinished, monkeypatch
+):
+    begin, killed = Worker.begin, []
+
+    def killing(worker, trial):
+        begin(worker, trial)
+        if trial.path.name == "truncated-seed1":
+            killed.append(Path(f"/proc/{worker._process.pid}/environ").read_bytes().split(b"\0"))
+            os.kill(worker._process.pid, signal.SIGKILL)
+
+    record = Record()
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "begin", killing)
+        resume(unfinished, reporter=record, jobs=2)
+    assert f"NPROC={len(pool.available_cores())}".encode() in killed[0]
+    entries = ledger(unfinished)
+    assert entries["truncated-seed1"].state == "failed"
+    assert entries["truncated-seed1"].why.startswith("its process was ended by SIGKILL")
+    assert [entries[name].state for name in ("stop-seed0", "full-seed1")] == ["done", "done"]
+    said = [line for line in record.told if isinstance(line, str)]
+    assert len(said) == 3
+    assert any("truncated, seed 1: failed: its process was ended" in line for line in said)
+    assert record.told[0] == ("3 runs", 72, 0)
+    resume(unfinished, jobs=2)  # a single run is left, so in this process
+    check_same(unfinished, compared)
+
+
+def test_an_interrupt_saves_what_every_process_trains(tmp_path):
+    folder = tmp_path / "it"
+    flags = ["--training.epochs", "2000", "--compare.modes", "[stop, full]", "--jobs", "2"]
+    words = [sys.executable, "-m", "capsjax", "compare", "smoke", "--out", str(folder), *flags]
+    with subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "stop-seed0" in line and "full-seed0" in line and "loss" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait() == 130, (lines, rest)
+    assert f"Resume with: capsjax compare --resume {folder}" in rest
+    entries = ledger(folder)
+    for name in ("stop-seed0", "full-seed0"):
+        assert entries[name].state == "pending"
+        assert entries[name].step > 0
+        assert not (entries[name].trial.path / ".lock").exists()
+    assert entries["stop-seed1"].step is None
+
+
+def test_cores_are_parted_among_processes():
+    assert pool.parted([0, 1], 2) == [[0], [1]]
+    assert pool.parted([2, 3, 5, 7, 8], 2) == [[2, 3], [5, 7, 8]]
+    assert pool.parted([4, 6], 3) == [[4], [6], [4]]
+    if hasattr(os, "sched_getaffinity"):
+        assert set(pool.available_cores()) == os.sched_getaffinity(0)
+
+
+def test_jobs_are_refused_where_processes_cannot_do_them(monkeypatch):
+    class Own(cj.GradientMode):
+        pass
+
+    Own.__module__ = "__main__"
+    with pytest.raises(UserError, match="jobs: got 2 with Own, which this script or notebook"):
+        pool.check_jobs(2)
+    assert "__main__" in pool.check_jobs(1)
+    Own.__module__ = "capsjax.own"
+    with pytest.raises(UserError, match="jobs: got 0, expected at least 1"):
+        pool.check_jobs(0)
+    monkeypatch.setattr(pool.jax, "default_backend", lambda: "gpu")
+    with pytest.raises(UserError, match="jobs: got 2 on gpu, expected 1"):
+        pool.check_jobs(2)
+
+
+def test_own_arrays_are_handed_over_as_they_are(tmp_path):
+    digits = Digits().load()
+    config = cj.load_config("smoke")
+    carrier = Carrier(config, design(config), digits)
+    assert Carrier(config, design(config)).own_data() is None
+    found = pool.read_data(pool._hand_over(tmp_path, carrier))
+    assert found.fingerprint() == digits.fingerprint()
+    assert found.name == digits.name
+    np.testing.assert_array_equal(found.validation.images, digits.validation.images)
+
+
+class Heard(Silent):
+    """Keep what is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, label, total, done=0):
+        self.told.append((label, total))
+
+    def update(self, done, note=""):
+        self.told.append((done, note))
+
+    def say(self, line):
+        self.told.append(line)
+
+
+def test_runs_that_go_on_at_once_are_told_of_together():
+    heard, now = Heard(), [0.0]
+    together = Together(heard, {"a": 100, "b": 60}, clock=lambda: now[0])
+    together.start("a", "reading", 3, 0)
+    together.start("a", "a", 100, 0)
+    together.start("b", "b", 100, 40)  # resumed
+    now[0] = 40.0
+    together.update("a", 30, "loss 1")
+    together.update("b", 50, "loss 2")
+    together.end("b", "1/2 b")
+    together.update("a", 100, "")
+    together.end("a", "2/2 a")
+    assert heard.told == [
+        ("2 runs", 160),
+        (30, "a 30 % loss 1, b, 3 min left in all"),
+        (40, "a 30 % loss 1, b 17 % loss 2, 2 min left in all"),
+        "1/2 b, 31 s left in all",
+        (90, "a 30 % loss 1, 31 s left in all"),
+        (160, "a 100 %"),
+        "2/2 a",
+        (160, ""),
+    ]
+
+
+def test_a_worker_s_words_may_come_in_pieces():
+    worker = Worker.__new__(Worker)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream:
+        worker._heard = b""
+        worker._process = type("Process", (), {"stdout": stream})
+        os.write(writing, b'{"event": "say"}\n{"eve')
+        assert worker.listen() == [{"event": "say"}]
+        os.write(writing, b'nt": "end"}\n')
+        assert worker.listen() == [{"event": "end"}]
+        os.close(writing)
+        assert worker.listen() is None
