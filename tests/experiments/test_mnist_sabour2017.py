@@ -1,129 +1,56 @@
-"""The runs of the paper's ablation: every one that was started is listed, and goes on where it stopped."""
+"""The paper's ablation is a configuration with arms: the shipped one, and what each row changes."""
 
-import json
-import signal
-import subprocess
-import sys
+import dataclasses
 from pathlib import Path
 
-import pytest
-
 import capsjax as cj
-from capsjax.cli.flags import parse_overrides
+from capsjax.reports.report import report_comparison
+from capsjax.runs.comparing import CompareConfig
+from capsjax.study.compare import compare
+from capsjax.study.design import design
+from capsjax.study.ledger import trials_of
 
-EXPERIMENT = Path(__file__).resolve().parents[2] / "experiments" / "mnist_sabour2017"
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENT))
-    import run
-
-    yield run
-    sys.modules.pop("run")
-
-
-def finished(out, driver, row, seed, error, config="mnist_sabour2017"):
-    driver.settle(out, config, [])
-    folder = driver.folder_of(out, row, seed)
-    folder.mkdir(parents=True)
-    lines = [{"split": "train", "error": 0.5}, {"split": "test", "error": error}]
-    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    driver.note(out, row, seed, "finished")
+ABLATION = (
+    Path(__file__).resolve().parents[2] / "experiments" / "mnist_sabour2017" / "ablation.yaml"
+)
+ROWS = {
+    "full": {},
+    "stop": {"model.routing.gradient": "stop"},
+    "r=3, no decoder": {"model.decoder": None},
+    "r=1": {"model.routing.num_iters": 1},
+    "r=1, no decoder": {"model.routing.num_iters": 1, "model.decoder": None},
+}
 
 
-def test_every_row_is_a_configuration_of_its_own(driver):
-    plain = cj.load_config("mnist_sabour2017")
-    found = []
-    for row in driver.ROWS:
-        words = driver.command("mnist_sabour2017", Path("nowhere"), row, 7, [])
-        flags = words[words.index("nowhere") + 1 :]
-        found.append(cj.load_config("mnist_sabour2017", parse_overrides(flags)))
-    assert found[0] == plain
-    assert len(set(found)) == len(driver.ROWS)
+def test_it_is_the_shipped_configuration_with_the_paper_s_rows():
+    config, shipped = cj.load_config(ABLATION), cj.load_config("mnist_sabour2017")
+    assert dataclasses.replace(config, compare=CompareConfig()) == shipped
+    designed = design(config)
+    assert list(designed.arms) == list(ROWS)
+    assert designed.reference == "full"
+    for name, changes in ROWS.items():
+        expected = cj.load_config("mnist_sabour2017", changes)
+        arm = dataclasses.replace(designed.arms[name].config, compare=CompareConfig())
+        assert arm == expected, name
 
 
-def test_runs_go_seed_by_seed_and_finished_ones_are_not_repeated(driver, tmp_path):
-    finished(tmp_path, driver, "full", 0, 0.0025)
-    assert list(driver.pending(tmp_path, ["full", "stop"], [0, 1])) == [
-        ("stop", 0),
-        ("full", 1),
-        ("stop", 1),
+def test_runs_go_seed_by_seed():
+    config = cj.load_config(ABLATION)
+    trials = trials_of(Path("out"), config, design(config))
+    assert [(trial.seed, trial.arm.name) for trial in trials] == [
+        (seed, name) for seed in range(3) for name in ROWS
     ]
-    begun = driver.folder_of(tmp_path, "stop", 0)
-    assert "--resume" not in driver.command("x", begun, "stop", 0, ["--training.steps", "5"])
-    begun.mkdir()
-    assert driver.command("x", begun, "stop", 0, [])[-2:] == ["--resume", str(begun)]
+    assert trials[2].path.name == "r=3-no-decoder-seed0"
 
 
-def test_the_table_lists_every_run_that_was_started(driver, tmp_path):
-    for seed, (full, stop) in enumerate([(0.0025, 0.0029), (0.0027, 0.0033)]):
-        finished(tmp_path, driver, "full", seed, full)
-        finished(tmp_path, driver, "stop", seed, stop)
-    driver.note(tmp_path, "full", 2, "started")
-    driver.note(tmp_path, "r=1", 0, "stopped")
-    rows = {row[0]: row[1:] for row in driver.table(tmp_path).rows}
-    assert rows["full"] == (
-        "0: 0.25, 1: 0.27, 2: not finished",
-        "0.260 ± 0.014",
-        "",
-        "0.25 ± 0.005",
-    )
-    assert rows["stop"][1] == "0.310 ± 0.028"
-    assert rows["stop"][2].startswith("+0.050 (-0.077 to +0.177, 2 seeds)")
-    assert rows["r=1"][0] == "0: not finished"
-
-
-def test_a_run_that_takes_too_long_is_stopped_and_one_that_fails_is_told_apart(driver):
-    wait = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(1)"
-    assert driver.carry_out([sys.executable, "-c", wait], 1.0) == "stopped"
-    assert driver.carry_out([sys.executable, "-c", "raise SystemExit(2)"], 60) == "failed"
-
-
-def test_the_paper_stands_beside_its_own_configuration_only(driver, tmp_path):
-    finished(tmp_path, driver, "full", 0, 0.0025, "smoke")
-    table = driver.table(tmp_path)
-    assert table.title.startswith("--config smoke: last parameters")
-    assert "paper" not in table.headings
-    assert table.rows == (("full", "0: 0.25", "0.250", ""),)
-
-
-def test_other_flags_than_a_directory_began_with_are_refused(driver, tmp_path):
-    driver.settle(tmp_path, "smoke", ["--training.epochs", "1"])
-    driver.settle(tmp_path, "smoke", ["--training.epochs", "1"])
-    message = "got --config smoke --training.epochs 2, expected --config smoke --training.epochs 1"
-    with pytest.raises(SystemExit, match=message):
-        driver.settle(tmp_path, "smoke", ["--training.epochs", "2"])
-
-
-INTERRUPTED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import run
-child = "import signal, time\\ntry: print('up', flush=True), time.sleep(60)\\n"
-child += "except KeyboardInterrupt: print('down', flush=True)"
-print(run.carry_out([sys.executable, "-c", child], 60.0), flush=True)
-"""
-
-
-def test_an_interrupt_of_the_script_alone_ends_what_it_runs():
-    words = [sys.executable, "-c", INTERRUPTED, str(EXPERIMENT)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "up\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.read().split() == ["down", "interrupted"]
-
-
-def test_a_run_from_its_start_to_the_table(driver, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "runs"
-    words = ["run.py", "--out", str(out), "--config", "smoke", "--rows", "stop", "--seeds", "3"]
-    monkeypatch.setattr(sys, "argv", [*words, "--training.epochs", "1"])
-    driver.main()
-    driver.main()  # nothing is left to do
-    events = [line["event"] for line in driver.ledger_of(out)]
-    assert events == ["started", "finished"]
-    config = cj.load_config(out / "stop-seed3" / "config.yaml")
-    assert (config.seed, config.training.epochs) == (3, 1)
-    assert config.model.routing.gradient == cj.StopGradient()
-    assert "3: " in capsys.readouterr().out
-    assert "| stop | 3: " in (out / "table.md").read_text()
+def test_its_arms_from_the_start_to_the_table(tmp_path):
+    told = cj.load_config(ABLATION).compare
+    smallest = {
+        "training": {"epochs": None, "steps": 4},
+        "compare": {"arms": dict(told.arms), "reference": told.reference, "seeds": 1},
+        "compare.timing_rounds": 3,
+    }
+    folder = compare(cj.load_config("smoke", smallest), out=tmp_path / "it")
+    _, (results, *_) = report_comparison(folder)
+    assert [row[0] for row in results.rows] == list(ROWS)
+    assert results.headings[2] == "minus full, points"
