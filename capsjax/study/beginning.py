@@ -103,13 +103,15 @@ def start_of(trial: Trial, donor: Config, dataset: Dataset, donors: Dataset) -> 
     if config.model == donor.model or not initialised_alike(config, donor):
         return None
     # By name, whatever the order in which layers draw: what fits is the other's, to the bit.
-    own = plan(config, dataset).functions.initial(trial.seed)
+    made = plan(config, dataset).functions
+    own = made.initial(trial.seed)
     given = plan(donor, donors).functions.initial(trial.seed)
     params = {name: given[name] if _fits(name, own, given) else own[name] for name in own}
     if all(same(params[name], own[name]) for name in own):
         return None
     scale, shape, classes = dataset.scale, dataset.image_shape, dataset.num_classes
-    return Run(config, trial.path, params, scale, shape, classes, 0, dataset.pixels)
+    running = made.statistics(trial.seed)
+    return Run(config, trial.path, params, scale, shape, classes, 0, dataset.pixels, running)
 
 
 def same(one: Any, other: Any) -> bool:
