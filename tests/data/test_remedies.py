@@ -4,6 +4,7 @@ No advice is trusted to be right because it is well put: the outcome is compared
 """
 
 import ast
+import dataclasses
 import re
 
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ def execute(code, images, labels, **names):
 def accept(data, source):
     """Take data as a run does that begins with them."""
     config = experiment.with_data(cj.load_config("smoke", {"data": "arrays"}), data)
-    config = experiment.dataclasses.replace(config, data=source)
+    config = dataclasses.replace(config, data=source)
     dataset = experiment.load_data(config, data, Silent())
     experiment.check_data(config, dataset, data, Silent())
     return dataset

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from capsjax import cli
 from capsjax.checks import UserError
-from capsjax.runs import config, description, directory, metrics_file
+from capsjax.runs import config, description, metrics_file
+from capsjax.study.comparison_file import read_comparison_file
 
 DEEP = 100_000
 
@@ -223,4 +224,4 @@ def test_metrics_keep_every_line_of_ours_among_others(tmp_path):
 
 def test_a_description_that_is_right_is_returned(folders):
     assert description.read_data(folders["run"])["num_classes"] == 10
-    assert directory.read_comparison(folders["comparison"])["modes"] == ["stop", "full"]
+    assert read_comparison_file(folders["comparison"])["modes"] == ["stop", "full"]
