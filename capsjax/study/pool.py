@@ -124,7 +124,15 @@ def available_cores() -> list[int]:
 
 
 def parted(cores: list[int], jobs: int) -> list[list[int]]:
-    """Part processor cores among processes; where there are fewer cores, several processes share one."""
+    """Divide processor cores among processes; if there are fewer cores, several processes share one.
+
+    Args:
+        cores: numbers of the cores.
+        jobs: the number of processes.
+
+    Returns:
+        The cores of each process, at least one.
+    """
     if jobs >= len(cores):
         return [[cores[place % len(cores)]] for place in range(jobs)]
     bounds = [round(len(cores) * place / jobs) for place in range(jobs + 1)]

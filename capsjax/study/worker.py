@@ -37,11 +37,22 @@ class Wire(Reporter):
             os.kill(os.getpid(), signal.SIGTERM)
 
     def start(self, label: str, total: int | None, done: int = 0) -> None:
-        """Begin a task."""
+        """Begin a task.
+
+        Args:
+            label: what the task is.
+            total: its number of units; None if that is not known.
+            done: how many of them are done already.
+        """
         self.tell(event="start", label=label, total=total, done=done)
 
     def update(self, done: int, note: str = "") -> None:
-        """Say how far the task is."""
+        """Say how far the task is.
+
+        Args:
+            done: the number of units done since the task began.
+            note: a few words or numbers about them.
+        """
         self.tell(event="update", done=done, note=note)
 
     def say(self, line: str) -> None:
