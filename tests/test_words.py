@@ -8,7 +8,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "capsjax"
 # What English has another word for, and what was written for it once.
 FOREIGN = re.compile(
     r"\bmend(s|ed|ing)?\b|\bgo(es|ne|ing)? on with\b|\b(is|are) no arrays?\b|\bis no (tuple|integer)\b"
-    r"|\b(gradient|derivative)s? by (u|W|the arrays)\b|\"\"\"Tell whether\b"
+    r"|\b(gradient|derivative)s? by (u|W|the arrays)\b"
 )
 ENTRY = re.compile(r"^    (\w+): (.*)")
 
