@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from capsjax.checks import FieldError, check_int, check_type
+from capsjax.checks import FieldError, check_int, check_type, nearest
 from capsjax.gradients import GradientMode
 from capsjax.schema.fields import kinds
 from capsjax.schema.named import Named
@@ -72,6 +72,10 @@ class CompareConfig:
         fit = modes and len(set(modes)) == len(modes) and set(modes) <= set(known)
         if fit and (self.arms or self.reference in modes or "full" in modes):
             return
+        for mode in modes:
+            if mode not in known:
+                expected = f"one of {', '.join(known)}{nearest(str(mode), known)}"
+                raise FieldError("CompareConfig", "modes", mode, expected)
         expected = (
             f"different modes of {', '.join(known)}, full among them: the others are compared with it, "
             "unless compare.reference names another"

@@ -75,7 +75,8 @@ def test_every_shell_knows_commands_flags_and_configurations(shell, tmp_path, an
 
 def test_keys_admit_what_their_fields_do():
     found = admitted()
-    assert set(found["data.kind"]) == set(found["data"]) == {"digits", "mnist", "arrays"}
+    kinds = {"digits", "mnist", "fashion_mnist", "arrays"}
+    assert set(found["data.kind"]) == set(found["data"]) == kinds
     assert found["model.precision"] == ("float32", "bfloat16")
     assert found["training.epochs"] == ()
     assert not {"stop", "full"} & set(found["compare.modes"])  # a list, not one of them
