@@ -11,7 +11,7 @@ def _ours(job: dict[str, Any]) -> Call:
     """Make a step, a forward pass or routing alone, of this package."""
     import jax
 
-    from capsjax import bench
+    from capsjax.bench import work as bench
     from capsjax.runs.config import load_config
 
     folder = os.environ["CAPSJAX_BENCH_CACHE"]

@@ -19,7 +19,7 @@ import optax
 from machine import BATCH, OPERATIONS
 
 import capsjax as cj
-from capsjax import bench
+from capsjax.bench import work as bench
 from capsjax.bench.timing import time_in_turn
 from capsjax.convolution import conv2d
 from capsjax.gradients import ClosedForm, StopGradient

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import capsjax as cj
-from capsjax import bench
+from capsjax.bench import work as bench
 from capsjax.checks import UserError
 from capsjax.cli.flags import parse_overrides
 from capsjax.runs.metrics_file import read_metrics

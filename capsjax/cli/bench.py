@@ -31,7 +31,7 @@ def bench(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 def _step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     config = read(arguments, rest)
     start_jax()
-    from capsjax import bench as benchmark
+    from capsjax.bench import work as benchmark
     from capsjax.bench.profile import own_names
 
     # Made within `_measure`, so that its compilation is under the bar that tells of it.
@@ -48,7 +48,7 @@ def _step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 def _routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     no_flags(arguments, rest)
     start_jax()
-    from capsjax import bench as benchmark
+    from capsjax.bench import work as benchmark
 
     names = ("batch", "children", "parents", "in_dim", "out_dim", "num_iters")
     given = {name: getattr(arguments, name) for name in names}
@@ -66,7 +66,7 @@ def _routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 def _measure(make: Callable[[], Any], arguments: argparse.Namespace) -> int:
     import json
 
-    from capsjax import bench as benchmark
+    from capsjax.bench import work as benchmark
     from capsjax.bench.profile import profile
 
     with progress(arguments, "compiling") as reporter:
