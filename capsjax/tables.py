@@ -102,10 +102,9 @@ class Table(NamedTuple):
         column = 'th scope="col"'
         head = line(column, column, self.headings)
         body = "".join(line('th scope="row"', "td", row) for row in self.rows)
-        caption = html.escape(plain(self.title))
-        return (
-            f"<table><caption>{caption}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
-        )
+        # In a span a page can keep the title in sight, however wide the table is.
+        caption = f"<caption><span>{html.escape(plain(self.title))}</span></caption>"
+        return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
 
     def to_csv(self) -> str:
         """Return headings and rows as CSV."""

@@ -9,6 +9,7 @@ from capsjax.cli.steps import no_flags
 
 SHELLS = ("bash", "zsh", "fish")
 CONFIGURED = ("train", "compare", "info", "bench step", "bench forward")
+MEASURED = ("evaluate", "report")  # which take flags of the data alone, beside a run
 
 
 def completion(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -58,16 +59,18 @@ def script(shell: str) -> str:
     }
     keys = admitted()
     for name, sub in subcommands(parser).items():
-        if name in CONFIGURED:
-            own = set(sub._option_string_actions)  # of the command, before the keys are added
-            for key, choices in keys.items():
-                if f"--{key}" not in own:
-                    sub.add_argument(f"--{key}", choices=choices or None, help="configuration")
+        own = set(sub._option_string_actions)  # of the command, before the keys are added
+        for key, choices in keys.items():
+            taken = name in CONFIGURED or (name in MEASURED and key.startswith("data."))
+            if taken and f"--{key}" not in own:
+                sub.add_argument(f"--{key}", choices=choices or None, help="configuration")
         for action in sub._actions:
             if action.dest == "config":
                 action.complete = configs
-            elif action.dest in ("folder", "folders", "out", "resume"):
+            elif action.dest in ("folder", "folders", "out", "resume", "start", "data.folder"):
                 action.complete = shtab.DIRECTORY
+            elif action.dest == "data.path":
+                action.complete = shtab.FILE
     return shtab.complete(parser, shell=shell, preamble=preamble[shell])
 
 

@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import json
 import os
+import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,7 +38,33 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     # `--seed` is a flag of the command, so that its help shows it, and a field of the configuration.
     if getattr(arguments, "seed", None) is not None:
         overrides |= parse_overrides(["--seed", arguments.seed])
-    return config.load_config(arguments.config, overrides)
+    found = config.load_config(arguments.config, overrides)
+    if overrides and not getattr(arguments, "quiet", False):
+        _tell_what_is_set_back(arguments.config, found, overrides)
+    return found
+
+
+def _tell_what_is_set_back(name: str, found: Any, overrides: Mapping[str, object]) -> None:
+    """Say which fields have the defaults of a new kind where the file had something else."""
+    from capsjax.runs import config
+    from capsjax.schema.kinds import set_back
+    from capsjax.schema.text import read_yaml, to_tree
+
+    try:
+        before = config.load_config(name)
+    except UserError:  # a file that the flags complete
+        return
+    said = read_yaml(config.find_config(name).read_text(encoding="utf-8"), name)
+    for key, (old, new) in set_back(said, to_tree(before), to_tree(found), overrides).items():
+        was, now = (
+            value.get("kind", json.dumps(value)) if isinstance(value, dict) else value
+            for value in (old, new)
+        )
+        print(
+            f"{key}: {now}, the default of the new kind, where {name} says {was}; to keep that: "
+            f"--{key} {shlex.quote(json.dumps(old))}",
+            file=sys.stderr,
+        )
 
 
 def read_overrides(arguments: argparse.Namespace, rest: Sequence[str]) -> dict[str, object]:

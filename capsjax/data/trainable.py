@@ -93,8 +93,8 @@ def check_geometry(dataset: Dataset, max_shift: int, augment: Sequence[Augmentat
     height, width, channels = dataset.image_shape
     if channels_first(dataset.image_shape):
         raise UserError(
-            f"images: got {[len(dataset.train), *dataset.image_shape]}, which reads as height {height}, "
-            f"width {width} and {channels} channels, expected [n, h, w, c]; if the channels come first: "
+            f"images: got {list(dataset.image_shape)} for each, which reads as height {height}, width "
+            f"{width} and {channels} channels, expected [n, h, w, c]; if the channels come first: "
             "np.moveaxis(images, 1, -1); if the images are that flat, lay them on their side: "
             "np.swapaxes(images, 1, 2)"
         )
@@ -128,4 +128,6 @@ def describe(dataset: Dataset) -> str:
     none = f", none of class {listed(empty, missing)}" if missing else ""
     found = dataset.num_classes - missing
     of = f" of {dataset.num_classes}" if missing else ""
-    return f"{dataset.name}: {found}{of} classes{none}; images {list(dataset.image_shape)}: {sizes}"
+    count = sum(len(split) for split in dataset.splits().values())
+    images = f"{count} images {list(dataset.image_shape)}, of which {sizes}"
+    return f"{dataset.name}: {found}{of} classes{none}; {images}"

@@ -79,6 +79,11 @@ def read_config(folder: Path, overrides: Mapping[str, object] | None = None) -> 
     """
     path = folder / "config.yaml"
     if not os.path.lexists(path):
+        if (folder / "report.html").exists():
+            raise UserError(
+                f"{folder}: got the page of several runs, which is {folder / 'report.html'}, expected a "
+                "run's directory; a page is written anew from the directories of its runs"
+            )
         raise UserError(
             f"{folder}: got {'a directory without config.yaml' if folder.is_dir() else 'no directory'}, "
             "expected a run's directory, such as runs/digits-20260131T120000Z"

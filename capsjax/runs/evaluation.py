@@ -1,6 +1,7 @@
 """Load a trained run, and measure it again; nothing is trained or written."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def evaluate(
     Args:
         run_dir: the run's directory, or the run.
         data: arrays in the forms that `train` takes: those of a run that was trained on such, or others,
-            of whose test split the numbers then are; None for the data of the run's configuration.
+            of whose test split the numbers then are, and which may have no other; None for the data of
+            the run's configuration.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
 
     Returns:
@@ -85,6 +87,8 @@ def evaluate(
     """
     run = run_dir if isinstance(run_dir, Run) else load(run_dir, reporter=reporter)
     reporter = for_python(reporter)
+    if isinstance(data, Mapping) and data.keys() == {"test"}:
+        data = dict.fromkeys(("train", "validation", "test"), data["test"])
     dataset = load_data(run.config, data, reporter)
     if dataset.image_shape != run.image_shape:
         raise UserError(

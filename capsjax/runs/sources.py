@@ -50,19 +50,27 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
     Args:
         config: what is to be run.
         dataset: its data.
-        data: the user's own arrays that they were made of, or None.
-        reporter: told what there is to learn from.
+        data: the user's own arrays that they were made of; None for the configuration's.
+        reporter: told what they are.
 
     Raises:
-        UserError: If a run would train on them to no purpose.
+        UserError: If they are not; a file that they came from is named.
     """
     source = config.data
-    own, stated = isinstance(source, Arrays), isinstance(data, Dataset)  # which states its scale
-    if own and not stated:
-        check_pixels(dataset)
-    check_geometry(dataset, config.max_shift, config.augment)
-    counted = not isinstance(source, Arrays) or stated or source.num_classes is not None
-    check_classes(dataset, data, stated=counted)
+    own = isinstance(source, Arrays)
+    try:
+        stated = isinstance(data, Dataset)  # which says its scale itself
+        if own and not stated:
+            check_pixels(dataset)
+        check_geometry(dataset, config.max_shift, config.augment)
+        counted = not isinstance(source, Arrays) or stated or source.num_classes is not None
+        check_classes(dataset, data, stated=counted)
+    except UserError as error:
+        if data is not None or not isinstance(source, Arrays) or error.argument is not None:
+            raise
+        raise UserError(
+            f"{source.path}: {error}", on_command_line=f"{source.path}: {error.on_command_line}"
+        ) from error
     if own:
         reporter.say(describe(dataset))
 

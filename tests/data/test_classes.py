@@ -116,10 +116,12 @@ def test_classes_without_examples_are_said_where_their_number_is_given(tmp_path)
     dataset = Arrays(num_classes=7).build((images(60), SEEN * 2))
     check_classes(dataset)
     assert describe(dataset) == (
-        "arrays: 3 of 7 classes, none of class 1, 3, 5, 6; images [8, 8, 1]: 48 train, 6 validation, "
-        "6 test"
+        "arrays: 3 of 7 classes, none of class 1, 3, 5, 6; 60 images [8, 8, 1], of which 48 train, "
+        "6 validation, 6 test"
     )
-    assert describe(Digits().load()).startswith("digits: 10 classes; images [8, 8, 1]: 1097 train,")
+    assert describe(Digits().load()).startswith(
+        "digits: 10 classes; 1797 images [8, 8, 1], of which 1097 train,"
+    )
 
 
 def test_a_class_that_is_tested_but_not_trained_is_refused(tmp_path):
