@@ -41,7 +41,7 @@ pytest_plugins = ["tests.comparison"]
 
 # Memory maps of a process, of which Linux grants 65,530: each compiled program takes several.
 MAPS = pathlib.Path("/proc/self/maps")
-MANY_MAPS = 20_000
+MANY_MAPS = 12_000
 
 
 @pytest.fixture(autouse=True, scope="module")

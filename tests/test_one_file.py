@@ -196,6 +196,9 @@ def test_a_run_trains_with_all_of_them(told):
 PACKAGE = Path(capsjax.__file__).parent
 # Words that are also something else, or that comparisons and the looks of reports still name one by one.
 OTHERWISE = {
+    "activation": "a field of capsules and of layers",
+    "batch": "examples that go together, and a normalisation over them",
+    "group": "layers that compare as one, and a normalisation over channels",
     "cosine": "the angle between gradients in a comparison",
     "linear": "a form of votes, a schedule of the learning rate and of a margin",
     "margin": "a field of losses",

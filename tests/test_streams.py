@@ -22,6 +22,7 @@ def _registered():
 def test_a_reader_that_leaves_is_not_missed():
     reading, writing = os.pipe()
     stream = streams.lenient(writing)
+    stream.mode = "w"  # which `open` says, and the checker of annotations asks for
     os.close(reading)
     with reporter(stream) as progress:
         progress.start("training", 3)

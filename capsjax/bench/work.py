@@ -19,7 +19,7 @@ from capsjax.data import Dataset, Split
 from capsjax.gradients import GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
 from capsjax.layers import routings
 from capsjax.progress import Reporter
-from capsjax.routing import Routing
+from capsjax.routing import DynamicRouting, Routing
 from capsjax.routing.base import IterativeRouting
 from capsjax.routing.parameters import Sizes
 from capsjax.runs import description
@@ -195,7 +195,7 @@ def step_work(
 def routing_work(
     sizes: RoutingSizes,
     *,
-    routing: str = "dynamic",
+    routing: str = DynamicRouting.kind,
     gradient: GradientMode | None = None,
     votes: VoteForm = "auto",
     times: int = 1,
@@ -284,7 +284,7 @@ def _check_times(times: int) -> None:
         raise UserError(f"times: got {times}, expected an integer of at least 1", argument="times")
 
 
-def gradient_named(gradient: str, routing: str = "dynamic") -> GradientMode:
+def gradient_named(gradient: str, routing: str = DynamicRouting.kind) -> GradientMode:
     """Return the gradient mode of a name; "truncated" goes through the last update only.
 
     Args:

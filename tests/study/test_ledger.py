@@ -15,7 +15,7 @@ from capsjax.reports.comparison import read_comparison
 from capsjax.reports.report import report
 from capsjax.reports.unfinished import report_unfinished
 from capsjax.reports.verdict import comparison_verdicts
-from capsjax.runs import directory, experiment
+from capsjax.runs import directory
 from capsjax.study.compare import compare, failures
 from capsjax.study.design import design
 from capsjax.study.ledger import read_ledger
@@ -155,7 +155,7 @@ def test_all_that_an_exception_says_is_kept(compared, tmp_path, monkeypatch):
         raise ZeroDivisionError("by nothing")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "fit", broken)
+        patch.setattr("capsjax.runs.finish.fit", broken)
         with pytest.warns(UserWarning, match="ZeroDivisionError"):
             cj.resume(folder)
     (lost,) = [entry for entry in ledger(folder).values() if entry.state == "failed"]
