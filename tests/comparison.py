@@ -36,8 +36,7 @@ class Record(Reporter):
         pass
 
 
-@pytest.fixture(scope="session")
-def compared(tmp_path_factory):
+def make(tmp_path_factory):
     """The comparison: `folder`, `config`, `told`, `page`, `tables`; of each run, by mode and seed,
     `began` (initial parameters) and `saw` (its batches).
     """

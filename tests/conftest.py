@@ -35,10 +35,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below `nohup`
 
 
-# One small comparison, which tests of comparisons and of reports share.
-pytest_plugins = ["tests.comparison"]
-
-
 # Memory maps of a process, of which Linux grants 65,530: each compiled program takes several.
 MAPS = pathlib.Path("/proc/self/maps")
 MANY_MAPS = 12_000
@@ -65,6 +61,14 @@ def four_devices():
     """Have four devices, as a CPU has here; an accelerator's number is what it is."""
     if jax.default_backend() != "cpu":
         pytest.skip("several devices are tested on the CPU's: JAX_PLATFORMS=cpu")
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """Have one small comparison, which tests of comparisons and of reports share."""
+    from tests.comparison import make
+
+    return make(tmp_path_factory)
 
 
 @pytest.fixture
