@@ -4,6 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -39,6 +42,9 @@ nitpick_ignore_regex = [
         "py:class",
         r"[a-z]+|None|Any|Array|ArrayTree|PyTree|(capsjax\.routing\.base\.)?(Inputs|State)",
     ),
+    ("py:class", r"capsjax\.(layers\.routings\.T|schema\.named\.T)"),
+    # What a run or a data set is made of inside, which nobody has to name.
+    ("py:class", r"capsjax\.(training\.(loop\.Program|feed\.TrainFeed)|data\.mnist\.Published)"),
 ]
 
 # Pages and notebooks.
@@ -81,3 +87,8 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
 }
+
+
+def setup(app: Sphinx) -> None:
+    """Attach to Sphinx: GitHub draws the picture of the rooms, a page without network shows its text."""
+    app.add_lexer("mermaid", TextLexer)

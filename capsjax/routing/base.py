@@ -153,7 +153,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
             params: the parameters by name; optional ones may be missing.
 
         Returns:
-            The inputs: what every other method of the routing computes from.
+            What every other method of the routing computes from.
         """
 
     @abc.abstractmethod

@@ -90,12 +90,12 @@ class Run:
 
     @property
     def variables(self) -> Params:
-        """All that the network's functions take: parameters and running statistics."""
+        """All that the network's functions take, parameters and running statistics."""
         return self.params | self.statistics
 
     @property
     def directory(self) -> Folder:
-        """What its directory says: configuration, environment, metrics, checkpoints, how to resume."""
+        """What its directory says of configuration, environment, metrics, checkpoints, how to resume."""
         return Folder(self.folder)
 
     @property

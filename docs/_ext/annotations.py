@@ -25,6 +25,7 @@ class Shortened(ast.NodeTransformer):
 
 def shorten(signature: str, returns: str | None) -> tuple[str, str | None]:
     """Shorten a signature and, where there is one, its return annotation."""
+    signature = signature.replace("<factory>", "...")  # of a dataclass, made anew for each value
     tree = ast.parse(f"def f{signature}{f' -> {returns}' if returns else ''}: ...")
     function = Shortened().visit(tree).body[0]
     after = ast.unparse(function.returns) if function.returns else None
