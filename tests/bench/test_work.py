@@ -188,9 +188,12 @@ class TestRouting:
             return bench.Work(name, sizes, print, times, examples, 0.0, False, 0, str)
 
         monkeypatch.setattr(bench, "_compile", compiled)
-        kinds = list(bench._kinds())
+        # Without those that other tests have defined.
+        own = [cls for cls in Routing.variants() if cls.__module__.startswith("capsjax.")]
+        kinds = [routing.kind for routing in own]
+        assert set(kinds) <= set(bench._kinds())
         described = {kind: bench.routing_work(SMALL, routing=kind).sizes for kind in kinds}
-        assert list(arguments) == kinds == [routing.kind for routing in Routing.variants()]
+        assert list(arguments) == kinds
         assert arguments["dynamic"] == {}
         assert arguments["em"]["params"].keys() == {"beta_u", "beta_a"}
         assert arguments["self"]["params"]["route"].shape == (6, 3, 2)
