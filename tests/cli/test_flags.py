@@ -47,7 +47,7 @@ def test_every_flag_has_a_description(command, answer):
         assert "--training.epochs 5" in text
     expected = {
         "train": {"--seed", "--out", "--from", "--resume", "--quiet"},
-        "compare": {"--seed", "--out", "--resume", "--quiet"},
+        "compare": {"--seed", "--out", "--resume", "--jobs", "--quiet"},
         "evaluate": {"--quiet"},
         "report": {"--out", "--quiet"},
     }

@@ -110,7 +110,8 @@ def test_the_grid_of_a_single_arm_is_its_arms():
         ({"arms": {"a/b": {}}}, r"got 'a/b'.*no slash"),
         ({"arms": {"": {}}}, r"expected names of up to 60"),
         ({"modes": ["stop", "uniform"]}, r"full among them"),
-        ({"modes": ["stop", "full", "ful"]}, r"different modes of uniform, "),
+        ({"modes": ["stop", "full", "full"]}, r"different modes of uniform, "),
+        ({"modes": ["stop", "full", "ful"]}, r"got 'ful'.*one of uniform, .*'full'\?"),
     ],
 )
 def test_what_is_no_comparison_is_refused(compare, message):

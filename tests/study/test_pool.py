@@ -77,12 +77,13 @@ def test_an_interrupt_saves_what_every_process_trains(tmp_path):
     folder = tmp_path / "it"
     flags = ["--training.epochs", "2000", "--compare.modes", "[stop, full]", "--jobs", "2"]
     words = [sys.executable, "-m", "capsjax", "compare", "smoke", "--out", str(folder), *flags]
+    written = [folder / "runs" / f"{arm}-seed0" / "metrics.jsonl" for arm in ("stop", "full")]
     with subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         lines = []
         for line in process.stderr:
             lines.append(line)
-            if "stop-seed0" in line and "full-seed0" in line and "loss" in line:
-                break
+            if all(path.exists() and path.stat().st_size for path in written):
+                break  # both have taken steps; before, there is nothing to save
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         assert process.wait() == 130, (lines, rest)
