@@ -31,7 +31,7 @@ def comparison_verdicts(
             sentence = verdict(
                 comparison.told[name].arm, ours, theirs, option=option, beside=reference
             )
-            said.append(f"{group.label}: {sentence}" if group.cell else sentence)
+            said.append(f"with {group.label}, {sentence}" if group.cell else sentence)
     return tuple(said)
 
 

@@ -87,7 +87,7 @@ def test_seeds_that_failed_are_left_out_in_pairs():
     assert paired([0.1, NAN, 0.3], [NAN, 0.5, 0.2]) == ([0.3], [0.2])
     said = comparison_verdicts(comparison(errors=ERRORS))
     assert len(said) == 5  # neither the references nor what has no pair
-    assert said[1].startswith("num_iters=2: two seeds cannot tell stop from full")
+    assert said[1].startswith("with num_iters=2, two seeds cannot tell stop from full")
 
 
 def test_errors_on_different_data_are_not_compared():
