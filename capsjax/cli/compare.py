@@ -17,7 +17,7 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         rest: flags of the configuration.
 
     Returns:
-        0.
+        0; 1 if a run failed.
 
     Raises:
         UserError: If neither or both of a configuration and `--resume` are given, or a value does not fit.
