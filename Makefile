@@ -6,6 +6,8 @@ PIP_VERSION := 26.3
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --log $(VENV)/pip.log -c constraints.txt \
 	--build-constraint constraints.txt
+# NVIDIA's compiler has a folder of its own: installed beside JAX, it would be a device that JAX takes.
+H100 := $(VENV)/h100
 FAILED := { echo 'The installation failed: see above, and $(VENV)/pip.log for the whole story.' >&2; exit 1; }
 
 # The interpreter that .venv is made with; `make test PYTHON=/path/to/python` chooses another.
@@ -16,7 +18,7 @@ WORKERS ?= $(shell $(BIN)/python -c 'import os; \
 	print(min(8, max(2, cores)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs docs-check wheel-check clean moved
+.PHONY: help demo test lint format docs docs-check wheel-check h100 clean moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +48,9 @@ docs-check: $(VENV)/.test  ## run the code of the documentation, follow its link
 wheel-check: $(VENV)/.dev  ## build the wheel, install it elsewhere, train from an empty folder
 	@PIP_VERSION=$(PIP_VERSION) .ci/wheel
 
+h100: $(H100)/.installed  ## count what compiled programs would do on an H100 (on Linux, without a card)
+	@$(BIN)/python benchmarks/h100.py --check
+
 clean:  ## remove caches and builds; keeps .venv, runs and data
 	@rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .jax_cache ./*.egg-info
 	@find capsjax tests experiments benchmarks docs -name __pycache__ -type d -prune \
@@ -65,6 +70,13 @@ $(VENV)/.test: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.test
 	@$(INSTALL) --group dev || $(FAILED)
+	@touch $@
+
+$(H100)/.installed: $(VENV)/.test
+	@echo 'Installing the compiler for GPUs into $(H100): once, 220 MB ...'
+	@rm -rf $(H100)
+	@$(INSTALL) --no-deps --target $(H100) \
+		jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12 || $(FAILED)
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.test
