@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from capsjax.bench.timing import time_in_turn
+from capsjax.bench.timing import time_interleaved
 from capsjax.convolution import conv2d
 
 IMAGES, KERNEL, STRIDE = (128, 20, 20, 256), (9, 9, 256, 256), 2
@@ -42,7 +42,7 @@ def main(rounds: int) -> None:
     kernel = jnp.asarray(0.01 * rng.normal(size=KERNEL), jnp.float32)
     programs = {name: compiled(name, images, kernel) for name in ("patches", "frequency")}
     calls = {name: partial(program, images, kernel) for name, (program, _) in programs.items()}
-    seconds = time_in_turn(calls, rounds)
+    seconds = time_interleaved(calls, rounds)
     results = {name: program(images, kernel)[1] for name, (program, _) in programs.items()}
     table = Table(title=f"{IMAGES} * {KERNEL}, stride {STRIDE}, {rounds} rounds in turn")
     for heading in (

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from capsjax.reports.figures import COLOURS, new_figure
-from capsjax.reports.looks import MODE_COLOURS
+from capsjax.reports.themes import MODE_COLOURS
 
 NAMES = {
     "batch": "examples in a batch",

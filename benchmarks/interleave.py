@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from capsjax.bench.timing import in_rounds
+from capsjax.bench.timing import alternating_rounds
 
 Job = dict[str, Any]
 Result = dict[str, Any]
@@ -92,7 +92,7 @@ def interleave(
     results = {name: {"job": job, "seconds": []} for name, job in jobs.items()}
     with workers(jobs, env) as started:
         by_name = {worker.name: worker for worker in started}
-        for number, order in in_rounds(jobs, rounds):
+        for number, order in alternating_rounds(jobs, rounds):
             print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
             for name in order:
                 if name in seldom and number > 2:

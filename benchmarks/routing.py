@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import capsjax as cj
-from capsjax.bench.timing import time_in_turn
+from capsjax.bench.timing import time_interleaved
 
 CHILDREN, PARENTS, CHILD_DIM, PARENT_DIM = 1152, 10, 8, 16
 MODES = {
@@ -63,7 +63,7 @@ def main(batch: int, rounds: int) -> None:
             for mode, gradient in MODES.items()
         }
         calls = {name: partial(program, u, W) for name, program in programs.items()}
-        seconds = time_in_turn(calls, rounds)
+        seconds = time_interleaved(calls, rounds)
         full = np.asarray(seconds["linear", "full"])
         for (votes, mode), times in seconds.items():
             ratios = np.asarray(times) / full

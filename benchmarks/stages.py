@@ -20,7 +20,7 @@ from machine import BATCH, OPERATIONS
 
 import capsjax as cj
 from capsjax.bench import work as bench
-from capsjax.bench.timing import time_in_turn
+from capsjax.bench.timing import time_interleaved
 from capsjax.convolution import conv2d
 from capsjax.gradients import ClosedForm, StopGradient
 from capsjax.runs.config import load_config
@@ -144,7 +144,9 @@ def main() -> None:
     def tell(number: int) -> None:
         print(f"round {number} of {ROUNDS}", file=sys.stderr, flush=True)
 
-    seconds = time_in_turn({name: call for name, (call, _, _) in made.items()}, ROUNDS, tell=tell)
+    seconds = time_interleaved(
+        {name: call for name, (call, _, _) in made.items()}, ROUNDS, tell=tell
+    )
     results = {
         key: {"seconds": seconds[key], "operations": made[key][1], "bytes": made[key][2]}
         for key in made

@@ -131,7 +131,7 @@ def plain(value: Any) -> Any:
     return value.item() if is_number and not is_traced(value) else value
 
 
-def _take(owner: object, field: str) -> Any:
+def _plain_field(owner: object, field: str) -> Any:
     """Return `owner.field`, having made a number there Python's own, as equality and files need it."""
     given = plain(getattr(owner, field))
     object.__setattr__(owner, field, given)  # the value is frozen, and not yet in anyone's hands
@@ -166,7 +166,7 @@ def check_int(owner: object, field: str, *, low: int, high: int | None = None) -
     Raises:
         FieldError: If it is not.
     """
-    given = _take(owner, field)
+    given = _plain_field(owner, field)
     is_int = isinstance(given, int) and not isinstance(given, bool)  # True is an int in Python
     most = LARGEST_INT if high is None else high
     if is_int and low <= given <= most:
@@ -200,7 +200,7 @@ def check_float(
     Raises:
         FieldError: If it is not.
     """
-    given = _take(owner, field)
+    given = _plain_field(owner, field)
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     # Comparisons with NaN are false, so it is refused without a test of its own.
     above = is_number and (given > low or (given == low and not open_low))
@@ -223,7 +223,7 @@ def check_bool(owner: object, field: str) -> None:
     Raises:
         FieldError: If it is not.
     """
-    given = _take(owner, field)
+    given = _plain_field(owner, field)
     if not isinstance(given, bool):
         raise FieldError(type(owner).__name__, field, given, "True or False")
 

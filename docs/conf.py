@@ -44,7 +44,10 @@ nitpick_ignore_regex = [
     ),
     ("py:class", r"capsjax\.(layers\.routings\.T|schema\.named\.T)"),
     # What a run or a data set is made of inside, which nobody has to name.
-    ("py:class", r"capsjax\.(training\.(loop\.Program|feed\.TrainFeed)|data\.mnist\.Published)"),
+    (
+        "py:class",
+        r"capsjax\.(training\.(loop\.CompiledSteps|feed\.TrainFeed)|data\.mnist\.Published)",
+    ),
 ]
 
 # Pages and notebooks.

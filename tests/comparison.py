@@ -45,16 +45,16 @@ def make(tmp_path_factory):
     began, saw = [], []
     fit = finish.fit
 
-    def recorded_fit(program, state, feed, *args, **kwargs):
+    def recorded_fit(compiled, state, feed, *args, **kwargs):
         began.append(jax.tree.map(np.array, state.params))
         saw.append([])
 
         def record_batches(state, examples, start, stop):
-            batches = ((step, feed.cut(examples, step)) for step in range(start, stop))
+            batches = ((step, feed.slicer(examples, step)) for step in range(start, stop))
             saw[-1].extend((step, jax.tree.map(np.array, batch)) for step, batch in batches)
 
         recorded = dataclasses.replace(
-            program, train_steps=Watched(program.train_steps, record_batches)
+            compiled, train_steps=Watched(compiled.train_steps, record_batches)
         )
         return fit(recorded, state, feed, *args, **kwargs)
 

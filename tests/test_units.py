@@ -14,7 +14,7 @@ from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels
 from capsjax.layers import CapsNet
 from capsjax.runs import description
-from capsjax.runs.plan import functions
+from capsjax.runs.plan import network_functions
 from capsjax.runs.run import Run
 
 SMOKE = cj.load_config("smoke")
@@ -25,7 +25,7 @@ FLOATS = BYTES / np.float32(255)
 
 
 def untrained(tmp_path, pixels):
-    params = functions(SMOKE.model, SMOKE.loss, SHAPE, 10).initial(0)
+    params = network_functions(SMOKE.model, SMOKE.loss, SHAPE, 10).initial(0)
     return Run(SMOKE, tmp_path, params, pixels.scale, SHAPE, 10, 0, pixels)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from capsjax.bench.work import Work
+from capsjax.bench.work import Workload
 from capsjax.checks import UserError
 from capsjax.tables import Table
 
@@ -34,7 +34,7 @@ class Profile:
             `other`: copies and what the compiler made of several parts without saying so.
     """
 
-    work: Work
+    work: Workload
     seconds: dict[str, float]
 
     @property
@@ -64,7 +64,7 @@ class Profile:
         return Table(title, ("part", "time of the device", "share"), rows)
 
 
-def profile(work: Work, calls: int = 3) -> Profile:
+def profile(work: Workload, calls: int = 3) -> Profile:
     """Do work under the profiler, after one call that does not count.
 
     Args:
@@ -86,7 +86,7 @@ def profile(work: Work, calls: int = 3) -> Profile:
                 work.call()
         traces = list(Path(folder).rglob("*.xplane.pb"))
         taken = seconds_of(jax.profiler.ProfileData.from_file(str(trace)) for trace in traces)
-    parts = parts_of(work.program(), work.layers)
+    parts = parts_of(work.program_text(), work.layers)
     seconds: dict[str, float] = collections.defaultdict(float)
     for operation, spent in taken.items():
         if (part := parts.get(operation, OTHER)) is not None:
@@ -97,7 +97,7 @@ def profile(work: Work, calls: int = 3) -> Profile:
 
 
 @contextlib.contextmanager
-def own_names() -> Iterator[None]:
+def fresh_metadata() -> Iterator[None]:
     """Compile so that a program from the compilation cache names the scopes of today's source."""
     # Names are no part of the cache's key otherwise: a program from before a renaming would be found.
     name = "jax_compilation_cache_include_metadata_in_key"

@@ -10,13 +10,13 @@ import numpy as np
 
 from capsjax.progress import Reporter
 from capsjax.training.feed import Epoch
-from capsjax.training.loop import Program
+from capsjax.training.loop import CompiledSteps
 from capsjax.training.state import TrainState
 
 Name = TypeVar("Name")
 
 
-def in_rounds(
+def alternating_rounds(
     names: Iterable[Name], rounds: int, *, warm_up: int = 1
 ) -> Iterator[tuple[int, list[Name]]]:
     """Give everyone a turn in each round, so that a noisy machine is noisy to all of them.
@@ -36,7 +36,7 @@ def in_rounds(
         yield number, forwards if number % 2 else forwards[::-1]
 
 
-def time_in_turn(
+def time_interleaved(
     calls: Mapping[Name, Callable[[], Any]],
     rounds: int,
     *,
@@ -49,13 +49,13 @@ def time_in_turn(
         calls: what to time, by name; what a call returns is waited for.
         rounds: how often each is timed.
         warm_up: how often each is called before that.
-        tell: called with the number of each round, as `in_rounds` counts, at its end.
+        tell: called with the number of each round, as `alternating_rounds` counts, at its end.
 
     Returns:
         Of each call the seconds of every round.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
-    for number, order in in_rounds(calls, rounds, warm_up=warm_up):
+    for number, order in alternating_rounds(calls, rounds, warm_up=warm_up):
         for name in order:
             start = time.perf_counter()
             jax.block_until_ready(calls[name]())
@@ -77,27 +77,27 @@ class Cost(NamedTuple):
     temp_bytes: int
 
 
-class Work(NamedTuple):
+class TimedStep(NamedTuple):
     """Hold a training step that is to be timed.
 
     Attributes:
-        program: its compiled parts.
+        compiled: its compiled parts.
         state: where to begin, not replicated; it is left as it is.
         epoch: what steps train on: its first batches, again in each round.
         steps: steps of one timing, of which the mean is taken.
     """
 
-    program: Program
+    compiled: CompiledSteps
     state: TrainState
     epoch: Epoch
     steps: int = 5
 
 
-def time_steps(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> dict[str, Cost]:
+def time_steps(steps: dict[str, TimedStep], *, rounds: int, reporter: Reporter) -> dict[str, Cost]:
     """Time several training steps in turn, so that a noisy machine is noisy to all of them.
 
     Args:
-        works: what to time, by name.
+        steps: what to time, by name.
         rounds: how often each is timed, in alternating order, after one round that does not count.
         reporter: what tells the person who waits.
 
@@ -105,34 +105,34 @@ def time_steps(works: dict[str, Work], *, rounds: int, reporter: Reporter) -> di
         The cost of a step, by name.
     """
     reporter.start("timing a step", rounds)
-    compiled, states = {}, {}
-    epochs: dict[int, Epoch] = {}  # several works may share one
+    executables, states = {}, {}
+    epochs: dict[int, Epoch] = {}  # several steps may share one
 
     def arguments(name: str) -> tuple[Any, ...]:
-        work = works[name]
-        first = int(work.epoch.first)
-        return states[name], epochs[id(work.epoch)], first, first + work.steps
+        step = steps[name]
+        first = int(step.epoch.first)
+        return states[name], epochs[id(step.epoch)], first, first + step.steps
 
-    for name, work in works.items():
-        strategy = work.program.strategy
+    for name, step in steps.items():
+        strategy = step.compiled.strategy
         # Copies: a step takes over the state that it is given.
-        states[name] = strategy.replicate(jax.tree.map(lambda x: x.copy(), work.state))
-        if id(work.epoch) not in epochs:
-            epochs[id(work.epoch)] = strategy.replicate(work.epoch)
-        compiled[name] = work.program.train_steps.lower(*arguments(name)).compile()
+        states[name] = strategy.replicate(jax.tree.map(lambda x: x.copy(), step.state))
+        if id(step.epoch) not in epochs:
+            epochs[id(step.epoch)] = strategy.replicate(step.epoch)
+        executables[name] = step.compiled.train_steps.lower(*arguments(name)).compile()
 
     def take_steps(name: str) -> TrainState:
-        states[name], _values = compiled[name](*arguments(name))
+        states[name], _values = executables[name](*arguments(name))
         return states[name]
 
-    calls = {name: partial(take_steps, name) for name in works}
-    seconds = time_in_turn(calls, rounds, tell=reporter.update)
+    calls = {name: partial(take_steps, name) for name in steps}
+    seconds = time_interleaved(calls, rounds, tell=reporter.update)
     return {
         name: Cost(
-            tuple(taken / works[name].steps for taken in seconds[name]),
-            int(compiled[name].memory_analysis().temp_size_in_bytes),
+            tuple(taken / steps[name].steps for taken in seconds[name]),
+            int(executables[name].memory_analysis().temp_size_in_bytes),
         )
-        for name in works
+        for name in steps
     }
 
 

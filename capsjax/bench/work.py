@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from capsjax import room
-from capsjax.bench.timing import time_in_turn
+from capsjax.bench.timing import time_interleaved
 from capsjax.checks import UserError, check_int, nearest
 from capsjax.data import Dataset, Split
 from capsjax.gradients import GradientMode, ImplicitGradient, StopGradient, TruncatedGradient
@@ -35,7 +35,7 @@ LONG = 1_000_000  # steps
 LARGEST = 1_000_000  # random images
 
 
-class Work(NamedTuple):
+class Workload(NamedTuple):
     """Hold a piece of work that is compiled and can be done again and again.
 
     Attributes:
@@ -47,7 +47,7 @@ class Work(NamedTuple):
         compile_s: seconds to trace and compile it; next to none if the compilation cache has it.
         cached: whether the compilation cache had it.
         temp_bytes: temporary memory of the compiled work, without arguments and results, in bytes.
-        program: returns the compiled program as text.
+        program_text: returns the compiled program as text.
         layers: what the layers of a network are called in it, in order.
     """
 
@@ -59,7 +59,7 @@ class Work(NamedTuple):
     compile_s: float
     cached: bool
     temp_bytes: int
-    program: Callable[[], str]
+    program_text: Callable[[], str]
     layers: tuple[str, ...] = ()
 
 
@@ -101,7 +101,7 @@ class Measurement:
         peak_rss_bytes: the most memory that the process has had resident, in bytes.
     """
 
-    work: Work
+    work: Workload
     seconds: tuple[float, ...]
     peak_rss_bytes: int
 
@@ -148,7 +148,7 @@ class Measurement:
 
 def step_work(
     config: Config, batch_size: int | None = None, *, times: int = 1, forward: bool = False
-) -> Work:
+) -> Workload:
     """Compile a training step of a configuration, for random images of its data's shape.
 
     Args:
@@ -172,7 +172,7 @@ def step_work(
     config = dataclasses.replace(config, training=training)
     dataset = random_dataset(config, training.batch_size * (1 if forward else times))
     made = plan(config, dataset)
-    feed = TrainFeed(dataset.train, made.cut, config.seed)
+    feed = TrainFeed(dataset.train, made.slicer, config.seed)
     routing = list(routings(config.model).values())[-1]
     sizes = {
         "batch": training.batch_size,
@@ -199,7 +199,7 @@ def routing_work(
     gradient: GradientMode | None = None,
     votes: VoteForm = "auto",
     times: int = 1,
-) -> Work:
+) -> Workload:
     """Compile value and gradient of routing alone, with respect to u, W and what else the routing takes.
 
     The loss is the sum of the parents' poses, each weighed with a fixed random number; with a routing that
@@ -321,7 +321,7 @@ def kind_of(part: GradientMode | Routing | None) -> str | None:
     return getattr(part, "kind", None)
 
 
-def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -> Measurement:
+def measure(work: Workload, repeats: int, reporter: Reporter, *, warm_up: int = 2) -> Measurement:
     """Do work several times, after a few that do not count, and time each.
 
     Args:
@@ -342,7 +342,7 @@ def measure(work: Work, repeats: int, reporter: Reporter, *, warm_up: int = 2) -
     def tell(number: int) -> None:
         reporter.update(warm_up + number)
 
-    seconds = time_in_turn({work.name: work.call}, repeats, warm_up=warm_up, tell=tell)
+    seconds = time_interleaved({work.name: work.call}, repeats, warm_up=warm_up, tell=tell)
     taken = tuple(each / work.times for each in seconds[work.name])
     return Measurement(work=work, seconds=taken, peak_rss_bytes=peak_rss())
 
@@ -381,18 +381,18 @@ def peak_rss() -> int:
 
 
 Arguments = tuple[Any, ...]
-Advance = Callable[[Any, Arguments], Arguments]
+NextArguments = Callable[[Any, Arguments], Arguments]
 
 
-def _train_steps(made: Plan, seed: int, epoch: Epoch) -> tuple[Callable, Arguments, Advance]:
+def _train_steps(made: Plan, seed: int, epoch: Epoch) -> tuple[Callable, Arguments, NextArguments]:
     """Return what compiles steps, their first arguments, and what makes the next of their result."""
-    strategy, steps = made.program.strategy, epoch.order.shape[0] // made.cut.batch_size
+    strategy, steps = made.compiled.strategy, epoch.order.shape[0] // made.slicer.batch_size
     state, examples = strategy.replicate((made.initial_state(seed), epoch))
-    lower = made.program.train_steps.lower
+    lower = made.compiled.train_steps.lower
     return lower, (state, examples, 0, steps), lambda result, used: (result[0], *used[1:])
 
 
-def _forward(made: Plan, seed: int, batch: Batch) -> tuple[Callable, Arguments, Advance]:
+def _forward(made: Plan, seed: int, batch: Batch) -> tuple[Callable, Arguments, NextArguments]:
     """Return the same for the network's forward pass: lengths and reconstructions."""
     functions = made.functions
     variables = functions.initial(seed) | functions.statistics(seed)
@@ -410,11 +410,11 @@ def _compile(
     examples: int,
     lower: Callable[..., Any],
     arguments: Arguments,
-    advance: Advance,
+    next_arguments: NextArguments,
     *,
     times: int,
     in_a_loop: bool = False,
-) -> Work:
+) -> Workload:
     """Compile work; `in_a_loop` says that what is compiled does it all `times` in one call."""
     jax.block_until_ready(arguments)
     hits = []
@@ -435,9 +435,9 @@ def _compile(
 
     def call() -> None:
         results = [compiled(*ready[0]) for _ in range(1 if in_a_loop else times)]
-        ready[0] = advance(jax.block_until_ready(results)[-1], ready[0])
+        ready[0] = next_arguments(jax.block_until_ready(results)[-1], ready[0])
 
     temp_bytes = int(compiled.memory_analysis().temp_size_in_bytes)
-    return Work(
+    return Workload(
         name, sizes, call, times, examples, seconds, bool(hits), temp_bytes, compiled.as_text
     )

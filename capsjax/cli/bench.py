@@ -32,12 +32,12 @@ def _step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     config = read(arguments, rest)
     start_jax()
     from capsjax.bench import work as benchmark
-    from capsjax.bench.profile import own_names
+    from capsjax.bench.profile import fresh_metadata
 
     # Made within `_measure`, so that its compilation is under the bar that tells of it.
     def make() -> Any:
         forward = arguments.work == "forward"
-        with own_names() if getattr(arguments, "profile", False) else contextlib.nullcontext():
+        with fresh_metadata() if getattr(arguments, "profile", False) else contextlib.nullcontext():
             return benchmark.step_work(
                 config, arguments.batch_size, times=arguments.times, forward=forward
             )

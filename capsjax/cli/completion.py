@@ -98,16 +98,16 @@ def admitted() -> Mapping[str, tuple[str, ...]]:
     """Return every dotted key of a configuration, with the words that it accepts if they are few."""
     from capsjax.runs.config import Config
     from capsjax.schema.errors import all_keys
-    from capsjax.schema.fields import fields, kinds, members, reach
+    from capsjax.schema.fields import fields_of, kinds_of, types_in, walk_dataclasses
 
     words: dict[str, dict[str, None]] = {key: {} for key in all_keys(Config)}
-    for at, cls in reach(Config):
-        for name, annotation in fields(cls).items():
+    for at, cls in walk_dataclasses(Config):
+        for name, annotation in fields_of(cls).items():
             key = ".".join((*at, name))
             if key not in words:  # within an item of a list, which no flag reaches
                 continue
-            words[key] |= dict.fromkeys(kinds(annotation))
-            for member in members(annotation):
+            words[key] |= dict.fromkeys(kinds_of(annotation))
+            for member in types_in(annotation):
                 if typing.get_origin(member) is typing.Literal:
                     words[key] |= dict.fromkeys(map(str, typing.get_args(member)))
                 elif member is bool:

@@ -155,7 +155,7 @@ def parse_overrides(args: Sequence[str]) -> dict[str, object]:
     Raises:
         UserError: If a word is not a flag, a flag has no value or stands twice, or a value is not YAML.
     """
-    from capsjax.schema.errors import mistake
+    from capsjax.schema.errors import two_line_error
     from capsjax.schema.text import NOTHING, read_value  # which loads JAX's types
 
     overrides: dict[str, object] = {}
@@ -164,14 +164,16 @@ def parse_overrides(args: Sequence[str]) -> dict[str, object]:
         word = words.pop()
         key, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not all(key.split(".")):
-            raise mistake(f"got {word!r} on the command line", "a flag such as `--seed 3`")
+            raise two_line_error(f"got {word!r} on the command line", "a flag such as `--seed 3`")
         if not equals and words and not words[-1].startswith("--"):
             text = words.pop()
         value = read_value(text, f"--{key} {text}")
         if value is NOTHING:
-            raise mistake(f"--{key}: no value", f"`--{key} VALUE`, such as 3, null or '\"\"'")
+            raise two_line_error(
+                f"--{key}: no value", f"`--{key} VALUE`, such as 3, null or '\"\"'"
+            )
         if key in overrides:
-            raise mistake(f"--{key}: given twice", "every flag once")
+            raise two_line_error(f"--{key}: given twice", "every flag once")
         overrides[key] = value
     return overrides
 

@@ -43,13 +43,13 @@ def _describe(config: Any) -> int:
     That is, for each layer, how many parameters it has and the shape of what comes out.
     """
     from capsjax.layers import shapes
-    from capsjax.runs.plan import functions
+    from capsjax.runs.plan import network_functions
     from capsjax.schema.text import dump
     from capsjax.study.alignment import group_of
 
     print(dump(config), end="")
     data = config.data.shape()
-    made = functions(config.model, config.loss, data.image_shape, data.num_classes)
+    made = network_functions(config.model, config.loss, data.image_shape, data.num_classes)
     steps = shapes(config.model, data.image_shape, data.num_classes)
     after = {step.name: f"  {step.shape}" for step in steps}
     counts = dict.fromkeys(after, 0)

@@ -86,11 +86,11 @@ def conv2d(
     # Back in the images' type at the end, whichever is wider: a network's precision is that of its inputs.
     given, dtype = images.dtype, jnp.promote_types(images.dtype, kernel.dtype)
     images, kernel = images.astype(dtype), kernel.astype(dtype)
-    named = _at(precision, IMPLEMENTATIONS[chosen], stride)
+    named = _at_precision(precision, IMPLEMENTATIONS[chosen], stride)
     if implementation != "auto":
         return named(images, kernel).astype(given)
     # The platform is known when the function is lowered, not yet when it is traced.
-    elsewhere = _at(precision, conv2d_lax, stride)
+    elsewhere = _at_precision(precision, conv2d_lax, stride)
     y = jax.lax.platform_dependent(images, kernel, cpu=named, default=elsewhere)
     return y.astype(given)
 
@@ -98,7 +98,9 @@ def conv2d(
 Convolution = Callable[[Float[Array, "b h w c"], Float[Array, "kh kw c f"]], Array]
 
 
-def _at(precision: Precision, implementation: Callable[..., Array], stride: int) -> Convolution:
+def _at_precision(
+    precision: Precision, implementation: Callable[..., Array], stride: int
+) -> Convolution:
     """Return a convolution of that precision."""
 
     def as_given(x: Array, k: Array) -> Array:

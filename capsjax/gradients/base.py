@@ -63,7 +63,7 @@ class Reductions(Protocol):
 
 
 @runtime_checkable
-class Settling(Iterative, Protocol):
+class HasTolerance(Iterative, Protocol):
     """Name what a loop needs to stop each example by itself; the state is laid out like the couplings."""
 
     tolerance: float | None
@@ -145,8 +145,8 @@ def iterate(
     return jax.lax.fori_loop(start, stop, jax.checkpoint(update) if remat else update, state)
 
 
-def settle(routing: Iterative, inputs: PyTree, num_updates: int) -> PyTree:
-    """Apply updates until the couplings settle, if the routing has a tolerance, else all of them.
+def iterate_to_tolerance(routing: Iterative, inputs: PyTree, num_updates: int) -> PyTree:
+    """Apply updates until the couplings converge, if the routing has a tolerance, else all of them.
 
     With a tolerance it cannot be differentiated in reverse mode, which needs a known number of steps.
 
@@ -159,24 +159,24 @@ def settle(routing: Iterative, inputs: PyTree, num_updates: int) -> PyTree:
         The state; an example's own stays as it is once another update would move none of its couplings
         by more than the tolerance.
     """
-    start, running = routing.init(inputs), unsettled(routing, inputs)
-    if running is None:
+    start, converged = routing.init(inputs), none_converged(routing, inputs)
+    if converged is None:
         return iterate(routing, inputs, start, 0, num_updates)
 
-    def goes_on(carry: tuple[Array, PyTree, Array]) -> Bool[Array, ""]:
-        t, _, settled = carry
-        # Until the slowest example has settled: the others wait for it, but move no more.
-        return (t < num_updates) & ~jnp.all(settled)
+    def unfinished(carry: tuple[Array, PyTree, Array]) -> Bool[Array, ""]:
+        t, _, converged = carry
+        # Until the slowest example has converged: the others wait for it, but move no more.
+        return (t < num_updates) & ~jnp.all(converged)
 
     def step(carry: tuple[Array, PyTree, Any]) -> tuple[Array, PyTree, Any]:
-        t, state, settled = carry
-        return t + 1, *advance(routing, t, state, settled, inputs)
+        t, state, converged = carry
+        return t + 1, *masked_update(routing, t, state, converged, inputs)
 
-    return jax.lax.while_loop(goes_on, step, (jnp.asarray(0), start, running))[1]
+    return jax.lax.while_loop(unfinished, step, (jnp.asarray(0), start, converged))[1]
 
 
-def unsettled(routing: Iterative, inputs: PyTree) -> Bool[Array, "*batch"] | None:
-    """Return the mask of settled examples that a loop begins with.
+def none_converged(routing: Iterative, inputs: PyTree) -> Bool[Array, "*batch"] | None:
+    """Return the mask of converged examples that a loop begins with.
 
     Args:
         routing: the functions that make an update, and perhaps a tolerance.
@@ -186,15 +186,19 @@ def unsettled(routing: Iterative, inputs: PyTree) -> Bool[Array, "*batch"] | Non
         False for each example, [*batch]; None if the routing has no tolerance, so that no example stops
         before the last update.
     """
-    if not isinstance(routing, Settling) or routing.tolerance is None:
+    if not isinstance(routing, HasTolerance) or routing.tolerance is None:
         return None
     # Computed rather than made by `zeros`: like this it varies over the devices of a mesh as the logits do,
     # and a loop's carry has one type from the first step to the last.
     return routing.pairs(inputs).max_abs(routing.init(inputs)) < 0
 
 
-def advance(
-    routing: Iterative, t: Any, state: PyTree, settled: Bool[Array, "*batch"] | None, inputs: PyTree
+def masked_update(
+    routing: Iterative,
+    t: Any,
+    state: PyTree,
+    converged: Bool[Array, "*batch"] | None,
+    inputs: PyTree,
 ) -> tuple[PyTree, Bool[Array, "*batch"] | None]:
     """Apply update number t to the examples that have not settled.
 
@@ -202,17 +206,17 @@ def advance(
         routing: the functions that make an update.
         t: number of the update.
         state: what it begins with.
-        settled: which examples have settled, [*batch]; None if the routing has no tolerance.
+        converged: which examples have converged, [*batch]; None if the routing has no tolerance.
         inputs: what `routing.prepare` returned.
 
     Returns:
-        The new state, and which examples have settled by now, [*batch].
+        The new state, and which examples have converged by now, [*batch].
     """
     new = routing.update(t, state, inputs)
-    if settled is None or not isinstance(routing, Settling) or routing.tolerance is None:
-        return new, settled
+    if converged is None or not isinstance(routing, HasTolerance) or routing.tolerance is None:
+        return new, converged
     step, pairs = routing.couple(new, inputs) - routing.couple(state, inputs), routing.pairs(inputs)
-    settled = settled | (pairs.max_abs(step) <= routing.tolerance)
+    converged = converged | (pairs.max_abs(step) <= routing.tolerance)
     # The update that would move an example by no more than the tolerance is not made, nor any after it: its
     # state does not depend on the batch that it is in.
-    return jnp.where(pairs.broadcast(settled), state, new), settled
+    return jnp.where(pairs.broadcast(converged), state, new), converged

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from capsjax.checks import FieldError, UserError, check_choice, check_float, check_int
-from capsjax.gradients.base import GradientMode, Iterative, Reductions, settle
+from capsjax.gradients.base import GradientMode, Iterative, Reductions, iterate_to_tolerance
 from capsjax.numerics import add_cotangents
 from capsjax.types import PerPair
 
@@ -121,7 +121,7 @@ def _run(
     routing: FixedPoint, mode: ImplicitGradient, num_updates: int, inputs: PyTree
 ) -> tuple[PerPair, PerPair]:
     del mode
-    logits = settle(routing, inputs, num_updates)
+    logits = iterate_to_tolerance(routing, inputs, num_updates)
     return routing.couple(logits, inputs), logits
 
 
@@ -129,7 +129,7 @@ def _forward(
     routing: FixedPoint, mode: ImplicitGradient, num_updates: int, inputs: PyTree
 ) -> tuple[tuple[PerPair, PerPair], tuple[PerPair, PyTree]]:
     # Not `_run`: a second derivative is to be refused in words, not by the rule that it has.
-    logits = settle(routing, inputs, num_updates)
+    logits = iterate_to_tolerance(routing, inputs, num_updates)
     return (routing.couple(logits, inputs), logits), (logits, inputs)
 
 

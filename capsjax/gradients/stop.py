@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 from jaxtyping import PyTree
 
-from capsjax.gradients.base import GradientMode, Iterative, settle
+from capsjax.gradients.base import GradientMode, Iterative, iterate_to_tolerance
 from capsjax.types import PerPair
 
 
@@ -33,7 +33,7 @@ class StopGradient(GradientMode):
         self, routing: Iterative, inputs: PyTree, num_updates: int
     ) -> tuple[PerPair, PyTree]:
         """Run every update on constants, and return a constant coupling."""
-        # No gradient passes through the loop, so its length may depend on the data: `settle`, not `iterate`.
+        # No gradient passes through the loop, so its length may depend on the data.
         constants = jax.lax.stop_gradient(inputs)
-        state = settle(routing, constants, num_updates)
+        state = iterate_to_tolerance(routing, constants, num_updates)
         return jax.lax.stop_gradient((routing.couple(state, constants), state))

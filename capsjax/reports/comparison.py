@@ -11,7 +11,7 @@ import numpy as np
 
 from capsjax.bench.timing import Cost, ratio
 from capsjax.checks import UserError
-from capsjax.reports.looks import LIGHT
+from capsjax.reports.themes import LIGHT
 from capsjax.routing import DynamicRouting
 from capsjax.runs.folder import Folder
 from capsjax.runs.metrics_file import numbers

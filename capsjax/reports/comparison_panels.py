@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from capsjax.reports.comparison import Comparison
 from capsjax.reports.figures import Panel, together
 from capsjax.reports.grid_panels import MOST_CELLS, grid_panels, in_cell, there
-from capsjax.reports.looks import Look
 from capsjax.reports.panels import course_panels, set_names, tests_panel
+from capsjax.reports.themes import Theme
 from capsjax.runs.folder import Folder
 from capsjax.study.arms import Arm, Lines
 from capsjax.study.design import run_folder
@@ -125,16 +125,16 @@ def _cost_panel(comparison: Comparison, reference: str) -> Panel:
     middle = np.asarray([np.median(r) for r in ratios])
     quartiles = np.asarray([np.percentile(r, [25, 75]) for r in ratios]).T
 
-    def draw(ax: Axes, look: Look) -> None:
-        places, colours = np.arange(len(middle)), [look.of(keys[name]) for name in names]
+    def draw(ax: Axes, theme: Theme) -> None:
+        places, colours = np.arange(len(middle)), [theme.of(keys[name]) for name in names]
         spread = np.abs(quartiles - middle)
-        ax.bar(places - 0.2, middle, 0.38, yerr=spread, color=colours, ecolor=look.ink)
-        ax.bar(places + 0.2, memory, 0.38, color=colours, hatch="////", edgecolor=look.page)
+        ax.bar(places - 0.2, middle, 0.38, yerr=spread, color=colours, ecolor=theme.ink)
+        ax.bar(places + 0.2, memory, 0.38, color=colours, hatch="////", edgecolor=theme.page)
         set_names(ax, names)
         ax.set_ylim(0, 1.4 * max(*middle, *quartiles[1], *memory))
         handles = [
-            Patch(facecolor=look.muted, label="time of a step (median, quartiles)"),
-            Patch(facecolor=look.muted, hatch="////", label="temporary memory"),
+            Patch(facecolor=theme.muted, label="time of a step (median, quartiles)"),
+            Patch(facecolor=theme.muted, hatch="////", label="temporary memory"),
         ]
         ax.legend(handles=handles, frameon=False, fontsize=8.5, loc="upper left")
         ax.set_title(f"cost of a step, {reference} = 1", fontsize=10)
@@ -167,15 +167,15 @@ def _alignment_panel(
         means = [float(np.mean([r[name] for r in chosen if r["epoch"] == e])) for e in epochs]
         return epochs, means
 
-    def draw(ax: Axes, look: Look) -> None:
+    def draw(ax: Axes, theme: Theme) -> None:
         for marker, group in zip(GROUP_MARKERS, groups, strict=False):
             for mode in modes:
                 ax.plot(
-                    *line(group, mode), color=look.of(kinds[mode]), marker=marker, markersize=5,
-                    markerfacecolor=look.page if kinds[mode] == "stop" else look.of(kinds[mode]),
+                    *line(group, mode), color=theme.of(kinds[mode]), marker=marker, markersize=5,
+                    markerfacecolor=theme.page if kinds[mode] == "stop" else theme.of(kinds[mode]),
                     linewidth=2.2 if group == "all" else 1.0,
                 )  # fmt: skip
-        ax.axhline(1, color=look.ink, linewidth=0.7)
+        ax.axhline(1, color=theme.ink, linewidth=0.7)
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(title, fontsize=10)
@@ -183,14 +183,14 @@ def _alignment_panel(
             Line2D(
                 [],
                 [],
-                color=look.of(kinds[mode]),
+                color=theme.of(kinds[mode]),
                 linewidth=2,
                 label=f"along {comparison.told[mode].arm} runs",
             )
             for mode in modes
         ]
         told += [
-            Line2D([], [], color=look.muted, marker=marker, linestyle="", label=group)
+            Line2D([], [], color=theme.muted, marker=marker, linestyle="", label=group)
             for marker, group in zip(GROUP_MARKERS, groups, strict=False)
         ]
         # Below the axes: curves may run anywhere.

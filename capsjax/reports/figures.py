@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from capsjax.reports.looks import LIGHT, Look, drawn_with
+from capsjax.reports.themes import LIGHT, Theme, drawn_with
 
 # Paul Tol's "bright" colours, which stay apart for colour-blind readers.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
@@ -32,7 +32,7 @@ class Panel(NamedTuple):
     name: str
     caption: str
     alt: str
-    draw: Callable[[Axes, Look], None]
+    draw: Callable[[Axes, Theme], None]
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
@@ -55,38 +55,38 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figu
     return figure, axes
 
 
-def panel_figure(panel: Panel, look: Look = LIGHT) -> Figure:
+def panel_figure(panel: Panel, theme: Theme = LIGHT) -> Figure:
     """Draw one panel as a figure of its own.
 
     Args:
         panel: what to draw.
-        look: of the page that it goes on.
+        theme: of the page that it goes on.
 
     Returns:
         The figure.
     """
-    with drawn_with(look):
+    with drawn_with(theme):
         figure, axes = new_figure(1, 1, PANEL)
-        panel.draw(axes[0, 0], look)
+        panel.draw(axes[0, 0], theme)
     return figure
 
 
-def together(panels: Sequence[Panel], columns: int = 3, look: Look = LIGHT) -> Figure:
+def together(panels: Sequence[Panel], columns: int = 3, theme: Theme = LIGHT) -> Figure:
     """Draw panels as one figure, row by row.
 
     Args:
         panels: what to draw.
         columns: the number of panels in a row.
-        look: of the page that it goes on.
+        theme: of the page that it goes on.
 
     Returns:
         The figure; places that are left in the last row stay empty.
     """
     rows = -(-len(panels) // columns)
-    with drawn_with(look):
+    with drawn_with(theme):
         figure, axes = new_figure(rows, columns, (4.7 * columns, 3.6 * rows))
         for ax, panel in zip(axes.flat, panels, strict=False):
-            panel.draw(ax, look)
+            panel.draw(ax, theme)
         for ax in axes.flat[len(panels) :]:
             ax.set_axis_off()
     return figure
@@ -97,7 +97,7 @@ def reconstruction_figure(
     reconstructions: np.ndarray,
     labels: Sequence[int],
     predicted: Sequence[int],
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> Figure:
     """Draw images above what the decoder made of their longest capsules, six in a row.
 
@@ -106,7 +106,7 @@ def reconstruction_figure(
         reconstructions: the same for what was drawn.
         labels: class numbers, [n].
         predicted: class numbers, [n].
-        look: of the page that it goes on.
+        theme: of the page that it goes on.
 
     Returns:
         The figure; above each image its label and the prediction, in bold where they differ.
@@ -114,7 +114,7 @@ def reconstruction_figure(
     count = len(images)
     columns = min(6, count)
     rows = -(-count // columns)
-    with drawn_with(look):
+    with drawn_with(theme):
         figure, axes = new_figure(2 * rows, columns, (1.1 * columns, 2.5 * rows))
         for ax in axes.flat:
             ax.set_axis_off()
@@ -127,7 +127,7 @@ def reconstruction_figure(
             axes[2 * row, column].set_title(
                 f"{labels[place]} → {predicted[place]}",
                 fontsize=10,
-                color=look.ink if right else look.wrong,
+                color=theme.ink if right else theme.wrong,
                 fontweight="normal" if right else "bold",
             )
     return figure

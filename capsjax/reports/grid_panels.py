@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from capsjax.reports.comparison import Comparison
 from capsjax.reports.figures import Panel
-from capsjax.reports.looks import Look, marker_of
 from capsjax.reports.panels import set_names
+from capsjax.reports.themes import Theme, marker_of
 from capsjax.study.design import Cell, Group, told_cell
 
 MOST_CELLS = 12  # that are drawn one by one
@@ -29,8 +29,8 @@ def in_cell(panel: Panel, group: Group) -> Panel:
     if not group.cell:
         return panel
 
-    def draw(ax: Axes, look: Look) -> None:
-        panel.draw(ax, look)
+    def draw(ax: Axes, theme: Theme) -> None:
+        panel.draw(ax, theme)
         ax.set_title(f"{ax.get_title()}\n{group.label}", fontsize=10)
 
     name = f"{panel.name}_{re.sub(r'[^A-Za-z0-9.=_]+', '-', group.label)}"
@@ -95,7 +95,7 @@ def _axis_panel(comparison: Comparison, axis: str, values: Sequence[str], other:
                 errors.append(found)
         return places, errors, key
 
-    def draw(ax: Axes, look: Look) -> None:
+    def draw(ax: Axes, theme: Theme) -> None:
         drawn = [(arm, *course(arm)) for arm in arms]
         for arm, places, errors, key in drawn:
             means = [float(np.mean(found)) for found in errors]
@@ -104,7 +104,7 @@ def _axis_panel(comparison: Comparison, axis: str, values: Sequence[str], other:
                 [max(found) - mean for mean, found in zip(means, errors, strict=True)],
             ]
             ax.errorbar(
-                places, means, yerr=bounds, color=look.of(key), marker=marker_of(key), markersize=5,
+                places, means, yerr=bounds, color=theme.of(key), marker=marker_of(key), markersize=5,
                 linewidth=1.6 if numeric else 0, elinewidth=1.2, capsize=3, label=arm,
             )  # fmt: skip
         if numeric:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from capsjax.reports import figures
 from capsjax.reports.figures import Panel
-from capsjax.reports.looks import DARK, LIGHT, drawn_with
+from capsjax.reports.themes import DARK, LIGHT, drawn_with
 from capsjax.study.arms import Lines
 from capsjax.tables import Table, plain
 
@@ -134,7 +134,7 @@ def draw_panels(panels: Iterable[Panel], folder: Path) -> list[Picture]:
     folder.mkdir(exist_ok=True)
     drawn = []
     for panel in panels:
-        light, dark = (figures.panel_figure(panel, look) for look in (LIGHT, DARK))
+        light, dark = (figures.panel_figure(panel, theme) for theme in (LIGHT, DARK))
         for suffix in ("svg", "pdf", "png"):
             figures.save(light, folder / f"{panel.name}.{suffix}")
         drawn.append(picture(light, dark, panel.caption, panel.alt))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from capsjax.reports.figures import Panel, together
-from capsjax.reports.looks import Look, marker_of
+from capsjax.reports.themes import Theme, marker_of
 from capsjax.study import arms as of_arms
 from capsjax.study.arms import Arm, Course, Lines
 
@@ -48,25 +48,25 @@ def _course_panel(
     where = {"validation": "validation", "train": "training"}[split]
     styles = _styles([arm for arm, _ in drawn])
 
-    def draw(ax: Axes, look: Look) -> None:
+    def draw(ax: Axes, theme: Theme) -> None:
         for number, (arm, found) in enumerate(drawn):
             if found is not None:
                 middle, low, high = (factor * x for x in (found.mean, found.low, found.high))
                 # Some eight marks on a curve, those of each arm at other steps, so that none hides another.
                 every = max(1, len(found.steps) // 8)
                 ax.plot(
-                    found.steps, middle, color=look.of(arm.mode), label=arm.label, linewidth=1.6,
+                    found.steps, middle, color=theme.of(arm.mode), label=arm.label, linewidth=1.6,
                     linestyle=styles[number], marker=marker_of(arm.mode, "."), markersize=4.5,
                     markevery=(number % every, every),
-                    markerfacecolor=look.of(arm.mode) if arm.label == arm.name else look.page,
+                    markerfacecolor=theme.of(arm.mode) if arm.label == arm.name else theme.page,
                 )  # fmt: skip
                 ax.fill_between(
-                    found.steps, low, high, color=look.of(arm.mode), alpha=0.18, linewidth=0
+                    found.steps, low, high, color=theme.of(arm.mode), alpha=0.18, linewidth=0
                 )
         ax.set_title(f"{NAMES[name]} ({where}{'; mean and range' if several else ''})", fontsize=10)
         ax.set_xlabel("step")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _scale(ax, name, bound, look)
+        _scale(ax, name, bound, theme)
         if len(drawn) > 5:  # more would hide the curves
             ax.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
         else:
@@ -94,7 +94,7 @@ def _styles(arms: Sequence[Arm]) -> list:
     return [STYLES[count % len(STYLES)] for count in before]
 
 
-def _scale(ax: Axes, name: str, bound: int | None, look: Look) -> None:
+def _scale(ax: Axes, name: str, bound: int | None, theme: Theme) -> None:
     """Scale an axis for what it shows."""
     if name == "loss":
         ax.set_yscale("log")
@@ -110,7 +110,7 @@ def _scale(ax: Axes, name: str, bound: int | None, look: Look) -> None:
     elif bound is not None:
         top = math.log(bound)
         label = f"uniform coupling, log {bound} = {top:.3f}"
-        ax.axhline(top, color=look.ink, linewidth=0.9, linestyle=(0, (2, 2)), label=label)
+        ax.axhline(top, color=theme.ink, linewidth=0.9, linestyle=(0, (2, 2)), label=label)
         low, _ = ax.get_ylim()
         ax.set_ylim(low, top + 0.06 * max(top - low, 1e-3))
 
@@ -130,14 +130,14 @@ def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bo
     """
     names = list(errors)
 
-    def draw(ax: Axes, look: Look) -> None:
+    def draw(ax: Axes, theme: Theme) -> None:
         places = np.arange(len(names))
         if paired and len(names) > 1:
             for row in zip(*(found for _, found in errors.values()), strict=True):
-                ax.plot(places, [100 * x for x in row], color=look.muted, linewidth=0.7, alpha=0.7)
+                ax.plot(places, [100 * x for x in row], color=theme.muted, linewidth=0.7, alpha=0.7)
         for place, (mode, found) in zip(places, errors.values(), strict=True):
             given = [100 * x for x in found]
-            colour, marker = look.of(mode), marker_of(mode)
+            colour, marker = theme.of(mode), marker_of(mode)
             ax.plot([place] * len(given), given, marker, color=colour, markersize=4.5, alpha=0.8)
             if len(given) > 1:
                 ax.plot(place, np.mean(given), "_", color=colour, markersize=22, markeredgewidth=3)
@@ -200,24 +200,24 @@ def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel
         split: of_arms.values(metrics, split, name) for split in ("train", "validation", "test")
     }
 
-    def draw(ax: Axes, look: Look) -> None:
+    def draw(ax: Axes, theme: Theme) -> None:
         (steps, train), (marks, validation), (end, test) = found.values()
         if steps.size:
             ax.plot(
-                steps, factor * train, color=look.muted, linewidth=1.0, label="training batches"
+                steps, factor * train, color=theme.muted, linewidth=1.0, label="training batches"
             )
         if marks.size:
             ax.plot(
-                marks, factor * validation, color=look.of(mode), linewidth=1.8, label="validation",
+                marks, factor * validation, color=theme.of(mode), linewidth=1.8, label="validation",
                 marker=marker_of(mode), markersize=4, markevery=max(1, marks.size // 10),
             )  # fmt: skip
         if end.size:
             label = f"test {factor * test[-1]:.4g}"
-            ax.plot(end[-1:], factor * test[-1:], "*", color=look.ink, markersize=10, label=label)
+            ax.plot(end[-1:], factor * test[-1:], "*", color=theme.ink, markersize=10, label=label)
         ax.set_title(NAMES[name], fontsize=10)
         ax.set_xlabel("step")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _scale(ax, name, bound if name == "entropy" else None, look)
+        _scale(ax, name, bound if name == "entropy" else None, theme)
         if ax.get_legend_handles_labels()[0]:  # else there is nothing of ours to draw
             ax.legend(frameon=False, fontsize=8.5)
 

@@ -11,8 +11,8 @@ from capsjax.progress import Reporter, Silent
 from capsjax.reports import figures, page, panels
 from capsjax.reports.comparison import Table, percent
 from capsjax.reports.comparison_page import report_comparison
-from capsjax.reports.looks import DARK, LIGHT
 from capsjax.reports.page import Page, Picture
+from capsjax.reports.themes import DARK, LIGHT
 from capsjax.reports.unfinished import report_unfinished
 from capsjax.routing import DynamicRouting
 from capsjax.runs import evaluation
@@ -148,9 +148,9 @@ def _reconstructions(run: Run, data: object) -> list[Picture]:
             np.asarray(output.reconstruction),
             labels.tolist(),
             predicted,
-            look,
+            theme,
         )
-        for look in (LIGHT, DARK)
+        for theme in (LIGHT, DARK)
     )
     figures.save(light, run.folder / "reconstructions.png")
     for suffix in ("svg", "pdf", "png"):

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 from capsjax import metrics, numerics
 from capsjax.checks import FieldError, UserError, check_int, check_known, nearest
 from capsjax.gradients import GradientMode, StopGradient
-from capsjax.gradients.base import advance, unsettled
+from capsjax.gradients.base import masked_update, none_converged
 from capsjax.numerics import as_numbers, described
 from capsjax.routing.parameters import Parameter, Sizes, named
 from capsjax.schema.variant import Variant
@@ -160,11 +160,11 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
     def route(self, inputs: Inputs) -> RoutingResult:
         """Route prepared inputs."""
 
-    def look(self, inputs: Inputs) -> RoutingTrace:
+    def trace(self, inputs: Inputs) -> RoutingTrace:
         """Return every iteration of the same routing, as data; here the only one."""
         result, pairs = self.route(inputs), inputs.votes.pairs
         agreement = pairs.to_array(inputs.votes.agreement(result.pose))
-        line = trace_of(pairs, result.coupling, agreement)
+        line = trace_iteration(pairs, result.coupling, agreement)
         return jax.tree.map(lambda array: jnp.expand_dims(array, 0), line)
 
 
@@ -184,7 +184,7 @@ def _route(
     given = jax.tree.map(widen, (votes.arranged(), children, params))
     inputs = routing.prepare(*given)
     result = _only_present(routing.route(inputs), inputs.votes)
-    seen = routing.look(jax.lax.stop_gradient(inputs)) if trace else None
+    seen = routing.trace(jax.lax.stop_gradient(inputs)) if trace else None
     # Back to the votes' type here, where the result leaves: inside, no iteration rounds to half precision.
     return jax.tree.map(lambda array: array.astype(votes.dtype), (result, seen))
 
@@ -239,7 +239,7 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         check_int(self, "num_iters", low=1)
         if not isinstance(self.gradient, GradientMode):
             known = ", ".join(f"{mode.__name__}(...)" for mode in GradientMode.variants())
-            expected = f"a gradient mode: {known}{_meant(self.gradient)}"
+            expected = f"a gradient mode: {known}{_suggested_mode(self.gradient)}"
             raise FieldError(type(self).__name__, "gradient", self.gradient, expected)
         try:
             self.gradient.check(self, self.num_iters - 1)
@@ -328,25 +328,25 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
             parents.pose, pairs.to_array(coupling), logits, parents.activation, residual=residual
         )
 
-    def look(self, inputs: Inputs) -> RoutingTrace:
+    def trace(self, inputs: Inputs) -> RoutingTrace:
         """Go through the same iterations once more, keeping what each would read out."""
         pairs = inputs.votes.pairs
 
         def step(carry: tuple[State, Any], t: Array) -> tuple[tuple[State, Any], RoutingTrace]:
-            state, settled = carry  # an example that has settled shows its last line again
+            state, converged = carry  # an example that has converged shows its last line again
             coupling = self.couple(state, inputs)
             pose = self.readout(t, coupling, state, inputs).pose
             agreement = pairs.to_array(inputs.votes.agreement(pose))
-            line = trace_of(pairs, pairs.to_array(coupling), agreement)
-            return advance(self, t, state, settled, inputs), line
+            line = trace_iteration(pairs, pairs.to_array(coupling), agreement)
+            return masked_update(self, t, state, converged, inputs), line
 
-        start = self.init(inputs), unsettled(self, inputs)
+        start = self.init(inputs), none_converged(self, inputs)
         # One update more than the routing makes, whose result nobody reads: a scan has equal steps.
         _, trace = jax.lax.scan(step, start, jnp.arange(self.num_iters))
         return trace
 
 
-def _meant(given: object) -> str:
+def _suggested_mode(given: object) -> str:
     """Suggest the gradient mode of a name, or the value of a class."""
     modes = GradientMode.variants()
     for mode in modes:
@@ -358,7 +358,7 @@ def _meant(given: object) -> str:
     return nearest(str(given), [mode.__name__ for mode in modes])
 
 
-def trace_of(
+def trace_iteration(
     pairs: Pairs, coupling: Float[Array, "*batch i j"], agreement: Float[Array, "*batch i j"]
 ) -> RoutingTrace:
     """Return one iteration's line of a trace, without the axis of iterations.

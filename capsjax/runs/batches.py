@@ -19,8 +19,8 @@ from capsjax.training.state import Params
 FEW = 16
 
 
-class Work(NamedTuple):
-    """Hold what images go through.
+class Predictor(NamedTuple):
+    """Predict images, any number of them, batch by batch.
 
     Attributes:
         apply: from parameters and scaled images to the network's output.

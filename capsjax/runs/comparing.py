@@ -6,7 +6,7 @@ from typing import Any
 
 from capsjax.checks import FieldError, check_int, check_type, nearest
 from capsjax.gradients import GradientMode
-from capsjax.schema.fields import kinds
+from capsjax.schema.fields import kinds_of
 from capsjax.schema.named import Named
 
 LONGEST_NAME = 60  # of an arm, which names directories
@@ -67,7 +67,7 @@ class CompareConfig:
                 )
 
     def _check_modes(self) -> None:
-        known = ("uniform", *kinds(GradientMode))
+        known = ("uniform", *kinds_of(GradientMode))
         modes = self.modes if isinstance(self.modes, tuple) else ()
         fit = modes and len(set(modes)) == len(modes) and set(modes) <= set(known)
         if fit and (self.arms or self.reference in modes or "full" in modes):

@@ -11,7 +11,7 @@ from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, description, directory
-from capsjax.runs.plan import evaluation, functions
+from capsjax.runs.plan import evaluation_steps, network_functions
 from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data
 from capsjax.training import checkpoints
@@ -45,7 +45,7 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     height, width, channels = data["image_shape"]
     shape, classes = (height, width, channels), data["num_classes"]
     try:
-        made = functions(config.model, config.loss, shape, classes)
+        made = network_functions(config.model, config.loss, shape, classes)
         initial, statistics = made.initial(0), made.statistics(0)
     except UserError as error:
         raise UserError(f"{folder / 'environment.json'}: {error}") from error
@@ -104,7 +104,7 @@ def evaluate(
         )
     # What these data hold of the run's classes may be fewer.
     dataset = dataclasses.replace(dataset, num_classes=run.num_classes)
-    program = evaluation(run.config, run.image_shape, run.num_classes)
+    compiled = evaluation_steps(run.config, run.image_shape, run.num_classes)
     scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)
     feed = EvalFeed(dataset.test, scale, batch_size=run.config.training.eval_batch_size)
-    return measure(program, program.strategy.replicate(run.variables), feed, reporter)
+    return measure(compiled, compiled.strategy.replicate(run.variables), feed, reporter)

@@ -18,7 +18,7 @@ from capsjax.runs.run import Run
 from capsjax.training import checkpoints
 from capsjax.training.config import TrainingConfig
 from capsjax.training.feed import EvalFeed, TrainFeed
-from capsjax.training.loop import Moment, Program, evaluate, fit
+from capsjax.training.loop import CompiledSteps, Moment, evaluate, fit
 from capsjax.training.state import TrainState
 
 Observer = Callable[[int, TrainState], None]
@@ -28,7 +28,7 @@ class Recorder:
     """Write down what a run comes to: lines of metrics, validation, checkpoints, and words on progress.
 
     Args:
-        program: the compiled steps.
+        compiled: the compiled steps.
         training: how often lines and checkpoints are due.
         validation: the examples to validate on at the end of every epoch, or None.
         folder: the run's directory.
@@ -39,14 +39,14 @@ class Recorder:
 
     def __init__(
         self,
-        program: Program,
+        compiled: CompiledSteps,
         training: TrainingConfig,
         validation: EvalFeed | None,
         folder: Path,
         reporter: Reporter,
         observe: Observer | None = None,
     ):
-        self._program, self._training = program, training
+        self._compiled, self._training = compiled, training
         self._validation, self._folder = validation, folder
         self._reporter, self._observe = reporter, observe
         self.metrics = MetricsWriter(folder / "metrics.jsonl")
@@ -115,7 +115,7 @@ class Recorder:
     def _validate(self, moment: Moment) -> str:
         if self._validation is None:
             return ""
-        numbers = evaluate(self._program, moment.state.variables, self._validation)
+        numbers = evaluate(self._compiled, moment.state.variables, self._validation)
         self.metrics.write("validation", moment.step, numbers)
         return f", validation error {100 * numbers['error']:.2f} %"
 
@@ -158,19 +158,19 @@ def finish(
         UserError: If the loss or a parameter is not finite.
         Interrupted: If a signal asked to end, after the state was saved.
     """
-    program, training = planned.program, config.training
+    compiled, training = planned.compiled, config.training
 
     def in_order(split: Split) -> EvalFeed:
         return EvalFeed(split, dataset.scale, batch_size=training.eval_batch_size)
 
     validation = None if dataset.validation is None else in_order(dataset.validation)
-    recorder = Recorder(program, training, validation, folder, reporter, observe)
+    recorder = Recorder(compiled, training, validation, folder, reporter, observe)
     try:
         with signals.held():
             moments = fit(
-                program,
+                compiled,
                 state,
-                TrainFeed(dataset.train, planned.cut, config.seed),
+                TrainFeed(dataset.train, planned.slicer, config.seed),
                 total_steps=planned.total_steps,
                 log_every=training.log_every,
                 label=folder.name,
@@ -178,9 +178,9 @@ def finish(
             for moment in moments:
                 recorder.record(moment)
                 state = moment.state
-        state = program.strategy.unreplicate(state)
+        state = compiled.strategy.unreplicate(state)
         tested = evaluate(
-            program, program.strategy.replicate(state.variables), in_order(dataset.test)
+            compiled, compiled.strategy.replicate(state.variables), in_order(dataset.test)
         )
         recorder.metrics.write("test", planned.total_steps, tested)
         signals.advise(
@@ -193,7 +193,7 @@ def finish(
         recorder.metrics.close()
     # On one device, as from a checkpoint: arrays of two runs meet in one expression.
     params, statistics = jax.device_put(
-        (state.params, state.statistics), program.strategy.devices[0]
+        (state.params, state.statistics), compiled.strategy.devices[0]
     )
     return Run(
         config,

@@ -17,20 +17,20 @@ from capsjax.losses import Loss
 from capsjax.metrics import ALWAYS, Metric, coupling_entropy
 from capsjax.runs import remedies
 from capsjax.runs.config import Config
-from capsjax.training.feed import Cut
-from capsjax.training.loop import Program
+from capsjax.training.feed import BatchSlicer
+from capsjax.training.loop import CompiledSteps
 from capsjax.training.optimisers import Optimiser, freeze
-from capsjax.training.parallel import STRATEGIES, Compiled, Parallel, Strategy
+from capsjax.training.parallel import STRATEGIES, Parallel, StepFunction, Strategy
 from capsjax.training.state import Batch, Params, TrainState, group_of, separate
 from capsjax.training.step import LossFunction, Tracked, TrainingLoss
 from capsjax.types import PerExample
 
-# What the functions of a network are made of, as `functions` takes it.
-Network = tuple[Model, Loss, tuple[int, int, int], int, tuple[Metric, ...]]
+# The arguments of `network_functions`.
+NetworkArguments = tuple[Model, Loss, tuple[int, int, int], int, tuple[Metric, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Functions:
+class NetworkFunctions:
     """Hold the pure functions of a network; what they call variables is parameters and running statistics.
 
     Attributes:
@@ -53,13 +53,13 @@ class Functions:
     training: Callable[[str | None], TrainingLoss]
 
 
-def functions(
+def network_functions(
     model: Model,
     loss: Loss,
     image_shape: tuple[int, int, int],
     num_classes: int,
     metrics: tuple[Metric, ...] = (),
-) -> Functions:
+) -> NetworkFunctions:
     """Make the functions of a network; equal arguments give the same ones, which compile once.
 
     Args:
@@ -75,17 +75,17 @@ def functions(
     Raises:
         UserError: If the network's layers do not fit the images or each other.
     """
-    return _functions(model, loss, image_shape, num_classes, metrics)
+    return _cached_functions(model, loss, image_shape, num_classes, metrics)
 
 
 @functools.lru_cache(maxsize=64)
-def _functions(
+def _cached_functions(
     model: Model,
     loss: Loss,
     image_shape: tuple[int, int, int],
     num_classes: int,
     metrics: tuple[Metric, ...],
-) -> Functions:
+) -> NetworkFunctions:
 
     def make(key: Array) -> CapsNet:
         return CapsNet(image_shape, num_classes, config=model, rngs=nnx.Rngs(params=key))
@@ -118,7 +118,7 @@ def _functions(
             return lambda params, batch: track(params, batch, None).values
         return lambda variables, batch: track(variables, batch, axis)
 
-    return Functions(
+    return NetworkFunctions(
         initial=initial,
         statistics=statistics,
         shapes=shapes,
@@ -140,27 +140,29 @@ def _entropies(output: NetworkOutput) -> PerExample:
 
 
 @functools.lru_cache(maxsize=64)
-def _scoring(network: Network, parallel: Parallel) -> tuple[Strategy, Compiled]:
+def _scoring(network: NetworkArguments, parallel: Parallel) -> tuple[Strategy, StepFunction]:
     """Make a step of evaluation, which runs of any length and optimiser share, and its strategy."""
     strategy = STRATEGIES[parallel]()
-    return strategy, strategy.eval_step(functions(*network).score)
+    return strategy, strategy.eval_step(network_functions(*network).score)
 
 
 @functools.lru_cache(maxsize=64)
-def _program(
-    network: Network,
+def _compiled_steps(
+    network: NetworkArguments,
     optimiser: Optimiser,
     frozen: tuple[str, ...],
     total_steps: int,
     parallel: Parallel,
-    cut: Cut,
-) -> Program:
+    slicer: BatchSlicer,
+) -> CompiledSteps:
     model, loss, *_, metrics = network
     strategy, eval_step = _scoring(network, parallel)
     updates = freeze(optimiser.make(total_steps), frozen)
-    return Program(
+    return CompiledSteps(
         strategy=strategy,
-        train_steps=strategy.train_steps(functions(*network).training(strategy.axis), updates, cut),
+        train_steps=strategy.train_steps(
+            network_functions(*network).training(strategy.axis), updates, slicer
+        ),
         eval_step=eval_step,
         remedy=remedies.remedy(model, loss, optimiser),
         results={metric.name: metric.result for metric in metrics},
@@ -173,16 +175,16 @@ class Plan:
 
     Attributes:
         functions: the network's pure functions.
-        program: the compiled steps.
+        compiled: the compiled steps.
         optimiser: the Optax transformation.
-        cut: how batches are cut from the training examples.
+        slicer: how batches are cut from the training examples.
         total_steps: optimiser steps of the whole run.
     """
 
-    functions: Functions
-    program: Program
+    functions: NetworkFunctions
+    compiled: CompiledSteps
     optimiser: optax.GradientTransformation
-    cut: Cut
+    slicer: BatchSlicer
     total_steps: int
 
     def initial_state(self, seed: int) -> TrainState:
@@ -191,7 +193,7 @@ class Plan:
         return TrainState.create(made.initial(seed), self.optimiser, made.statistics(seed))
 
 
-def _check_groups(frozen: tuple[str, ...], made: Functions) -> None:
+def _check_groups(frozen: tuple[str, ...], made: NetworkFunctions) -> None:
     """Check that what is to be frozen is there, and that something is left to train."""
     groups = list(dict.fromkeys(group_of(name) for name in made.shapes()))
     listed = ", ".join(groups)
@@ -210,7 +212,7 @@ def _check_groups(frozen: tuple[str, ...], made: Functions) -> None:
         )
 
 
-def _check_divides(config: Config, made: Functions) -> None:
+def _check_divides(config: Config, made: NetworkFunctions) -> None:
     """Check that every device has as much of a batch, where the batch normalises."""
     size, devices = config.training.batch_size, len(jax.local_devices())
     if size % devices and made.statistics(0):
@@ -221,8 +223,10 @@ def _check_divides(config: Config, made: Functions) -> None:
         )
 
 
-def evaluation(config: Config, image_shape: tuple[int, int, int], num_classes: int) -> Program:
-    """Make the program of a run for evaluation alone.
+def evaluation_steps(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int
+) -> CompiledSteps:
+    """Make the compiled steps of a run for evaluation alone.
 
     Args:
         config: what was run.
@@ -230,11 +234,11 @@ def evaluation(config: Config, image_shape: tuple[int, int, int], num_classes: i
         num_classes: the number of classes.
 
     Returns:
-        A program of which only the step of evaluation is used, whatever the data.
+        Compiled steps of which only the step of evaluation is used, whatever the data.
     """
     network = (config.model, config.loss, image_shape, num_classes, config.metrics)
-    parallel, nothing = config.training.parallel, Cut(1, (), 1.0)
-    return _program(network, config.optimiser, (), LARGEST_INT, parallel, nothing)
+    parallel, nothing = config.training.parallel, BatchSlicer(1, (), 1.0)
+    return _compiled_steps(network, config.optimiser, (), LARGEST_INT, parallel, nothing)
 
 
 def plan(config: Config, dataset: Dataset) -> Plan:
@@ -258,15 +262,17 @@ def plan(config: Config, dataset: Dataset) -> Plan:
         config.metrics,
     )
     total_steps = config.training.total_steps(len(dataset.train))
-    cut = Cut(config.training.batch_size, config.augmentations, dataset.scale, total_steps)
-    made, frozen = functions(*network), config.training.freeze
+    slicer = BatchSlicer(
+        config.training.batch_size, config.augmentations, dataset.scale, total_steps
+    )
+    made, frozen = network_functions(*network), config.training.freeze
     _check_groups(frozen, made)
     _check_divides(config, made)
     optimiser, parallel = config.optimiser, config.training.parallel
     return Plan(
         functions=made,
-        program=_program(network, optimiser, frozen, total_steps, parallel, cut),
+        compiled=_compiled_steps(network, optimiser, frozen, total_steps, parallel, slicer),
         optimiser=freeze(optimiser.make(total_steps), frozen),
-        cut=cut,
+        slicer=slicer,
         total_steps=total_steps,
     )

@@ -14,10 +14,10 @@ from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.display import rows_as_table
 from capsjax.layers import CapsNet, NetworkOutput
 from capsjax.runs import advice
-from capsjax.runs.batches import Work
+from capsjax.runs.batches import Predictor
 from capsjax.runs.config import Config
 from capsjax.runs.folder import Folder
-from capsjax.runs.plan import functions
+from capsjax.runs.plan import network_functions
 from capsjax.training.state import Params
 
 
@@ -149,8 +149,8 @@ class Run:
             UserError: If their shape is not that of several of the data's images, a pixel is not finite
                 or out of range, or their unit cannot be told.
         """
-        work, raw = self._work(images)
-        return work.outputs(raw, trace=trace)
+        predictor, raw = self._predictor(images)
+        return predictor.outputs(raw, trace=trace)
 
     def predict(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
         """Classify images as `outputs` takes them, [n, h, w, c] or [n, h, w]; returns class numbers, [n].
@@ -158,10 +158,10 @@ class Run:
         Many images take the memory of one batch. Whatever their number, at most two sizes of a batch are
         compiled: 16 for a few, and `training.eval_batch_size`.
         """
-        work, raw = self._work(images)
-        return work.classes(raw)
+        predictor, raw = self._predictor(images)
+        return predictor.classes(raw)
 
-    def _work(self, images: np.ndarray) -> tuple[Work, np.ndarray]:
+    def _predictor(self, images: np.ndarray) -> tuple[Predictor, np.ndarray]:
         """Check images, and say what they go through."""
         try:
             raw = np.asarray(images)
@@ -177,5 +177,9 @@ class Run:
                 + shape_remedy(given, self.image_shape)
             )
         scale = self.unit.factor(raw) if raw.size else self.scale
-        made = functions(self.config.model, self.config.loss, self.image_shape, self.num_classes)
-        return Work(made.apply, self.variables, scale, self.config.training.eval_batch_size), raw
+        made = network_functions(
+            self.config.model, self.config.loss, self.image_shape, self.num_classes
+        )
+        return Predictor(
+            made.apply, self.variables, scale, self.config.training.eval_batch_size
+        ), raw

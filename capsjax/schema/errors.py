@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError, nearest
 from capsjax.schema.fields import (
-    choose,
-    fields,
+    dataclass_for,
+    fields_of,
+    in_words,
     is_named,
-    item,
-    kinds,
-    members,
-    reach,
-    words,
+    item_type,
+    kinds_of,
+    types_in,
+    walk_dataclasses,
 )
 from capsjax.schema.names import canonical, did_you_mean, keys_named
 from capsjax.schema.variant import Variant
 
 
-def show(value: object) -> str:
+def abbreviated(value: object) -> str:
     """Write a value as the file would, in one short line."""
     if isinstance(value, Variant) and hasattr(value, "kind"):
         value = value.kind
@@ -35,7 +35,7 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def mistake(
+def two_line_error(
     came: str, expected: str, *, argument: str | None = None, in_flags: str | None = None
 ) -> UserError:
     """Make the error of two lines.
@@ -74,7 +74,7 @@ class Problem(NamedTuple):
     early: bool = False
     in_flags: str | None = None
 
-    def meets(self, other: "Problem") -> bool:
+    def overlaps(self, other: "Problem") -> bool:
         """Return whether one path is a prefix of the other, so that both may have one cause."""
         steps = zip(self.path, other.path, strict=False)  # as far as the shorter one goes
         return all(mine == theirs for mine, theirs in steps)
@@ -95,9 +95,9 @@ def unknown_kind(
         The mistake, with the nearest known kind; if a file was named in place of a kind, with the flags that
         read it.
     """
-    came = "missing" if given is None else f"got {show(given)}"
+    came = "missing" if given is None else f"got {abbreviated(given)}"
     expected = f"{beside}one of " + ", ".join(known) + nearest(str(given), known)
-    files = [kind for kind, cls in known.items() if "path" in fields(cls)]
+    files = [kind for kind, cls in known.items() if "path" in fields_of(cls)]
     # What ends like a file's name or has a slash is likelier a file than a misspelt kind.
     if not (files and isinstance(given, str) and re.search(r"[\w)]\.\w+$|/", given)):
         return Problem(path, came, expected, early=True)
@@ -112,21 +112,21 @@ def unknown_kind(
 
 def all_keys(schema: type) -> list[str]:
     """List the dotted keys of a schema, of whatever kind, the outer ones first; items of lists have none."""
-    spots = ((at, cls) for at, cls in reach(schema) if "*" not in at)
+    spots = ((at, cls) for at, cls in walk_dataclasses(schema) if "*" not in at)
     # A dictionary, not a set: keys that several kinds share stand once, and in the order of the fields.
-    found = dict.fromkeys(".".join((*at, name)) for at, cls in spots for name in fields(cls))
+    found = dict.fromkeys(".".join((*at, name)) for at, cls in spots for name in fields_of(cls))
     return sorted(found, key=lambda key: key.count("."))
 
 
 def _elsewhere(schema: type, path: tuple) -> str:
     """Suggest the kinds that have that very key, else keys of that name at other levels."""
-    beside = [cls for at, cls in reach(schema) if _is_at(path[:-1], at)]
-    owners = [cls for cls in beside if path[-1] in fields(cls)]
+    beside = [cls for at, cls in walk_dataclasses(schema) if _is_at(path[:-1], at)]
+    owners = [cls for cls in beside if path[-1] in fields_of(cls)]
     if owners:  # then the kind is the mistake, not the level
-        having = [kind for cls in owners for kind in kinds(cls)]
+        having = [kind for cls in owners for kind in kinds_of(cls)]
         return f"; {path[-1]} belongs to kind {' or '.join(dict.fromkeys(having))}"
     named, last = keys_named(all_keys(schema), ".".join(map(str, path))), canonical(str(path[-1]))
-    here = [name for cls in beside for name in fields(cls)]
+    here = [name for cls in beside for name in fields_of(cls)]
     near = difflib.get_close_matches(last, here, n=1, cutoff=0.8)
     if near and not any(f".{key}".endswith(f".{last}") for key in named):
         return did_you_mean(near)  # a slip beside it is likelier than another program's word
@@ -134,7 +134,7 @@ def _elsewhere(schema: type, path: tuple) -> str:
 
 
 def _is_at(path: tuple, pattern: tuple) -> bool:
-    """Return whether a path is one that `reach` gives, where `*` stands for any item."""
+    """Return whether a path is one that `walk_dataclasses` gives, where `*` stands for any item."""
     return len(path) == len(pattern) and all(
         wanted in ("*", step) for step, wanted in zip(path, pattern, strict=True)
     )
@@ -155,19 +155,19 @@ def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
     A plain union reports on each of its members: None for those that the tree did not choose.
     """
     path, annotation, value, _ = spot
-    cls = choose(annotation, value)
-    admitted = [member for member in members(annotation) if member is not types.NoneType]
+    cls = dataclass_for(annotation, value)
+    admitted = [member for member in types_in(annotation) if member is not types.NoneType]
     # pydantic puts the member's name, or its tag, between the field and what is below it.
     if loc and cls is not None and len(admitted) > 1:
         if loc[0] not in (cls.__name__, value.get("kind")):
             return None
         loc = loc[1:]
     if loc and cls is not None:
-        inner, found = fields(cls).get(loc[0]), value.get(loc[0])
+        inner, found = fields_of(cls).get(loc[0]), value.get(loc[0])
     elif loc and isinstance(loc[0], int) and isinstance(value, list):
-        inner, found = item(annotation, loc[0]), value[loc[0]]
-    elif loc and isinstance(value, Mapping) and any(map(is_named, members(annotation))):
-        inner, found = item(annotation, loc[0]), value.get(loc[0])
+        inner, found = item_type(annotation, loc[0]), value[loc[0]]
+    elif loc and isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
+        inner, found = item_type(annotation, loc[0]), value.get(loc[0])
     else:
         return spot
     return _follow(loc[1:], _Spot((*path, loc[0]), inner, found, cls))
@@ -191,29 +191,29 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
     if spot is None:
         return None
     path, annotation, value, owner = spot
-    came, raised = f"got {show(value)}", error.get("ctx", {}).get("error")
+    came, raised = f"got {abbreviated(value)}", error.get("ctx", {}).get("error")
     if kind == "unexpected_keyword_argument":
-        names = fields(owner)
+        names = fields_of(owner)
         hint = _elsewhere(schema, path) or nearest(path[-1], names)
-        came = f"unknown key, with value {show(value)}"
+        came = f"unknown key, with value {abbreviated(value)}"
         return Problem(path, came, "one of " + ", ".join(names) + hint, early=True)
     if kind == "missing":
-        return Problem(path, "missing", words(annotation))
+        return Problem(path, "missing", in_words(annotation))
     # What `__post_init__` raised, which pydantic keeps; its field may be one within, such as `gradient.last`.
     if isinstance(raised, FieldError):
         return Problem(
-            (*path, *raised.field.split(".")), f"got {show(raised.given)}", raised.in_config
+            (*path, *raised.field.split(".")), f"got {abbreviated(raised.given)}", raised.in_config
         )
     if kind == "literal_error":
-        literals = [str(arg) for member in members(annotation) for arg in typing.get_args(member)]
-        return Problem(path, came, words(annotation) + nearest(str(value), literals))
-    lists = [member for member in members(annotation) if typing.get_origin(member) is tuple]
+        literals = [str(arg) for member in types_in(annotation) for arg in typing.get_args(member)]
+        return Problem(path, came, in_words(annotation) + nearest(str(value), literals))
+    lists = [member for member in types_in(annotation) if typing.get_origin(member) is tuple]
     of_words = any(typing.get_args(member)[:1] == (str,) for member in lists)
-    of_words |= bool(lists) and str(value) in kinds(item(annotation, 0))
+    of_words |= bool(lists) and str(value) in kinds_of(item_type(annotation, 0))
     # One word where a list of words is wanted: show the list that was most likely meant.
     if kind.endswith("_type") and of_words and isinstance(value, str) and value:
         written = value if value.isidentifier() else json.dumps(value)
         return Problem(path, came, f"a list, such as [{written}]")
     if kind.endswith("_type") or kind in ("too_short", "too_long"):
-        return Problem(path, came, words(annotation))
+        return Problem(path, came, in_words(annotation))
     return Problem(path, came, f"other values: {raised or error['msg']}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from capsjax.schema.errors import mistake, show
+from capsjax.schema.errors import abbreviated, two_line_error
 
 _TAG = "tag:yaml.org,2002:"
 _INT = r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)"
@@ -92,7 +92,7 @@ def _load(text: str, place: str) -> object:
     except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         # A control character, `!!bool maybe`, thousands of digits or of nested brackets.
         came = f"{place}: {error}"
-    raise mistake(came, "plain YAML: `key: value` lines, nested by spaces")
+    raise two_line_error(came, "plain YAML: `key: value` lines, nested by spaces")
 
 
 def read_yaml(text: str, source: str) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     """
     tree = _load(text, source)
     if not isinstance(tree, dict):
-        came = "nothing is in it" if tree is NOTHING else f"got {show(tree)}"
-        raise mistake(f"{source}: {came}", "a mapping: `key: value` lines")
+        came = "nothing is in it" if tree is NOTHING else f"got {abbreviated(tree)}"
+        raise two_line_error(f"{source}: {came}", "a mapping: `key: value` lines")
     return tree
 
 

@@ -15,17 +15,17 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from capsjax.checks import KNOWN, is_traced, plain, written
-from capsjax.schema.errors import Problem, mistake, show, translate, unknown_kind
+from capsjax.schema.errors import Problem, abbreviated, translate, two_line_error, unknown_kind
 from capsjax.schema.fields import (
     assumed_kind,
     beside_kinds,
-    choose,
-    fields,
+    dataclass_for,
+    fields_of,
     is_named,
-    item,
-    kinds,
-    members,
-    reach,
+    item_type,
+    kinds_of,
+    types_in,
+    walk_dataclasses,
 )
 from capsjax.schema.text import to_tree
 from capsjax.schema.variant import Variant
@@ -79,8 +79,8 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
         inner: Any = {} if old is None else {"kind": old} if isinstance(old, str) else old
         if not isinstance(inner, dict):
             path = ".".join(steps[:done])
-            came = f"{key}: {path} is {show(old)}"
-            raise mistake(came, f"{path} to be a mapping", argument=key)
+            came = f"{key}: {path} is {abbreviated(old)}"
+            raise two_line_error(came, f"{path} to be a mapping", argument=key)
         node[name] = inner
         node = inner
     old = node.get(name)
@@ -97,43 +97,43 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
 
 def _assume(annotation: Any, value: Any) -> Any:
     """Write out the kinds that a tree leaves to be assumed."""
-    cls = choose(annotation, value)
+    cls = dataclass_for(annotation, value)
     if cls is not None:
-        inner, assumed = fields(cls), assumed_kind(annotation)
+        inner, assumed = fields_of(cls), assumed_kind(annotation)
         if "kind" not in value and assumed is not None:
             value = {"kind": assumed, **value}
         return {n: _assume(inner.get(n), v) for n, v in value.items()}
-    if isinstance(value, Mapping) and any(map(is_named, members(annotation))):
-        return {n: _assume(item(annotation, n), v) for n, v in value.items()}
+    if isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
+        return {n: _assume(item_type(annotation, n), v) for n, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_assume(item(annotation, n), v) for n, v in enumerate(value)]
+        return [_assume(item_type(annotation, n), v) for n, v in enumerate(value)]
     return value
 
 
 def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -> Any:
     """Write out the short form of kinds in a tree, and note the kinds that are missing or unknown."""
-    known, cls = kinds(annotation), choose(annotation, value)
+    known, cls = kinds_of(annotation), dataclass_for(annotation, value)
     # Where a plain string is accepted too, a string is that string, not a kind.
-    if known and isinstance(value, str) and str not in members(annotation):
+    if known and isinstance(value, str) and str not in types_in(annotation):
         if value in known:
             return {"kind": value}
         problems.append(unknown_kind(path, value, known, beside_kinds(annotation)))
     elif cls is not None:
-        inner = fields(cls)
+        inner = fields_of(cls)
         value = cls.completed(value) if issubclass(cls, Variant) else value
         return {n: _expand(inner.get(n), v, (*path, n), problems) for n, v in value.items()}
-    elif isinstance(value, Mapping) and any(map(is_named, members(annotation))):
-        named = item(annotation, "")
+    elif isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
+        named = item_type(annotation, "")
         return {n: _expand(named, v, (*path, n), problems) for n, v in value.items()}
     elif known and isinstance(value, Mapping):
         problems.append(unknown_kind((*path, "kind"), value.get("kind"), known))
     elif isinstance(value, list | tuple):
         items = enumerate(value)
-        return [_expand(item(annotation, n), v, (*path, n), problems) for n, v in items]
+        return [_expand(item_type(annotation, n), v, (*path, n), problems) for n, v in items]
     return value
 
 
-def _culprit(problem: Problem, flags: Tree) -> str | None:
+def _flag_at_fault(problem: Problem, flags: Tree) -> str | None:
     """Name the flag that brought a problem: the nearest above it, one within it, or one beside it."""
     path, paths = problem.path, {flag: tuple(flag.split(".")) for flag in flags}
     found = [flag for flag, at in paths.items() if path[: len(at)] == at]
@@ -145,15 +145,15 @@ def _culprit(problem: Problem, flags: Tree) -> str | None:
     return next(iter(found), None)
 
 
-def _where(problem: Problem, source: str, culprit: str | None) -> str:
+def _where(problem: Problem, source: str, flag: str | None) -> str:
     """Name the override that brought a problem, else the source, and the key where it is another."""
-    key, place = ".".join(map(str, problem.path)), culprit or source
-    return place if key in ("", culprit) else f"{place}: {key}"
+    key, place = ".".join(map(str, problem.path)), flag or source
+    return place if key in ("", flag) else f"{place}: {key}"
 
 
 def _adapter(schema: type) -> Any:
     """Make the strict validator of a schema, wrapped in a tuple of one, or take it from the cache."""
-    return _cached_adapter(schema, tuple(cls for _, cls in reach(schema)))
+    return _cached_adapter(schema, tuple(cls for _, cls in walk_dataclasses(schema)))
 
 
 @functools.lru_cache(maxsize=16)
@@ -177,13 +177,15 @@ def _plain_flags(overrides: Mapping[Any, object]) -> dict[str, Any]:
     flags = {}
     for key, value in overrides.items():
         if not isinstance(key, str) or not all(key.split(".")):
-            raise mistake(f"got {key!r} as the key of an override", "a dotted name such as 'seed'")
+            raise two_line_error(
+                f"got {key!r} as the key of an override", "a dotted name such as 'seed'"
+            )
         try:
             flags[key] = json.loads(json.dumps(to_tree(value), default=_number))
         except (TypeError, ValueError, RecursionError) as error:
             values = "a number, a string, a boolean, None, a list or mapping of these"
             values += ", or a part of a configuration" + (KNOWN if is_traced(value) else "")
-            raise mistake(f"{key}: got {_written(value)}", values, argument=key) from error
+            raise two_line_error(f"{key}: got {_written(value)}", values, argument=key) from error
     return flags
 
 
@@ -233,13 +235,13 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
             within = {**error, "loc": error["loc"][1:]}  # the first step is into the wrapper
             problem = translate(schema, tree, within)
             # One mistake, one message.
-            if problem is not None and not any(map(problem.meets, problems)):
+            if problem is not None and not any(map(problem.overlaps, problems)):
                 problems.append(problem)
     first = min(problems, key=lambda problem: not problem.early)  # min keeps the order among equals
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    culprit = _culprit(first, flags)
-    came = f"{_where(first, source, culprit)}: {first.came}{more}"
-    raise mistake(came, first.expected, argument=culprit, in_flags=first.in_flags)
+    flag = _flag_at_fault(first, flags)
+    came = f"{_where(first, source, flag)}: {first.came}{more}"
+    raise two_line_error(came, first.expected, argument=flag, in_flags=first.in_flags)
 
 
 def json_schema(schema: type) -> dict[str, Any]:

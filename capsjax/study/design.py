@@ -12,7 +12,7 @@ from capsjax.gradients import GradientMode, TruncatedGradient
 from capsjax.layers import map_routings, routings
 from capsjax.routing import IterativeRouting, Routing, UniformRouting
 from capsjax.runs.config import Config
-from capsjax.schema.fields import kinds
+from capsjax.schema.fields import kinds_of
 from capsjax.schema.text import to_tree
 from capsjax.schema.tree import build
 
@@ -116,7 +116,7 @@ def routing_of(mode: str, routing: Routing) -> Routing:
 
 def gradient_named(kind: str) -> GradientMode:
     """Return a gradient mode by its kind, with its defaults; truncated goes through the last update."""
-    known = kinds(GradientMode)
+    known = kinds_of(GradientMode)
     return TruncatedGradient(last=1) if kind == "truncated" else known[kind]()
 
 

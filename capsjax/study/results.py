@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from capsjax.bench.timing import Cost, Work, time_steps
+from capsjax.bench.timing import Cost, TimedStep, time_steps
 from capsjax.progress import Reporter
 from capsjax.runs import directory
 from capsjax.runs.config import Config
@@ -68,16 +68,16 @@ def _costs(
     config: Config, designed: Design, names: list[str], carrier: Carrier, reporter: Reporter
 ) -> dict[str, Cost]:
     """Time steps of every arm, on the first batches, from the first seed's initial parameters."""
-    works: dict[str, Work] = {}
+    steps: dict[str, TimedStep] = {}
     epochs: dict[Any, Epoch] = {}
     for name in names:
         arm = designed.arms[name].config
         dataset = carrier.dataset(arm.data)
         planned = plan(arm, dataset)
-        feed = TrainFeed(dataset.train, planned.cut, config.seed)
+        feed = TrainFeed(dataset.train, planned.slicer, config.seed)
         # Arms that cut the same batches share them on the device.
-        epoch = epochs.setdefault((arm.data, planned.cut), feed.epoch(0))
+        epoch = epochs.setdefault((arm.data, planned.slicer), feed.epoch(0))
         # Several steps in a call, as in training, but none beyond the epoch that was cut.
-        state, steps = planned.initial_state(config.seed), min(5, feed.steps_per_epoch)
-        works[name] = Work(planned.program, state, epoch, steps)
-    return time_steps(works, rounds=config.compare.timing_rounds, reporter=reporter)
+        state, count = planned.initial_state(config.seed), min(5, feed.steps_per_epoch)
+        steps[name] = TimedStep(planned.compiled, state, epoch, count)
+    return time_steps(steps, rounds=config.compare.timing_rounds, reporter=reporter)

@@ -34,7 +34,7 @@ class Epoch(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
+class BatchSlicer:
     """Cut a step's batch from an epoch: a pure function, for inside compiled steps.
 
     Args:
@@ -67,7 +67,7 @@ class Cut:
         )
 
 
-_cut = jax.jit(lambda cut, epoch, step: cut(epoch, step), static_argnums=0)
+_slice_batch = jax.jit(lambda slicer, epoch, step: slicer(epoch, step), static_argnums=0)
 
 
 class TrainFeed:
@@ -79,21 +79,23 @@ class TrainFeed:
 
     Args:
         split: the examples.
-        cut: how a batch is cut.
+        slicer: how a batch is cut.
         seed: random seed of order and augmentations.
     """
 
-    def __init__(self, split: Split, cut: Cut, seed: int):
+    def __init__(self, split: Split, slicer: BatchSlicer, seed: int):
         self.images, self.labels = jnp.asarray(split.images), jnp.asarray(split.labels)
-        self.cut, self.steps_per_epoch = cut, len(split) // cut.batch_size
+        self.slicer, self.steps_per_epoch = slicer, len(split) // slicer.batch_size
         # Two keys, so that the order does not depend on how images are changed.
         self._order_key, self._augment_key = jax.random.split(jax.random.key(seed))
 
     def epoch(self, number: int) -> Epoch:
         """Return the epoch of a number, counted from 0."""
-        return Epoch(self.images, self.labels, augment_key=self._augment_key, **self.turn(number))
+        return Epoch(
+            self.images, self.labels, augment_key=self._augment_key, **self.epoch_order(number)
+        )
 
-    def turn(self, number: int) -> dict[str, Array]:
+    def epoch_order(self, number: int) -> dict[str, Array]:
         """Return what changes from epoch to epoch: the permutation `order`, and `first`, its first step."""
         order = jax.random.permutation(
             jax.random.fold_in(self._order_key, number), self.labels.shape[0]
@@ -102,7 +104,7 @@ class TrainFeed:
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs."""
-        return _cut(self.cut, self.epoch(step // self.steps_per_epoch), step)
+        return _slice_batch(self.slicer, self.epoch(step // self.steps_per_epoch), step)
 
 
 class EvalFeed:
@@ -123,13 +125,13 @@ class EvalFeed:
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.labels.shape[0], self.batch_size):
-            yield _cut_in_order(
+            yield _slice_in_order(
                 self.images, self.labels, start, scale=self.scale, size=self.batch_size
             )
 
 
 @partial(jax.jit, static_argnames=("scale", "size"))
-def _cut_in_order(
+def _slice_in_order(
     images: Num[Array, "n h w c"],
     labels: Int[Array, "n"],
     start: int | Int[Array, ""],

@@ -14,13 +14,13 @@ from capsjax import room, signals
 from capsjax.checks import UserError
 from capsjax.progress import Reporter
 from capsjax.training.feed import EvalFeed, TrainFeed
-from capsjax.training.parallel import Compiled, Strategy
+from capsjax.training.parallel import StepFunction, Strategy
 from capsjax.training.state import Params, TrainState
 from capsjax.training.step import Sums
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class CompiledSteps:
     """Hold the compiled parts of a run.
 
     Attributes:
@@ -33,8 +33,8 @@ class Program:
     """
 
     strategy: Strategy
-    train_steps: Compiled
-    eval_step: Compiled
+    train_steps: StepFunction
+    eval_step: StepFunction
     remedy: str = "choose a smaller learning rate (optimiser.schedule.rate)"
     results: Mapping[str, Callable[[np.ndarray], float]] = dataclasses.field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class Moment:
         total_steps: the step that training ends with.
         state: the state on all devices, which the next step uses up; see `copy`.
         values: mean values of the last batch, on the devices, see `numbers`; empty before the first step.
-        program: what took the steps.
+        compiled: what took the steps.
         label: what the run is called in messages.
     """
 
@@ -62,7 +62,7 @@ class Moment:
     total_steps: int
     state: TrainState
     values: dict[str, jax.Array]
-    program: Program
+    compiled: CompiledSteps
     label: str
 
     @property
@@ -77,11 +77,11 @@ class Moment:
 
     def numbers(self) -> dict[str, float]:
         """Fetch the mean values of the last batch."""
-        return self.program.numbers(_on_host(self.program.strategy.unreplicate(self.values)))
+        return self.compiled.numbers(_on_host(self.compiled.strategy.unreplicate(self.values)))
 
     def on_one_device(self) -> TrainState:
         """Return the state as it looks on one device, to be saved before the next step."""
-        return self.program.strategy.unreplicate(self.state)
+        return self.compiled.strategy.unreplicate(self.state)
 
     def copy(self) -> TrainState:
         """Return a copy of the state that the next step leaves as it is."""
@@ -100,7 +100,7 @@ class Moment:
         Raises:
             UserError: If the loss or a parameter is not finite; parameters are named.
         """
-        strategy = self.program.strategy
+        strategy = self.compiled.strategy
         loss = float(strategy.unreplicate(self.values["loss"]))
         looked_at = strategy.unreplicate(self.state.variables) if params else {}
         names = ", ".join(name for name, x in looked_at.items() if not np.isfinite(x).all())
@@ -111,12 +111,12 @@ class Moment:
         if found:
             raise UserError(
                 f"{self.label}: got {found} at step {self.step}, expected {expected}; "
-                f"{self.program.remedy}"
+                f"{self.compiled.remedy}"
             )
 
 
 def fit(
-    program: Program,
+    compiled: CompiledSteps,
     state: TrainState,
     feed: TrainFeed,
     *,
@@ -131,7 +131,7 @@ def fit(
     `log_every` and at the end of every epoch.
 
     Args:
-        program: the compiled steps.
+        compiled: the compiled steps.
         state: where to begin, not replicated; its step says how far it is. It is used up.
         feed: training batches.
         total_steps: the step to train to.
@@ -145,13 +145,13 @@ def fit(
         UserError: If the loss is not finite after a call of the device, or a parameter at the end of an epoch
             or of training, of which there is no moment then; or if a step needs more memory than there is.
     """
-    strategy, first = program.strategy, int(state.step)
+    strategy, first = compiled.strategy, int(state.step)
     state, examples, pace, done = strategy.replicate(state), None, _Pace(), first
 
     def moment(values: dict[str, jax.Array]) -> Moment:
         epoch, within = divmod(done, feed.steps_per_epoch)
         ended = None if within else epoch
-        return Moment(done, ended, total_steps, state, values, program, label)
+        return Moment(done, ended, total_steps, state, values, compiled, label)
 
     yield moment({})
     while done < total_steps:
@@ -159,16 +159,18 @@ def fit(
         if examples is None:
             examples = strategy.replicate(feed.epoch(epoch))
         elif within == 0:  # the images stay where they are
-            examples = examples._replace(**strategy.replicate(feed.turn(epoch)))
+            examples = examples._replace(**strategy.replicate(feed.epoch_order(epoch)))
         # Who logs, validates and saves does so between calls.
         line, end = _after(done, log_every), _after(done, feed.steps_per_epoch)
         start, done = done, min(done + pace.steps, line, end, total_steps)
         if start == first:
             with signals.released(True):  # what is compiled here is what is called below
-                compiled = program.train_steps.lower(state, examples, start, done).compile()
-                room.check_program(compiled, f"{label}: a training step", room.REMEDY + room.ANEW)
+                executable = compiled.train_steps.lower(state, examples, start, done).compile()
+                room.check_program(executable, f"{label}: a training step", room.REMEDY + room.ANEW)
         with pace.timing(done - start), signals.released(start == first):
-            state, values = jax.block_until_ready(program.train_steps(state, examples, start, done))
+            state, values = jax.block_until_ready(
+                compiled.train_steps(state, examples, start, done)
+            )
         reached = moment(values)
         reached.check_finite(params=reached.epoch is not None or reached.is_last)
         yield reached
@@ -202,13 +204,13 @@ def _after(step: int, every: int) -> int:
 
 
 def evaluate(
-    program: Program, params: Params, feed: EvalFeed, reporter: Reporter | None = None
+    compiled: CompiledSteps, params: Params, feed: EvalFeed, reporter: Reporter | None = None
 ) -> dict[str, float]:
     """Measure every example of a split, the ragged last batch included.
 
     Args:
-        program: the compiled steps.
-        params: parameters and running statistics, replicated as the program's strategy wants them.
+        compiled: the compiled steps.
+        params: parameters and running statistics, replicated as the strategy wants them.
         feed: the examples.
         reporter: what tells the person who waits, if anything should.
 
@@ -218,21 +220,21 @@ def evaluate(
     Raises:
         Interrupted: If a signal asked to end.
     """
-    strategy, totals = program.strategy, dict[str, np.ndarray]()
+    strategy, totals = compiled.strategy, dict[str, np.ndarray]()
     if reporter is not None:
         reporter.start("evaluating", len(feed))
     for number, batch in enumerate(feed):
         signals.check()
         # Fetched before the next: of several sums over devices under way at once, each can hold threads
         # that another waits for. Added up on the host, in double precision: 67 of 10,000 is 0.0067.
-        part = program.eval_step(params, strategy.share(batch))
+        part = compiled.eval_step(params, strategy.share(batch))
         sums = _on_host(strategy.unreplicate(part))
         totals = {name: value + totals.get(name, 0.0) for name, value in sums.items()}
         if reporter is not None:
             reporter.update(number + 1)
     count = totals.pop("count")
     means = {name: np.asarray(total / count) for name, total in totals.items()}
-    return program.numbers(means) | {"examples": float(count)}
+    return compiled.numbers(means) | {"examples": float(count)}
 
 
 def _on_host(values: Sums) -> dict[str, np.ndarray]:

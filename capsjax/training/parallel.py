@@ -24,7 +24,7 @@ AXIS = "devices"
 
 
 @runtime_checkable
-class Compiled(Protocol):
+class StepFunction(Protocol):
     """Name what a step can do that `jit` or `pmap` made."""
 
     def __call__(self, *args: Any) -> Any:
@@ -72,22 +72,22 @@ class Strategy(abc.ABC):
         self,
         loss_function: TrainingLoss,
         optimiser: optax.GradientTransformation,
-        cut: Callable[[Any, Any], Batch],
-    ) -> Compiled:
+        slice_batch: Callable[[Any, Any], Batch],
+    ) -> StepFunction:
         """Compile any number of steps of training as one call.
 
         Args:
             loss_function: from parameters and a batch to values of each example, and running statistics
                 where there are any; see `step.make_train_step`.
             optimiser: from gradients to updates.
-            cut: from examples, as `replicate` makes them, and the number of a step to its batch.
+            slice_batch: from examples, as `replicate` makes them, and the number of a step to its batch.
 
         Returns:
             `step.make_train_steps` on all devices; it takes over (donates) the state that it is given.
         """
 
     @abc.abstractmethod
-    def eval_step(self, value_function: LossFunction) -> Compiled:
+    def eval_step(self, value_function: LossFunction) -> StepFunction:
         """Compile a step of evaluation."""
 
     def pad(self, batch: Batch) -> Batch:
@@ -126,14 +126,14 @@ class JitStrategy(Strategy):
         self,
         loss_function: TrainingLoss,
         optimiser: optax.GradientTransformation,
-        cut: Callable[[Any, Any], Batch],
-    ) -> Compiled:
+        slice_batch: Callable[[Any, Any], Batch],
+    ) -> StepFunction:
         """Compile any number of steps of training as one call.
 
         Args:
             loss_function: from parameters and a batch to values of each example.
             optimiser: from gradients to updates.
-            cut: from examples, as `replicate` makes them, and the number of a step to its batch.
+            slice_batch: from examples, as `replicate` makes them, and the number of a step to its batch.
 
         Returns:
             A function of a state, which it takes over (donates), examples, and the numbers of the first step
@@ -142,12 +142,14 @@ class JitStrategy(Strategy):
 
         def part(examples: Any, step: Any) -> Batch:
             # Padded first: a constraint that does not divide the batch would be refused.
-            return jax.lax.with_sharding_constraint(self.pad(cut(examples, step)), self._split)
+            return jax.lax.with_sharding_constraint(
+                self.pad(slice_batch(examples, step)), self._split
+            )
 
         steps = make_train_steps(make_train_step(loss_function, optimiser), part)
         return jax.jit(steps, donate_argnums=0, out_shardings=self._everywhere)
 
-    def eval_step(self, value_function: LossFunction) -> Compiled:
+    def eval_step(self, value_function: LossFunction) -> StepFunction:
         """Compile a step of evaluation."""
         return jax.jit(make_eval_step(value_function), out_shardings=self._everywhere)
 
@@ -183,14 +185,14 @@ class PmapStrategy(Strategy):
         self,
         loss_function: TrainingLoss,
         optimiser: optax.GradientTransformation,
-        cut: Callable[[Any, Any], Batch],
-    ) -> Compiled:
+        slice_batch: Callable[[Any, Any], Batch],
+    ) -> StepFunction:
         """Compile any number of steps of training as one call.
 
         Args:
             loss_function: from parameters and a batch to values of each example.
             optimiser: from gradients to updates.
-            cut: from examples, as `replicate` makes them, and the number of a step to its batch.
+            slice_batch: from examples, as `replicate` makes them, and the number of a step to its batch.
 
         Returns:
             A function of a state, which it takes over (donates), examples, and the numbers of the first step
@@ -198,7 +200,7 @@ class PmapStrategy(Strategy):
         """
 
         def part(examples: Any, step: Any) -> Batch:
-            whole = self.pad(cut(examples, step))
+            whole = self.pad(slice_batch(examples, step))
             size = whole.labels.shape[0] // len(self.devices)
             # Every device cuts the whole batch and keeps its part: order and shifts are those of one device.
             start = jax.lax.axis_index(AXIS) * size
@@ -213,7 +215,7 @@ class PmapStrategy(Strategy):
             donate_argnums=0,
         )
 
-    def eval_step(self, value_function: LossFunction) -> Compiled:
+    def eval_step(self, value_function: LossFunction) -> StepFunction:
         """Compile a step of evaluation."""
         step = make_eval_step(value_function, reduce=_add_up)
         return jax.pmap(step, axis_name=AXIS, devices=self.devices)

@@ -99,13 +99,13 @@ def make_train_step(
 
 def make_train_steps(
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Sums]],
-    cut: Callable[[Any, Int[Array, ""]], Batch],
+    slice_batch: Callable[[Any, Int[Array, ""]], Batch],
 ) -> Callable[[TrainState, Any, Count, Count], tuple[TrainState, Sums]]:
     """Make a loop of steps that the device runs by itself.
 
     Args:
         train_step: from a state and a batch to the next state and the batch's mean values.
-        cut: from examples and the number of a step to the step's batch.
+        slice_batch: from examples and the number of a step to the step's batch.
 
     Returns:
         A pure function from a state, examples, and the numbers of the first step and of the one after
@@ -115,7 +115,7 @@ def make_train_steps(
 
     def train_steps(state: TrainState, examples: Any, start: Count, stop: Count) -> Any:
         def one(step: Int[Array, ""], carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
-            return train_step(carry[0], cut(examples, step))
+            return train_step(carry[0], slice_batch(examples, step))
 
         # The loop's carry needs values before the first step: their shapes alone, found without computing.
         _, values = jax.eval_shape(one, jnp.asarray(start), (state, {}))

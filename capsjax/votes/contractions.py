@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 UNROLLED = 32  # terms up to which a reduction over a leading axis is written out
 
-Bars = tuple[Float[Array, "i d b"], Float[Array, "j id e"]]
+Cotangents = tuple[Float[Array, "i d b"], Float[Array, "j id e"]]
 
 
 @jax.custom_vjp
@@ -85,8 +85,8 @@ def adjoint(
     u: Float[Array, "i d b"],
     W: Float[Array, "j id e"],
     v: Sequence[Float[Array, "j e b"]],
-    onto: Bars,
-) -> tuple[Float[Array, "j e b"], Float[Array, "j i b"], Bars]:
+    accumulate: Cotangents,
+) -> tuple[Float[Array, "j e b"], Float[Array, "j i b"], Cotangents]:
     """Differentiate T = sum_kij c_kij (W_ij u_i) . v_kj with respect to all it is made of, in one pass.
 
     This is the reverse mode of both contractions at once. For `combine` v is the cotangent of s, and dT/dc is
@@ -98,11 +98,11 @@ def adjoint(
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
         v: poses, one for each coupling, each [j, e, b].
-        onto: what dT/du, [i, d, b], and dT/dW, [j, i d, e], are added to.
+        accumulate: what dT/du, [i, d, b], and dT/dW, [j, i d, e], are added to.
 
     Returns:
         dT/dv_0, [j, e, b], and dT/dc_0, [j, i, b], of the first term; and dT/du and dT/dW of all terms, added
-        to `onto`.
+        to `accumulate`.
     """
 
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
@@ -116,7 +116,7 @@ def adjoint(
             W_bar = W_bar + x @ pose.T  # [i d, e], the only sum over examples
         return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u), W_bar)
 
-    u_bar, (s, a, W_bar) = jax.lax.scan(one, onto[0], (list(c), W, list(v), onto[1]))
+    u_bar, (s, a, W_bar) = jax.lax.scan(one, accumulate[0], (list(c), W, list(v), accumulate[1]))
     return s, a, (u_bar, W_bar)
 
 
@@ -275,8 +275,8 @@ def _combine_backward(
 ) -> tuple[Array, Array, Array]:
     c, u, W = saved
     # dT/dv, the first of what comes back, is the value itself.
-    _, c_bar, bars = adjoint([c], u, W, [s_bar], (jnp.zeros_like(u), jnp.zeros_like(W)))
-    return c_bar, *bars
+    _, c_bar, cotangents = adjoint([c], u, W, [s_bar], (jnp.zeros_like(u), jnp.zeros_like(W)))
+    return c_bar, *cotangents
 
 
 def _agreement_forward(v: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -287,8 +287,8 @@ def _agreement_backward(
     saved: tuple[Array, Array, Array], a_bar: Array
 ) -> tuple[Array, Array, Array]:
     v, u, W = saved
-    v_bar, _, bars = adjoint([a_bar], u, W, [v], (jnp.zeros_like(u), jnp.zeros_like(W)))
-    return v_bar, *bars
+    v_bar, _, cotangents = adjoint([a_bar], u, W, [v], (jnp.zeros_like(u), jnp.zeros_like(W)))
+    return v_bar, *cotangents
 
 
 combine.defvjp(_combine_forward, _combine_backward)

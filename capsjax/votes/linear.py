@@ -77,13 +77,13 @@ class LinearVotes(Votes):
     def combine(self, coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch j e"]:
         """Weigh and sum: s_j = sum_i c_ij W_ij u_i. Coupling [*batch, i, j]; returns s, [*batch, j, e]."""
         self._check_pairs(coupling)
-        votes = self._arranged(jnp.promote_types(self.dtype, coupling.dtype))
+        votes = self._parents_first(jnp.promote_types(self.dtype, coupling.dtype))
         return votes.combine(votes.pairs.from_array(coupling.astype(votes.dtype)))
 
     def agreement(self, pose: Float[Array, "*batch j e"]) -> Float[Array, "*batch i j"]:
         """Compare: a_ij = (W_ij u_i) . v_j. Pose [*batch, j, e]; returns a, [*batch, i, j]."""
         self._check_poses(pose)
-        votes = self._arranged(jnp.promote_types(self.dtype, pose.dtype))
+        votes = self._parents_first(jnp.promote_types(self.dtype, pose.dtype))
         return votes.pairs.to_array(votes.agreement(pose.astype(votes.dtype)))
 
     def dense(self) -> Float[Array, "*batch i j e"]:
@@ -104,9 +104,9 @@ class LinearVotes(Votes):
 
     def arranged(self) -> ParentsFirstVotes:
         """Return equal votes with the batch last, and each parent's matrices as one."""
-        return self._arranged(self.dtype)
+        return self._parents_first(self.dtype)
 
-    def _arranged(self, dtype: DTypeLike) -> ParentsFirstVotes:
+    def _parents_first(self, dtype: DTypeLike) -> ParentsFirstVotes:
         self._check_fit()
         i, j, d, e = self.W.shape
         batch = self.u.shape[:-2]

@@ -80,8 +80,10 @@ class ParentsFirstVotes(Votes):
         """
         last = [self._batch_last(pose) for pose in poses]
         start = accumulate.u, accumulate.matrices
-        s, _, bars = contractions.adjoint(couplings, self.u, self.matrices, last, start)
-        return self._poses(s), dataclasses.replace(accumulate, u=bars[0], matrices=bars[1])
+        s, _, cotangents = contractions.adjoint(couplings, self.u, self.matrices, last, start)
+        return self._poses(s), dataclasses.replace(
+            accumulate, u=cotangents[0], matrices=cotangents[1]
+        )
 
     def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
         """Return the sum under the first coupling: every child has the same parents, so it is one product."""

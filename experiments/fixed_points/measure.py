@@ -24,7 +24,7 @@ import numpy as np
 from figures import draw
 
 import capsjax as cj
-from capsjax.bench.timing import time_in_turn
+from capsjax.bench.timing import time_interleaved
 
 EXACT = cj.ImplicitGradient(tolerance=1e-10, max_steps=1000)
 EXAMPLES, CHILDREN, PARENTS, CHILD_DIM, PARENT_DIM = 4, 12, 5, 4, 6
@@ -290,7 +290,7 @@ def costs(sizes: Sizes, batch: int = 32) -> list[dict[str, object]]:
             programs[name] = lowered.compile()
         ends = {name: jax.block_until_ready(program(u, W)) for name, program in programs.items()}
         calls = {name: partial(program, u, W) for name, program in programs.items()}
-        seconds = time_in_turn(calls, sizes.rounds, warm_up=0)
+        seconds = time_interleaved(calls, sizes.rounds, warm_up=0)
         of_full = ends["full"][1]
         for name in programs:
             ratio = np.asarray(seconds[name]) / np.asarray(seconds["full"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from capsjax.reports.comparison import read_comparison
 from capsjax.reports.comparison_panels import comparison_panels
 from capsjax.reports.figures import save, together
-from capsjax.reports.looks import DARK, LIGHT
+from capsjax.reports.themes import DARK, LIGHT
 
 HERE = Path(__file__).resolve().parent
 IMAGES = HERE.parents[1] / "docs" / "images" / "results"
@@ -31,10 +31,10 @@ def draw(results: Path, images: Path) -> list[Path]:
     images.mkdir(parents=True, exist_ok=True)
     return [
         save(
-            together([panels[name] for name in SHOWN], 3, look),
-            images / f"gradient_modes-{look.name}.svg",
+            together([panels[name] for name in SHOWN], 3, theme),
+            images / f"gradient_modes-{theme.name}.svg",
         )
-        for look in (LIGHT, DARK)
+        for theme in (LIGHT, DARK)
     ]
 
 

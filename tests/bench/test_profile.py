@@ -9,7 +9,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from capsjax import cli
 from capsjax.bench import work as bench
-from capsjax.bench.profile import Profile, own_names, parts_of, profile, seconds_of
+from capsjax.bench.profile import Profile, fresh_metadata, parts_of, profile, seconds_of
 from capsjax.checks import UserError
 from capsjax.runs.config import load_config
 
@@ -140,7 +140,7 @@ def test_a_cached_program_has_the_names_of_today(tmp_path):
     compilation_cache.reset_cache()
     try:
         assert "stem" in scoped("stem")
-        with own_names():
+        with fresh_metadata():
             assert "decoder" in scoped("decoder")
     finally:
         for name, value in before.items():

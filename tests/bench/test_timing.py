@@ -5,19 +5,19 @@ from functools import partial
 from pathlib import Path
 
 import capsjax
-from capsjax.bench.timing import in_rounds, time_in_turn
+from capsjax.bench.timing import alternating_rounds, time_interleaved
 
 PACKAGE = Path(capsjax.__file__).parent
 
 
 def test_the_order_is_turned_around_in_every_second_round():
-    assert list(in_rounds("abc", 2)) == [
+    assert list(alternating_rounds("abc", 2)) == [
         (0, ["c", "b", "a"]),
         (1, ["a", "b", "c"]),
         (2, ["c", "b", "a"]),
     ]
-    assert [number for number, _ in in_rounds("a", 3, warm_up=2)] == [-1, 0, 1, 2, 3]
-    assert [number for number, _ in in_rounds("a", 1, warm_up=0)] == [1]
+    assert [number for number, _ in alternating_rounds("a", 3, warm_up=2)] == [-1, 0, 1, 2, 3]
+    assert [number for number, _ in alternating_rounds("a", 1, warm_up=0)] == [1]
 
 
 def test_only_rounds_that_count_are_kept_and_every_round_is_told(monkeypatch):
@@ -29,7 +29,7 @@ def test_only_rounds_that_count_are_kept_and_every_round_is_told(monkeypatch):
         now[0] += {"fast": 1.0, "slow": 5.0}[name] + 100 * (len(called) < 3)
 
     calls = {name: partial(call, name) for name in ("fast", "slow")}
-    found = time_in_turn(calls, 3, tell=told.append)
+    found = time_interleaved(calls, 3, tell=told.append)
     assert found == {"fast": [1.0, 1.0, 1.0], "slow": [5.0, 5.0, 5.0]}
     assert called == ["slow", "fast", "fast", "slow", "slow", "fast", "fast", "slow"]
     assert told == [0, 1, 2, 3]
@@ -42,7 +42,7 @@ def times_in_a_loop(source):
 
 
 def test_nothing_else_that_measures_times_in_a_loop_of_its_own():
-    """`worker.py` is a process that is told when to go; its rounds are those of `in_rounds`."""
+    """`worker.py` is a process that is told when to go; its rounds are those of `alternating_rounds`."""
     root = PACKAGE.parent
     folders = [PACKAGE / "bench", PACKAGE / "study", root / "benchmarks", root / "experiments"]
     files = [file for folder in folders for file in folder.rglob("*.py")]

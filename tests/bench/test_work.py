@@ -185,7 +185,7 @@ class TestRouting:
             arguments[sizes["routing"]] = given[3]
             shapes = jax.tree.map(lambda x: x.shape, lower(*given).out_info[1])
             assert shapes == ((4, 6, 2), (6, 3, 2, 5), jax.tree.map(jnp.shape, given[3]))
-            return bench.Work(name, sizes, print, times, examples, 0.0, False, 0, str)
+            return bench.Workload(name, sizes, print, times, examples, 0.0, False, 0, str)
 
         monkeypatch.setattr(bench, "_compile", compiled)
         # Without those that other tests have defined.

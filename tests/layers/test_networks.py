@@ -281,7 +281,7 @@ import jax, jax.numpy as jnp, optax
 from flax import config, nnx
 import capsjax as cj
 from capsjax.layers import CapsNet
-from capsjax.runs.plan import functions
+from capsjax.runs.plan import network_functions
 from capsjax.training.state import Batch, TrainState, separate
 from capsjax.training.step import make_train_step
 
@@ -290,7 +290,7 @@ network = CapsNet((8, 8, 1), 10, config=smoke.model, rngs=nnx.Rngs(0))
 parts = separate(network)
 images = (jnp.arange(5 * 64.0) % 7 / 7).reshape(5, 8, 8, 1)
 batch = Batch(images, jnp.arange(5), jnp.ones(5))
-made = functions(smoke.model, smoke.loss, (8, 8, 1), 10)
+made = network_functions(smoke.model, smoke.loss, (8, 8, 1), 10)
 step = jax.jit(make_train_step(made.training(None), optax.sgd(0.1)))
 first = TrainState.create(parts.params, optax.sgd(0.1), parts.statistics)
 state, values = step(first, batch)

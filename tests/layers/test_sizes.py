@@ -7,7 +7,7 @@ from flax import nnx
 import capsjax as cj
 from capsjax.layers import CapsNet, count_parameters
 from capsjax.losses import LossConfig
-from capsjax.runs.plan import functions
+from capsjax.runs.plan import network_functions
 
 MNIST = (28, 28, 1)
 PAPER = {"model.initialisation": "scaled", "model.primary.coupling": 1, "model.routing_bias": False}
@@ -39,7 +39,7 @@ def test_the_2017_network_has_the_known_number_of_parameters(variant, bias, deco
 
 
 def test_the_2017_network_has_1152_children():
-    shapes = functions(sabour2017(PAPER), LossConfig(), MNIST, 10).shapes()
+    shapes = network_functions(sabour2017(PAPER), LossConfig(), MNIST, 10).shapes()
     assert {name: shape.shape for name, shape in shapes.items()} == {
         "stem.kernel": (9, 9, 1, 256),
         "stem.bias": (256,),
@@ -58,7 +58,7 @@ def test_the_2017_network_has_1152_children():
 @pytest.fixture(scope="module")
 def released():
     """The initial parameters of the released variant."""
-    return functions(sabour2017(), LossConfig(), MNIST, 10).initial(0)
+    return network_functions(sabour2017(), LossConfig(), MNIST, 10).initial(0)
 
 
 def test_the_released_biases_begin_at_a_tenth(released):
@@ -93,7 +93,9 @@ def test_the_released_weights_are_normal_truncated_at_two_deviations(released, n
 
 
 def test_the_paper_s_variant_begins_with_biases_of_zero_and_scaled_weights():
-    params = functions(cj.load_config("digits").model, LossConfig(), (8, 8, 1), 10).initial(0)
+    params = network_functions(cj.load_config("digits").model, LossConfig(), (8, 8, 1), 10).initial(
+        0
+    )
     for name in ("stem.bias", "primary.bias", "decoder.layers.0.bias"):
         assert not np.asarray(params[name]).any()
     kernel = np.asarray(params["primary.kernel"])

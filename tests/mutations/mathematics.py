@@ -77,10 +77,10 @@ MATHEMATICS = (
         "votes stopped, bias and coupling live",
         "gradients/stop.py",
         "        constants = jax.lax.stop_gradient(inputs)\n"
-        "        state = settle(routing, constants, num_updates)\n"
+        "        state = iterate_to_tolerance(routing, constants, num_updates)\n"
         "        return jax.lax.stop_gradient((routing.couple(state, constants), state))\n",
         "        constants = inputs._replace(votes=jax.lax.stop_gradient(inputs.votes))\n"
-        "        state = settle(routing, constants, num_updates)\n"
+        "        state = iterate_to_tolerance(routing, constants, num_updates)\n"
         "        return routing.couple(state, constants), state\n",
         ("tests/gradients", "tests/routing"),
     ),
@@ -88,7 +88,7 @@ MATHEMATICS = (
         "nothing stopped",
         "gradients/stop.py",
         "        constants = jax.lax.stop_gradient(inputs)\n"
-        "        state = settle(routing, constants, num_updates)\n"
+        "        state = iterate_to_tolerance(routing, constants, num_updates)\n"
         "        return jax.lax.stop_gradient((routing.couple(state, constants), state))\n",
         "        state = settle(routing, inputs, num_updates)\n"
         "        return routing.couple(state, inputs), state\n",
@@ -272,10 +272,10 @@ MATHEMATICS = (
         ("tests/routing",),
     ),
     Mutation(
-        "examples that go on after they have settled",
+        "examples that go on after they have converged",
         "gradients/base.py",
-        "    return jnp.where(pairs.broadcast(settled), state, new), settled\n",
-        "    return jnp.where(pairs.broadcast(settled & False), state, new), settled\n",
+        "    return jnp.where(pairs.broadcast(converged), state, new), converged\n",
+        "    return jnp.where(pairs.broadcast(converged & False), state, new), converged\n",
         ("tests/routing",),
     ),
     Mutation(

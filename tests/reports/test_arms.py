@@ -19,8 +19,8 @@ from capsjax.reports.comparison import (
 from capsjax.reports.comparison_page import reading_of
 from capsjax.reports.figures import panel_figure
 from capsjax.reports.grid_panels import grid_panels, in_cell
-from capsjax.reports.looks import DARK, LIGHT, marker_of
 from capsjax.reports.panels import tests_panel as panel_of_tests
+from capsjax.reports.themes import DARK, LIGHT, marker_of
 from capsjax.reports.verdict import comparison_verdicts
 from capsjax.study.arms import mode_of, routing_kind
 from capsjax.study.design import design
@@ -127,9 +127,9 @@ def test_a_colour_stands_for_an_arm_in_every_cell():
     assert keys["stop, num_iters=2"] == keys["stop, num_iters=3"] == "stop"
     assert keys["full, num_iters=2"] == "full"
     assert keys["plain, num_iters=2"] == "#3"  # the first colour that no mode here has
-    for look in (LIGHT, DARK):
-        assert len({look.of(key) for key in keys.values()}) == 4
-        assert look.of("#0") == look.of("#9")
+    for theme in (LIGHT, DARK):
+        assert len({theme.of(key) for key in keys.values()}) == 4
+        assert theme.of("#0") == theme.of("#9")
     assert marker_of("#3") == marker_of("truncated")
     modes = {"modes": ["stop", "full", "uniform"], "grid": COMPARE["grid"]}
     assert set(comparison(modes).colours().values()) == {"stop", "full", "uniform"}
@@ -140,8 +140,8 @@ def test_errors_are_drawn_against_the_axis_of_a_grid(values):
     (panel,) = grid_panels(comparison({**COMPARE, "grid": {"model.routing.num_iters": values}}))
     assert panel.name == "grid_num_iters"
     assert "stop 20.00 at 2, 20.00 at 3" in panel.alt
-    for look in (LIGHT, DARK):
-        (ax,) = panel_figure(panel, look).axes
+    for theme in (LIGHT, DARK):
+        (ax,) = panel_figure(panel, theme).axes
         assert [text.get_text() for text in ax.get_xticklabels()] == [str(v) for v in values]
         assert ax.get_xscale() == ("log" if 100 in values else "linear")
         assert np.asarray(ax.containers[1][0].get_xdata(), float).tolist() == values

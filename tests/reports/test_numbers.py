@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import capsjax as cj
-from capsjax.bench.timing import Cost, Work, ratio, time_steps
+from capsjax.bench.timing import Cost, TimedStep, ratio, time_steps
 from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
@@ -125,10 +125,10 @@ def test_a_timing_is_the_mean_of_its_steps(monkeypatch):
 
     config, dataset = cj.load_config("smoke"), Digits().load()
     planned = plan(config, dataset)
-    program = dataclasses.replace(planned.program, train_steps=Steps())
-    epoch = TrainFeed(dataset.train, planned.cut, 0).epoch(1)
+    compiled = dataclasses.replace(planned.compiled, train_steps=Steps())
+    epoch = TrainFeed(dataset.train, planned.slicer, 0).epoch(1)
     state = planned.initial_state(0)
-    costs = time_steps({"full": Work(program, state, epoch)}, rounds=3, reporter=Silent())
+    costs = time_steps({"full": TimedStep(compiled, state, epoch)}, rounds=3, reporter=Silent())
     assert costs == {"full": Cost((1.0, 1.0, 1.0), 7)}
 
 
@@ -141,10 +141,11 @@ def test_timing_leaves_the_state_and_trains_nothing():
     }
     state = plans["full"].initial_state(0)
     before = jax.tree.map(np.array, state)
-    epoch = TrainFeed(dataset.train, plans["full"].cut, 0).epoch(0)
-    programs = {name: planned.program for name, planned in plans.items()}
-    works = {name: Work(program, state, epoch, steps=2) for name, program in programs.items()}
-    costs = time_steps(works, rounds=4, reporter=Silent())
+    epoch = TrainFeed(dataset.train, plans["full"].slicer, 0).epoch(0)
+    steps = {
+        name: TimedStep(planned.compiled, state, epoch, steps=2) for name, planned in plans.items()
+    }
+    costs = time_steps(steps, rounds=4, reporter=Silent())
     jax.tree.map(np.testing.assert_array_equal, state, before)
     assert list(costs) == ["full", "uniform"]
     for cost in costs.values():

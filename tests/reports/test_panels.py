@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 
 from capsjax.reports import panels
 from capsjax.reports.figures import panel_figure
-from capsjax.reports.looks import DARK, LIGHT
+from capsjax.reports.themes import DARK, LIGHT
 from capsjax.study.arms import Arm
 
 
@@ -30,23 +30,23 @@ ARMS = [
 ]
 
 
-@pytest.mark.parametrize("look", [LIGHT, DARK])
-def test_curves_over_each_other(look):
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_curves_over_each_other(theme):
     error, loss, entropy = panels.course_panels(ARMS, bound=10)
-    (ax,) = panel_figure(error, look).axes
+    (ax,) = panel_figure(error, theme).axes
     drawn = ax.lines
     assert [line.get_label() for line in drawn] == ["a", "b", "c"]
     assert np.allclose(drawn[0].get_ydata(), [20, 10, 200 / 30])  # the mean, in percent
     colours = [to_hex(line.get_color()) for line in drawn]
-    assert colours == [look.modes["stop"], look.modes["stop"], look.modes["full"]]
+    assert colours == [theme.modes["stop"], theme.modes["stop"], theme.modes["full"]]
     styles = [line.get_linestyle() for line in drawn]
     assert styles[0] != styles[1]  # of one mode, so told apart by their lines
     assert styles[0] == styles[2] == "-"
-    assert to_hex(ax.get_facecolor()) == look.page
+    assert to_hex(ax.get_facecolor()) == theme.page
     assert "a ends at 6.667" in error.alt
-    (ax,) = panel_figure(loss, look).axes
+    (ax,) = panel_figure(loss, theme).axes
     assert ax.get_yscale() == "log"
-    (ax,) = panel_figure(entropy, look).axes
+    (ax,) = panel_figure(entropy, theme).axes
     bound = ax.lines[-1]
     assert bound.get_label() == "uniform coupling, log 10 = 2.303"
     assert np.allclose(bound.get_ydata(), np.log(10))

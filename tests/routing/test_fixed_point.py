@@ -271,9 +271,9 @@ class TestTolerance:
 
     def test_the_implicit_gradient_takes_one(self, x64):
         implicit = cj.ImplicitGradient(tolerance=1e-12)
-        settled = cj.FixedPointRouting(num_iters=10_000, tolerance=1e-14, gradient=implicit)
+        converged = cj.FixedPointRouting(num_iters=10_000, tolerance=1e-14, gradient=implicit)
         arrived = cj.FixedPointRouting(num_iters=MANY, gradient=implicit)
-        assert distance(gradient(settled), gradient(arrived)) < 1e-9
+        assert distance(gradient(converged), gradient(arrived)) < 1e-9
 
     @pytest.mark.parametrize(
         "mode", [cj.FullGradient(), cj.TruncatedGradient(last=1), cj.ClosedForm()]

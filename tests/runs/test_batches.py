@@ -8,7 +8,7 @@ import pytest
 
 import capsjax as cj
 from capsjax.runs import batches
-from capsjax.runs.plan import functions
+from capsjax.runs.plan import network_functions
 
 SMOKE = cj.load_config("smoke")
 IMAGES = SMOKE.data.load().test.images
@@ -17,7 +17,7 @@ IMAGES = SMOKE.data.load().test.images
 @pytest.fixture(scope="module")
 def run():
     """A network as it is initialised, which takes 64 images at once."""
-    params = functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10).initial(0)
+    params = network_functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10).initial(0)
     return cj.Run(SMOKE, Path("nowhere"), params, 1 / 16, (8, 8, 1), 10, 0)
 
 

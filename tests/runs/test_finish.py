@@ -19,22 +19,22 @@ from capsjax.training.loop import _Pace, fit
 from capsjax.training.parallel import JitStrategy
 from capsjax.training.state import TrainState
 from tests.training.number import CUT, SPLIT, broken_from, initial
-from tests.training.number import program as program
+from tests.training.number import compiled as compiled
 from tests.training.test_loop import Record, watched
 
 VALIDATION = EvalFeed(SPLIT, 1 / 255, batch_size=5)
 
 
-def run(program, folder, total=7, state=None, observe=None, validation=VALIDATION, **fields):
+def run(compiled, folder, total=7, state=None, observe=None, validation=VALIDATION, **fields):
     """Train seven steps of four: five to an epoch, one and two fifths of an epoch."""
     training = TrainingConfig(batch_size=4, steps=total, **fields)
     folder.mkdir(exist_ok=True)
     told, state = Record(), initial() if state is None else state
-    recorder = Recorder(program, training, validation, folder, told, observe)
+    recorder = Recorder(compiled, training, validation, folder, told, observe)
     with contextlib.closing(recorder.metrics):
         feed, every = TrainFeed(SPLIT, CUT, 3), training.log_every
         for moment in fit(
-            program, state, feed, total_steps=total, log_every=every, label=folder.name
+            compiled, state, feed, total_steps=total, log_every=every, label=folder.name
         ):
             recorder.record(moment)
     return moment.copy(), read_metrics(folder / "metrics.jsonl"), told.told
@@ -45,19 +45,19 @@ def here(tmp_path):
     return tmp_path / "here"
 
 
-def test_numbers_come_back_only_to_be_logged(program, tmp_path, monkeypatch):
+def test_numbers_come_back_only_to_be_logged(compiled, tmp_path, monkeypatch):
     """Ten steps, a line every fourth and the last; two validations of five batches each."""
     fetched = []
     get = jax.device_get
     monkeypatch.setattr("jax.device_get", lambda tree: fetched.append(tree) or get(tree))
-    _, lines, _ = run(program, tmp_path, total=10, log_every=4, checkpoint_every=100)
+    _, lines, _ = run(compiled, tmp_path, total=10, log_every=4, checkpoint_every=100)
     logged = [line for line in lines if line["split"] == "train"]
     assert [line["step"] for line in logged] == [4, 8, 10]
     sums = [tree for tree in fetched if isinstance(tree, dict) and "loss" in tree]
     assert len(sums) == 3 + 2 * 5
 
 
-def test_images_a_second_are_those_since_the_last_line(program, tmp_path, monkeypatch):
+def test_images_a_second_are_those_since_the_last_line(compiled, tmp_path, monkeypatch):
     """A clock that moves on by a second for every step says as many images a second as are in a batch."""
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
@@ -65,13 +65,13 @@ def test_images_a_second_are_those_since_the_last_line(program, tmp_path, monkey
     def watch(state, examples, start, stop):
         now[0] += stop - start
 
-    _, lines, _ = run(watched(program, watch), tmp_path, total=7, log_every=2)
+    _, lines, _ = run(watched(compiled, watch), tmp_path, total=7, log_every=2)
     rates = [line["images_per_second"] for line in lines if line["split"] == "train"]
     assert rates == [4, 4, 4, 4]
 
 
-def test_lines_validation_and_checkpoints_come_when_they_should(program, here):
-    _, lines, told = run(program, here, total=12, log_every=3)
+def test_lines_validation_and_checkpoints_come_when_they_should(compiled, here):
+    _, lines, told = run(compiled, here, total=12, log_every=3)
     assert [(line["split"], line["step"]) for line in lines] == [
         *(("train", 3), ("validation", 5), ("train", 6), ("train", 9)),
         *(("validation", 10), ("train", 12), ("validation", 12)),
@@ -85,19 +85,19 @@ def test_lines_validation_and_checkpoints_come_when_they_should(program, here):
     assert all(line["images_per_second"] > 0 for line in lines if line["split"] == "train")
 
 
-def test_checkpoints_come_every_so_many_epochs_and_old_ones_go(program, tmp_path):
-    run(program, tmp_path, total=22, checkpoint_every=2, keep_checkpoints=None)
+def test_checkpoints_come_every_so_many_epochs_and_old_ones_go(compiled, tmp_path):
+    run(compiled, tmp_path, total=22, checkpoint_every=2, keep_checkpoints=None)
     assert checkpoints.steps(tmp_path / "checkpoints") == [10, 20, 22]
-    run(program, tmp_path / "two", total=22, keep_checkpoints=2)
+    run(compiled, tmp_path / "two", total=22, keep_checkpoints=2)
     assert checkpoints.steps(tmp_path / "two" / "checkpoints") == [20, 22]
 
 
-def test_a_run_that_goes_on_ends_as_one_that_never_stopped(program, tmp_path):
-    whole, lines, _ = run(program, tmp_path / "whole", total=12, log_every=1)
-    run(program, tmp_path / "part", total=7, log_every=1)
+def test_a_run_that_goes_on_ends_as_one_that_never_stopped(compiled, tmp_path):
+    whole, lines, _ = run(compiled, tmp_path / "whole", total=12, log_every=1)
+    run(compiled, tmp_path / "part", total=7, log_every=1)
     half = checkpoints.restore(tmp_path / "part" / "checkpoints", initial())
     assert half.step == 7
-    resumed, resumed_lines, told = run(program, tmp_path / "part", 12, half, log_every=1)
+    resumed, resumed_lines, told = run(compiled, tmp_path / "part", 12, half, log_every=1)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert told[0] == ("start", "part", 12, 7)
 
@@ -109,10 +109,10 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(program, tmp_path):
     assert ours == losses(lines)
 
 
-def test_who_watches_sees_every_epoch_with_the_state_of_one_device(program, tmp_path):
+def test_who_watches_sees_every_epoch_with_the_state_of_one_device(compiled, tmp_path):
     seen = []
     run(
-        program,
+        compiled,
         tmp_path,
         12,
         observe=lambda epoch, state: seen.append((epoch, int(state.step), state.params["w"].shape)),
@@ -121,7 +121,7 @@ def test_who_watches_sees_every_epoch_with_the_state_of_one_device(program, tmp_
     seen.clear()
     half = checkpoints.restore(tmp_path / "checkpoints", initial(), 5)
     run(
-        program,
+        compiled,
         tmp_path / "b",
         12,
         half,
@@ -130,18 +130,21 @@ def test_who_watches_sees_every_epoch_with_the_state_of_one_device(program, tmp_
     assert seen == [(1, 5), (2, 10)]
 
 
-def test_nothing_is_validated_where_nothing_is_held_out(program, tmp_path):
-    _, lines, told = run(program, tmp_path, validation=None, log_every=3)
+def test_nothing_is_validated_where_nothing_is_held_out(compiled, tmp_path):
+    _, lines, told = run(compiled, tmp_path, validation=None, log_every=3)
     assert [(line["split"], line["step"]) for line in lines] == [("train", n) for n in (3, 6, 7)]
     assert checkpoints.steps(tmp_path / "checkpoints") == [5, 7]
     assert "validation" not in str(told)
 
 
 def test_where_parameters_are_not_finite_nothing_is_measured_and_a_good_checkpoint_stays(here):
-    program, optimiser = broken_from(11, JitStrategy()), optax.sgd(lambda count: 0.01, momentum=0.5)
+    compiled, optimiser = (
+        broken_from(11, JitStrategy()),
+        optax.sgd(lambda count: 0.01, momentum=0.5),
+    )
     state = TrainState.create({"w": jnp.asarray(0.5)}, optimiser)
     with pytest.raises(UserError, match="here: got parameters that are not finite"):
-        run(program, here, 12, state, keep_checkpoints=1)
+        run(compiled, here, 12, state, keep_checkpoints=1)
     assert max(line["step"] for line in read_metrics(here / "metrics.jsonl")) == 10
     kept = checkpoints.restore(here / "checkpoints", state)
     assert kept.step == 10
@@ -149,7 +152,7 @@ def test_where_parameters_are_not_finite_nothing_is_measured_and_a_good_checkpoi
 
 
 def test_a_signal_saves_no_parameters_that_are_not_finite(here, monkeypatch):
-    program, optimiser = broken_from(3, JitStrategy()), optax.sgd(lambda count: 0.01, momentum=0.5)
+    compiled, optimiser = broken_from(3, JitStrategy()), optax.sgd(lambda count: 0.01, momentum=0.5)
 
     def ask(state, examples, start, stop):
         monkeypatch.setattr(signals, "asked", lambda: stop == 4)
@@ -157,5 +160,5 @@ def test_a_signal_saves_no_parameters_that_are_not_finite(here, monkeypatch):
     state = TrainState.create({"w": jnp.asarray(0.5)}, optimiser)
     monkeypatch.setattr(_Pace, "SECONDS", 0)
     with pytest.raises(UserError, match=r"not finite \(w\) at step 4"):
-        run(watched(program, ask), here, 22, state)
+        run(watched(compiled, ask), here, 22, state)
     assert checkpoints.steps(here / "checkpoints") == []

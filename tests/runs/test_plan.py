@@ -12,11 +12,11 @@ from capsjax.data import Digits
 from capsjax.layers import NetworkOutput
 from capsjax.losses import MarginLoss
 from capsjax.metrics import ALWAYS, DeadCapsules, TopKError
-from capsjax.runs.plan import functions, plan
+from capsjax.runs.plan import network_functions, plan
 from capsjax.training.state import Batch
 
 SMOKE = cj.load_config("smoke")
-MADE = functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10)
+MADE = network_functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10)
 
 
 def output(n=4, decoder=True):
@@ -80,7 +80,9 @@ def test_without_a_decoder_the_loss_is_the_margin_s():
 def test_columns_are_those_of_the_loss_of_what_is_always_measured_and_of_what_is_asked_for():
     given = Batch(jnp.zeros((4, 8, 8, 1)), jnp.arange(4), jnp.ones(4))
     always = {"loss", "margin", "reconstruction", "error", "entropy"}
-    extra = functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10, (TopKError(k=3), DeadCapsules()))
+    extra = network_functions(
+        SMOKE.model, SMOKE.loss, (8, 8, 1), 10, (TopKError(k=3), DeadCapsules())
+    )
     for made, names in ((MADE, always), (extra, always | {"top_3_error", "dead_capsules"})):
         assert set(jax.eval_shape(made.score, made.shapes(), given)) == names
 
@@ -103,15 +105,15 @@ def test_training_draws_the_label_s_capsule_and_evaluation_the_longest():
 
 def test_equal_arguments_give_the_same_functions():
     again = cj.load_config("smoke")
-    assert functions(again.model, again.loss, (8, 8, 1), 10) is MADE
+    assert network_functions(again.model, again.loss, (8, 8, 1), 10) is MADE
     other = dataclasses.replace(SMOKE.model, routing=cj.UniformRouting())
-    assert functions(other, SMOKE.loss, (8, 8, 1), 10) is not MADE
+    assert network_functions(other, SMOKE.loss, (8, 8, 1), 10) is not MADE
 
 
 def test_initial_parameters_follow_from_the_seed_alone():
     other = dataclasses.replace(SMOKE.model, routing=cj.UniformRouting())
     ours = MADE.initial(5)
-    theirs = functions(other, MarginLoss(margin="released"), (8, 8, 1), 10).initial(5)
+    theirs = network_functions(other, MarginLoss(margin="released"), (8, 8, 1), 10).initial(5)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name])
     weight = "classes.weight"
@@ -129,12 +131,12 @@ def test_shapes_are_those_of_the_parameters():
 def test_runs_that_differ_in_the_seed_alone_share_what_is_compiled():
     dataset = Digits().load()
     plans = [plan(dataclasses.replace(SMOKE, seed=seed), dataset) for seed in (0, 1)]
-    assert plans[0].program is plans[1].program
+    assert plans[0].compiled is plans[1].compiled
     assert plans[0].total_steps == 24
     states = [plans[seed].initial_state(seed) for seed in (0, 1)]
     assert int(states[0].step) == 0
     assert not np.array_equal(states[0].params["stem.kernel"], states[1].params["stem.kernel"])
     longer = dataclasses.replace(SMOKE.training, epochs=4)
     other = plan(dataclasses.replace(SMOKE, training=longer), dataset)
-    assert other.program is not plans[0].program
+    assert other.compiled is not plans[0].compiled
     assert other.total_steps == 32

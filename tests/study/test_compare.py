@@ -14,7 +14,7 @@ from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
 from capsjax.runs.metrics_file import read_metrics
-from capsjax.runs.plan import functions
+from capsjax.runs.plan import network_functions
 from capsjax.study.compare import compare, routing_of, variant
 from capsjax.training.feed import EvalFeed
 
@@ -135,7 +135,7 @@ def gradients(compared):
 
     def gradient(mode):
         model, loss = variant(compared.config, mode, 0).model, compared.config.loss
-        made = functions(model, loss, (8, 8, 1), 10)
+        made = network_functions(model, loss, (8, 8, 1), 10)
         return jax.jit(jax.grad(lambda params: jnp.mean(made.loss(params, batch)["loss"])))
 
     return gradient("stop"), gradient("full")

@@ -6,14 +6,16 @@ import optax
 import pytest
 
 from capsjax.data import Shift, Split
-from capsjax.training.feed import Cut
-from capsjax.training.loop import Program
+from capsjax.training.feed import BatchSlicer
+from capsjax.training.loop import CompiledSteps
 from capsjax.training.parallel import JitStrategy, PmapStrategy
 from capsjax.training.state import TrainState
 
 OPTIMISER = optax.sgd(0.01, momentum=0.5)
 IMAGES = np.random.default_rng(0).integers(0, 256, (22, 2, 2, 1)).astype(np.uint8)
-CUT = Cut(batch_size=4, augmentations=(Shift(pixels=1),), scale=1 / 255)  # five steps to an epoch
+CUT = BatchSlicer(
+    batch_size=4, augmentations=(Shift(pixels=1),), scale=1 / 255
+)  # five steps to an epoch
 SPLIT = Split(IMAGES, np.arange(22) % 10)
 
 
@@ -23,9 +25,11 @@ def loss(params, batch):
 
 
 @pytest.fixture(scope="module", params=[JitStrategy, PmapStrategy])
-def program(request):
+def compiled(request):
     strategy = request.param()
-    return Program(strategy, strategy.train_steps(loss, OPTIMISER, CUT), strategy.eval_step(loss))
+    return CompiledSteps(
+        strategy, strategy.train_steps(loss, OPTIMISER, CUT), strategy.eval_step(loss)
+    )
 
 
 def initial():
@@ -35,4 +39,6 @@ def initial():
 def broken_from(step, strategy):
     """A program whose update is NaN at a step (counted from 0), while the loss there is finite."""
     optimiser = optax.sgd(lambda count: jnp.where(count == step, jnp.nan, 0.01), momentum=0.5)
-    return Program(strategy, strategy.train_steps(loss, optimiser, CUT), strategy.eval_step(loss))
+    return CompiledSteps(
+        strategy, strategy.train_steps(loss, optimiser, CUT), strategy.eval_step(loss)
+    )

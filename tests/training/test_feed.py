@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from capsjax.data import Flip, Shift, Split, random_shift, to_float
-from capsjax.training.feed import Cut, EvalFeed, TrainFeed
+from capsjax.training.feed import BatchSlicer, EvalFeed, TrainFeed
 
 
 def split(n=10, size=5):
@@ -18,7 +18,7 @@ def split(n=10, size=5):
 
 def feed(n=10, batch_size=3, max_shift=1, seed=0, scale=1 / 16):
     shifts = (Shift(pixels=max_shift),) if max_shift else ()
-    return TrainFeed(split(n), Cut(batch_size, shifts, scale, total_steps=8), seed)
+    return TrainFeed(split(n), BatchSlicer(batch_size, shifts, scale, total_steps=8), seed)
 
 
 def numbers(batch, scale=1 / 16):
@@ -74,7 +74,7 @@ def test_a_batch_can_be_cut_inside_a_compiled_loop():
     source = feed(n=20, batch_size=4)
     epoch = source.epoch(1)
     stacked = jax.jit(
-        lambda: jax.lax.map(lambda step: source.cut(epoch, step), jnp.arange(5, 10))
+        lambda: jax.lax.map(lambda step: source.slicer(epoch, step), jnp.arange(5, 10))
     )()
     for step in range(5, 10):
         for found, expected in zip(stacked, source.batch(step), strict=True):
@@ -109,10 +109,12 @@ def test_a_shift_alone_takes_the_key_of_the_step_itself():
 
 
 def test_augmentations_come_in_their_order_and_follow_from_seed_and_step():
-    cut = Cut(6, (Shift(pixels=1), Flip(probability=1.0)), 1 / 16)
+    slicer = BatchSlicer(6, (Shift(pixels=1), Flip(probability=1.0)), 1 / 16)
     images = np.random.RandomState(0).randint(0, 17, (6, 5, 5, 1)).astype(np.uint8)
-    source, resumed = (TrainFeed(Split(images, np.arange(6)), cut, 0) for _ in range(2))
-    alone = TrainFeed(Split(images, np.arange(6)), Cut(6, cut.augmentations[:1], 1 / 16), 0)
+    source, resumed = (TrainFeed(Split(images, np.arange(6)), slicer, 0) for _ in range(2))
+    alone = TrainFeed(
+        Split(images, np.arange(6)), BatchSlicer(6, slicer.augmentations[:1], 1 / 16), 0
+    )
     batch = source.batch(3)
     np.testing.assert_array_equal(batch.images, np.flip(alone.batch(3).images, 2))
     np.testing.assert_array_equal(batch.images, resumed.batch(3).images)

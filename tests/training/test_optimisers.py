@@ -113,19 +113,19 @@ def test_an_optimiser_is_its_formula_with_its_schedule(config, clip_norm):
     config = dataclasses.replace(config, schedule=schedule, clip_norm=clip_norm)
     optimiser = config.make(10)
     params = {"a.w": jnp.array([1.0, -0.5]), "b.w": jnp.array([0.25])}
-    w, memory, state, cut = np.array([1.0, -0.5, 0.25]), None, optimiser.init(params), 0
+    w, memory, state, slicer = np.array([1.0, -0.5, 0.25]), None, optimiser.init(params), 0
     for step in range(5):
         g = (0.2, 2.0)[step % 2] * np.cos(step + np.arange(3)) + 0.1 * w
         gradient = {"a.w": jnp.asarray(g[:2]), "b.w": jnp.asarray(g[2:])}
         updates, state = optimiser.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
         if clip_norm is not None and np.linalg.norm(g) > clip_norm:
-            g, cut = g * clip_norm / np.linalg.norm(g), cut + 1
+            g, slicer = g * clip_norm / np.linalg.norm(g), slicer + 1
         memory, direction = formula(memory, g, w, step + 1)
         w = w - (0.1 if step < 2 else 0.05) * direction
         found = np.concatenate([params["a.w"], params["b.w"]])
         np.testing.assert_allclose(found, w, rtol=1e-5)
-    assert cut == (0 if clip_norm is None else 2)
+    assert slicer == (0 if clip_norm is None else 2)
 
 
 def test_every_optimiser_that_ships_has_its_formula_here():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.runs.plan import functions
+from capsjax.runs.plan import network_functions
 from capsjax.training.parallel import JitStrategy, PmapStrategy
 from capsjax.training.state import Batch, TrainState
 
 STRATEGIES = {"jit": JitStrategy, "pmap": PmapStrategy}
 SMOKE = cj.load_config("smoke")
-MADE = functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10)
+MADE = network_functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10)
 TOTAL = 24
 
 
@@ -30,7 +30,7 @@ def batches(size, number=4):
     )
 
 
-def cut(examples, step):
+def slicer(examples, step):
     return jax.tree.map(lambda each: each[step], examples)
 
 
@@ -56,7 +56,7 @@ def steps():
     return {
         name: (
             strategy,
-            strategy.train_steps(MADE.loss, SMOKE.optimiser.make(TOTAL), cut),
+            strategy.train_steps(MADE.loss, SMOKE.optimiser.make(TOTAL), slicer),
             strategy.eval_step(MADE.score),
         )
         for name, strategy in strategies.items()

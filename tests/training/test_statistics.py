@@ -12,7 +12,7 @@ from capsjax.checks import UserError
 from capsjax.convolution import conv2d
 from capsjax.layers import BatchNorm, ConvConfig, DenseConfig, NetworkConfig, PrimaryConfig
 from capsjax.losses import LossConfig
-from capsjax.runs.plan import functions, plan
+from capsjax.runs.plan import network_functions, plan
 from capsjax.training import checkpoints
 from capsjax.training.parallel import JitStrategy, PmapStrategy
 from capsjax.training.state import Batch, TrainState, separate
@@ -26,7 +26,7 @@ MODEL = NetworkConfig(
         "classes": DenseConfig(dim=4),
     }
 )
-MADE = functions(MODEL, LossConfig(), SHAPE, CLASSES)
+MADE = network_functions(MODEL, LossConfig(), SHAPE, CLASSES)
 SGD = optax.sgd(0.1)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import matplotlib
 
 
-class Look(NamedTuple):
+class Theme(NamedTuple):
     """Hold the colours of a figure.
 
     Attributes:
@@ -47,7 +47,7 @@ class Look(NamedTuple):
 
 # The first three of the light ones are Paul Tol's "bright" colours, which stay apart for colour-blind
 # readers; every colour has at least 3 to 1 against its page, and each mode a marker of its own.
-LIGHT = Look(
+LIGHT = Theme(
     name="light",
     page="#ffffff",
     ink="#222222",
@@ -63,7 +63,7 @@ LIGHT = Look(
     },
     others=("#5c6670", "#8c564b", "#a08000"),
 )
-DARK = Look(
+DARK = Theme(
     name="dark",
     page="#16181c",
     ink="#e6e6e6",
@@ -90,10 +90,10 @@ MARKERS = {
 
 
 def marker_of(mode: str, other: str = "o") -> str:
-    """Return the marker of a mode, or of an arm that is none, as `Look.of` has its colour.
+    """Return the marker of a mode, or of an arm that is none, as `Theme.of` has its colour.
 
     Args:
-        mode: as `Look.of` takes it.
+        mode: as `Theme.of` takes it.
         other: the marker of a mode that is not known here.
 
     Returns:
@@ -109,13 +109,14 @@ MODE_COLOURS = LIGHT.modes
 
 
 @contextlib.contextmanager
-def drawn_with(look: Look) -> Iterator[None]:
+def drawn_with(theme: Theme) -> Iterator[None]:
     """Draw with the colours of a look; files are the same to the byte each time."""
     ink = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), look.ink
+        ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"),
+        theme.ink,
     )
-    page = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), look.page)
-    lines = {"axes.edgecolor": look.muted, "grid.color": look.muted, "hatch.color": look.page}
+    page = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.page)
+    lines = {"axes.edgecolor": theme.muted, "grid.color": theme.muted, "hatch.color": theme.page}
     # A fixed salt for the ids within an SVG, and letters as outlines: no font has to be there.
     files = {"svg.hashsalt": "capsjax", "svg.fonttype": "path", "pdf.fonttype": 42}
     with matplotlib.rc_context(ink | page | lines | files):
