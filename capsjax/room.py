@@ -1,15 +1,18 @@
 """Memory: how much there is, and what would take more, said before a system ends the process for it."""
 
+import contextlib
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import jax
 
 from capsjax.checks import UserError
 
+What = Literal["parameters", "images", "training", "evaluation", "work"]
 ROOT = Path("/")
 SIZES = {
     "pred": 1,
@@ -23,15 +26,19 @@ SIZES = {
     "u64": 8,
     "f64": 8,
 }
-REMEDY = (
-    "training.batch_size, training.eval_batch_size where it evaluates, model.routing.num_iters where "
-    "its gradient is full, or the size of the images"
-)
-ANEW = (
-    " and train anew, in a new directory: a run that is resumed keeps all of them but "
-    "training.eval_batch_size"
-)
-COPIES = 4  # of the parameters: their gradient and Adam's two moments beside them
+
+
+class TooLargeError(UserError):
+    """Tell what takes more memory than there is; who knows the configuration says what would fit.
+
+    Args:
+        message: what came, and what there is.
+        what: which part it is, for who says what would fit.
+    """
+
+    def __init__(self, message: str, what: What):
+        super().__init__(message)
+        self.what: What = what
 
 
 def available(root: Path = ROOT) -> float:
@@ -50,24 +57,35 @@ def available(root: Path = ROOT) -> float:
     return min(1024 * total, _group(root), _limit(root))
 
 
-def check_parameters(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-    """Refuse a network whose parameters cannot be trained in the memory that there is.
+def size_of(tree: Any) -> int:
+    """Return how many bytes the arrays of a tree take, or those that its shapes describe."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def check_parameters(
+    shapes: Mapping[str, jax.ShapeDtypeStruct], beside: float = 0.0, kept: str = ""
+) -> None:
+    """Refuse a network whose parameters do not fit into the memory that there is.
+
+    Args:
+        shapes: of each parameter, by its name.
+        beside: bytes of what is held beside them.
+        kept: what that is, for the message.
 
     Raises:
-        UserError: If they do not fit; the largest is named.
+        TooLargeError: If they do not fit; the largest is named.
     """
-    sizes = {name: COPIES * shape.size * shape.dtype.itemsize for name, shape in shapes.items()}
-    needed, there = sum(sizes.values()), available()
+    needed, there = size_of(shapes) + beside, available()
     if needed <= there:
         return
-    name = max(sizes, key=lambda name: sizes[name])
+    name = max(shapes, key=lambda name: size_of(shapes[name]))
     shape = shapes[name]
     count = sum(shape.size for shape in shapes.values())
-    raise UserError(
-        f"model: got {count:.3g} parameters, which take {written(needed)} with their gradient and two "
-        f"moments, for {written(there)} of memory\n  the largest is {name}, "
-        f"{shape.dtype}{list(shape.shape)}; expected less: smaller images, fewer classes, or lower "
-        "model.primary.types, model.dim or model.decoder.hidden"
+    raise TooLargeError(
+        f"model: got {count:.3g} parameters, which take {written(needed)}{kept and f' with {kept}'}, "
+        f"expected at most the {written(there)} of memory that there are\n  the largest is {name}, "
+        f"{shape.dtype}{list(shape.shape)}",
+        "parameters",
     )
 
 
@@ -155,45 +173,82 @@ def largest(text: str) -> tuple[str, float]:
     return found, most
 
 
-def check_program(compiled: jax.stages.Compiled, what: str, remedy: str) -> None:
-    """Refuse a compiled program that needs more memory than there is, beside its arguments.
+def needed_by(compiled: jax.stages.Compiled, *, arguments: bool = False) -> float:
+    """Return how many bytes of memory a compiled program needs; 0 where it does not say.
 
     Args:
         compiled: what `lower(...).compile()` returned.
-        what: what it does, for the message.
-        remedy: which keys to lower.
-
-    Raises:
-        UserError: If it needs more; its largest array is named.
+        arguments: whether those of its arguments are counted: they are not there yet.
     """
     found = compiled.memory_analysis()
     if found is None:
-        return
-    needed = found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+        return 0.0
+    given = found.argument_size_in_bytes if arguments else 0
+    return given + found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+
+
+def check_program(
+    compiled: jax.stages.Compiled, name: str, *, what: What = "work", beside: float | None = None
+) -> None:
+    """Refuse a compiled program that needs more memory than there is.
+
+    Args:
+        compiled: what `lower(...).compile()` returned.
+        name: what it does, for the message.
+        what: which part of a run it is.
+        beside: bytes that will be held beside it and its arguments, where these are not there yet; None
+            where they are.
+
+    Raises:
+        TooLargeError: If it needs more; its largest array is named.
+    """
+    needed = needed_by(compiled, arguments=beside is not None) + (beside or 0.0)
     there = available()
     if needed > there:
         array, size = largest(compiled.as_text() or "")
-        raise UserError(
-            f"{what}: got {written(needed)} of memory to compute in, expected at most the {written(there)} "
-            f"that there are\n  the largest array is {array}, {written(size)}; lower {remedy}"
+        raise TooLargeError(
+            f"{name}: got {written(needed)} of memory to compute in, expected at most the {written(there)} "
+            f"that there are\n  the largest array is {array}, {written(size)}",
+            what,
         )
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Tell whether JAX says by an error that an allocation failed."""
+    text = str(error)
+    return "RESOURCE_EXHAUSTED" in text or "Out of memory" in text
+
+
+@contextlib.contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Note on an error of JAX's that says that an allocation failed what to change.
+
+    Args:
+        advice: what to change.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if is_exhausted(error):
+            error.add_note(advice)
+        raise
 
 
 def exhausted(error: Exception) -> str | None:
     """Say in two lines what an allocation that failed asked for.
 
     Args:
-        error: what JAX raised.
+        error: what JAX raised; its notes say what to change.
 
     Returns:
         The lines; None for an error of another kind.
     """
-    text = str(error)
-    if "RESOURCE_EXHAUSTED" not in text and "Out of memory" not in text:
+    if not is_exhausted(error):
         return None
-    asked = re.search(r"allocat\w* (\d+) bytes", text)
+    asked = re.search(r"allocat\w* (\d+) bytes", str(error))
     size = f"an array of {written(int(asked[1]))}" if asked else "an array"
+    advice = "; ".join(getattr(error, "__notes__", ())) or "choose smaller sizes"
     return (
         f"out of memory: {size} was refused, the largest at that moment, with {written(available())} left\n"
-        f"  lower {REMEDY}"
+        f"  {advice}"
     )

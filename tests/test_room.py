@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import pytest
 
 from capsjax import cli, room
-from capsjax.checks import UserError
 
 GB = 10**9
 
@@ -66,13 +65,12 @@ def test_parameters_that_do_not_fit_are_named(monkeypatch):
         "stem.bias": jax.ShapeDtypeStruct((8,), jnp.float32),
         "classes.W": jax.ShapeDtypeStruct((1000, 1000), jnp.float32),
     }
-    monkeypatch.setattr(room, "available", lambda: 16_000_128.0)
-    room.check_parameters(shapes)
-    monkeypatch.setattr(room, "available", lambda: 16_000_127.0)
-    with pytest.raises(UserError) as caught:
-        room.check_parameters(shapes)
+    monkeypatch.setattr(room, "available", lambda: 4_000_132.0)
+    room.check_parameters(shapes, 100)
+    with pytest.raises(room.TooLargeError) as caught:
+        room.check_parameters(shapes, 101, "a byte")
     assert str(caught.value).count("\n") == 1
-    assert "got 1e+06 parameters, which take 16 MB" in str(caught.value)
+    assert "got 1e+06 parameters, which take 4 MB with a byte, expected" in str(caught.value)
     assert "the largest is classes.W, float32[1000, 1000]" in str(caught.value)
 
 
@@ -96,15 +94,23 @@ class TestPrograms:
 
     def test_one_that_does_not_fit_is_refused_with_its_largest_array(self, compiled, monkeypatch):
         monkeypatch.setattr(room, "available", lambda: 1e12)
-        room.check_program(compiled, "train step", "training.batch_size")
+        room.check_program(compiled, "train step")
         monkeypatch.setattr(room, "available", lambda: 1000.0)
-        with pytest.raises(UserError) as caught:
-            room.check_program(compiled, "train step", "training.batch_size")
+        with pytest.raises(room.TooLargeError) as caught:
+            room.check_program(compiled, "train step")
         first, second = str(caught.value).splitlines()
         assert first.startswith("train step: got ")
         assert "at most the 1 KB that there are" in first
         assert second.startswith("  the largest array is f32[")
-        assert second.endswith(" KB; lower training.batch_size")
+        assert second.endswith(" KB")
+
+    def test_arguments_that_are_not_there_yet_are_counted(self, compiled, monkeypatch):
+        needed = room.needed_by(compiled)
+        assert room.needed_by(compiled, arguments=True) == needed + 4 * 128
+        monkeypatch.setattr(room, "available", lambda: needed + 4 * 128 + 7)
+        room.check_program(compiled, "train step", beside=7)
+        with pytest.raises(room.TooLargeError):
+            room.check_program(compiled, "train step", beside=8)
 
     def test_the_largest_array_of_a_text(self):
         text = "f32[10,10]{1,0} bf16[150]{0} pred[300]{0} f64[60]{0} s32[]"
@@ -117,8 +123,13 @@ def test_an_allocation_that_failed_is_told_in_two_lines(monkeypatch):
     text = room.exhausted(error)
     assert text.count("\n") == 1
     assert "an array of 128 GB was refused" in text
-    assert "lower training.batch_size" in text
-    assert room.exhausted(RuntimeError("INTERNAL: something else")) is None
+    assert text.endswith("choose smaller sizes")
+    for message in (str(error), "INTERNAL: something else"):
+        with pytest.raises(RuntimeError) as caught, room.advising("lower x"):
+            raise RuntimeError(message)
+        found = room.exhausted(caught.value)
+        assert found is None if "INTERNAL" in message else found.endswith("  lower x")
+        assert hasattr(caught.value, "__notes__") == ("INTERNAL" not in message)
 
 
 def test_a_command_that_runs_out_of_memory_says_what_to_lower(monkeypatch, capsys):

@@ -430,9 +430,13 @@ def _compile(
     finally:
         jax.monitoring.unregister_event_listener(listen)
     seconds = time.perf_counter() - start
-    room.check_program(compiled, name, BENCH_REMEDY)
+    try:
+        room.check_program(compiled, name)
+    except room.TooLargeError as error:
+        raise UserError(f"{error}; lower {BENCH_REMEDY}") from None
     ready = [arguments]
 
+    @room.advising(f"lower {BENCH_REMEDY}")
     def call() -> None:
         results = [compiled(*ready[0]) for _ in range(1 if in_a_loop else times)]
         ready[0] = next_arguments(jax.block_until_ready(results)[-1], ready[0])

@@ -68,8 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = room.exhausted(error)
         if text is None:
             raise
-        if known.command in ("train", "compare"):
-            text += room.ANEW
         _say(
             f"{title}: {text}. What was written before stays valid, for where there is more memory. "
             f"{signals.advice()}"

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from capsjax.cli.flags import parse_overrides
 from capsjax.cli.steps import progress, read_data, start_jax
 
 
@@ -22,11 +23,13 @@ def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     start_jax()
     from capsjax.runs import evaluation
 
+    size = arguments.eval_batch_size
+    overrides = {} if size is None else parse_overrides(["--training.eval_batch_size", size])
     with progress(arguments, "preparing") as reporter:
         # Before the run is restored, which takes longer: a mistake in the flags is told at once.
         data = read_data(arguments, rest, arguments.folder)
         run = evaluation.load(arguments.folder, reporter=reporter)
-        tested = evaluation.evaluate(run, data, reporter=reporter)
+        tested = evaluation.evaluate(run, data, overrides=overrides, reporter=reporter)
     print(
         f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
         f"loss {tested['loss']:.5f}, after step {run.step}"

@@ -99,6 +99,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", "Measure a run's newest parameters on the test split.", DATA)
     evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
+    size = "images that are measured at once, where memory is short"
+    evaluate.add_argument(
+        "--training.eval_batch_size", dest="eval_batch_size", metavar="N", help=size
+    )
 
     report = command(
         "report",

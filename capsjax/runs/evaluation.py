@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from capsjax import room
 from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels
 from capsjax.progress import Reporter, Silent
-from capsjax.runs import advice, description, directory
+from capsjax.runs import advice, description, directory, memory
+from capsjax.runs.config import Config
 from capsjax.runs.plan import evaluation_steps, network_functions
 from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data
+from capsjax.schema.text import to_tree
+from capsjax.schema.tree import build
 from capsjax.training import checkpoints
 from capsjax.training.feed import EvalFeed
 from capsjax.training.loop import evaluate as measure
@@ -67,7 +71,11 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
 
 
 def evaluate(
-    run_dir: Run | str | Path, data: Any = None, *, reporter: Reporter | None = None
+    run_dir: Run | str | Path,
+    data: Any = None,
+    *,
+    overrides: Mapping[str, object] | None = None,
+    reporter: Reporter | None = None,
 ) -> dict[str, float]:
     """Measure a run's newest parameters on the test split; nothing is written.
 
@@ -76,6 +84,7 @@ def evaluate(
         data: arrays in the forms that `train` takes: those of a run that was trained on such, or others,
             of whose test split the numbers then are, and which may have no other; None for the data of
             the run's configuration.
+        overrides: `training.eval_batch_size` alone, where memory is short; the last digits depend on it.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
 
     Returns:
@@ -106,5 +115,19 @@ def evaluate(
     dataset = dataclasses.replace(dataset, num_classes=run.num_classes)
     compiled = evaluation_steps(run.config, run.image_shape, run.num_classes)
     scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)
-    feed = EvalFeed(dataset.test, scale, batch_size=run.config.training.eval_batch_size)
-    return measure(compiled, compiled.strategy.replicate(run.variables), feed, reporter)
+    config = _measured(run.config, overrides or {})
+    memory.check_evaluation(config, dataset)
+    feed = EvalFeed(dataset.test, scale, batch_size=config.training.eval_batch_size)
+    with room.advising(f"lower {memory.BATCH['evaluation']}"):
+        return measure(compiled, compiled.strategy.replicate(run.variables), feed, reporter)
+
+
+def _measured(config: Config, overrides: Mapping[str, object]) -> Config:
+    """Return a run's configuration with another size of the batches that measure it."""
+    other = [key for key in overrides if key != memory.BATCH["evaluation"]]
+    if other:
+        raise UserError(
+            f"overrides: got {other[0]}, expected {memory.BATCH['evaluation']} alone: a run is measured as "
+            "it was trained"
+        )
+    return build(Config, to_tree(config), source="config", overrides=overrides)

@@ -8,7 +8,7 @@ from typing import Any
 from capsjax import signals
 from capsjax.checks import UserError
 from capsjax.progress import Reporter, Silent
-from capsjax.runs import advice, create, description, directory, remedies
+from capsjax.runs import advice, create, description, directory, memory, remedies
 from capsjax.runs.config import Config, load_config
 from capsjax.runs.evaluation import load
 from capsjax.runs.finetune import transfer
@@ -61,6 +61,7 @@ def train(
     dataset = load_data(config, data, reporter)
     check_data(config, dataset, data, reporter)
     planned = plan(config, dataset)
+    memory.check(config, dataset)
     state, described = planned.initial_state(config.seed), description.describe(config, dataset)
     if start is not None:
         donor = start if isinstance(start, Run) else load(start)
@@ -139,6 +140,7 @@ def resume(
             f"{begun[:12]}..., that of the data the run began with"
         )
     planned = plan(config, dataset)
+    memory.check(config, dataset, folder=folder)
     begun_from_another = "start" in directory.read_json(folder / "environment.json")
     with locked(folder, say):
         initial = state = planned.initial_state(config.seed)

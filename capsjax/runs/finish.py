@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jax
 
-from capsjax import signals
+from capsjax import room, signals
 from capsjax.data import Dataset, Split
 from capsjax.progress import Reporter
-from capsjax.runs import advice
+from capsjax.runs import advice, memory
 from capsjax.runs.config import Config
 from capsjax.runs.metrics_file import MetricsWriter
 from capsjax.runs.plan import Plan
@@ -166,7 +166,7 @@ def finish(
     validation = None if dataset.validation is None else in_order(dataset.validation)
     recorder = Recorder(compiled, training, validation, folder, reporter, observe)
     try:
-        with signals.held():
+        with signals.held(), room.advising(memory.what_to_lower(config)):
             moments = fit(
                 compiled,
                 state,

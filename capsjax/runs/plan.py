@@ -187,6 +187,22 @@ class Plan:
     slicer: BatchSlicer
     total_steps: int
 
+    def state_bytes(self) -> int:
+        """Return the memory that parameters, their gradient and the optimiser's state take."""
+        shapes = self.functions.shapes()
+        held = jax.eval_shape(self.optimiser.init, shapes)
+        return 2 * room.size_of(shapes) + room.size_of(held)
+
+    def check_parameters(self) -> None:
+        """Refuse a network that cannot be trained in the memory that there is.
+
+        Raises:
+            TooLargeError: If its parameters do not fit with their gradient and the optimiser's state.
+        """
+        shapes = self.functions.shapes()
+        beside = self.state_bytes() - room.size_of(shapes)
+        room.check_parameters(shapes, beside, "their gradient and what the optimiser remembers")
+
     def initial_state(self, seed: int) -> TrainState:
         """Return the state before the first step."""
         made = self.functions

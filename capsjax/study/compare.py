@@ -12,11 +12,10 @@ from capsjax.checks import UserError
 from capsjax.data import Dataset
 from capsjax.data.source import whole_path
 from capsjax.progress import Reporter, Silent
-from capsjax.runs import advice, create, description, directory
+from capsjax.runs import advice, create, description, directory, memory
 from capsjax.runs.config import Config, load_config
 from capsjax.runs.folder import Folder
 from capsjax.runs.lock import locked
-from capsjax.runs.plan import plan
 from capsjax.runs.sources import check_data, load_data, with_data
 from capsjax.schema.text import to_tree
 from capsjax.study.carry import MOVABLE, Carrier, check_planned
@@ -251,7 +250,7 @@ def _load(config: Config, designed: Design, data: Any, reporter: Reporter) -> di
             of[source] = datasets[name] = load_data(arm.config, data, reporter)
             check_data(arm.config, of[source], data, reporter)
         try:
-            plan(arm.config, of[source])
+            memory.check_held(arm.config, of[source])
         except UserError as error:
             if len(designed.arms) == 1 or not config.compare.arms:
                 raise

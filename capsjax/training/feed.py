@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, Num
 
 from capsjax.data.augment import Augmentation, augment
@@ -65,6 +66,35 @@ class BatchSlicer:
             jnp.ones(self.batch_size, jnp.float32),
             jnp.full(self.batch_size, step / self.total_steps, jnp.float32),
         )
+
+
+def epoch_shapes(split: Split) -> Epoch:
+    """Describe an epoch as `TrainFeed` makes it, without bringing its examples to a device."""
+
+    def make(images: Array, labels: Array) -> Epoch:
+        order, first = jnp.arange(len(split)), jnp.zeros((), jnp.int32)
+        return Epoch(images, labels, order, first, jax.random.key(0))
+
+    return jax.eval_shape(make, _shape(split.images), _shape(split.labels))
+
+
+def batch_shapes(split: Split, count: int) -> Batch:
+    """Describe a batch as `EvalFeed` makes it.
+
+    Args:
+        split: the examples.
+        count: how many are in a batch.
+    """
+
+    def make(images: Array, labels: Array) -> Batch:
+        chosen = jnp.zeros(count, jnp.int32)
+        return Batch(to_float(images[chosen], 1.0), labels[chosen], jnp.ones(count, jnp.float32))
+
+    return jax.eval_shape(make, _shape(split.images), _shape(split.labels))
+
+
+def _shape(array: np.ndarray) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, jax.dtypes.canonicalize_dtype(array.dtype))
 
 
 _slice_batch = jax.jit(lambda slicer, epoch, step: slicer(epoch, step), static_argnums=0)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from capsjax import room, signals
+from capsjax import signals
 from capsjax.checks import UserError
 from capsjax.progress import Reporter
 from capsjax.training.feed import EvalFeed, TrainFeed
@@ -143,7 +143,7 @@ def fit(
 
     Raises:
         UserError: If the loss is not finite after a call of the device, or a parameter at the end of an epoch
-            or of training, of which there is no moment then; or if a step needs more memory than there is.
+            or of training, of which there is no moment then.
     """
     strategy, first = compiled.strategy, int(state.step)
     state, examples, pace, done = strategy.replicate(state), None, _Pace(), first
@@ -163,10 +163,6 @@ def fit(
         # Who logs, validates and saves does so between calls.
         line, end = _after(done, log_every), _after(done, feed.steps_per_epoch)
         start, done = done, min(done + pace.steps, line, end, total_steps)
-        if start == first:
-            with signals.released(True):  # what is compiled here is what is called below
-                executable = compiled.train_steps.lower(state, examples, start, done).compile()
-                room.check_program(executable, f"{label}: a training step", room.REMEDY + room.ANEW)
         with pace.timing(done - start), signals.released(start == first):
             state, values = jax.block_until_ready(
                 compiled.train_steps(state, examples, start, done)

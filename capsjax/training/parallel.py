@@ -54,6 +54,7 @@ class Strategy(abc.ABC):
             (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
         )
         self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
+        self._everywhere = NamedSharding(self._mesh, PartitionSpec())
 
     @abc.abstractmethod
     def replicate(self, tree: PyTree) -> PyTree:
@@ -66,6 +67,29 @@ class Strategy(abc.ABC):
     @abc.abstractmethod
     def share(self, batch: Batch) -> Batch:
         """Give each device its part of a batch, padded with weight 0 where it does not divide."""
+
+    def replicated_shapes(self, tree: PyTree) -> PyTree:
+        """Describe what `replicate` makes of arrays of such shapes."""
+        copies, place = self._layout()
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((*copies, *x.shape), x.dtype, sharding=place), tree
+        )
+
+    def shared_shapes(self, batch: Batch) -> Batch:
+        """Describe what `share` makes of a batch of such shapes."""
+        copies, _ = self._layout()
+        each = -(-batch.labels.shape[0] // len(self.devices))  # padded
+        first = (*copies, each) if copies else (each * len(self.devices),)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((*first, *x.shape[1:]), x.dtype, sharding=self._split),
+            batch,
+        )
+
+    def _layout(self) -> tuple[tuple[int, ...], NamedSharding]:
+        """Return the leading axis of copies, if there is one, and where copies lie."""
+        if self.axis is None:
+            return (), self._everywhere
+        return (len(self.devices),), self._split
 
     @abc.abstractmethod
     def train_steps(
@@ -105,10 +129,6 @@ class Strategy(abc.ABC):
 
 class JitStrategy(Strategy):
     """Compile the step for all devices at once; the compiler adds up over them."""
-
-    def __init__(self, devices: list[jax.Device] | None = None):
-        super().__init__(devices)
-        self._everywhere = NamedSharding(self._mesh, PartitionSpec())
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Copy arrays to every device."""

@@ -35,7 +35,7 @@ CASES = {
     "train --from ru": "runs",
     "train smoke --data.path mi": "mine.yaml",
     "train smoke --data.folder ru": "runs",
-    "evaluate --training": "",
+    "evaluate --training": "--training.eval_batch_size",
     "evaluate runs --data.pa": "--data.path",
     "report runs --data.path mi": "mine.yaml",
     "bench st": "step",

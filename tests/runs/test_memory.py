@@ -1,0 +1,202 @@
+"""What does not fit into memory is refused before anything is made, and what is said to fit does."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+import capsjax as cj
+from capsjax import room
+from capsjax.checks import UserError
+from capsjax.runs import memory
+from capsjax.runs.plan import plan
+from capsjax.training.feed import EvalFeed, TrainFeed, batch_shapes, epoch_shapes
+from capsjax.training.optimisers import SGD, Adam
+
+SMOKE = cj.load_config("smoke")
+DIGITS = SMOKE.data.load()
+
+
+def large(side, count=24):
+    """Make few images of many pixels."""
+    images = np.zeros((count, side, side, 1), np.uint8)
+    images[::2] = 255
+    return images, np.arange(count) % 2
+
+
+def config_of(**changes):
+    overrides = {"data": "arrays", "training.batch_size": 16, "max_shift": 0} | changes
+    return cj.load_config("smoke", overrides)
+
+
+def dataset_of(config, data):
+    return config.data.build(data)
+
+
+@pytest.fixture
+def with_memory(monkeypatch):
+    def set_to(size):
+        monkeypatch.setattr(room, "available", lambda: float(size))
+
+    return set_to
+
+
+def follow(text, config, data):
+    """Do the first thing that an error says would fit."""
+    advice = text.split("; ")[-1]
+    first = re.search(r"set ([\w.]+) to (\w+)|(images\[[^\]]*\])", advice)
+    assert first, text
+    if first[3]:
+        images = eval(first[3], {"images": data[0]})
+        return config, (images, data[1])
+    value = None if first[2] == "null" else int(first[2])
+    return memory._with(config, first[1], value), data
+
+
+def test_what_is_compiled_to_find_out_is_what_a_run_calls(tmp_path):
+    memory.check(SMOKE, DIGITS)
+    compiled = []
+
+    def listen(event, duration, **named):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(named.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        cj.train(SMOKE, out=tmp_path / "run")
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert compiled  # the listener hears what else is compiled
+    assert {"train_steps", "eval_step"} & {str(name) for name in compiled} == set()
+
+
+def test_shapes_are_those_of_the_feeds():
+    slicer = plan(SMOKE, DIGITS).slicer
+    epoch, batch = (
+        TrainFeed(DIGITS.train, slicer, 0).epoch(0),
+        next(iter(EvalFeed(DIGITS.test, 1 / 16, batch_size=7))),
+    )
+    for found, described in (
+        (epoch, epoch_shapes(DIGITS.train)),
+        (batch, batch_shapes(DIGITS.test, 7)),
+    ):
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(
+            lambda x: (x.shape, x.dtype), described
+        )
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "copies"), [(Adam(), 4), (SGD(momentum=0.9), 3), (SGD(momentum=0.0), 2)]
+)
+def test_the_optimiser_says_what_it_keeps(optimiser, copies, with_memory):
+    planned = plan(memory.dataclasses.replace(SMOKE, optimiser=optimiser), DIGITS)
+    held = planned.state_bytes()
+    assert held // room.size_of(planned.functions.shapes()) == copies
+    with_memory(held)
+    planned.check_parameters()
+    with_memory(held - 1)
+    with pytest.raises(room.TooLargeError, match="what the optimiser remembers"):
+        planned.check_parameters()
+
+
+def test_frozen_parameters_have_no_moments():
+    frozen = cj.load_config("smoke", {"training.freeze": ["decoder"]})
+    assert plan(frozen, DIGITS).state_bytes() < plan(SMOKE, DIGITS).state_bytes()
+
+
+def linear(fixed, each):
+    """Need so many bytes, and so many for each image of a batch and each 1600 pixels."""
+
+    def needed(what, config, dataset):
+        if what == "parameters":
+            return plan(config, dataset).state_bytes()
+        count = {
+            "images": len(dataset.train),
+            "training": config.training.batch_size,
+            "evaluation": config.training.eval_batch_size,
+        }[what]
+        return (fixed + each * count) * np.prod(dataset.image_shape) / 1600
+
+    return needed
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "needs", "key"),
+    [
+        ("training", {}, linear(500, 100), "set training.batch_size to"),
+        ("evaluation", {}, linear(0, 100), "set training.eval_batch_size to"),
+        ("training", {}, linear(5000, 1), "images[:, ::3, ::3]"),
+        ("parameters", {}, linear(0, 0), "set model.decoder to null"),
+        ("parameters", {"model.decoder": None}, linear(0, 0), "set model.stem.stride to"),
+        ("images", {}, linear(0, 100), "images[:, ::2, ::2]"),
+    ],
+)
+def test_what_is_said_to_fit_fits(what, changes, needs, key, with_memory, monkeypatch):
+    config, data = config_of(**changes), large(40)
+    monkeypatch.setattr(memory, "_needed", needs)
+    dataset = dataset_of(config, data)
+    there = {"parameters": 2 * needs(what, config, dataset) - 1}.get(what, 1000)
+    with_memory(there)
+    assert needs(what, config, dataset) > there / 2
+    text, command = memory._way_out(what, config, dataset, None)
+    assert key in text
+    assert command == text
+    config, data = follow(text, config, data)
+    most = there if what in memory.BATCH else there / 2
+    found = needs(what, config, dataset_of(config, data))
+    assert found <= most
+    if what in memory.BATCH and "batch" in key:
+        assert found > 0.7 * there  # and nothing much smaller is advised
+
+
+def test_a_measurement_that_does_not_fit_is_refused_with_what_fits(with_memory):
+    needed = memory._needed("evaluation", SMOKE, DIGITS)
+    with_memory(needed)
+    memory.check_evaluation(SMOKE, DIGITS)
+    with_memory(needed - 1)
+    with pytest.raises(UserError, match="model: a step of evaluation: got ") as caught:
+        memory.check_evaluation(SMOKE, DIGITS)
+    config, _ = follow(str(caught.value), SMOKE, None)
+    assert config.training.eval_batch_size < 64
+    memory.check_evaluation(config, DIGITS)
+
+
+def test_training_that_does_not_fit_is_refused(with_memory, monkeypatch):
+    monkeypatch.setattr(memory, "_way_out", lambda *about: (about[0], "as a command"))
+    with_memory(memory._needed("training", SMOKE, DIGITS) - 1)
+    with pytest.raises(UserError, match=r"model: a training step: got .*\n.*; training$") as caught:
+        memory.check(SMOKE, DIGITS)
+    assert caught.value.on_command_line.endswith("; as a command")
+
+
+def test_a_resumed_run_is_told_to_train_anew(with_memory, tmp_path, monkeypatch):
+    config = config_of()
+    monkeypatch.setattr(memory, "_needed", linear(0, 100))
+    with_memory(1000)
+    dataset = dataset_of(config, large(40))
+    call, command = memory._way_out("training", config, dataset, tmp_path)
+    call = call.split("trained anew: ")[1]
+    changed = r"\{\"training\.batch_size\": \d+\}"
+    assert re.fullmatch(
+        rf"capsjax\.train\(capsjax\.load_config\('.*config\.yaml', {changed}\), data\)", call
+    )
+    assert command.endswith(f"in Python, {call}")
+
+
+@pytest.mark.parametrize("call", ["train", "compare"])
+def test_nothing_is_written_of_what_does_not_fit(call, with_memory, tmp_path):
+    with_memory(20_000)
+    with pytest.raises(UserError, match=r"model: got 1.56e\+03 parameters, which take 25 KB"):
+        getattr(cj, call)("smoke", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_an_allocation_that_failed_says_to_lower():
+    assert "lower training.batch_size, training.eval_batch_size, model.routing.num_iters or" in (
+        memory.what_to_lower(SMOKE)
+    )
+    stop = cj.load_config("smoke", {"model.routing.gradient": "stop", "training.batch_size": 1})
+    assert memory.what_to_lower(stop).startswith(
+        "lower training.eval_batch_size or the size of the images,"
+    )
