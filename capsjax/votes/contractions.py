@@ -120,6 +120,7 @@ def adjoint(
     return s, a, (u_bar, W_bar)
 
 
+@jax.custom_vjp
 def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "j e b"]:
     """Sum the votes with equal weights, sum_i W_ij u_i: then all parents are one matrix product.
 
@@ -130,8 +131,7 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
     Returns:
         The sums, [j, e, b].
     """
-    # x stands for i d: [j, x, e] and [x, b] give [j, e, b].
-    return jnp.einsum("jxe,xb->jeb", W, u.reshape(u.shape[0] * u.shape[1], u.shape[2]))
+    return jnp.einsum("jxe,xb->jeb", W, _flat(u))  # x for i d: [j, x, e] and [x, b] give [j, e, b]
 
 
 def scatter(
@@ -241,7 +241,11 @@ def couple_adjoint(
 
 
 def _weigh(c: Float[Array, "i b"], u: Float[Array, "i d b"]) -> Float[Array, "id b"]:
-    return (c[:, None, :] * u).reshape(u.shape[0] * u.shape[1], u.shape[2])  # [i d, b]
+    return _flat(c[:, None, :] * u)  # [i d, b]
+
+
+def _flat(u: Float[Array, "i d b"]) -> Float[Array, "id b"]:
+    return u.reshape(u.shape[0] * u.shape[1], u.shape[2])
 
 
 def _pull(
@@ -291,5 +295,19 @@ def _agreement_backward(
     return v_bar, *cotangents
 
 
+def _total_forward(u: Array, W: Array) -> tuple[Array, tuple[Array, Array]]:
+    return total(u, W), (u, W)
+
+
+def _total_backward(saved: tuple[Array, Array], s_bar: Array) -> tuple[Array, Array]:
+    u, W = saved
+    # Written out: JAX's own, [b, i d] transposed, sums in another order, and runs would end otherwise.
+    u_bar = jnp.einsum("jxe,jeb->xb", W, s_bar).reshape(u.shape)  # [i, d, b]
+    return u_bar, jnp.einsum(
+        "xb,jeb->jxe", _flat(u), s_bar
+    )  # [i d, b] and [j, e, b] give [j, i d, e]
+
+
 combine.defvjp(_combine_forward, _combine_backward)
 agreement.defvjp(_agreement_forward, _agreement_backward)
+total.defvjp(_total_forward, _total_backward)

@@ -181,6 +181,13 @@ MATHEMATICS = (
         ("tests/gradients",),
     ),
     Mutation(
+        "gradient of the uniform sum by a product in another order",
+        "votes/contractions.py",
+        '    u_bar = jnp.einsum("jxe,jeb->xb", W, s_bar)',
+        '    u_bar = jnp.einsum("jeb,jxe->bx", s_bar, W).T',
+        ("tests/test_votes.py",),
+    ),
+    Mutation(
         "primary capsules that mix space and channels",
         "layers/primary.py",
         "        poses = x.reshape(x.shape[0], -1, config.dim)\n",
