@@ -1,73 +1,140 @@
-"""Time value and gradient of the 2017 network's large convolution, implementations in turn.
+"""Time value and gradient of convolutions, as patches and in few products, in turn.
 
-    python benchmarks/convolution.py [ROUNDS]
+    python benchmarks/convolution.py [ROUNDS] [--out FILE]
 
-Prints ratios of medians to patches, and the compiler's temporary memory. XLA's own operation is left out:
-its gradient takes tens of seconds on a CPU.
+For a grid of sizes: the 2017 network's large convolution and its stem, batches of 1 to 128, images of 28 and
+64 pixels, the small networks' convolutions and those of residual networks. Prints ratios of medians, the
+ratio of costs that `conv2d` goes by, the compiler's temporary memory, and the regret of its choice: the
+chosen form's time over that of the faster one. XLA's own operation is left out: its gradient takes tens of
+seconds on a CPU.
 """
 
-import sys
-import time
+import argparse
+import json
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from capsjax.bench.timing import time_interleaved
-from capsjax.convolution import conv2d
+from capsjax.convolution import cheapest, conv2d, forms
+from capsjax.tables import Table
 
-IMAGES, KERNEL, STRIDE = (128, 20, 20, 256), (9, 9, 256, 256), 2
+# Images [b, h, w, c], kernel [k, k, c, f] and stride.
+GRID = {
+    "2017, second, batch 128": ((128, 20, 20, 256), 9, 256, 2),
+    "2017, second, batch 16": ((16, 20, 20, 256), 9, 256, 2),
+    "2017, second, batch 4": ((4, 20, 20, 256), 9, 256, 2),
+    "2017, second, batch 1": ((1, 20, 20, 256), 9, 256, 2),
+    "2017, second, 64 pixels": ((4, 56, 56, 256), 9, 256, 2),
+    "2017, stem": ((32, 28, 28, 1), 9, 256, 1),
+    "mnist_small, primary": ((100, 12, 12, 32), 5, 64, 2),
+    "digits, primary": ((64, 6, 6, 16), 3, 32, 2),
+    "5x5, 64 channels": ((32, 24, 24, 64), 5, 64, 1),
+    "5x5, 64 channels, stride 2": ((32, 24, 24, 64), 5, 64, 2),
+    "3x3, 16 channels": ((64, 34, 34, 16), 3, 16, 1),
+    "3x3, 64 channels": ((32, 18, 18, 64), 3, 64, 1),
+    "3x3, 256 channels": ((32, 10, 10, 256), 3, 256, 1),
+    "3x3, 256 channels, stride 2": ((32, 17, 17, 256), 3, 256, 2),
+    "7x7, 3 to 64 channels, stride 2": ((16, 64, 64, 3), 7, 64, 2),
+    "1x1, 256 channels": ((32, 8, 8, 256), 1, 256, 1),
+}
+FORMS = ("patches", "transform")
+Measured = dict[str, Any]
 
 
-def compiled(
-    implementation: str, images: jax.Array, kernel: jax.Array
-) -> tuple[jax.stages.Compiled, float]:
-    """Compile value and gradient of the sum of squares; return it with the seconds that took."""
+def compiled(form: str, images: jax.Array, kernel: jax.Array, stride: int) -> jax.stages.Compiled:
+    """Compile value and gradient of the sum of squares."""
 
     def total(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jnp.sum(conv2d(images, kernel, stride=STRIDE, implementation=implementation) ** 2)
+        return jnp.sum(conv2d(images, kernel, stride=stride, implementation=form) ** 2)
 
-    start = time.perf_counter()
-    program = jax.jit(jax.value_and_grad(total, argnums=(0, 1))).lower(images, kernel).compile()
-    return program, time.perf_counter() - start
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1))).lower(images, kernel).compile()
 
 
-def main(rounds: int) -> None:
-    """Print the table."""
+def measure(shape: tuple[int, ...], size: int, features: int, stride: int, rounds: int) -> Measured:
+    """Time both forms of one convolution.
+
+    Args:
+        shape: of the images, [b, h, w, c].
+        size: the kernel's pixels along each axis.
+        features: of the kernel.
+        stride: step between outputs.
+        rounds: how often each form is timed.
+
+    Returns:
+        Seconds and temporary bytes of each form, their largest difference, and what `conv2d` goes by.
+    """
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.normal(size=IMAGES), jnp.float32)
-    kernel = jnp.asarray(0.01 * rng.normal(size=KERNEL), jnp.float32)
-    programs = {name: compiled(name, images, kernel) for name in ("patches", "frequency")}
-    calls = {name: partial(program, images, kernel) for name, (program, _) in programs.items()}
+    images = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    kernel = jnp.asarray(0.01 * rng.normal(size=(size, size, shape[3], features)), jnp.float32)
+    programs = {form: compiled(form, images, kernel, stride) for form in FORMS}
+    calls = {form: partial(program, images, kernel) for form, program in programs.items()}
     seconds = time_interleaved(calls, rounds)
-    results = {name: program(images, kernel)[1] for name, (program, _) in programs.items()}
-    table = Table(title=f"{IMAGES} * {KERNEL}, stride {STRIDE}, {rounds} rounds in turn")
-    for heading in (
-        "implementation",
-        "of patches' time",
-        "worst",
-        "compile s",
+    results = [call()[1] for call in calls.values()]  # the gradients
+    differences = [
+        float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in zip(*results, strict=True)
+    ]
+    given = images.shape, kernel.shape, stride
+    counts = forms(*given)
+    return {
+        "seconds": seconds,
+        "temporary_bytes": {
+            form: program.memory_analysis().temp_size_in_bytes for form, program in programs.items()
+        },
+        "difference": max(differences),
+        "costs": counts,
+        "chosen": cheapest(*given),
+    }
+
+
+def table(measured: dict[str, Measured], rounds: int) -> Table:
+    """Return a line for each convolution."""
+    lines = []
+    for name, found in measured.items():
+        patches, transform = (np.asarray(found["seconds"][form]) for form in FORMS)
+        ratios, medians = transform / patches, {f: np.median(found["seconds"][f]) for f in FORMS}
+        counts, memory = found["costs"], found["temporary_bytes"]
+        lines.append(
+            (
+                name,
+                f"{medians['transform'] / medians['patches']:.2f}",
+                f"{ratios.min():.2f} to {ratios.max():.2f}",
+                f"{counts['transform'] / counts['patches']:.2f}",
+                found["chosen"],
+                f"{medians[found['chosen']] / min(medians.values()):.2f}",
+                " / ".join(f"{memory[form] / 1e6:.0f}" for form in FORMS),
+                f"{found['difference']:.0e}",
+            )
+        )
+    headings = (
+        "convolution",
+        "few products / patches",
+        "rounds",
+        "by cost",
+        "chosen",
+        "regret",
         "temporary MB",
         "difference",
-    ):
-        table.add_column(heading, justify="right")
-    for name, (program, compile_seconds) in programs.items():
-        ratios = np.asarray(seconds[name]) / np.asarray(seconds["patches"])
-        pairs = zip(results[name], results["patches"], strict=True)
-        difference = max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in pairs)
-        table.add_row(
-            name,
-            f"{np.median(seconds[name]) / np.median(seconds['patches']):.2f}",
-            f"{ratios.max():.2f}",
-            f"{compile_seconds:.1f}",
-            f"{program.memory_analysis().temp_size_in_bytes / 1e6:.0f}",
-            f"{difference:.0e}",
-        )
-    Console(width=110).print(table)
+    )
+    return Table(f"value and gradient, {rounds} rounds in turn", headings, tuple(lines))
+
+
+def main() -> None:
+    """Measure, print the table and write the raw results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rounds", type=int, nargs="?", default=7)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON of the raw results")
+    arguments = parser.parse_args()
+    measured = {name: measure(*sizes, arguments.rounds) for name, sizes in GRID.items()}
+    Console(width=140).print(table(measured, arguments.rounds).to_rich())
+    if arguments.out:
+        arguments.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+    main()

@@ -13,8 +13,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from capsjax.checks import UserError
-from capsjax.convolution import IMPLEMENTATIONS, cheapest, conv2d, direct, output_size
+from capsjax.convolution import IMPLEMENTATIONS, cheapest, conv2d, direct, output_size, points
 from capsjax.convolution.direct import conv2d_patches
+from capsjax.convolution.transform import cheapest_tile
 
 # Odd and uneven sizes; h, w, kh, kw, stride.
 SHAPES = [
@@ -23,6 +24,7 @@ SHAPES = [
     (9, 8, 2, 5, 3),
     (5, 5, 5, 5, 2),
     (6, 7, 1, 1, 3),
+    (20, 23, 5, 3, 1),  # several tiles, of which the last reach beyond the outputs
 ]
 C, F = 3, 4
 
@@ -186,8 +188,64 @@ def test_the_form_can_be_chosen():
     assert len(set(programs.values())) == 3
 
 
+SIZES = [((6, 6), (5, 5)), ((8, 6), (3, 5)), ((1, 4), (1, 2)), ((2, 7), (9, 1)), ((5, 1), (5, 5))]
+
+
+@pytest.mark.parametrize(("outs", "taps"), SIZES)
+def test_the_bilinear_form_is_the_correlation_and_its_rows_are_counted(outs, taps):
+    a, b, c = points.bilinear_form(outs, taps)
+    size = tuple(out + tap - 1 for out, tap in zip(outs, taps, strict=True))
+    rng = np.random.default_rng(0)
+    x, k = rng.normal(size=size), rng.normal(size=taps)
+    windows = np.lib.stride_tricks.sliding_window_view(x, taps)
+    expected = np.einsum("pqij,ij->pq", windows, k)
+    found = c.T @ ((a @ x.ravel()) * (b @ k.ravel()))
+    np.testing.assert_allclose(found.reshape(outs), expected, atol=1e-12)
+    assert len(a) == points.num_rows(outs, taps)
+
+
+def test_the_large_convolution_of_2017_takes_118_products_for_729():
+    """It has 6x6 outputs; each of four phases has 5x5 taps at most."""
+    assert points.num_rows((6, 6), (5, 5)) == 118
+
+
+@pytest.mark.parametrize(("outs", "taps"), [((6, 6), (5, 5)), ((8, 8), (3, 3)), ((8, 8), (5, 5))])
+def test_rounding_grows_by_no_more_than_is_stated(outs, taps):
+    """Measured in float32, in value and both gradients, against the direct sum's error in float32."""
+    rng, channels = np.random.default_rng(0), 64
+    form = points.bilinear_form(outs, taps)
+    size = tuple(out + tap - 1 for out, tap in zip(outs, taps, strict=True))
+    sides = (math.prod(size), math.prod(taps), math.prod(outs))
+
+    def direct(x, k):
+        windows = np.lib.stride_tricks.sliding_window_view(x.reshape(*size, channels), taps, (0, 1))
+        return np.einsum("pqcij,ijc->pq", windows, k.reshape(*taps, channels)).ravel()
+
+    def by_rows(dtype, x, k):
+        a, b, c = (matrix.astype(dtype) for matrix in form)
+        return c.T @ ((a @ x.astype(dtype)) * (b @ k.astype(dtype))).sum(1)
+
+    errors, unit = [], np.finfo(np.float32).eps / 2
+    for _ in range(20):
+        x, k = (rng.normal(size=(side, channels)).astype(np.float32) for side in sides[:2])
+        exact = direct(x.astype(np.float64), k.astype(np.float64))
+        errors.append(
+            np.square(by_rows(np.float32, x, k) - exact).mean(0) / np.square(exact).mean()
+        )
+    # Of rounding in several steps, each of random sign: the maps, the products and their sum.
+    assert np.sqrt(np.mean(errors)) < 4 * points.LARGEST_GROWTH * unit
+
+
+def test_tiles_follow_from_the_multiplications():
+    """One tile where the outputs are few; equal ones, no larger than they have to be, where they are many."""
+    assert cheapest_tile((128, 20, 20, 256), (9, 9, 256, 256), 2) == ((6, 6), (1, 1))
+    (rows, columns), (down, across) = cheapest_tile((16, 56, 56, 256), (9, 9, 256, 256), 2)
+    assert (rows * down, columns * across) == (24, 24)
+    assert down > 1
+
+
 def test_a_cpu_multiplies_little():
-    assert cheapest((128, 20, 20, 256), (9, 9, 256, 256), 2) == "frequency"
+    assert cheapest((128, 20, 20, 256), (9, 9, 256, 256), 2) == "transform"
     assert cheapest((128, 28, 28, 1), (9, 9, 1, 256), 1) == "patches"
     assert cheapest((64, 8, 8, 1), (3, 3, 1, 4), 2) == "patches"
 
@@ -220,6 +278,20 @@ def test_the_form_follows_the_platform(platform, has_convolution, function):
 def test_what_runs_here_has_no_convolution():
     compiled = jax.jit(jax.grad(loss)).lower(jnp.ones([2, 9, 9, 3]), jnp.ones([3, 3, 3, 4]))
     assert " convolution(" not in compiled.compile().as_text()
+
+
+@pytest.mark.parametrize(("c", "f", "expected"), [(1, 64, "patches"), (64, 64, "transform")])
+def test_a_batch_of_any_size_can_be_exported(c, f, expected):
+    (batch,) = jax.export.symbolic_shape("b")
+    shapes = (batch, 9, 9, c), (3, 3, c, f)
+    assert cheapest((64, 9, 9, c), (3, 3, c, f), 1) == expected
+    given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    program = jax.export.export(jax.jit(conv2d), platforms=["cpu"])(*given)
+    rng = np.random.default_rng(0)
+    x, k = (rng.normal(size=shape) for shape in ((2, 9, 9, c), (3, 3, c, f)))
+    x, k = x.astype(np.float32), k.astype(np.float32)
+    expected = oracle(x, k, 1, "VALID")
+    np.testing.assert_allclose(program.call(x, k), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def as_bfloat16(x):
@@ -314,7 +386,7 @@ def test_a_kernel_that_is_too_large_is_refused(size):
     )
 
 
-@pytest.mark.parametrize("implementation", ["patches", "blocks", "frequency"])
+@pytest.mark.parametrize("implementation", ["patches", "blocks", "transform"])
 def test_devices_that_share_a_batch_keep_their_examples(implementation, monkeypatch):
     """Forward and backward exchange the kernel's gradient alone: no device gathers the others' images."""
     if implementation == "blocks":

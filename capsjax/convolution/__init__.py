@@ -1,7 +1,7 @@
 """Convolution in the form that is fast where it runs.
 
 XLA's gradient of a large strided convolution is some thirty times slower on a CPU than the same
-products written as a matrix product of patches, and a transform to frequencies is faster still. A GPU or
+products written as a matrix product of patches, and a form with few products is faster still. A GPU or
 TPU gets XLA's own operation.
 """
 
@@ -14,17 +14,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError, nearest
+from capsjax.convolution.blocks import known_shape
 from capsjax.convolution.direct import conv2d_lax, conv2d_patches
-from capsjax.convolution.frequency import conv2d_frequency
+from capsjax.convolution.transform import MOVED, conv2d_transform, costs
 
 Padding = Literal["VALID", "SAME"]
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-Implementation = Literal["auto", "lax", "patches", "frequency"]
+Implementation = Literal["auto", "lax", "patches", "transform"]
 IMPLEMENTATIONS = {
     "lax": conv2d_lax,
     "patches": conv2d_patches,
-    "frequency": conv2d_frequency,
+    "transform": conv2d_transform,
 }
 
 __all__ = ["Implementation", "Padding", "Precision", "conv2d", "output_size"]
@@ -41,15 +42,16 @@ def conv2d(
 ) -> Float[Array, "b ho wo f"]:
     """Convolve images with a kernel (cross-correlation, as everywhere in deep learning).
 
-    All implementations are equal to rounding, in value and gradient.
+    All implementations are equal to rounding, in value and gradient: in float32 "transform" to 1e-5 of the
+    largest number, the others to 1e-6.
 
     Args:
         images: a batch of images, channels last, [b, h, w, c].
         kernel: [kh, kw, c, f].
         stride: step between outputs, the same in both directions.
         padding: "VALID" for none, "SAME" for zeros around the image, ceil(h / stride) outputs.
-        implementation: "lax" for XLA's operation, "patches" or "frequency"; "auto" takes "lax" on a GPU or
-            TPU, and on a CPU the one of the others that multiplies less, when the function is compiled.
+        implementation: "lax" for XLA's operation, "patches" or "transform"; "auto" takes "lax" on a GPU or
+            TPU, and on a CPU the one of the others that costs less, when the function is compiled.
         precision: "float32" multiplies at JAX's default precision. "bfloat16" rounds what is multiplied
             and what comes out to bfloat16, in the backward pass too, and adds up in float32 at least:
             fast where the hardware has it. A CPU rounds the same and gains nothing.
@@ -81,7 +83,9 @@ def conv2d(
             f"{images.shape[2]} image, expected a kernel no larger: choose a smaller kernel or stride"
         )
     chosen = (
-        cheapest(images.shape, kernel.shape, stride) if implementation == "auto" else implementation
+        cheapest(known_shape(images.shape), kernel.shape, stride)
+        if implementation == "auto"
+        else implementation
     )
     # Back in the images' type at the end, whichever is wider: a network's precision is that of its inputs.
     given, dtype = images.dtype, jnp.promote_types(images.dtype, kernel.dtype)
@@ -128,10 +132,8 @@ def _check_known(option: str, given: object, known: tuple[str, ...]) -> None:
 
 def cheapest(
     images: tuple[int, ...], kernel: tuple[int, ...], stride: int
-) -> Literal["patches", "frequency"]:
-    """Choose for a CPU: frequencies where they take less than half the multiplications of patches.
-
-    The half stands for the passes over memory that transforms add; see docs/decisions/0003.
+) -> Literal["patches", "transform"]:
+    """Choose the implementation that costs a CPU less.
 
     Args:
         images: shape [b, h, w, c], padded.
@@ -139,22 +141,30 @@ def cheapest(
         stride: step between outputs.
 
     Returns:
-        The name of the cheaper implementation.
+        Its name.
+    """
+    found = forms(images, kernel, stride)
+    return "transform" if found["transform"] < found["patches"] else "patches"
+
+
+def forms(
+    images: tuple[int, ...], kernel: tuple[int, ...], stride: int
+) -> dict[Literal["patches", "transform"], int]:
+    """Return what each implementation costs a CPU, in multiplications, passes over memory included.
+
+    Args:
+        images: shape [b, h, w, c], padded.
+        kernel: shape [kh, kw, c, f].
+        stride: step between outputs.
+
+    Returns:
+        The cost by the implementation's name.
     """
     b, h, w, c = images
     kh, kw, _, f = kernel
     outs = math.prod((size - k) // stride + 1 for size, k in ((h, kh), (w, kw)))
-    # With stride s the images and the kernel fall into s^2 phases, of ceil(k / s) taps and
-    # outputs + taps - 1 pixels along each axis, which become channels (`conv2d_frequency`).
-    taps = math.prod(-(-k // stride) for k in (kh, kw))
-    pixels = math.prod((size - k) // stride - (-k // stride) for size, k in ((h, kh), (w, kw)))
-    # Three real products for two conjugate frequencies, of which one is kept: 1.5 rows for each pixel.
-    rows, channels = 1.5 * pixels, stride * stride * c
-    # A x, B k and C^T y, as matrix products.
-    transforms = rows * (pixels * b * channels + taps * channels * f + outs * b * f)
-    by_frequency = rows * b * channels * f + transforms
-    by_patches = b * outs * kh * kw * c * f
-    return "frequency" if by_frequency < 0.5 * by_patches else "patches"
+    transform = min(costs(images, kernel, stride).values())
+    return {"patches": b * outs * kh * kw * c * (f + MOVED), "transform": transform}
 
 
 def output_size(size: int, kernel: int, stride: int, padding: Padding) -> int:

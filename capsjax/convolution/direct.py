@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from capsjax.convolution.blocks import in_blocks
+
 BLOCK_BYTES = 32_000_000  # of patches at a time
 
 
@@ -32,8 +34,7 @@ def conv2d_patches(
 ) -> Float[Array, "b ho wo f"]:
     """Convolve without padding as one matrix product, of patches [b ho wo, kh kw c] with the kernel.
 
-    Where the patches would take more than `BLOCK_BYTES`, examples are worked through in equal blocks, and
-    the backward pass makes the patches of each block again.
+    Where the patches would take more than `BLOCK_BYTES`, examples are worked through in equal blocks.
 
     Args:
         images: [b, h, w, c].
@@ -44,7 +45,7 @@ def conv2d_patches(
         [b, ho, wo, f].
     """
     kh, kw, c, f = kernel.shape
-    b, h, w, _ = images.shape
+    _, h, w, _ = images.shape
     outs = (h - kh) // stride + 1, (w - kw) // stride + 1
     matrix = kernel.reshape(kh * kw * c, f)  # [kh kw c, f]
 
@@ -53,18 +54,7 @@ def conv2d_patches(
         return (patches @ matrix).reshape(block.shape[0], *outs, f)  # [n, ho, wo, f]
 
     example_bytes = math.prod(outs) * kh * kw * c * images.dtype.itemsize
-    # An example is never cut, so its patches alone may take more than a block's bytes.
-    blocks = min(b, -(-b * example_bytes // BLOCK_BYTES))
-    if blocks <= 1:
-        return product(images)
-    size = -(-b // blocks)
-    blocks = -(-b // size)  # fewer, where equal blocks would leave whole ones empty
-    padded = jnp.pad(images, ((0, blocks * size - b), (0, 0), (0, 0), (0, 0)))
-    # Every block takes examples from all over the batch, so that devices which share it keep their own.
-    parts = padded.reshape(size, blocks, h, w, c).swapaxes(0, 1)  # [blocks, n, h, w, c]
-    # Checkpointed: kept for the backward pass, the patches of all blocks would be what blocks are to avoid.
-    y = jax.lax.map(jax.checkpoint(product), parts).swapaxes(0, 1)  # [n, blocks, ho, wo, f]
-    return y.reshape(blocks * size, *outs, f)[:b]
+    return in_blocks(product, images, example_bytes, BLOCK_BYTES)
 
 
 def _patches(

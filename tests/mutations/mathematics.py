@@ -216,10 +216,24 @@ MATHEMATICS = (
         ("tests/losses/test_margin.py",),
     ),
     Mutation(
-        "frequency convolution with a wrong product",
-        "convolution/frequency.py",
-        "            of_kernel += [c, c - d, c + d]\n",
-        "            of_kernel += [c, c + d, c - d]\n",
+        "convolution in few products with a wrong one",
+        "convolution/points.py",
+        "        (a.imag, b.real + b.imag, -real),\n",
+        "        (a.imag, b.real - b.imag, -real),\n",
+        ("tests/test_convolution.py",),
+    ),
+    Mutation(
+        "convolution in few products, however they round",
+        "convolution/points.py",
+        "LARGEST_GROWTH = 32.0\n",
+        "LARGEST_GROWTH = 3200.0\n",
+        ("tests/test_convolution.py",),
+    ),
+    Mutation(
+        "tiles that see too little of the image",
+        "convolution/transform.py",
+        "    n, after = (x.shape[axis] - halo) // size, -(-halo // size)\n",
+        "    n, after = (x.shape[axis] - halo) // size, halo // size\n",
         ("tests/test_convolution.py",),
     ),
     Mutation(
