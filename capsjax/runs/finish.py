@@ -74,7 +74,8 @@ class Recorder:
             # What is measured and saved in between is no part of the images a second.
             pause = time.perf_counter()
             try:
-                self._validated = self._validate(moment)
+                if self._due(moment):
+                    self._validated = self._validate(moment)
             except signals.Interrupted:
                 self._save(moment)
                 raise
@@ -98,8 +99,7 @@ class Recorder:
             self._reporter.say(f"{label}: resuming from step {step} of {moment.total_steps}")
         self._show(moment)
         # A signal may have ended the run between the last step of an epoch and its validation.
-        at_end = step > 0 and moment.epoch is not None and self._validation is not None
-        if at_end and not self.metrics.has("validation", step):
+        if step > 0 and self._due(moment) and not self.metrics.has("validation", step):
             self._validate(moment)
         self._clock, self._since = time.perf_counter(), step
 
@@ -111,6 +111,11 @@ class Recorder:
         self._clock, self._since = now, moment.step
         self._note = f"loss {numbers['loss']:.4f}"
         self.metrics.write("train", moment.step, numbers)
+
+    def _due(self, moment: Moment) -> bool:
+        """Return whether the validation split is to be measured."""
+        every = self._training.eval_every
+        return moment.is_last or (moment.epoch is not None and moment.epoch % every == 0)
 
     def _validate(self, moment: Moment) -> str:
         if self._validation is None:

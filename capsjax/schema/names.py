@@ -48,6 +48,10 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("save_every", "save_interval", "checkpoint_interval"), ("training.checkpoint_every",)
     ),
+    **dict.fromkeys(
+        ("validate_every", "validation_every", "eval_interval", "val_interval"),
+        ("training.eval_every",),
+    ),
 }
 
 

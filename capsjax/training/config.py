@@ -14,6 +14,7 @@ class TrainingConfig:
         batch_size: examples in a step, over all devices.
         epochs: times through the training split; None if `steps` is given.
         steps: optimiser steps; None if `epochs` is given.
+        eval_every: epochs between two validations; the last step always has one.
         eval_batch_size: examples in a step of evaluation, over all devices.
         log_every: steps between two lines of training metrics.
         checkpoint_every: epochs between two checkpoints; the last step always writes one.
@@ -28,6 +29,7 @@ class TrainingConfig:
     batch_size: int = 128
     epochs: int | None = None
     steps: int | None = None
+    eval_every: int = 1
     eval_batch_size: int = 500
     log_every: int = 50
     checkpoint_every: int = 1
@@ -36,7 +38,8 @@ class TrainingConfig:
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for field in ("batch_size", "eval_batch_size", "log_every", "checkpoint_every"):
+        counts = ("batch_size", "eval_every", "eval_batch_size", "log_every", "checkpoint_every")
+        for field in counts:
             check_int(self, field, low=1)
         for field in ("epochs", "steps", "keep_checkpoints"):
             if getattr(self, field) is not None:

@@ -85,6 +85,19 @@ def test_lines_validation_and_checkpoints_come_when_they_should(compiled, here):
     assert all(line["images_per_second"] > 0 for line in lines if line["split"] == "train")
 
 
+def test_validation_comes_every_so_many_epochs_and_at_the_end(compiled, tmp_path):
+    """Also where a run is resumed: at the end of an epoch in which none is due, none is made up for."""
+
+    def validated(lines):
+        return [line["step"] for line in lines if line["split"] == "validation"]
+
+    _, lines, _ = run(compiled, tmp_path, total=22, eval_every=2)
+    assert validated(lines) == [10, 20, 22]
+    half = checkpoints.restore(tmp_path / "checkpoints", initial(), step=15)
+    _, lines, _ = run(compiled, tmp_path / "part", 22, half, eval_every=2)
+    assert validated(lines) == [20, 22]
+
+
 def test_checkpoints_come_every_so_many_epochs_and_old_ones_go(compiled, tmp_path):
     run(compiled, tmp_path, total=22, checkpoint_every=2, keep_checkpoints=None)
     assert checkpoints.steps(tmp_path / "checkpoints") == [10, 20, 22]

@@ -18,6 +18,7 @@ from capsjax.training.config import TrainingConfig
         ({"epochs": 1, "eval_batch_size": 0}, "eval_batch_size"),
         ({"epochs": 1, "log_every": 0}, "log_every"),
         ({"epochs": 1, "checkpoint_every": 0}, "checkpoint_every"),
+        ({"epochs": 1, "eval_every": 0}, "eval_every"),
         ({"epochs": 1, "keep_checkpoints": 0}, "keep_checkpoints"),
         ({"epochs": 1, "parallel": "pmpa"}, "parallel"),
     ],
