@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import re
 
 import jax
 import jax.export
@@ -273,6 +274,19 @@ def test_the_form_follows_the_platform(platform, has_convolution, function):
     )
     assert ("stablehlo.convolution" in exported.mlir_module()) == has_convolution
     assert ("stablehlo.dot_general" in exported.mlir_module()) != has_convolution
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize(("size", "strides"), [(8, ["[1, 1]"]), (12, ["[1, 1]", "[2, 2]"])])
+def test_a_kernel_larger_than_its_output_has_stride_one_elsewhere(platform, size, strides):
+    """Of XLA's own strided gradients are right only if the kernel is the smaller one (decision 0018)."""
+    exported = jax.export.export(jax.jit(jax.grad(loss, argnums=(0, 1))), platforms=[platform])(
+        jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32),
+        jax.ShapeDtypeStruct((4, 4, 3, 4), jnp.float32),
+    )
+    # The kernel's gradient has the stride as a dilation.
+    found = re.findall(r"(?:stride|dilate) = (\[\d, \d\])", exported.mlir_module())
+    assert sorted({"[1, 1]", *found}) == strides
 
 
 def test_what_runs_here_has_no_convolution():

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.convolution.blocks import in_blocks, known_shape
+from capsjax.convolution.phases import phases
 from capsjax.convolution.points import bilinear_form, num_rows
 from capsjax.numerics import compute_dtype
 
@@ -52,14 +53,14 @@ def conv2d_transform(
     of_image, of_kernel, of_output = (
         jnp.asarray(matrix, dtype) for matrix in bilinear_form(tile, taps)
     )
-    k = _phases(kernel.astype(dtype), (0, 1), taps, stride)  # [y, s, x, s, c, f]
+    k = phases(kernel.astype(dtype), (0, 1), taps, stride)  # [y, s, x, s, c, f]
     k = k.transpose(0, 2, 1, 3, 4, 5).reshape(taps[0] * taps[1], -1)  # [tap, s s c f]
     k_rows = (of_kernel @ k).reshape(-1, channels, f)  # [r, s s c, f]
     grid = tuple(n * size + tap - 1 for n, size, tap in zip(tiles, tile, taps, strict=True))
 
     def product(block: Float[Array, "n h w c"]) -> Float[Array, "n ho wo f"]:
         # Examples stay apart from tiles, channels and phases, so that devices can share them.
-        x = _phases(block.astype(dtype), (1, 2), grid, stride)  # [n, y, s, x, s, c]
+        x = phases(block.astype(dtype), (1, 2), grid, stride)  # [n, y, s, x, s, c]
         x = x.transpose(1, 3, 0, 2, 4, 5).reshape(
             *grid, block.shape[0], channels
         )  # [y, x, n, s s c]
@@ -147,18 +148,3 @@ def _tiles(x: Array, axis: int, size: int, halo: int) -> Float[Array, "..."]:
     seen = [jax.lax.slice_in_dim(blocks, at, at + n, axis=axis) for at in range(after + 1)]
     parts = jnp.concatenate(seen, axis + 1)  # [..., n, size + after size, ...]
     return jnp.swapaxes(jax.lax.slice_in_dim(parts, 0, size + halo, axis=axis + 1), axis, axis + 1)
-
-
-def _phases(
-    x: Array, axes: tuple[int, int], size: tuple[int, ...], stride: int
-) -> Float[Array, "..."]:
-    """Crop or pad two axes to `size` times the stride, and split each into [size, stride]."""
-    widths, shape = [(0, 0)] * x.ndim, []
-    for axis, count in zip(axes, size, strict=True):
-        wanted = count * stride
-        x = x[(slice(None),) * axis + (slice(0, wanted),)]
-        widths[axis] = (0, wanted - x.shape[axis])
-    x = jnp.pad(x, widths)
-    for axis, pixels in enumerate(x.shape):
-        shape += [pixels // stride, stride] if axis in axes else [pixels]
-    return x.reshape(shape)
