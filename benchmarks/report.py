@@ -42,6 +42,7 @@ class Target(NamedTuple):
     field: str = "seconds"
 
 
+TUNED, TUNED_16 = "step, tuned", "forward, tuned, batch 16"
 TARGETS = (
     Target("step, stop, to PyTorch detached", "step, stop", "ours", "pytorch", 0.45, 0.30),
     Target("step, full, to PyTorch full", "step, full", "ours", "pytorch", 0.45, 0.25),
@@ -50,6 +51,37 @@ TARGETS = (
     Target("routing, full, to PyTorch full", "routing, full", "ours", "pytorch", 0.15, 0.08),
     Target("step, full to stop, ours", "step, full", "ours", "ours, stop", 1.15, 1.05),
     Target("forward, to PyTorch", "forward", "ours", "pytorch", 0.60, 0.35),
+    Target("step, stop, to tuned PyTorch", TUNED, "ours, stop", "tuned, detached", 0.36, 0.25),
+    Target("step, full, to tuned PyTorch", TUNED, "ours, full", "tuned, full", 0.42, 0.30),
+    Target(
+        "step, stop, to the same, compiled, bfloat16",
+        TUNED,
+        "ours, stop",
+        "tuned, compiled, bfloat16",
+        0.65,
+        0.50,
+    ),
+    Target("step, full to stop, ours, beside it", TUNED, "ours, full", "ours, stop", 1.30, 1.15),
+    Target("forward, to tuned PyTorch", "forward, tuned", "ours", "tuned", 0.55, 0.40),
+    Target("forward, batch 16, to tuned PyTorch", TUNED_16, "ours", "tuned", 1.00, 0.70),
+    Target(
+        "peak memory, stop, to tuned PyTorch",
+        TUNED,
+        "ours, stop",
+        "tuned, detached",
+        1.00,
+        0.70,
+        "peak_rss_bytes",
+    ),
+    Target(
+        "peak memory, full, to tuned PyTorch",
+        TUNED,
+        "ours, full",
+        "tuned, full",
+        1.00,
+        0.70,
+        "peak_rss_bytes",
+    ),
     Target("peak memory, stop", "step, stop", "ours", "pytorch", 0.65, 0.45, "peak_rss_bytes"),
     Target("peak memory, full", "step, full", "ours", "pytorch", 0.65, 0.45, "peak_rss_bytes"),
     Target(

@@ -37,7 +37,22 @@ def job(who: str, work: str, gradient: str, **more: Any) -> Job:
 def groups() -> dict[str, dict[str, Job]]:
     """Return what is interleaved with what: few at a time, so that all of it stays in memory."""
     matrix = {"who": "matrix product", "size": 4096}
+    tuned, compiled = {"tuned": True}, {"compile": True, "precision": "bfloat16"}
+    forward = {
+        "ours": job("ours", "forward", "stop"),
+        "tuned": job("pytorch", "forward", "detached", **tuned),
+        "tuned, compiled, bfloat16": job("pytorch", "forward", "detached", **tuned, **compiled),
+    }
     return {
+        "step, tuned": {
+            "ours, stop": job("ours", "step", "stop"),
+            "ours, full": job("ours", "step", "closed_form"),
+            "tuned, detached": job("pytorch", "step", "detached", **tuned),
+            "tuned, full": job("pytorch", "step", "full", **tuned),
+            "tuned, compiled, bfloat16": job("pytorch", "step", "detached", **tuned, **compiled),
+        },
+        "forward, tuned": forward,
+        "forward, tuned, batch 16": {name: {**one, "batch": 16} for name, one in forward.items()},
         "step, stop": {
             "ours": job("ours", "step", "stop"),
             "pytorch": job("pytorch", "step", "detached"),
