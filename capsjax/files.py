@@ -41,13 +41,13 @@ def open_plain(path: Path, limit: int, expected: str) -> BinaryIO:
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise _mistake(path, _reason(path, error), expected) from error
     found = os.fstat(opened)  # of what was opened, which the path may no longer lead to
-    came = next((name for is_kind, name in KINDS if is_kind(found.st_mode)), None)
+    got = next((name for is_kind, name in KINDS if is_kind(found.st_mode)), None)
     if found.st_size > limit:
-        came = came or f"{found.st_size} bytes"
+        got = got or f"{found.st_size} bytes"
         expected = f"{expected}, of at most {limit} bytes"
-    if came is not None:
+    if got is not None:
         os.close(opened)
-        raise _mistake(path, came, expected)
+        raise _mistake(path, got, expected)
     return os.fdopen(opened, "rb")
 
 
@@ -92,8 +92,8 @@ def read_text(path: Path, limit: int, expected: str) -> str:
     try:
         text = read_bytes(path, limit, expected).decode("utf-8")
     except UnicodeDecodeError as error:
-        came = f"bytes that are not UTF-8 text, from byte {error.start} on"
-        raise _mistake(path, came, expected) from error
+        got = f"bytes that are not UTF-8 text, from byte {error.start} on"
+        raise _mistake(path, got, expected) from error
     return text.removeprefix("\ufeff")  # which parsers take for a letter
 
 
@@ -128,5 +128,5 @@ def _reason(path: Path, error: Exception) -> str:
     return f"a file that cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
-def _mistake(path: Path, came: str, expected: str) -> UserError:
-    return UserError(f"{path}: got {came}, expected {expected}")
+def _mistake(path: Path, got: str, expected: str) -> UserError:
+    return UserError(f"{path}: got {got}, expected {expected}")

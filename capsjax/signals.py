@@ -61,7 +61,7 @@ class _Watch:
 
     def watch(self, reading: int) -> None:
         """Read the numbers of signals, as they come, until the process ends."""
-        begun, told = 0.0, False
+        begun, announced = 0.0, False
         while True:
             wait = None if self.asked is None else ONE
             ready, _, _ = select.select([reading], [], [], wait)
@@ -75,8 +75,8 @@ class _Watch:
                     self._end(self.asked)
             if self.asked is not None and not self.held:
                 self._end(self.asked)
-            if self.asked is not None and not told and now - begun > PATIENCE:
-                told = True
+            if self.asked is not None and not announced and now - begun > PATIENCE:
+                announced = True
                 _write(f"{self.title}: saving at the end of this step; once more ends at once\n")
 
     def _end(self, number: int) -> None:

@@ -256,13 +256,13 @@ def _routing_of(kind: str, num_iters: int, gradient: GradientMode | None) -> Rou
     """Make the routing of a kind, as it is but for its iterations and its gradient."""
     kinds = _kinds()
     if kind not in kinds:
-        came = f"routing: got {kind!r}, expected one of {', '.join(kinds)}"
-        raise UserError(came + nearest(kind, kinds), argument="routing")
+        got = f"routing: got {kind!r}, expected one of {', '.join(kinds)}"
+        raise UserError(got + nearest(kind, kinds), argument="routing")
     if issubclass(kinds[kind], IterativeRouting):
         return kinds[kind](num_iters=num_iters, gradient=gradient or StopGradient())
     if gradient is not None:
-        came = f"gradient: got {kind_of(gradient)!r} for routing {kind!r}, which has no iterations"
-        raise UserError(f"{came}, expected none", argument="gradient")
+        got = f"gradient: got {kind_of(gradient)!r} for routing {kind!r}, which has no iterations"
+        raise UserError(f"{got}, expected none", argument="gradient")
     return kinds[kind]()
 
 
@@ -302,15 +302,15 @@ def gradient_named(gradient: str, routing: str = DynamicRouting.kind) -> Gradien
         return ImplicitGradient()
     known = [known for known in modes if known != ImplicitGradient.kind]
     if gradient not in known:
-        came = f"gradient: got {gradient!r}, expected one of {', '.join(known)}"
+        got = f"gradient: got {gradient!r}, expected one of {', '.join(known)}"
         if gradient != ImplicitGradient.kind:
-            raise UserError(came + nearest(gradient, known), argument="gradient")
-        came += ": routing by agreement has no fixed point; time what has one with "
+            raise UserError(got + nearest(gradient, known), argument="gradient")
+        got += ": routing by agreement has no fixed point; time what has one with "
         overrides = '{"model.routing": {"kind": "fixed_point", "gradient": "implicit"}}'
         flags = "--model.routing.kind fixed_point --model.routing.gradient implicit"
         raise UserError(
-            f'{came}step_work(cj.load_config("digits", {overrides}))',
-            on_command_line=f"{came}capsjax bench step digits {flags}",
+            f'{got}step_work(cj.load_config("digits", {overrides}))',
+            on_command_line=f"{got}capsjax bench step digits {flags}",
             argument="gradient",
         )
     return TruncatedGradient(last=1) if gradient == "truncated" else modes[gradient]()
@@ -359,8 +359,8 @@ def random_dataset(config: Config, examples: int) -> Dataset:
     """
     if not 1 <= examples <= LARGEST:
         expected = f"an integer of at least 1, and at most {LARGEST} images in a call"
-        came = f"batch_size: got {examples} images, expected {expected}"
-        raise UserError(came, argument="batch_size")
+        got = f"batch_size: got {examples} images, expected {expected}"
+        raise UserError(got, argument="batch_size")
     rng, data = np.random.default_rng(0), config.data.shape()
     images = rng.integers(0, 256, (examples, *data.image_shape), np.uint8)
     labels = rng.integers(0, data.num_classes, examples)

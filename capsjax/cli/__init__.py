@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from capsjax import signals, streams
 from capsjax.checks import UserError, nearest, printable
 from capsjax.cli import bench, compare, completion, evaluate, info, memory, report, train
-from capsjax.cli.flags import options_of, set_overrides_aside, told
+from capsjax.cli.flags import for_command_line, options_of, set_overrides_aside
 from capsjax.cli.parser import make_parser
 
 COMPUTING = ("train", "compare", "evaluate", "bench")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[known.command](known, rest) or signals.code() or 0
     except UserError as error:
-        _say(f"{title}: {told(error, options, rest)}")
+        _say(f"{title}: {for_command_line(error, options, rest)}")
         return 2
     except RuntimeError as error:  # as JAX says it
         from capsjax import room  # which loads JAX, as whatever raised this has done already

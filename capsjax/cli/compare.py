@@ -38,7 +38,7 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     from capsjax.reports.comparison import read_comparison
     from capsjax.reports.report import report_comparison
     from capsjax.reports.verdict import comparison_verdicts
-    from capsjax.study.compare import compare as carry_out
+    from capsjax.study.compare import compare as run_comparison
     from capsjax.study.compare import failures, resume
 
     with progress(arguments, "preparing") as reporter:
@@ -49,7 +49,7 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             )
         else:
             name = Path(arguments.config).stem
-            folder = carry_out(
+            folder = run_comparison(
                 config, out=arguments.out, name=name, reporter=reporter, jobs=arguments.jobs
             )
     page, tables = report_comparison(folder)

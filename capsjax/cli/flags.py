@@ -178,7 +178,7 @@ def parse_overrides(args: Sequence[str]) -> dict[str, object]:
     return overrides
 
 
-def told(error: UserError, options: set[str], overrides: Sequence[str]) -> str:
+def for_command_line(error: UserError, options: set[str], overrides: Sequence[str]) -> str:
     """Write a mistake in the words of the command line: flags for arguments, commands for calls.
 
     Args:
@@ -195,7 +195,7 @@ def told(error: UserError, options: set[str], overrides: Sequence[str]) -> str:
     # The one flag that is not called as its argument is: `from` is a word of Python.
     name = "from" if argument == "start" else argument.split(".")[-1].replace("_", "-")
     own, dotted = f"--{name}", f"--{argument}"
-    came = {word.partition("=")[0] for word in overrides} | options
+    got = {word.partition("=")[0] for word in overrides} | options
     # A default that does not fit came from no flag, and keeps the argument's name.
-    flag = next((flag for flag in (dotted, own) if flag in came), argument)
+    flag = next((flag for flag in (dotted, own) if flag in got), argument)
     return flag + text.removeprefix(argument)

@@ -109,11 +109,11 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
         return None
     for key in overrides:
         if key.split(".")[0] != "data":
-            came = (
+            got = (
                 f"{key}: got it beside a run, expected flags of its data alone, such as --data.path"
             )
             raise UserError(
-                f"{came}: the run's own configuration says everything else", argument=key
+                f"{got}: the run's own configuration says everything else", argument=key
             )
     from capsjax.progress import Silent
     from capsjax.runs import directory, experiment

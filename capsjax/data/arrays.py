@@ -87,11 +87,11 @@ class Arrays(Source):
         """
         del report
         if self.path is None:
-            came = "data: got none, expected the arrays, since the configuration names no file of them: "
+            got = "data: got none, expected the arrays, since the configuration names no file of them: "
             file = "a file that np.savez wrote, by data.path"
             raise UserError(
-                f"{came}data=(images, labels), or {file}",
-                on_command_line=f"{came}--data.path FILE, which np.savez(FILE, images=images, labels=labels) "
+                f"{got}data=(images, labels), or {file}",
+                on_command_line=f"{got}--data.path FILE, which np.savez(FILE, images=images, labels=labels) "
                 "writes",
             )
         given = read_npz(self.path)

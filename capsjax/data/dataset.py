@@ -30,8 +30,8 @@ class Split:
     def __post_init__(self):
         images, labels = np.asarray(self.images), np.asarray(self.labels)
         if images.ndim != 4:
-            came = f"images: got shape {list(images.shape)}, expected [n, h, w, c]"
-            raise UserError(came + _axes_remedy(images.shape))
+            got = f"images: got shape {list(images.shape)}, expected [n, h, w, c]"
+            raise UserError(got + _axes_remedy(images.shape))
         if images.size == 0:
             raise UserError(f"images: got shape {list(images.shape)}, expected at least one image")
         if images.dtype not in (np.uint8, np.float32):

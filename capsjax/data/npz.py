@@ -34,8 +34,8 @@ def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
     """
     place = Path(path).expanduser()
     if not place.is_file():
-        came = "a directory" if place.is_dir() else "no such file"
-        message = f"data.path: got {str(path)!r}, {came}, {EXPECTED}"
+        got = "a directory" if place.is_dir() else "no such file"
+        message = f"data.path: got {str(path)!r}, {got}, {EXPECTED}"
         raise UserError(message, argument="data.path")
     try:
         with place.open("rb") as stream:
@@ -47,8 +47,8 @@ def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         # What NumPy says of a file of objects advises to read them, and so to run what is in it.
-        came = "a file of another kind" if "pickle" in str(error) else f"a broken file ({error})"
-        raise UserError(f"{path}: got {came}, {EXPECTED}") from error
+        got = "a file of another kind" if "pickle" in str(error) else f"a broken file ({error})"
+        raise UserError(f"{path}: got {got}, {EXPECTED}") from error
 
 
 def _splits(path: str, keys: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ def check_classes(dataset: Dataset, data: object = None, *, stated: bool = True)
     empty, missing = empty_classes(labels, dataset.num_classes)
     if missing and not stated:
         found = dataset.num_classes - missing
-        came = (
+        got = (
             f"labels: got {found} classes, from {labels.min()} to {labels.max()}, and no example of "
             f"{listed(empty, missing)}; expected one of every number from 0 to the largest; "
         )
@@ -39,8 +39,8 @@ def check_classes(dataset: Dataset, data: object = None, *, stated: bool = True)
         advice = f"number the classes from 0: {renumber}; or " if found > 1 else ""
         count = dataset.num_classes
         raise UserError(
-            f"{came}{advice}say how many there are, with or without examples: Arrays(num_classes={count})",
-            on_command_line=f"{came}{advice}say how many there are: --data.num_classes {count}",
+            f"{got}{advice}say how many there are, with or without examples: Arrays(num_classes={count})",
+            on_command_line=f"{got}{advice}say how many there are: --data.num_classes {count}",
         )
     trained = np.unique(dataset.train.labels)
     for name, split in dataset.splits().items():

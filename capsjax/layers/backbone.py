@@ -68,8 +68,8 @@ class Backbone(Layer):
         # Shapes alone flow through the module: no parameter is drawn, nothing is computed.
         found = jax.eval_shape(called, x)
         if getattr(found, "ndim", 0) != 4:
-            came = list(found.shape) if hasattr(found, "shape") else type(found).__name__
-            expected = f"a module that gives features [b, h, w, c], not {came}: leave pooling out"
+            got = list(found.shape) if hasattr(found, "shape") else type(found).__name__
+            expected = f"a module that gives features [b, h, w, c], not {got}: leave pooling out"
             raise FieldError(type(self).__name__, "kind", getattr(self, "kind", None), expected)
         _, height, width, channels = found.shape
         return Features((height, width), channels)

@@ -184,11 +184,11 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
     Raises:
         FieldError: If something does not fit; it names the layer's key.
     """
-    told, steps = around(model, image_shape, num_classes), []
+    context, steps = around(model, image_shape, num_classes), []
     shape: Shape = Features((image_shape[0], image_shape[1]), image_shape[2])  # an image's channels
     for name, layer in model.network().layers.items():
         try:
-            given, shape = shape, layer.shape(shape, told)
+            given, shape = shape, layer.shape(shape, context)
         except FieldError as error:
             raise _named(error, model.key(name), image_shape) from error
         steps.append(Step(name, layer, given, shape))

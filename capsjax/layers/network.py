@@ -53,19 +53,19 @@ class CapsNet(nnx.Module):
     ):
         # Shapes before any array: a network that does not fit is refused before anything is drawn.
         steps = shapes(config, image_shape, num_classes)
-        network, told = config.network(), around(config, image_shape, num_classes)
+        network, context = config.network(), around(config, image_shape, num_classes)
         self.config = config
         self.image_shape, self.num_classes = image_shape, num_classes
         for name, layer, given, _ in steps:
-            setattr(self, name, layer.build(given, told, rngs=rngs))
+            setattr(self, name, layer.build(given, context, rngs=rngs))
         last = _capsules(config, steps[-1])
         try:
-            self.head = network.head.build(last, told, rngs=rngs)
+            self.head = network.head.build(last, context, rngs=rngs)
         except FieldError as error:
             raise FieldError("model.head", error.field, error.given, error.expected) from error
         # NNX decides at the first assignment whether an attribute holds parameters, so there is one.
         self.decoder = (
-            None if network.decoder is None else _drawing(network.decoder, last, told, rngs)
+            None if network.decoder is None else _drawing(network.decoder, last, context, rngs)
         )
 
     def __call__(
@@ -144,15 +144,17 @@ def _capsules(model: Model, step: Step) -> CapsuleShape:
     raise FieldError(model.key(step.name), "kind", getattr(step.layer, "kind", None), expected)
 
 
-def _drawing(decoder: ImageDecoder, last: CapsuleShape, told: Around, rngs: nnx.Rngs) -> nnx.Module:
-    if last.capsules != told.num_classes:
+def _drawing(
+    decoder: ImageDecoder, last: CapsuleShape, context: Around, rngs: nnx.Rngs
+) -> nnx.Module:
+    if last.capsules != context.num_classes:
         kind = getattr(decoder, "kind", None)
         expected = (
-            f"null, as the last layer gives {last}, not one capsule for each of the {told.num_classes} "
+            f"null, as the last layer gives {last}, not one capsule for each of the {context.num_classes} "
             "classes"
         )
         raise FieldError("model", "decoder", kind, expected)
-    return decoder.build(last, told, rngs=rngs)
+    return decoder.build(last, context, rngs=rngs)
 
 
 def count_parameters(module: nnx.Module) -> int:

@@ -27,8 +27,8 @@ def class_lengths(
     """
     given = as_floats(as_array(f"{name}: {argument}", lengths))
     if given.ndim == 0:
-        came = f"{name}: {argument}: got {described(given)}"
-        raise UserError(f"{came}, expected an array [*batch, j]")
+        got = f"{name}: {argument}: got {described(given)}"
+        raise UserError(f"{got}, expected an array [*batch, j]")
     return given
 
 

@@ -16,14 +16,14 @@ from capsjax.routing import DynamicRouting
 from capsjax.runs.folder import Folder
 from capsjax.runs.metrics_file import numbers
 from capsjax.schema.text import to_tree
-from capsjax.study.arms import mode_of, routing_kind
+from capsjax.study.arms import iterations, mode_of, routing_kind
 from capsjax.study.comparison_file import read_comparison_file
 from capsjax.study.design import Group, design
 from capsjax.study.statistics import Difference, paired_difference, summarise
 from capsjax.tables import Table
 
 
-class Told(NamedTuple):
+class ArmDescription(NamedTuple):
     """Hold what a report says of an arm beside its numbers.
 
     Attributes:
@@ -47,12 +47,12 @@ class Comparison(NamedTuple):
     Attributes:
         modes: names of the arms, in the order of the configuration.
         seeds: the seeds, the same for every arm.
-        iterations: r of the routing.
+        iterations: r of the routing, as `arms.iterations` says it.
         errors: test errors by arm, from 0 to 1, in the order of seeds; NaN of a run that failed.
         costs: cost of a step by arm; an arm whose runs all failed has none.
         alignment: one record for each group of parameters, epoch, seed and arm.
         groups: arms that are compared with each other, one group for each cell of the grid.
-        told: what else is said of each arm.
+        arms: what else is said of each arm.
         beginnings: of each arm that begins otherwise than all others, groups of `parameters` of its own, and
             whether it sees the same `batches`.
         short: whether its arms are gradient modes alone.
@@ -60,12 +60,12 @@ class Comparison(NamedTuple):
 
     modes: list[str]
     seeds: list[int]
-    iterations: int
+    iterations: str
     errors: dict[str, list[float]]
     costs: dict[str, Cost]
     alignment: list[dict[str, Any]]
     groups: tuple[Group, ...]
-    told: dict[str, Told]
+    arms: dict[str, ArmDescription]
     beginnings: dict[str, Any]
     short: bool = True
 
@@ -79,11 +79,11 @@ class Comparison(NamedTuple):
         Returns:
             Whether both learn from the same data.
         """
-        return self.told[name].data == self.told[group.reference].data
+        return self.arms[name].data == self.arms[group.reference].data
 
     def colours(self) -> dict[str, str]:
         """Name the colour of each arm: its mode, or one in turn if several arms have one mode."""
-        modes = {told.arm: told.mode for told in self.told.values()}
+        modes = {arm.arm: arm.mode for arm in self.arms.values()}
         alone = [arm for arm, mode in modes.items() if [*modes.values()].count(mode) == 1]
         keys = {arm: mode for arm, mode in modes.items() if arm in alone or arm == mode}
         # "#0", "#1" and so on stand for colours in turn; those that a mode has already are passed over.
@@ -91,7 +91,7 @@ class Comparison(NamedTuple):
             f"#{place}" for place in itertools.count() if LIGHT.name_of(place) not in keys.values()
         )
         keys |= {arm: next(free) for arm in modes if arm not in keys}
-        return {name: keys[self.told[name].arm] for name in self.modes}
+        return {name: keys[self.arms[name].arm] for name in self.modes}
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -115,13 +115,13 @@ def read_comparison(folder: Path) -> Comparison:
     return Comparison(
         modes=raw["modes"],
         seeds=raw["seeds"],
-        iterations=raw["iterations"],
+        iterations=iterations(config),
         errors={name: _errors(values) for name, values in raw["test_error"].items()},
         costs=costs,
         alignment=[numbers(record) for record in raw["alignment"]],
         groups=designed.groups,
-        told={
-            name: Told(
+        arms={
+            name: ArmDescription(
                 arm.arm, mode_of(arm.config), routing_kind(arm.config), arm.config.data, arm.changes
             )
             for name, arm in designed.arms.items()
@@ -160,11 +160,15 @@ def results_table(comparison: Comparison, routing: str = DynamicRouting.kind) ->
         The table: a row for each arm and cell of the grid.
     """
     # With one reference for all cells the headings name it, else they cannot.
-    references = list(dict.fromkeys(comparison.told[g.reference].arm for g in comparison.groups))
+    references = list(dict.fromkeys(comparison.arms[g.reference].arm for g in comparison.groups))
     reference = references[0] if len(references) == 1 else "reference"
     axes = list(dict.fromkeys(axis for group in comparison.groups for axis, _ in group.cell))
     rows = [
-        (comparison.told[name].arm, *(dict(group.cell).get(axis, "") for axis in axes), *cells)
+        (
+            comparison.arms[name].arm,
+            *(dict(group.cell).get(axis, "") for axis in axes),
+            *cells,
+        )
         for group in comparison.groups
         for name, cells in _rows(comparison, group)
     ]
@@ -197,17 +201,17 @@ def _rows(comparison: Comparison, group: Group) -> Iterator[tuple[str, tuple[str
         yield (
             name,
             (
-                _told_errors(values),
+                _format_errors(values),
                 "—" if difference is None else signed(difference.mean),
-                "—" if difference is None else told_interval(difference, len(ours)),
+                "—" if difference is None else format_interval(difference, len(ours)),
                 "—" if cost is None else f"{1000 * float(np.median(cost.seconds)):.2f}",
-                _told_ratio(cost, basic if comparison.comparable(name, group) else None),
+                _format_ratio(cost, basic if comparison.comparable(name, group) else None),
                 "—" if cost is None else f"{cost.temp_bytes / 1e6:.2f}",
             ),
         )
 
 
-def _told_errors(errors: Sequence[float]) -> str:
+def _format_errors(errors: Sequence[float]) -> str:
     """Write mean and deviation of the runs that did not fail, and their number if some did."""
     there = [error for error in errors if not math.isnan(error)]
     if not there:
@@ -218,7 +222,7 @@ def _told_errors(errors: Sequence[float]) -> str:
     return percent(found.mean) + spread + some
 
 
-def _told_ratio(cost: Cost | None, reference: Cost | None) -> str:
+def _format_ratio(cost: Cost | None, reference: Cost | None) -> str:
     if cost is None or reference is None:
         return "—"
     if cost is reference:
@@ -230,7 +234,7 @@ def _told_ratio(cost: Cost | None, reference: Cost | None) -> str:
 def alignment_table(comparison: Comparison) -> Table:
     """Make the table of how the stop gradient points beside the full one, along the full run's training."""
     # Along the full run: what the stop gradient would be where full training goes.
-    along = [r for r in comparison.alignment if comparison.told[r["mode"]].mode == "full"]
+    along = [r for r in comparison.alignment if comparison.arms[r["mode"]].mode == "full"]
     arms = list(dict.fromkeys(record["mode"] for record in along))
     epochs = sorted({record["epoch"] for record in along})
     rows = []
@@ -256,7 +260,7 @@ def arms_table(comparison: Comparison) -> Table:
     rows = []
     for name in comparison.modes:
         changes = ", ".join(
-            f"{key}: {told_value(value)}" for key, value in comparison.told[name].changes.items()
+            f"{key}: {format_value(value)}" for key, value in comparison.arms[name].changes.items()
         )
         found = comparison.beginnings.get(name, {"parameters": [], "batches": True})
         own = ", ".join(found["parameters"]) or "none"
@@ -265,7 +269,7 @@ def arms_table(comparison: Comparison) -> Table:
     return Table("What each arm changes, and how it begins", headings, tuple(rows))
 
 
-def told_value(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Write a value of a configuration in one line, as YAML reads it."""
     return value if isinstance(value, str) else json.dumps(to_tree(value)).replace('"', "")
 
@@ -280,7 +284,7 @@ def signed(share: float) -> str:
     return f"{100 * share:+.2f}"
 
 
-def told_interval(difference: Difference, count: int) -> str:
+def format_interval(difference: Difference, count: int) -> str:
     """Write the interval of a paired difference; in words if every seed has the same one.
 
     Args:

@@ -56,7 +56,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     whole = comparison_panels.comparison_figure(comparison, folder)
     figures.save(whole, folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
-    reading = [reading_of(comparison), *told_losses(comparison, held)]
+    reading = [reading_of(comparison), *describe_losses(comparison, held)]
     (folder / "report.md").write_text(
         f"# {plain(folder.name)}\n\n{text}\n{reading[0]}\n\n![figures](comparison.png)\n",
         encoding="utf-8",
@@ -73,14 +73,14 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     what = f"gradient modes {of_routing}compared" if comparison.short else "arms compared"
     made = Page(
         title=f"{folder.name}: {what}",
-        lead=[told_arms(comparison, held)],
+        lead=[describe_arms(comparison, held)],
         tables=shown,
         reading=reading,
         pictures=page.draw_panels(
             comparison_panels.comparison_panels(comparison, folder), folder / "figures"
         ),
-        modes=list(dict.fromkeys(told.mode for told in comparison.told.values())),
-        routings=[kind] if comparison.short else [t.routing for t in comparison.told.values()],
+        modes=list(dict.fromkeys(arm.mode for arm in comparison.arms.values())),
+        routings=[kind] if comparison.short else [t.routing for t in comparison.arms.values()],
         machine=page.machine_table([("", held.environment)]),
         settings=[("", held.settings)],
         files=[
@@ -107,7 +107,7 @@ def reading_of(comparison: Comparison) -> str:
     ).replace("the modes took turns", "the arms took turns")
 
 
-def told_arms(comparison: Comparison, held: Folder) -> str:
+def describe_arms(comparison: Comparison, held: Folder) -> str:
     """Say in a sentence what is compared, on what, and with how many seeds.
 
     Args:
@@ -121,8 +121,8 @@ def told_arms(comparison: Comparison, held: Folder) -> str:
     seeds = f"{count} seed{'s' if count != 1 else ''} each"
     on = f"on {held.data_name}"
     if comparison.short:
-        return f"{', '.join(comparison.modes)} {on}, {arms.told_routing(held.config)}, {seeds}."
-    names = list(dict.fromkeys(told.arm for told in comparison.told.values()))
+        return f"{', '.join(comparison.modes)} {on}, {arms.describe_routing(held.config)}, {seeds}."
+    names = list(dict.fromkeys(arm.arm for arm in comparison.arms.values()))
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     crossed: dict[str, dict[str, None]] = {}
     for group in comparison.groups:
@@ -130,11 +130,11 @@ def told_arms(comparison: Comparison, held: Folder) -> str:
             crossed.setdefault(axis, {})[value] = None
     grid = "; ".join(f"{axis} {', '.join(values)}" for axis, values in crossed.items())
     # With several data sets the grid names them already.
-    several = len({told.data for told in comparison.told.values()}) > 1
+    several = len({arm.data for arm in comparison.arms.values()}) > 1
     return f"{shown} {'' if several else on}{f', for each {grid}' if grid else ''}, {seeds}."
 
 
-def told_losses(comparison: Comparison, held: Folder) -> list[str]:
+def describe_losses(comparison: Comparison, held: Folder) -> list[str]:
     """Say which runs failed, and whose metrics are gone.
 
     Args:
@@ -156,19 +156,19 @@ def told_losses(comparison: Comparison, held: Folder) -> list[str]:
         for run, lines in runs.items()
         if run not in lost and not any(line["split"] == "test" for line in lines)
     ]
-    again, told = held.how_to_resume()[1], []
+    again, descriptions = held.how_to_resume()[1], []
     if lost:
         few = "; ".join(str(entry.trial) for entry in list(lost.values())[:4])
         few += "; ..." if len(lost) > 4 else ""
         first = next(iter(lost.values())).why
-        told.append(
+        descriptions.append(
             f"{len(lost)} of {len(runs)} runs failed, and are left out: {few}. The first failed with: "
             f"{first}. To try them again: {again}."
         )
     if gone:
         few = ", ".join(gone[:4]) + (", ..." if len(gone) > 4 else "")
-        told.append(
+        descriptions.append(
             f"Curves leave out {len(gone)} of {len(runs)} runs, whose metrics are gone: {few}. "
             f"To train them again, to the same bits: {again}."
         )
-    return told
+    return descriptions

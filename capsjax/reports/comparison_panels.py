@@ -88,9 +88,9 @@ def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
     panels = grid_panels(comparison)
     # Cell by cell, as long as a page can be read: a large grid has its panels against the axes alone.
     for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():
-        within = [arms[name]._replace(name=comparison.told[name].arm) for name in group.names]
+        within = [arms[name]._replace(name=comparison.arms[name].arm) for name in group.names]
         tested = {
-            comparison.told[name].arm: (arms[name].mode, there(comparison.errors[name]))
+            comparison.arms[name].arm: (arms[name].mode, there(comparison.errors[name]))
             for name in group.names
         }
         whole = [len(there(comparison.errors[n])) == len(comparison.seeds) for n in group.names]
@@ -139,7 +139,7 @@ def _cost_panel(comparison: Comparison, reference: str) -> Panel:
         ax.legend(handles=handles, frameon=False, fontsize=8.5, loc="upper left")
         ax.set_title(f"cost of a step, {reference} = 1", fontsize=10)
 
-    told = [
+    descriptions = [
         f"{name} {time:.2f} and {share:.2f}"
         for name, time, share in zip(names, middle, memory, strict=True)
     ]
@@ -148,7 +148,7 @@ def _cost_panel(comparison: Comparison, reference: str) -> Panel:
         f"{reference}'s. Times are medians of a pass in which the {'modes' if comparison.short else 'arms'} "
         "took turns; whiskers are quartiles."
     )
-    alt = f"Time and memory of a step as shares of {reference}'s: {'; '.join(told)}."
+    alt = f"Time and memory of a step as shares of {reference}'s: {'; '.join(descriptions)}."
     return Panel("cost", caption, alt, draw)
 
 
@@ -157,7 +157,7 @@ def _alignment_panel(
 ) -> Panel:
     """Draw how stop and full gradient agree, along the runs of the arms that have the one or the other."""
     groups = list(dict.fromkeys(record["group"] for record in records))
-    kinds = {r["mode"]: comparison.told[r["mode"]].mode for r in records}
+    kinds = {r["mode"]: comparison.arms[r["mode"]].mode for r in records}
     # Full runs first: theirs is the training that the stop gradient is judged along.
     modes = [arm for kind in ("full", "stop") for arm, found in kinds.items() if found == kind]
 
@@ -179,23 +179,23 @@ def _alignment_panel(
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(title, fontsize=10)
-        told = [
+        handles = [
             Line2D(
                 [],
                 [],
                 color=theme.of(kinds[mode]),
                 linewidth=2,
-                label=f"along {comparison.told[mode].arm} runs",
+                label=f"along {comparison.arms[mode].arm} runs",
             )
             for mode in modes
         ]
-        told += [
+        handles += [
             Line2D([], [], color=theme.muted, marker=marker, linestyle="", label=group)
             for marker, group in zip(GROUP_MARKERS, groups, strict=False)
         ]
         # Below the axes: curves may run anywhere.
         ax.legend(
-            handles=told, frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.2),
+            handles=handles, frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.2),
             ncols=3,
         )  # fmt: skip
 
@@ -206,12 +206,14 @@ def _alignment_panel(
         else "Length of the gradient with the coupling held constant, as a share of the full one's."
     )
     caption = f"{what} Colour: whose training it was measured along; mark: the group of parameters."
-    told = []
+    descriptions = []
     for mode in modes:
         epochs, means = line(groups[0], mode)
-        told.append(f"{means[0]:.3f} at epoch {epochs[0]}, {means[-1]:.3f} at epoch {epochs[-1]}")
+        descriptions.append(
+            f"{means[0]:.3f} at epoch {epochs[0]}, {means[-1]:.3f} at epoch {epochs[-1]}"
+        )
     alt = f"{title}, {groups[0]} parameters: " + "; ".join(
-        f"along {comparison.told[mode].arm} runs {text}"
-        for mode, text in zip(modes, told, strict=True)
+        f"along {comparison.arms[mode].arm} runs {text}"
+        for mode, text in zip(modes, descriptions, strict=True)
     )
     return Panel(name, caption, f"{alt}.", draw)

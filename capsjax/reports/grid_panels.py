@@ -11,7 +11,7 @@ from capsjax.reports.comparison import Comparison
 from capsjax.reports.figures import Panel
 from capsjax.reports.panels import set_names
 from capsjax.reports.themes import Theme, marker_of
-from capsjax.study.design import Cell, Group, told_cell
+from capsjax.study.design import Cell, Group, format_cell
 
 MOST_CELLS = 12  # that are drawn one by one
 
@@ -80,14 +80,14 @@ def _axis_panel(comparison: Comparison, axis: str, values: Sequence[str], other:
     ]
     numeric, keys = _are_numbers(values), comparison.colours()
     arms = list(
-        dict.fromkeys(comparison.told[name].arm for group in groups for name in group.names)
+        dict.fromkeys(comparison.arms[name].arm for group in groups for name in group.names)
     )
 
     def course(arm: str) -> tuple[list[float], list[list[float]], str]:
         """Return where an arm stands on the axis, its errors in percent there, and its colour's key."""
         places, errors, key = [], [], "full"
         for group in groups:
-            name = next(n for n in group.names if comparison.told[n].arm == arm)
+            name = next(n for n in group.names if comparison.arms[n].arm == arm)
             key, value = keys[name], dict(group.cell)[axis]
             found = [100 * error for error in there(comparison.errors[name])]
             if found:
@@ -120,11 +120,11 @@ def _axis_panel(comparison: Comparison, axis: str, values: Sequence[str], other:
         top = max((e for _, _, errors, _ in drawn for found in errors for e in found), default=1.0)
         ax.set_ylim(0, 1.1 * top or 1.0)
         ax.set_xlabel(axis)
-        where = f"\n{told_cell(other)}" if other else ""
+        where = f"\n{format_cell(other)}" if other else ""
         ax.set_title(f"test error against {axis}, %{where}", fontsize=10)
         ax.legend(frameon=False, fontsize=8.5)
 
-    told = [
+    descriptions = [
         f"{arm} "
         + ", ".join(
             f"{np.mean(found):.2f} at {values[int(place)] if not numeric else f'{place:g}'}"
@@ -132,11 +132,11 @@ def _axis_panel(comparison: Comparison, axis: str, values: Sequence[str], other:
         )
         for arm, places, errors, _ in ((arm, *course(arm)) for arm in arms)
     ]
-    where = f"{told_cell(other)}: " if other else ""
+    where = f"{format_cell(other)}: " if other else ""
     caption = (
         f"{where}Test error after the last step, in percent, against {axis}: the mean over seeds, and "
         "bars from the smallest to the largest."
     )
     name = "_".join(["grid", axis, *(f"{a}={v}" for a, v in other)])
-    alt = f"{where}mean test error in percent against {axis}: {'; '.join(told)}."
+    alt = f"{where}mean test error in percent against {axis}: {'; '.join(descriptions)}."
     return Panel(re.sub(r"[^A-Za-z0-9.=_]+", "-", name), caption, alt, draw)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from capsjax.reports import figures
 from capsjax.reports.figures import Panel
 from capsjax.reports.themes import DARK, LIGHT, drawn_with
-from capsjax.study.arms import Lines
+from capsjax.study.arms import Lines, each
 from capsjax.tables import Table, plain
 
 MEANING = {
@@ -106,10 +106,11 @@ def write_page(path: Path, page: Page) -> Path:
     Returns:
         The file.
     """
-    rounds = STEPS if set(page.routings) == {"em"} else READOUTS
+    routings, modes = each(page.routings), each(page.modes)
+    rounds = STEPS if routings == {"em"} else READOUTS
     words = [("r", rounds, "")] if page.iterates else []
-    words += [(kind, ROUTINGS[kind], "") for kind in ROUTINGS if kind in page.routings]
-    words += [(mode, MEANING[mode], mode) for mode in MEANING if mode in page.modes]
+    words += [(kind, ROUTINGS[kind], "") for kind in ROUTINGS if kind in routings]
+    words += [(mode, MEANING[mode], mode) for mode in MEANING if mode in modes]
     # jinja escapes HTML; what would move the cursor of a terminal, `plain` escapes.
     given = page._asdict() | {
         "title": plain(page.title),
@@ -205,21 +206,21 @@ def machine_table(environments: Sequence[tuple[str, Mapping[str, Any]]]) -> Tabl
     Returns:
         The table: a row for each key, a column for each file.
     """
-    told = [{key: _tell(value) for key, value in found.items()} for _, found in environments]
-    keys = dict.fromkeys(key for found in told for key in found)
-    rows = [(key, *(found.get(key, "") for found in told)) for key in keys]
+    formatted = [{key: _format(value) for key, value in found.items()} for _, found in environments]
+    keys = dict.fromkeys(key for found in formatted for key in found)
+    rows = [(key, *(found.get(key, "") for found in formatted)) for key in keys]
     names = [name for name, _ in environments] if len(environments) > 1 else ["value"]
     return Table(
         "What it ran on, with which versions", ("from environment.json", *names), tuple(rows)
     )
 
 
-def _tell(value: Any) -> str:
+def _format(value: Any) -> str:
     """Write a plain value in one line."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_tell(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {_format(item)}" for key, item in value.items())
     if isinstance(value, list):
-        parts = [_tell(item) for item in value]
+        parts = [_format(item) for item in value]
         numbers = all(isinstance(item, int) for item in value)
         return ("×" if numbers else " ").join(parts)
     return str(value)[:300]  # a command line may hold anything, of any length

@@ -160,11 +160,11 @@ def set_names(ax: Axes, names: Sequence[str]) -> None:
         names: what stands at each place; long ones are cut.
     """
     crowded = sum(map(len, names)) > 40
-    told = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    shortened = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     slant = 30 if len(names) < 9 else 60
     ax.set_xticks(
         range(len(names)),
-        told,
+        shortened,
         rotation=slant if crowded else 0,
         ha="right" if crowded else "center",
     )

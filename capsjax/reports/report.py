@@ -74,12 +74,12 @@ def report_run(
     page.write_metrics(folder / "metrics.csv", [({}, metrics)])
     kind, rounds = arms.routing_kind(run.config), arms.iterations(run.config)
     named = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
-    named += [] if rounds is None else [f"gradient mode {mode}"]
-    told = [held.data_name, arms.told_routing(run.config), f"seed {run.config.seed}"]
+    named += [f"gradient mode {mode}"] if rounds else []
+    facts = [held.data_name, arms.describe_routing(run.config), f"seed {run.config.seed}"]
     made = Page(
         title=f"{folder.name}: a run with {', '.join(named)}",
         lead=[
-            f"{', '.join(filter(None, told))}, {run.step} steps"
+            f"{', '.join(filter(None, facts))}, {run.step} steps"
             + ("." if any(line["split"] == "test" for line in metrics) else "; not finished.")
         ],
         tables=[table],
@@ -87,7 +87,7 @@ def report_run(
         pictures=pictures,
         modes=[mode],
         routings=[kind],
-        iterates=rounds is not None,
+        iterates=bool(rounds),
         machine=page.machine_table([("", held.environment)]),
         settings=[("", held.settings)],
         files=["figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "curves.png", "metrics.csv"],

@@ -96,11 +96,11 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
             for mode, seed, lines in entry.runs
         ],
     )
-    told = [table.to_markdown() for table in (*shown, differences) if table.rows]
+    descriptions = [table.to_markdown() for table in (*shown, differences) if table.rows]
     title = f"{' and '.join(entry.name for entry in entries)} side by side"
     if len(entries) > 3:
         title = f"{len(entries)} runs side by side"
-    text = "\n".join([f"# {plain(title)}\n", *told, *(f"{words}\n" for words in reading)])
+    text = "\n".join([f"# {plain(title)}\n", *descriptions, *(f"{words}\n" for words in reading)])
     (out / "report.md").write_text(text, encoding="utf-8")
     made = Page(
         title=title,
@@ -110,7 +110,7 @@ def report_several(folders: Sequence[Path], out: Path | None = None) -> tuple[Pa
         pictures=page.draw_panels(panels, out / "figures"),
         modes=[arm.mode for arm in drawn],
         routings=[arm.routing for arm in drawn],
-        iterates=any(arms.iterations(entry.held.config) is not None for entry in entries),
+        iterates=any(arms.iterations(entry.held.config) for entry in entries),
         machine=page.machine_table([(entry.name, entry.held.environment) for entry in entries]),
         settings=[(entry.name, entry.held.settings) for entry in entries],
         files=["report.md", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "metrics.csv"],
@@ -141,8 +141,8 @@ def _read(folder: Path, name: str) -> Entry:
             [
                 arm._replace(
                     name=f"{name}, {arm.name}",
-                    mode=found.told[arm.name].mode,
-                    routing=found.told[arm.name].routing,
+                    mode=found.arms[arm.name].mode,
+                    routing=found.arms[arm.name].routing,
                 )
                 for arm in of_modes
             ],
@@ -173,12 +173,12 @@ def _results(entries: Sequence[Entry]) -> Table:
             validated = [arms.values(lines, "validation", "error")[1][-1:] for lines in arm.runs]
             steps = sorted({max(line["step"] for line in lines) for lines in arm.runs})
             tested = entry.errors[arm.name]
-            still = rounds is None or arm.mode == "uniform"
+            still = not rounds or arm.mode == "uniform"
             rows.append(
                 (
                     arm.name,
                     arm.routing,
-                    *(("—", "—") if still else (arm.mode, str(rounds))),
+                    *(("—", "—") if still else (arm.mode, rounds)),
                     entry.held.data_name,
                     str(max(len(arm.runs), len(tested))),
                     " to ".join(str(step) for step in dict.fromkeys((*steps[:1], *steps[-1:])))

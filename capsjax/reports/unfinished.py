@@ -32,7 +32,7 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
         (
             entry.trial.arm.name,
             str(entry.trial.seed),
-            told_state(entry),
+            format_state(entry),
             "—" if entry.error is None else percent(entry.error),
         )
         for entry in entries
@@ -46,7 +46,7 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
     made = Page(
         title=f"{folder.name}: unfinished, {done} of {len(rows)} runs",
         lead=[
-            f"{whole.data_name}, {arms.told_routing(config)}.",
+            f"{whole.data_name}, {arms.describe_routing(config)}.",
             f"This comparison is unfinished: {done} of {len(rows)} runs are. Resume it with: "
             f"{whole.how_to_resume()[1]}",
         ],
@@ -62,7 +62,7 @@ def report_unfinished(folder: Path) -> tuple[Path, list[Table]]:
     return page.write_page(folder / "report.html", made), [table]
 
 
-def told_state(entry: Entry) -> str:
+def format_state(entry: Entry) -> str:
     """Say what became of a run, in a few words."""
     where = "no checkpoint" if entry.step is None else f"checkpoint of step {entry.step}"
     # Before the first checkpoint there is a directory, but nothing to resume from.

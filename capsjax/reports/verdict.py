@@ -22,14 +22,14 @@ def comparison_verdicts(
     """
     said = []
     for group in comparison.groups:
-        reference = comparison.told[group.reference].arm
+        reference = comparison.arms[group.reference].arm
         for name in group.names:
             ours, theirs = paired(comparison.errors[name], comparison.errors[group.reference])
             # Errors on other data are not worse or better.
             if name == group.reference or not ours or not comparison.comparable(name, group):
                 continue
             sentence = verdict(
-                comparison.told[name].arm, ours, theirs, option=option, beside=reference
+                comparison.arms[name].arm, ours, theirs, option=option, beside=reference
             )
             said.append(f"with {group.label}, {sentence}" if group.cell else sentence)
     return tuple(said)
@@ -100,8 +100,8 @@ def verdict(
     if tuple(values) == tuple(reference):
         return f"{mode} and {beside} have the same test error in all {seeds}"
     if found.high - found.low < 1e-9:  # of shares: rounding apart, all differences are one
-        came = f"{signed(found.mean)} points in each of {seeds}, an interval without width"
-        return f"{mode} differs from {beside} by {came}, which is no certainty; {more} tell"
+        got = f"{signed(found.mean)} points in each of {seeds}, an interval without width"
+        return f"{mode} differs from {beside} by {got}, which is no certainty; {more} tell"
     # An interval that holds 0 does not show that there is no difference, and is not called so.
     bounds = interval(found.low, found.high)
     if found.low <= 0 <= found.high:

@@ -114,15 +114,15 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
             "activation": "this routing does not weigh children by them (the length of a pose is its "
             "activation)",
         }
-        for name, came in given.items():
+        for name, value in given.items():
             what = f"child {name}" if name == "poses" else "child activations"
             axes = [*batch, i, "d"] if name == "poses" else [*batch, i]
             wanted = f"an array [{', '.join(map(str, axes))}]"
-            if came is None and name in self.takes:
+            if value is None and name in self.takes:
                 raise UserError(f"{owner}: got no {what}, expected {name}= {wanted}")
-            if came is not None and name not in self.takes:
+            if value is not None and name not in self.takes:
                 raise UserError(f"{owner}: got {what}, expected None: {why[name]}")
-            array = None if came is None else as_numbers(f"{owner}: {name}", came)
+            array = None if value is None else as_numbers(f"{owner}: {name}", value)
             fixed = array is None or array.shape[: len(batch) + 1] == (*batch, i)
             if not fixed or (array is not None and array.ndim != len(axes)):
                 raise UserError(f"{owner}: got {described(array)} as {what}, expected {wanted}")

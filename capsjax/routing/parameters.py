@@ -89,21 +89,21 @@ def named(owner: str, given: Any, known: Mapping[str, Parameter]) -> dict[str, A
             raise UserError(f"{owner}: got a parameter {name!r}, {expected}")
     found = {}
     for name, one in known.items():
-        came = given.get(name)
-        if came is None and one.optional:
+        value = given.get(name)
+        if value is None and one.optional:
             continue
-        if came is None:
+        if value is None:
             raise UserError(
                 f"{owner}: got no parameter {name!r}, expected an array {list(one.shape)}: {one.axes}; "
                 f"give it as params={{{name!r}: ...}}"
             )
-        is_array = hasattr(came, "shape") or isinstance(came, list | tuple)
-        array = as_numbers(f"{owner}: {name}", came) if is_array else None
+        is_array = hasattr(value, "shape") or isinstance(value, list | tuple)
+        array = as_numbers(f"{owner}: {name}", value) if is_array else None
         # Not broadcast: a bias [e] or [1] for all parents is likelier a mistake than meant.
         if array is None or array.shape != one.shape:
-            got = described(came if array is None else array)
+            what = described(value if array is None else array)
             raise UserError(
-                f"{owner}: got {got} as the {name}, expected an array {list(one.shape)}: {one.axes}"
+                f"{owner}: got {what} as the {name}, expected an array {list(one.shape)}: {one.axes}"
             )
         found[name] = array
     return found

@@ -41,14 +41,14 @@ def create(
                 count += 1
                 folder = stem.with_name(f"{stem.name}-{count}")
     except FileExistsError as error:
-        came = f"out: got {str(folder)!r}, which exists, expected a new directory; "
+        got = f"out: got {str(folder)!r}, which exists, expected a new directory; "
         config = stopped(folder) if stopped is not None else None
         if config is None:
-            raise UserError(f"{came}choose another, or leave it out", argument="out") from error
+            raise UserError(f"{got}choose another, or leave it out", argument="out") from error
         call, command = advice.how_to_resume(folder, config)
         what = "comparison" if directory.is_comparison(folder) else "run"
-        came += f"to resume the {what} that stopped there: "
-        raise UserError(came + call, on_command_line=came + command, argument="out") from error
+        got += f"to resume the {what} that stopped there: "
+        raise UserError(got + call, on_command_line=got + command, argument="out") from error
     except OSError as error:
         raise UserError(
             f"out: got {str(folder)!r}, which cannot be made ({error.strerror}), expected a place to "

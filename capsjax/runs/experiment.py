@@ -129,9 +129,9 @@ def resume(
     before, config = directory.read_config(folder), directory.read_config(folder, overrides)
     check_overrides(before, config, overrides or {})
     if (folder / "runs").is_dir():
-        came = f"{folder}: got a comparison, expected a single run; resume the comparison: "
+        got = f"{folder}: got a comparison, expected a single run; resume the comparison: "
         call, command = advice.how_to_resume(folder, config)
-        raise UserError(came + call, on_command_line=came + command)
+        raise UserError(got + call, on_command_line=got + command)
     dataset = load_data(config, data, reporter)
     begun = description.read_data(folder)["fingerprint"]
     if dataset.fingerprint() != begun:
@@ -154,12 +154,12 @@ def resume(
                     raise
                 say(f"{error}; starting from step 0, to the same bits")
         elif begun_from_another:
-            came = (
+            got = (
                 f"{kept}: got no checkpoint, expected at least that of step 0, with the parameters that the "
                 "run began with; start again: "
             )
             call, command = advice.how_to_train_anew(folder, config, {})
-            raise UserError(came + call, on_command_line=came + command)
+            raise UserError(got + call, on_command_line=got + command)
         step, tested = int(state.step), directory.tested_step(folder)
         check_length(before, config, len(dataset.train), max(step, tested or 0))
         if tested is not None and planned.total_steps <= tested <= step:
@@ -173,7 +173,7 @@ def resume(
 
 def _finished(folder: Path, config: Config) -> UserError:
     """Say of a run that is finished how it is measured again, and how lengthened."""
-    came = f"{folder}: got a run that is finished, expected one that stopped; "
+    got = f"{folder}: got a run that is finished, expected one that stopped; "
     longer = ("", "")
     if directory.comparison_of(folder) is None:  # which takes no run of another length
         field = "epochs" if config.training.steps is None else "steps"
@@ -186,4 +186,4 @@ def _finished(folder: Path, config: Config) -> UserError:
     command = f"to measure it again: capsjax evaluate {shlex.quote(str(folder))}"
     if data:
         command = call.replace(": ", ": in Python, ", 1)
-    return UserError(came + longer[0] + call, on_command_line=came + longer[1] + command)
+    return UserError(got + longer[0] + call, on_command_line=got + longer[1] + command)

@@ -26,8 +26,8 @@ def transfer(given: Params, initial: Params) -> tuple[Params, list[str]]:
         layer, found = layer_of(name), given.get(name)
         shape = None if found is None else list(found.shape)
         if shape != list(wanted.shape):
-            came = "is not there" if shape is None else f"is {shape} there"
-            lines.setdefault(layer, f"{layer} ({name} {came}, {list(wanted.shape)} here)")
+            got = "is not there" if shape is None else f"is {shape} there"
+            lines.setdefault(layer, f"{layer} ({name} {got}, {list(wanted.shape)} here)")
     if len(lines) == len({layer_of(name) for name in initial}):
         raise UserError(
             f"start: got a network of which no layer fits: {', '.join(lines.values())}; expected at least "

@@ -129,9 +129,9 @@ def _way_out(
         key = BATCH[what]
         if folder is None or what == "evaluation":
             return (f"set {key} to {count}, which fits",) * 2
-        came = "a run that is resumed keeps it; what fits, trained anew: "
+        got = "a run that is resumed keeps it; what fits, trained anew: "
         call, command = advice.how_to_train_anew(folder, config, {key: count})
-        return came + call, came + command
+        return got + call, got + command
     found = list(_smaller_networks(config, dataset, there)) if what == "parameters" else []
     found += _smaller_images(what, config, dataset, there)
     text = ", or ".join(found)

@@ -84,11 +84,11 @@ def check_finite(folder: Path, config: Config, state: TrainState) -> None:
     if not names:
         return
     call, command = advice.how_to_train_anew(folder, config, changes(config))
-    came = (
+    got = (
         f"{folder}: got parameters that are not finite ({', '.join(names)}) in the checkpoint of step "
         f"{int(state.step)}, expected finite ones, which no further step brings back; train anew: "
     )
-    raise UserError(came + call, on_command_line=came + command)
+    raise UserError(got + call, on_command_line=got + command)
 
 
 def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float, float]]:

@@ -109,9 +109,9 @@ class Run:
         tested = self.directory.tested
         if tested is None or tested["step"] != self.step:
             call, command = advice.how_to_resume(self.folder, self.config)
-            got = "got no test line in metrics.jsonl, expected a finished run"
-            came = f"{self.folder}: {self.mismatch() or got}; resume it: "
-            raise UserError(came + call, on_command_line=came + command)
+            untested = "got no test line in metrics.jsonl, expected a finished run"
+            got = f"{self.folder}: {self.mismatch() or untested}; resume it: "
+            raise UserError(got + call, on_command_line=got + command)
         return tested
 
     def mismatch(self) -> str | None:

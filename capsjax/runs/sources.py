@@ -95,14 +95,14 @@ def check_overrides(before: Config, after: Config, overrides: Mapping[str, objec
     data = before.data.moved_to(after.data)
     if after != dataclasses.replace(before, training=training, data=data):
         places = "".join(f", data.{place}" for place in before.data.places)
-        came = (
+        got = (
             f"overrides: got {', '.join(map(str, overrides))}, expected training.epochs, training.steps, "
             f"training.eval_batch_size{places} alone: a run is resumed as it began; to "
             "begin another with its parameters: "
         )
         raise UserError(
-            f"{came}capsjax.train(config, start=run_dir)",
-            on_command_line=f"{came}capsjax train CONFIG --from RUN",
+            f"{got}capsjax.train(config, start=run_dir)",
+            on_command_line=f"{got}capsjax train CONFIG --from RUN",
         )
 
 

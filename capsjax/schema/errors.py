@@ -36,12 +36,12 @@ def abbreviated(value: object) -> str:
 
 
 def two_line_error(
-    came: str, expected: str, *, argument: str | None = None, in_flags: str | None = None
+    got: str, expected: str, *, argument: str | None = None, in_flags: str | None = None
 ) -> UserError:
     """Make the error of two lines.
 
     Args:
-        came: where, and what.
+        got: where, and what.
         expected: what instead.
         argument: the override whose key begins the error, if any.
         in_flags: what was expected in the words of the command line, if they differ.
@@ -51,10 +51,10 @@ def two_line_error(
     """
 
     def text(expected: str) -> str:
-        return "\n".join(" ".join(line.splitlines()) for line in (came, f"  expected {expected}"))
+        return "\n".join(" ".join(line.splitlines()) for line in (got, f"  expected {expected}"))
 
-    told = None if in_flags is None else text(in_flags)
-    return UserError(text(expected), argument=argument, on_command_line=told)
+    on_command_line = None if in_flags is None else text(in_flags)
+    return UserError(text(expected), argument=argument, on_command_line=on_command_line)
 
 
 class Problem(NamedTuple):
@@ -62,14 +62,14 @@ class Problem(NamedTuple):
 
     Attributes:
         path: the keys, and the indices of items, that lead to it.
-        came: what was found there.
+        got: what was found there.
         expected: what would have been accepted.
         early: whether it is shown before those that are not: it may be their cause.
         in_flags: what was expected in the words of the command line, if they differ.
     """
 
     path: tuple
-    came: str
+    got: str
     expected: str
     early: bool = False
     in_flags: str | None = None
@@ -95,19 +95,19 @@ def unknown_kind(
         The mistake, with the nearest known kind; if a file was named in place of a kind, with the flags that
         read it.
     """
-    came = "missing" if given is None else f"got {abbreviated(given)}"
+    got = "missing" if given is None else f"got {abbreviated(given)}"
     expected = f"{beside}one of " + ", ".join(known) + nearest(str(given), known)
     files = [kind for kind, cls in known.items() if "path" in fields_of(cls)]
     # What ends like a file's name or has a slash is likelier a file than a misspelt kind.
     if not (files and isinstance(given, str) and re.search(r"[\w)]\.\w+$|/", given)):
-        return Problem(path, came, expected, early=True)
+        return Problem(path, got, expected, early=True)
     at = ".".join(step for step in path if step != "kind")
     keys = {f"{at}.kind": files[0], f"{at}.path": given}
     python = (
         f"{expected}; of a file: {', '.join(f'{key!r}: {value!r}' for key, value in keys.items())}"
     )
     flags = f"{expected}; of a file: {' '.join(f'--{k} {shlex.quote(v)}' for k, v in keys.items())}"
-    return Problem(path, came, python, early=True, in_flags=flags)
+    return Problem(path, got, python, early=True, in_flags=flags)
 
 
 def all_keys(schema: type) -> list[str]:
@@ -191,12 +191,12 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
     if spot is None:
         return None
     path, annotation, value, owner = spot
-    came, raised = f"got {abbreviated(value)}", error.get("ctx", {}).get("error")
+    got, raised = f"got {abbreviated(value)}", error.get("ctx", {}).get("error")
     if kind == "unexpected_keyword_argument":
         names = fields_of(owner)
         hint = _elsewhere(schema, path) or nearest(path[-1], names)
-        came = f"unknown key, with value {abbreviated(value)}"
-        return Problem(path, came, "one of " + ", ".join(names) + hint, early=True)
+        got = f"unknown key, with value {abbreviated(value)}"
+        return Problem(path, got, "one of " + ", ".join(names) + hint, early=True)
     if kind == "missing":
         return Problem(path, "missing", in_words(annotation))
     # What `__post_init__` raised, which pydantic keeps; its field may be one within, such as `gradient.last`.
@@ -206,14 +206,14 @@ def translate(schema: type, tree: Any, error: Mapping[str, Any]) -> Problem | No
         )
     if kind == "literal_error":
         literals = [str(arg) for member in types_in(annotation) for arg in typing.get_args(member)]
-        return Problem(path, came, in_words(annotation) + nearest(str(value), literals))
+        return Problem(path, got, in_words(annotation) + nearest(str(value), literals))
     lists = [member for member in types_in(annotation) if typing.get_origin(member) is tuple]
     of_words = any(typing.get_args(member)[:1] == (str,) for member in lists)
     of_words |= bool(lists) and str(value) in kinds_of(item_type(annotation, 0))
     # One word where a list of words is wanted: show the list that was most likely meant.
     if kind.endswith("_type") and of_words and isinstance(value, str) and value:
         written = value if value.isidentifier() else json.dumps(value)
-        return Problem(path, came, f"a list, such as [{written}]")
+        return Problem(path, got, f"a list, such as [{written}]")
     if kind.endswith("_type") or kind in ("too_short", "too_long"):
-        return Problem(path, came, in_words(annotation))
-    return Problem(path, came, f"other values: {raised or error['msg']}")
+        return Problem(path, got, in_words(annotation))
+    return Problem(path, got, f"other values: {raised or error['msg']}")

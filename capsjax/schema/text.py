@@ -88,11 +88,11 @@ def _load(text: str, place: str) -> object:
         return NOTHING if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
-        came = f"{place}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+        got = f"{place}, line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         # A control character, `!!bool maybe`, thousands of digits or of nested brackets.
-        came = f"{place}: {error}"
-    raise two_line_error(came, "plain YAML: `key: value` lines, nested by spaces")
+        got = f"{place}: {error}"
+    raise two_line_error(got, "plain YAML: `key: value` lines, nested by spaces")
 
 
 def read_yaml(text: str, source: str) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     """
     tree = _load(text, source)
     if not isinstance(tree, dict):
-        came = "nothing is in it" if tree is NOTHING else f"got {abbreviated(tree)}"
-        raise two_line_error(f"{source}: {came}", "a mapping: `key: value` lines")
+        got = "nothing is in it" if tree is NOTHING else f"got {abbreviated(tree)}"
+        raise two_line_error(f"{source}: {got}", "a mapping: `key: value` lines")
     return tree
 
 

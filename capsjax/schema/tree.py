@@ -79,8 +79,8 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
         inner: Any = {} if old is None else {"kind": old} if isinstance(old, str) else old
         if not isinstance(inner, dict):
             path = ".".join(steps[:done])
-            came = f"{key}: {path} is {abbreviated(old)}"
-            raise two_line_error(came, f"{path} to be a mapping", argument=key)
+            got = f"{key}: {path} is {abbreviated(old)}"
+            raise two_line_error(got, f"{path} to be a mapping", argument=key)
         node[name] = inner
         node = inner
     old = node.get(name)
@@ -139,7 +139,7 @@ def _flag_at_fault(problem: Problem, flags: Tree) -> str | None:
     found = [flag for flag, at in paths.items() if path[: len(at)] == at]
     found.sort(key=len, reverse=True)  # the longest key is the nearest above the problem
     found += [flag for flag, at in paths.items() if path and at[: len(path)] == path]
-    if problem.came == "missing":  # a flag brought the kind that needs it, or keys without a kind
+    if problem.got == "missing":  # a flag brought the kind that needs it, or keys without a kind
         beside = [(flag, at[-1]) for flag, at in paths.items() if at[:-1] == path[:-1]]
         found += [flag for flag, name in beside if "kind" in (name, path[-1])]
     return next(iter(found), None)
@@ -240,8 +240,8 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     first = min(problems, key=lambda problem: not problem.early)  # min keeps the order among equals
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     flag = _flag_at_fault(first, flags)
-    came = f"{_where(first, source, flag)}: {first.came}{more}"
-    raise two_line_error(came, first.expected, argument=flag, in_flags=first.in_flags)
+    got = f"{_where(first, source, flag)}: {first.got}{more}"
+    raise two_line_error(got, first.expected, argument=flag, in_flags=first.in_flags)
 
 
 def json_schema(schema: type) -> dict[str, Any]:

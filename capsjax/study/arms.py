@@ -1,14 +1,18 @@
 """What is drawn and tabled together: the runs of one arm, which differ by the seed alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from capsjax.routing import DynamicRouting, IterativeRouting, UniformRouting
+from capsjax.gradients import GradientMode
+from capsjax.layers import routings
+from capsjax.routing import DynamicRouting, IterativeRouting, Routing, UniformRouting
 from capsjax.runs.config import Config
 
 Lines = list[dict[str, Any]]
+
+JOIN = " + "  # between what layers of one network have of different kinds
 
 LEAST = 5  # logged batches that a training error is averaged over, where there are so many
 
@@ -31,8 +35,8 @@ class Arm(NamedTuple):
     @property
     def label(self) -> str:
         """What figures call it: its name, with the routing where neither name nor colour tells that."""
-        told = self.routing in (DynamicRouting.kind, UniformRouting.kind)
-        return self.name if told else f"{self.name} ({self.routing})"
+        usual = self.routing in (DynamicRouting.kind, UniformRouting.kind)
+        return self.name if usual else f"{self.name} ({self.routing})"
 
 
 class Course(NamedTuple):
@@ -63,29 +67,50 @@ class Recent(NamedTuple):
 
 
 def mode_of(config: Config) -> str:
-    """Name how a configuration differentiates its coupling: "uniform", or its gradient's kind."""
-    routing = config.model.routing
-    if isinstance(routing, UniformRouting):
-        return "uniform"
-    return getattr(getattr(routing, "gradient", routing), "kind", "none")
+    """Name how a configuration's layers differentiate their couplings.
+
+    Returns:
+        The kind of the gradient of those that iterate; if none does, "uniform" or what else they are. Layers
+        that differ are joined, in order: "stop + full".
+    """
+    used = list(routings(config.model).values())
+    # What does not iterate has no mode: beside a layer that does, it says nothing of the gradient.
+    iterative = [routing for routing in used if isinstance(routing, IterativeRouting)]
+    return _joined(
+        [kind_of(getattr(routing, "gradient", routing)) for routing in iterative or used]
+    )
 
 
 def routing_kind(config: Config) -> str:
-    """Return the kind of a configuration's routing."""
-    return getattr(config.model.routing, "kind", type(config.model.routing).__name__)
+    """Return the kind of a configuration's routing; of layers that differ all, in order: "em + dynamic"."""
+    return _joined([kind_of(routing) for routing in routings(config.model).values()])
 
 
-def iterations(config: Config) -> int | None:
-    """Return r of a configuration's routing; None if nothing iterates."""
-    routing = config.model.routing
-    return routing.num_iters if isinstance(routing, IterativeRouting) else None
+def iterations(config: Config) -> str:
+    """Return r of a configuration's routing, "3"; of layers that differ all, "2 + 3"; "" if none iterates."""
+    used = routings(config.model).values()
+    return _joined([str(r.num_iters) for r in used if isinstance(r, IterativeRouting)])
 
 
-def told_routing(config: Config) -> str:
+def kind_of(part: Routing | GradientMode) -> str:
+    """Return the kind of a routing or a gradient mode; the name of its class if it has none."""
+    return getattr(part, "kind", type(part).__name__)
+
+
+def _joined(words: Sequence[str]) -> str:
+    return JOIN.join(dict.fromkeys(words))
+
+
+def each(words: Iterable[str]) -> set[str]:
+    """Return the modes or kinds that `mode_of` or `routing_kind` joined, each by itself."""
+    return {word for joined in words for word in joined.split(JOIN)}
+
+
+def describe_routing(config: Config) -> str:
     """Say how a configuration routes, if that is not by agreement, and r, if something iterates."""
     kind, rounds = routing_kind(config), iterations(config)
     parts = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
-    return ", ".join(parts + ([] if rounds is None else [f"r = {rounds}"]))
+    return ", ".join(parts + ([f"r = {rounds}"] if rounds else []))
 
 
 def values(lines: Lines, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:

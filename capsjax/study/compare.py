@@ -18,12 +18,12 @@ from capsjax.runs.folder import Folder
 from capsjax.runs.lock import locked
 from capsjax.runs.sources import check_data, load_data, with_data
 from capsjax.schema.text import to_tree
-from capsjax.study.carry import MOVABLE, Carrier, check_planned
 from capsjax.study.design import Design, design, routing_of, variant
 from capsjax.study.ledger import RUNS, Trial, outcome, read_ledger, trials_of
 from capsjax.study.pool import check_jobs, in_processes
-from capsjax.study.remaining import Whole
+from capsjax.study.remaining import SequentialProgress
 from capsjax.study.results import RESULTS, write_results
+from capsjax.study.trial_runner import MOVABLE, TrialRunner, check_planned
 from capsjax.training.notebook import for_python
 
 __all__ = ["compare", "failures", "resume", "routing_of", "stopped", "variant"]
@@ -120,8 +120,8 @@ def resume(
         call, command = advice.how_to_resume(folder, before)
         part = directory.comparison_of(folder) is not None and Folder(folder).tested is None
         what = "comparison that it belongs to" if part else "run"
-        came = f"{folder}: got a single run, expected a comparison; resume the {what}: "
-        raise UserError(came + call, on_command_line=came + command)
+        got = f"{folder}: got a single run, expected a comparison; resume the {what}: "
+        raise UserError(got + call, on_command_line=got + command)
     config = directory.read_config(folder, overrides)
     config = before if config == before else _found_anywhere(with_data(config, data))
     designed = design(config)
@@ -137,11 +137,9 @@ def resume(
                 f"{begun[name][:12]}..., that of the data the comparison began with"
             )
     if config == before and stopped(folder) is None:
-        came = (
-            f"{folder}: got a comparison that is finished, expected one that stopped; to see it: "
-        )
+        got = f"{folder}: got a comparison that is finished, expected one that stopped; to see it: "
         command = f"capsjax report {shlex.quote(str(folder))}"
-        raise UserError(f"{came}capsjax.report({str(folder)!r})", on_command_line=came + command)
+        raise UserError(f"{got}capsjax.report({str(folder)!r})", on_command_line=got + command)
     if config != before:
         with locked(folder, reporter.say):
             (folder / RESULTS).unlink(missing_ok=True)  # until there are those of all runs
@@ -187,17 +185,17 @@ def _carry_out(
     _, command = advice.how_to_resume(folder, config)
     signals.advise(f"Resume with: {command}", whole=True)
     trials = trials_of(folder, config, designed)
-    carrier = Carrier(config, designed, data)
+    runner = TrialRunner(config, designed, data)
     try:
         with locked(folder, reporter.say):
             for trial in trials:  # before any is trained
                 check_planned(trial.path, trial.config)
             missing = [trial for trial in trials if Folder(trial.path).tested is None]
             if min(jobs, len(missing)) > 1:
-                in_processes(folder, missing, min(jobs, len(missing)), carrier, reporter)
+                in_processes(folder, missing, min(jobs, len(missing)), runner, reporter)
             else:
-                _one_by_one(trials, carrier, reporter)
-            write_results(folder, config, designed, carrier, reporter)
+                _one_by_one(trials, runner, reporter)
+            write_results(folder, config, designed, runner, reporter)
     except OSError as error:
         error.add_note(f"resume with: {command}")
         raise
@@ -207,15 +205,17 @@ def _carry_out(
     return folder
 
 
-def _one_by_one(trials: list[Trial], carrier: Carrier, reporter: Reporter) -> None:
+def _one_by_one(trials: list[Trial], runner: TrialRunner, reporter: Reporter) -> None:
     """Train the runs that are missing, one after another, in this process."""
-    whole = Whole(reporter, sum(Folder(trial.path).tested is None for trial in trials))
+    progress = SequentialProgress(
+        reporter, sum(Folder(trial.path).tested is None for trial in trials)
+    )
     for done, trial in enumerate(trials, start=1):
         tell = reporter.say
         if Folder(trial.path).tested is None:
-            whole.begin(trial.path.name)
-            carrier.carry_out(trial, whole)
-            tell = whole.end
+            progress.begin(trial.path.name)
+            runner.run(trial, progress)
+            tell = progress.end
         tell(f"{done}/{len(trials)} {outcome(trial)}")
 
 
@@ -229,10 +229,10 @@ def _found_anywhere(config: Config) -> Config:
             return {name: found(f"{key}.{name}", inner) for name, inner in value.items()}
         return whole_path(value) if key in MOVABLE[:2] and isinstance(value, str) else value
 
-    told = config.compare
-    arms = {n: {key: found(key, v) for key, v in arm.items()} for n, arm in told.arms.items()}
-    grid = {key: found(key, values) for key, values in told.grid.items()}
-    return dataclasses.replace(config, compare=dataclasses.replace(told, arms=arms, grid=grid))
+    compared = config.compare
+    arms = {n: {key: found(key, v) for key, v in arm.items()} for n, arm in compared.arms.items()}
+    grid = {key: found(key, values) for key, values in compared.grid.items()}
+    return dataclasses.replace(config, compare=dataclasses.replace(compared, arms=arms, grid=grid))
 
 
 def _load(config: Config, designed: Design, data: Any, reporter: Reporter) -> dict[str, Dataset]:
@@ -267,15 +267,15 @@ def _describe(config: Config, datasets: Mapping[str, Dataset]) -> dict[str, Any]
 
 def _datasets(datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """Describe several data sets, each by the first arm that learns from it; nothing of a single one."""
-    told = {name: description.describe_data(dataset) for name, dataset in datasets.items()}
-    return {"datasets": told} if len(told) > 1 else {}
+    described = {name: description.describe_data(dataset) for name, dataset in datasets.items()}
+    return {"datasets": described} if len(described) > 1 else {}
 
 
 def _begun_with(folder: Path, designed: Design) -> dict[str, str]:
     """Return the fingerprints of the data that a comparison began with, as `_load` names them."""
     first = description.read_data(folder)["fingerprint"]
-    told = directory.read_json(folder / "environment.json").get("datasets", {})
-    several = {name: str(data.get("fingerprint")) for name, data in told.items()}
+    recorded = directory.read_json(folder / "environment.json").get("datasets", {})
+    several = {name: str(data.get("fingerprint")) for name, data in recorded.items()}
     return several or {next(iter(designed.arms)): first}
 
 
@@ -283,7 +283,7 @@ def _check_grown(
     before: Config, after: Config, designed: Design, overrides: Mapping[str, object]
 ) -> None:
     """Check that a comparison that is resumed has all its runs as they were, and maybe more."""
-    came = f"overrides: got {', '.join(map(str, overrides))}"
+    got = f"overrides: got {', '.join(map(str, overrides))}"
     trees = [to_tree(before), to_tree(after)]
     for tree in trees:
         tree["compare"] = {k: v for k, v in tree["compare"].items() if k not in GROWING}
@@ -292,7 +292,7 @@ def _check_grown(
             tree[outer].pop(name, None)
     if trees[0] != trees[1]:
         raise UserError(
-            f"{came}, expected {', '.join(f'compare.{k}' for k in GROWING)}, {', '.join(MOVABLE)} alone: a "
+            f"{got}, expected {', '.join(f'compare.{k}' for k in GROWING)}, {', '.join(MOVABLE)} alone: a "
             "comparison is resumed as it began, with more runs if you like"
         )
     if after.compare.seeds < before.compare.seeds:
@@ -312,5 +312,5 @@ def _check_grown(
         ):
             what = "without the arm" if new is None else "with other settings of the arm"
             raise UserError(
-                f"{came}, {what} {name!r}, expected every arm as it was: arms can be added, not changed"
+                f"{got}, {what} {name!r}, expected every arm as it was: arms can be added, not changed"
             )

@@ -64,7 +64,9 @@ def read_comparison_file(folder: Path) -> dict[str, Any]:
         ),
         "cost": lambda costs: of_every_mode(costs, is_cost, but=lost()),
         "alignment": lambda records: isinstance(records, list) and all(map(is_record, records)),
-        "beginning": lambda told: isinstance(told, dict) and all(map(_is_beginning, told.values())),
+        "beginning": lambda value: (
+            isinstance(value, dict) and all(map(_is_beginning, value.values()))
+        ),
     }
     # In this order: later checks go by what earlier ones have found to be right, such as the names of arms.
     for name, is_right in wanted.items():
@@ -78,8 +80,8 @@ def read_comparison_file(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _is_beginning(told: Any) -> bool:
+def _is_beginning(value: Any) -> bool:
     """Return whether a comparison may have written of an arm that it begins otherwise than the others."""
-    groups = told.get("parameters") if isinstance(told, dict) else None
+    groups = value.get("parameters") if isinstance(value, dict) else None
     named = isinstance(groups, list) and all(isinstance(group, str) for group in groups)
-    return named and isinstance(told.get("batches"), bool)
+    return named and isinstance(value.get("batches"), bool)

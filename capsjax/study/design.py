@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError
 from capsjax.gradients import GradientMode, TruncatedGradient
-from capsjax.layers import map_routings, routings
+from capsjax.layers import map_routings, routing_keys
 from capsjax.routing import IterativeRouting, Routing, UniformRouting
 from capsjax.runs.config import Config
 from capsjax.schema.fields import kinds_of
@@ -57,7 +57,7 @@ class Group(NamedTuple):
     @property
     def label(self) -> str:
         """The cell in words."""
-        return told_cell(self.cell)
+        return format_cell(self.cell)
 
 
 class Design(NamedTuple):
@@ -79,12 +79,13 @@ class Design(NamedTuple):
         return next(arm for arm in self.arms.values() if arm.arm == self.reference)
 
 
-def routing_of(mode: str, routing: Routing) -> Routing:
+def routing_of(mode: str, routing: Routing, key: str = "model.routing") -> Routing:
     """Return the routing of a configuration with another gradient, or the uniform one.
 
     Args:
         mode: "uniform", or the kind of a gradient mode.
         routing: the configuration's; number of iterations and the rest of it stay.
+        key: where it stands in the configuration, for the error.
 
     Returns:
         The routing.
@@ -97,18 +98,18 @@ def routing_of(mode: str, routing: Routing) -> Routing:
     if not isinstance(routing, IterativeRouting):
         raise UserError(
             f"got a {type(routing).__name__}, expected an iterative routing, whose gradient "
-            "can be chosen: set model.routing.kind to dynamic, fixed_point or em"
+            f"can be chosen: set {key}.kind to dynamic, fixed_point or em"
         )
     if routing.num_iters < 2:
         raise UserError(
-            f"got model.routing.num_iters {routing.num_iters}, expected at least 2: the first "
+            f"got {key}.num_iters {routing.num_iters}, expected at least 2: the first "
             "coupling is uniform, and every gradient mode is the same"
         )
     gradient = gradient_named(mode)
     tolerance = getattr(routing, "tolerance", None)
     if tolerance is not None and gradient.differentiates_updates:
         raise UserError(
-            f"got model.routing.tolerance {tolerance} with mode {mode}, expected null: this mode "
+            f"got {key}.tolerance {tolerance} with mode {mode}, expected null: this mode "
             "goes back through every update and has to know how many there are"
         )
     return dataclasses.replace(routing, gradient=gradient)
@@ -134,12 +135,14 @@ def variant(config: Config, mode: str, seed: int) -> Config:
     Raises:
         UserError: If the routing has no iterations to differentiate.
     """
-    used = list(routings(config.model).values())
-    if not any(isinstance(routing, IterativeRouting) for routing in used):
-        routing_of(mode, used[-1])
+    keys = {routing: key for key, routing in routing_keys(config.model).items()}
+    if not any(isinstance(routing, IterativeRouting) for routing in keys):
+        routing_of(mode, *list(keys.items())[-1])
 
     def changed(routing: Routing) -> Routing:
-        return routing_of(mode, routing) if isinstance(routing, IterativeRouting) else routing
+        if not isinstance(routing, IterativeRouting):
+            return routing
+        return routing_of(mode, routing, keys.get(routing, "model.routing"))
 
     return dataclasses.replace(config, model=map_routings(config.model, changed), seed=seed)
 
@@ -167,15 +170,15 @@ def design(config: Config) -> Design:
         names = []
         for arm, (own, changes) in plain.items():
             mine = {key: value for key, value in cell.items() if _has(own, key, plain)}
-            told = _told(mine, config.compare.grid)
-            name = ", ".join([arm, *([told_cell(told)] if told else [])])
-            base, kept = (arm, told) if not alone else (told_cell(told), ())
+            varied = _varied_in_grid(mine, config.compare.grid)
+            name = ", ".join([arm, *([format_cell(varied)] if varied else [])])
+            base, kept = (arm, varied) if not alone else (format_cell(varied), ())
             name = base if alone else name
             if name not in arms:  # an arm without a key of the grid is the same in several cells
                 made = _set(own, "compare.grid", mine) if mine else own
                 arms[name] = Planned(name, base, kept, made, {**changes, **mine})
             names.append(name)
-        members.append((_told(cell, config.compare.grid), names))
+        members.append((_varied_in_grid(cell, config.compare.grid), names))
     if alone:
         members = [((), names) for names in _by_data(arms)]
     _check_names(arms)
@@ -202,8 +205,9 @@ def _plain_arms(config: Config) -> Iterator[tuple[str, tuple[Config, Mapping[str
     if config.compare.arms:
         return
     for mode in config.compare.modes:
-        uniform = mode == "uniform"
-        changes = {"model.routing": mode} if uniform else {"model.routing.gradient": mode}
+        end = "" if mode == "uniform" else ".gradient"
+        keys = [k for k, r in routing_keys(config.model).items() if isinstance(r, IterativeRouting)]
+        changes = {key + end: mode for key in keys}
         yield mode, (variant(config, mode, config.seed), changes)
 
 
@@ -240,7 +244,7 @@ def _stands(config: Config, key: str) -> bool:
     return True
 
 
-def _told(cell: Mapping[str, Any], grid: Mapping[str, tuple[Any, ...]]) -> Cell:
+def _varied_in_grid(cell: Mapping[str, Any], grid: Mapping[str, tuple[Any, ...]]) -> Cell:
     """Say a cell in short words that tell its axes and values apart."""
     return tuple(
         (axis_name(key, grid), _value_names(grid[key])[value]) for key, value in cell.items()
@@ -279,7 +283,7 @@ def _written(value: Any, *, short: bool) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def told_cell(cell: Cell) -> str:
+def format_cell(cell: Cell) -> str:
     """Write a cell of a grid, such as "data=usps, num_iters=2"."""
     return ", ".join(f"{axis}={value}" for axis, value in cell)
 

@@ -150,7 +150,9 @@ def record_failure(path: Path, error: Exception | str) -> str:
     Returns:
         Why, in words.
     """
-    why = (error if isinstance(error, str) else told(error)).removeprefix(f"{path.name}: ")
+    why = (error if isinstance(error, str) else describe_error(error)).removeprefix(
+        f"{path.name}: "
+    )
     lines = [] if isinstance(error, str | UserError) else traceback.format_exception(error)
     path.mkdir(parents=True, exist_ok=True)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -163,7 +165,7 @@ def forget_failure(path: Path) -> None:
     (path / FAILURE).unlink(missing_ok=True)
 
 
-def told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Say in words what was raised."""
     if isinstance(error, UserError):
         return error.on_command_line

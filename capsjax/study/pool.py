@@ -22,9 +22,9 @@ from capsjax.data import Dataset
 from capsjax.progress import Reporter
 from capsjax.runs.plan import plan
 from capsjax.schema.variant import Variant
-from capsjax.study.carry import Carrier
 from capsjax.study.ledger import Trial, outcome, read_entry, record_failure
-from capsjax.study.remaining import Together
+from capsjax.study.remaining import ParallelProgress
+from capsjax.study.trial_runner import TrialRunner
 from capsjax.study.wire import Worker, dismiss
 
 # What of JAX's settings decides what is computed, and where compiled programs are kept.
@@ -42,7 +42,7 @@ THREADS = "NPROC"  # how many threads XLA parts work for, whatever cores a proce
 
 
 def in_processes(
-    folder: Path, trials: list[Trial], jobs: int, carrier: Carrier, reporter: Reporter
+    folder: Path, trials: list[Trial], jobs: int, runner: TrialRunner, reporter: Reporter
 ) -> None:
     """Carry out runs, several at once; one that fails, or whose process ends, does not stop the others.
 
@@ -50,7 +50,7 @@ def in_processes(
         folder: the comparison's directory.
         trials: the runs that are missing, in order.
         jobs: how many processes.
-        carrier: which knows the data of the comparison.
+        runner: which knows the data of the comparison.
         reporter: what tells of progress.
 
     Raises:
@@ -59,11 +59,11 @@ def in_processes(
         Interrupted: If a signal asked to end, after every run that was under way was saved.
     """
     modules = check_jobs(jobs)
-    steps = {trial.path.name: _steps_left(trial, carrier) for trial in trials}
-    together = Together(reporter, steps)
+    steps = {trial.path.name: _steps_left(trial, runner) for trial in trials}
+    progress = ParallelProgress(reporter, steps)
     with tempfile.TemporaryDirectory(prefix="capsjax-") as scratch, signals.held():
-        cores = parted(available_cores(), jobs)
-        data = _hand_over(Path(scratch), carrier)
+        cores = partition_cores(available_cores(), jobs)
+        data = _hand_over(Path(scratch), runner)
         settings = {name: jax.config.values.get(name) for name in SETTINGS}
 
         def hire(place: int) -> Worker:
@@ -73,7 +73,7 @@ def in_processes(
 
         crew = [hire(place) for place in range(jobs)]
         try:
-            _share_out(crew, trials, together, hire)
+            _share_out(crew, trials, progress, hire)
         finally:
             dismiss(crew)
 
@@ -123,7 +123,7 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def parted(cores: list[int], jobs: int) -> list[list[int]]:
+def partition_cores(cores: list[int], jobs: int) -> list[list[int]]:
     """Divide processor cores among processes; if there are fewer cores, several processes share one.
 
     Args:
@@ -144,14 +144,14 @@ def _threads() -> str:
     return os.environ.get(THREADS) or str(len(available_cores()))
 
 
-def _steps_left(trial: Trial, carrier: Carrier) -> int:
-    total = plan(trial.config, carrier.dataset(trial.config.data)).total_steps
+def _steps_left(trial: Trial, runner: TrialRunner) -> int:
+    total = plan(trial.config, runner.dataset(trial.config.data)).total_steps
     return max(total - (read_entry(trial).step or 0), 0)
 
 
-def _hand_over(scratch: Path, carrier: Carrier) -> str | None:
+def _hand_over(scratch: Path, runner: TrialRunner) -> str | None:
     """Write the user's own arrays where other processes find them; nothing where the configuration says."""
-    dataset = carrier.own_data()
+    dataset = runner.own_data()
     if dataset is None:
         return None
     path, arrays = scratch / "data.npz", dict[str, Any]()
@@ -184,7 +184,7 @@ def read_data(path: str) -> Dataset:
 def _share_out(
     crew: list[Worker],
     trials: list[Trial],
-    together: Together,
+    progress: ParallelProgress,
     hire: Callable[[int], Worker],
 ) -> None:
     """Give each worker a run whenever it has none, until all are done or a signal asks to end."""
@@ -199,13 +199,13 @@ def _share_out(
                 trial, heard = worker.trial, worker.listen()
                 if heard is None:
                     selector.unregister(worker.output)
-                if trial is None or (heard is not None and not _tell(together, trial, heard)):
+                if trial is None or (heard is not None and not _tell(progress, trial, heard)):
                     continue
                 if heard is None:
                     record_failure(trial.path, worker.why_it_ended())
                 worker.trial = None
                 finished += 1
-                together.end(trial.path.name, f"{finished}/{len(trials)} {outcome(trial)}")
+                progress.end(trial.path.name, f"{finished}/{len(trials)} {outcome(trial)}")
                 if not waiting:
                     continue
                 if heard is None:
@@ -215,7 +215,7 @@ def _share_out(
                 worker.begin(waiting.pop(0))
 
 
-def _tell(together: Together, trial: Trial, heard: list[Mapping[str, Any]]) -> bool:
+def _tell(progress: ParallelProgress, trial: Trial, heard: list[Mapping[str, Any]]) -> bool:
     """Pass on what a worker tells; return whether it has ended its run.
 
     Raises:
@@ -225,11 +225,11 @@ def _tell(together: Together, trial: Trial, heard: list[Mapping[str, Any]]) -> b
     for message in heard:
         event = message["event"]
         if event == "start":
-            together.start(run, message["label"], message["total"], message["done"])
+            progress.start(run, message["label"], message["total"], message["done"])
         elif event == "update":
-            together.update(run, message["done"], message["note"])
+            progress.update(run, message["done"], message["note"])
         elif event == "say":
-            together.say(message["line"])
+            progress.say(message["line"])
         elif event == "disk":
             raise OSError(message["number"], message["text"], message["name"])
     return any(message["event"] == "end" for message in heard)

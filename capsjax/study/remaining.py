@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from capsjax.progress import Reporter
 
 
-class Whole(Reporter):
+class SequentialProgress(Reporter):
     """Add to a run's progress how long all runs still take, at the pace of those so far.
 
     Args:
@@ -70,7 +70,7 @@ class Whole(Reporter):
         return duration((self._clock() - self._since) * (self._runs - done) / done)
 
 
-class Together:
+class ParallelProgress:
     """Show several runs at once as one task: the steps of all, and how long they still take.
 
     Args:
@@ -145,7 +145,7 @@ class Together:
 
     def _left(self) -> str:
         done, total = sum(self._done.values()), sum(self._steps.values())
-        # As in `Whole`: the first steps compile, and say little.
+        # As in `SequentialProgress`: the first steps compile, and say little.
         if not 0.05 * total <= done < total:
             return ""
         return duration((self._clock() - self._since) * (total - done) / done)

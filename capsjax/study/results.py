@@ -5,21 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from capsjax.bench.timing import Cost, TimedStep, time_steps
+from capsjax.layers import routings
 from capsjax.progress import Reporter
 from capsjax.runs import directory
 from capsjax.runs.config import Config
 from capsjax.runs.plan import plan
 from capsjax.study.beginning import beginning
-from capsjax.study.carry import Carrier, read_alignment
 from capsjax.study.design import Design
 from capsjax.study.ledger import Entry, read_ledger
+from capsjax.study.trial_runner import TrialRunner, read_alignment
 from capsjax.training.feed import Epoch, TrainFeed
 
 RESULTS = "comparison.json"
 
 
 def write_results(
-    folder: Path, config: Config, designed: Design, carrier: Carrier, reporter: Reporter
+    folder: Path, config: Config, designed: Design, runner: TrialRunner, reporter: Reporter
 ) -> None:
     """Time the steps of all arms in turn, and write `comparison.json`.
 
@@ -27,23 +28,24 @@ def write_results(
         folder: the comparison's directory.
         config: its configuration.
         designed: its arms.
-        carrier: what carried out its runs.
+        runner: what carried out its runs.
         reporter: what tells of progress.
     """
     entries = read_ledger(folder, config, designed)
     done = list(dict.fromkeys(e.trial.arm.name for e in entries if e.state == "done"))
-    costs = _costs(config, designed, done, carrier, reporter) if done else {}
+    costs = _costs(config, designed, done, runner, reporter) if done else {}
+    last = list(routings(config.model).values())[-1]  # of the classes
     directory.write_json(
         folder / RESULTS,
         {
             "modes": list(designed.arms),
             "reference": designed.reference,
             "seeds": sorted({entry.trial.seed for entry in entries}),
-            "iterations": getattr(config.model.routing, "num_iters", 1),
+            "iterations": getattr(last, "num_iters", 1),
             "test_error": {name: _errors(name, entries) for name in designed.arms},
             "cost": {name: cost._asdict() for name, cost in costs.items()},
             "alignment": [record for e in entries for record in read_alignment(e.trial)],
-            "beginning": _beginnings(designed, carrier),
+            "beginning": _beginnings(designed, runner),
         },
     )
 
@@ -53,26 +55,26 @@ def _errors(name: str, entries: list[Entry]) -> list[float]:
     return [math.nan if error is None else error for error in found]
 
 
-def _beginnings(designed: Design, carrier: Carrier) -> dict[str, Any]:
+def _beginnings(designed: Design, runner: TrialRunner) -> dict[str, Any]:
     """Describe how each arm begins that begins otherwise than all others."""
-    donor, told = designed.donor.config, {}
+    donor, beginnings = designed.donor.config, {}
     for name, arm in designed.arms.items():
-        sets = (carrier.dataset(c.data) for c in (arm.config, donor))
+        sets = (runner.dataset(c.data) for c in (arm.config, donor))
         found = beginning(arm.config, donor, *sets)
         if found.own or not found.batches:
-            told[name] = {"parameters": list(found.own), "batches": found.batches}
-    return told
+            beginnings[name] = {"parameters": list(found.own), "batches": found.batches}
+    return beginnings
 
 
 def _costs(
-    config: Config, designed: Design, names: list[str], carrier: Carrier, reporter: Reporter
+    config: Config, designed: Design, names: list[str], runner: TrialRunner, reporter: Reporter
 ) -> dict[str, Cost]:
     """Time steps of every arm, on the first batches, from the first seed's initial parameters."""
     steps: dict[str, TimedStep] = {}
     epochs: dict[Any, Epoch] = {}
     for name in names:
         arm = designed.arms[name].config
-        dataset = carrier.dataset(arm.data)
+        dataset = runner.dataset(arm.data)
         planned = plan(arm, dataset)
         feed = TrainFeed(dataset.train, planned.slicer, config.seed)
         # Arms that cut the same batches share them on the device.

@@ -89,22 +89,22 @@ def main(folder: Path) -> int:
         ):  # whoever needs a class of it says that it is not known
             importlib.import_module(module)
     from capsjax.runs import directory
-    from capsjax.study.carry import Carrier
     from capsjax.study.design import design
     from capsjax.study.ledger import trials_of
     from capsjax.study.pool import read_data
+    from capsjax.study.trial_runner import TrialRunner
 
     config = directory.read_config(folder)
     designed = design(config)
     data = None if setup["data"] is None else read_data(setup["data"])
-    carrier = Carrier(config, designed, data)
+    runner = TrialRunner(config, designed, data)
     trials = {(t.arm.name, t.seed): t for t in trials_of(folder, config, designed)}
     asked: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     while (wanted := asked.get()) is not None:
         try:
             with signals.held():
-                carrier.carry_out(trials[wanted["arm"], wanted["seed"]], wire)
+                runner.run(trials[wanted["arm"], wanted["seed"]], wire)
         except OSError as error:
             name = None if error.filename is None else str(error.filename)
             wire.tell(event="disk", number=error.errno, text=error.strerror, name=name)

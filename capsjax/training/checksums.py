@@ -49,8 +49,8 @@ def find_damage(folder: Path) -> str | None:
     for name, digest in sums.items():
         found = _find_sum(folder / name)
         if found != digest:
-            came = "no such file" if found is None else f"a file whose SHA-256 is {found[:12]}..."
-            return f"{folder / name}: got {came}, expected {digest[:12]}..., as it was written"
+            got = "no such file" if found is None else f"a file whose SHA-256 is {found[:12]}..."
+            return f"{folder / name}: got {got}, expected {digest[:12]}..., as it was written"
     return None
 
 

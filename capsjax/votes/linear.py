@@ -42,8 +42,8 @@ class LinearVotes(Votes):
         """Refuse what is not arrays that fit together, also where a transformation made them."""
         both = self.u, self.W
         if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in both):
-            came = f"u {described(self.u)} and W {described(self.W)}"
-            raise UserError(f"predict: got {came}, expected floating-point arrays")
+            got = f"u {described(self.u)} and W {described(self.W)}"
+            raise UserError(f"predict: got {got}, expected floating-point arrays")
         # `jax.vmap` over votes adds an axis to both arrays: to u it may be one of the batch, to W it may not.
         u, W = self.u.shape, self.W.shape
         fits = len(u) >= 2 and len(W) == 4 and u[-2:] == (W[0], W[2])

@@ -34,7 +34,7 @@ RUNS = (
     ),
     Mutation(
         "a run of a comparison lengthened by itself taken in",
-        "study/carry.py",
+        "study/trial_runner.py",
         "    if not begun(path):\n        return\n",
         "    if not begun(path) or (path / 'metrics.jsonl').exists():\n        return\n",
         ("tests/runs/test_resume_advice.py",),
@@ -77,8 +77,8 @@ RUNS = (
     Mutation(
         "errors on different data subtracted",
         "reports/comparison.py",
-        "        return self.told[name].data == self.told[group.reference].data\n",
-        "        return name in self.told\n",
+        "        return self.arms[name].data == self.arms[group.reference].data\n",
+        "        return name in self.arms\n",
         ("tests/reports/test_arms.py",),
     ),
     Mutation(

@@ -9,8 +9,8 @@ from scipy import stats
 import capsjax as cj
 from capsjax.bench.timing import Cost
 from capsjax.reports.comparison import (
+    ArmDescription,
     Comparison,
-    Told,
     alignment_table,
     arms_table,
     paired,
@@ -44,12 +44,16 @@ def comparison(compare=COMPARE, errors=(), costs=True):
     names = list(designed.arms)
     found = dict(zip(names, errors, strict=False)) or {n: [0.1, 0.2, 0.3] for n in names}
     told = {
-        name: Told(a.arm, mode_of(a.config), routing_kind(a.config), a.config.data, a.changes)
+        name: ArmDescription(
+            a.arm, mode_of(a.config), routing_kind(a.config), a.config.data, a.changes
+        )
         for name, a in designed.arms.items()
     }
     cost = {name: Cost((1.0 + place, 2.0), 10) for place, name in enumerate(names) if costs}
     own = {names[1]: {"parameters": ["classes"], "batches": False}}
-    return Comparison(names, [0, 1, 2], 3, found, cost, [], designed.groups, told, own, short=False)
+    return Comparison(
+        names, [0, 1, 2], "3", found, cost, [], designed.groups, told, own, short=False
+    )
 
 
 ERRORS = (

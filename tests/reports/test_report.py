@@ -12,12 +12,12 @@ from scipy import stats
 
 from capsjax.checks import UserError
 from capsjax.reports.comparison import (
+    format_interval,
     paired_difference,
     percent,
     read_comparison,
     results_table,
     signed,
-    told_interval,
 )
 from capsjax.reports.report import report_comparison, report_run
 from tests.reports.pages import check_alone, check_picture
@@ -245,7 +245,7 @@ def test_the_table_is_shown_whole_on_a_terminal_of_80_columns(compared):
 )
 def test_equal_differences_are_told_in_words(errors, full, text):
     difference = paired_difference(errors, full)
-    assert told_interval(difference, len(errors)) == text
+    assert format_interval(difference, len(errors)) == text
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,11 @@ def test_a_finished_run_never_shows_one_step_s_error_with_another_s_parameters(r
         break_newest(folder)
     lines = []
 
-    class Told(Silent):
+    class ArmDescription(Silent):
         def say(self, line):
             lines.append(line)
 
-    told = Told()
+    told = ArmDescription()
     found = (
         "got the parameters of step 16, expected those of step 24, after which the run was tested"
     )

@@ -18,8 +18,8 @@ from capsjax.runs.finetune import transfer
 from capsjax.runs.folder import Folder
 from capsjax.runs.run import Run
 from capsjax.runs.sources import check_length, check_overrides
-from capsjax.study.carry import check_planned
 from capsjax.study.design import variant
+from capsjax.study.trial_runner import check_planned
 from capsjax.training import checkpoints
 
 SMOKE = cj.load_config("smoke")
@@ -130,7 +130,9 @@ def test_errors_name_commands_on_the_command_line():
     assert caught.value.on_command_line.endswith("capsjax train CONFIG --from RUN")
     with pytest.raises(UserError) as caught:
         transfer({}, {"stem.kernel": jnp.zeros(3)})
-    assert cli.told(caught.value, {"--from"}, []).startswith("--from: got a network of which no")
+    assert cli.for_command_line(caught.value, {"--from"}, []).startswith(
+        "--from: got a network of which no"
+    )
 
 
 def test_training_anew_begins_with_the_same_run_and_file(tmp_path):

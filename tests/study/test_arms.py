@@ -4,7 +4,35 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.study.arms import Arm, course, mode_of, recent_training, shown_split, values
+from capsjax.checks import UserError
+from capsjax.schema.text import read_yaml
+from capsjax.schema.tree import build
+from capsjax.study.arms import (
+    Arm,
+    course,
+    describe_routing,
+    each,
+    iterations,
+    mode_of,
+    recent_training,
+    routing_kind,
+    shown_split,
+    values,
+)
+from capsjax.study.design import design, variant
+
+NETWORK = """
+data: {kind: arrays}
+model:
+  kind: network
+  layers:
+    primary: {kind: primary_capsules, types: 2, dim: 3, kernel: 2}
+    hidden: {kind: dense_capsules, types: 4, dim: 3, routing: {kind: em, num_iters: 2, gradient: full}}
+    classes: {kind: dense_capsules, dim: 3, routing: {kind: fixed_point, num_iters: 4, gradient: stop}}
+  routing: {kind: dynamic, num_iters: 9}
+training: {batch_size: 8, epochs: 1}
+optimiser: {kind: adam, schedule: {kind: constant, rate: 1.0e-2}}
+"""
 
 
 def training(steps, errors):
@@ -74,3 +102,40 @@ def test_a_course_is_mean_and_range_at_the_steps_that_all_runs_have():
 )
 def test_a_configuration_has_one_mode(overrides, mode):
     assert mode_of(cj.load_config("digits", overrides)) == mode
+
+
+def network(**overrides):
+    return build(cj.Config, read_yaml(NETWORK, "net.yaml"), source="net.yaml", overrides=overrides)
+
+
+def test_a_network_is_called_by_the_routings_of_its_layers_not_by_one_that_none_uses():
+    config = network()
+    assert mode_of(config) == "full + stop"
+    assert routing_kind(config) == "em + fixed_point"
+    assert iterations(config) == "2 + 4"
+    assert describe_routing(config) == "routing em + fixed_point, r = 2 + 4"
+    assert each([mode_of(config), "stop"]) == {"full", "stop"}
+
+
+def test_what_layers_have_in_common_is_said_once():
+    config = network(**{"model.layers.hidden.routing": "fixed_point"})
+    config = variant(config, "full", 0)
+    assert (mode_of(config), routing_kind(config)) == ("full", "fixed_point")
+    assert iterations(network(**{"model.layers.hidden.routing.num_iters": 4})) == "4"
+
+
+def test_a_layer_without_iterations_has_no_mode_beside_one_that_iterates():
+    config = network(**{"model.layers.hidden.routing": "self"})
+    assert (mode_of(config), iterations(config)) == ("stop", "4")
+    both = network(**{f"model.layers.{n}.routing": "self" for n in ("hidden", "classes")})
+    assert (mode_of(both), iterations(both), describe_routing(both)) == ("self", "", "routing self")
+
+
+def test_modes_are_set_where_the_layers_name_their_routings():
+    arms = design(network(**{"compare.modes": ["stop", "full"]})).arms
+    hidden, classes = (f"model.layers.{n}.routing.gradient" for n in ("hidden", "classes"))
+    assert arms["stop"].changes == {hidden: "stop", classes: "stop"}
+    assert mode_of(arms["stop"].config) == "stop"
+    config = network(**{"model.layers.hidden.routing.num_iters": 1, "compare.modes": ["full"]})
+    with pytest.raises(UserError, match=r"got model\.layers\.hidden\.routing\.num_iters 1"):
+        design(config)

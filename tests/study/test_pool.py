@@ -16,11 +16,11 @@ from capsjax.data import Digits
 from capsjax.progress import Silent
 from capsjax.runs import directory
 from capsjax.study import pool
-from capsjax.study.carry import Carrier
 from capsjax.study.compare import resume
 from capsjax.study.design import design
 from capsjax.study.ledger import read_ledger
-from capsjax.study.remaining import Together
+from capsjax.study.remaining import ParallelProgress
+from capsjax.study.trial_runner import TrialRunner
 from capsjax.study.wire import Worker
 from tests.comparison import Record
 from tests.runs.test_experiment import environment
@@ -97,9 +97,9 @@ def test_an_interrupt_saves_what_every_process_trains(tmp_path):
 
 
 def test_cores_are_parted_among_processes():
-    assert pool.parted([0, 1], 2) == [[0], [1]]
-    assert pool.parted([2, 3, 5, 7, 8], 2) == [[2, 3], [5, 7, 8]]
-    assert pool.parted([4, 6], 3) == [[4], [6], [4]]
+    assert pool.partition_cores([0, 1], 2) == [[0], [1]]
+    assert pool.partition_cores([2, 3, 5, 7, 8], 2) == [[2, 3], [5, 7, 8]]
+    assert pool.partition_cores([4, 6], 3) == [[4], [6], [4]]
     if hasattr(os, "sched_getaffinity"):
         assert set(pool.available_cores()) == os.sched_getaffinity(0)
 
@@ -123,9 +123,9 @@ def test_jobs_are_refused_where_processes_cannot_do_them(monkeypatch):
 def test_own_arrays_are_handed_over_as_they_are(tmp_path):
     digits = Digits().load()
     config = cj.load_config("smoke")
-    carrier = Carrier(config, design(config), digits)
-    assert Carrier(config, design(config)).own_data() is None
-    found = pool.read_data(pool._hand_over(tmp_path, carrier))
+    runner = TrialRunner(config, design(config), digits)
+    assert TrialRunner(config, design(config)).own_data() is None
+    found = pool.read_data(pool._hand_over(tmp_path, runner))
     assert found.fingerprint() == digits.fingerprint()
     assert found.name == digits.name
     np.testing.assert_array_equal(found.validation.images, digits.validation.images)
@@ -149,16 +149,16 @@ class Heard(Silent):
 
 def test_runs_that_go_on_at_once_are_told_of_together():
     heard, now = Heard(), [0.0]
-    together = Together(heard, {"a": 100, "b": 60}, clock=lambda: now[0])
-    together.start("a", "reading", 3, 0)
-    together.start("a", "a", 100, 0)
-    together.start("b", "b", 100, 40)  # resumed
+    progress = ParallelProgress(heard, {"a": 100, "b": 60}, clock=lambda: now[0])
+    progress.start("a", "reading", 3, 0)
+    progress.start("a", "a", 100, 0)
+    progress.start("b", "b", 100, 40)  # resumed
     now[0] = 40.0
-    together.update("a", 30, "loss 1")
-    together.update("b", 50, "loss 2")
-    together.end("b", "1/2 b")
-    together.update("a", 100, "")
-    together.end("a", "2/2 a")
+    progress.update("a", 30, "loss 1")
+    progress.update("b", 50, "loss 2")
+    progress.end("b", "1/2 b")
+    progress.update("a", 100, "")
+    progress.end("a", "2/2 a")
     assert heard.told == [
         ("2 runs", 160),
         (30, "a 30 % loss 1, b, 3 min left in all"),

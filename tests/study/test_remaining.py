@@ -3,7 +3,7 @@
 import pytest
 
 from capsjax.progress import Silent
-from capsjax.study.remaining import Whole, duration
+from capsjax.study.remaining import SequentialProgress, duration
 
 
 class Heard(Silent):
@@ -21,7 +21,7 @@ class Heard(Silent):
 
 def test_what_is_left_follows_from_the_pace_so_far():
     heard, now = Heard(), [1000.0]
-    whole = Whole(heard, 4, clock=lambda: now[0])
+    whole = SequentialProgress(heard, 4, clock=lambda: now[0])
     whole.start("reading", 2)
     whole.update(1, "data")  # of no run
     whole.begin("stop-seed0")

@@ -1,4 +1,4 @@
-"""Carry out one run of a comparison in this process: train or resume it, or write down why it failed."""
+"""Run one trial of a comparison in this process: train or resume it, or write down why it failed."""
 
 import contextlib
 import functools
@@ -33,8 +33,8 @@ MOVABLE = ("data.path", "data.folder", "training.eval_batch_size")
 Align = Callable[[int, TrainState], dict[str, float]]
 
 
-class Carrier:
-    """Carry out runs of a comparison, one after another.
+class TrialRunner:
+    """Run the trials of a comparison, one after another.
 
     Args:
         config: the comparison's configuration.
@@ -57,7 +57,7 @@ class Carrier:
         """Return the user's own arrays as a dataset; None where each arm's configuration says its data."""
         return None if self._data is None else self.dataset(self._config.data)
 
-    def carry_out(self, trial: Trial, reporter: Reporter) -> str | None:
+    def run(self, trial: Trial, reporter: Reporter) -> str | None:
         """Train a run, or resume it where it stopped; what goes wrong is written into its directory.
 
         Args:
