@@ -58,8 +58,8 @@ LEVELS = {
 }
 
 JAX = {"jax", "jaxtyping", "chex"}
-# Pooch downloads with requests, and lets its errors through.
-READERS = JAX | {"numpy", "sklearn", "pooch", "requests"}
+# Pooch downloads with requests, and lets its errors through; PIL is Pillow, which reads pictures.
+READERS = JAX | {"numpy", "sklearn", "pooch", "requests", "PIL"}
 TRAINING = JAX | {"numpy", "flax", "optax", "orbax", "rich"}
 ANY = None
 

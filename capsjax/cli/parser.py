@@ -14,6 +14,8 @@ OVERRIDES = (
     "--training.epochs 5 or --model.routing.gradient stop."
 )
 
+CONFIG = "a YAML file, the name of one that ships, or data: a folder of pictures, a file of arrays"
+
 DATA = (
     "Where a run's data are now elsewhere, or others are to take their place, flags of the data say so, "
     "such as --data.kind arrays --data.path images.npz."
@@ -24,6 +26,7 @@ EXAMPLES = {
         "capsjax train digits",
         "capsjax train digits --seed 3 --training.epochs 5 --out runs/mine",
         "capsjax train mine.yaml --model.routing.gradient full",
+        "capsjax train FOLDER_OF_PICTURES --report",
         "capsjax train --resume runs/mine",
     ),
     "compare": (
@@ -71,13 +74,14 @@ def make_parser() -> argparse.ArgumentParser:
         )
 
     train = command("train", "Train a configuration and test it once.", OVERRIDES)
-    train.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    train.add_argument("config", nargs="?", help=CONFIG)
     # Read as text: the configuration checks it, and its error names the flag as for any other field.
     train.add_argument(
         "--seed",
         help="random seed of the initial parameters, the order of examples and their shifts",
     )
     train.add_argument("--out", type=Path, help="the run's directory, which must be new")
+    train.add_argument("--report", action="store_true", help="draw the report when it is done")
     begin = "a run to begin with the parameters of; layers that do not fit are initialised"
     train.add_argument("--from", dest="start", type=Path, metavar="RUN", help=begin)
     train.add_argument(
@@ -89,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
         "Train with uniform coupling and with each gradient mode, on the same seeds and data; report.",
         OVERRIDES,
     )
-    compare.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    compare.add_argument("config", nargs="?", help=CONFIG)
     compare.add_argument("--seed", help="the first random seed; the others count up from it")
     compare.add_argument("--out", type=Path, help="the comparison's directory, which must be new")
     again = "resume a comparison that stopped"
@@ -125,7 +129,7 @@ def make_parser() -> argparse.ArgumentParser:
         "Show versions, devices and configurations, or one configuration in full.",
         OVERRIDES,
     )
-    info.add_argument("config", nargs="?", help="a YAML file, or the name of one that ships")
+    info.add_argument("config", nargs="?", help=CONFIG)
 
     completion = command(
         "completion", "Print the script that makes a shell complete commands, flags and keys."

@@ -19,7 +19,8 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     """Read the configuration that a command names, with its flags.
 
     Args:
-        arguments: what the command line says; `config` is a file or the name of one that ships.
+        arguments: what the command line says; `config` is a file, the name of one that ships, or data,
+            which are then those of the starting configuration for them.
         rest: flags of the configuration.
 
     Returns:
@@ -32,7 +33,7 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     from capsjax.schema.errors import all_keys
 
     check_flags(arguments.options, rest, all_keys(config.Config))
-    overrides = parse_overrides(rest)
+    overrides = _data_at(arguments) | parse_overrides(rest)
     # `--seed` is a flag of the command, so that its help shows it, and a field of the configuration.
     if getattr(arguments, "seed", None) is not None:
         overrides |= parse_overrides(["--seed", arguments.seed])
@@ -40,6 +41,32 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     if overrides and not getattr(arguments, "quiet", False):
         _tell_what_is_set_back(arguments.config, found, overrides)
     return found
+
+
+def _data_at(arguments: argparse.Namespace) -> dict[str, object]:
+    """Put the name of the starting configuration where data are named in its place.
+
+    Args:
+        arguments: what the command line says.
+
+    Returns:
+        The overrides that say where the data are; none where a configuration is named.
+
+    Raises:
+        UserError: If it is no data that can be read.
+    """
+    from capsjax.runs import config
+
+    given, path = arguments.config, Path(arguments.config)
+    # What ships, and a run, are what they are called; what is not there is no configuration either.
+    named = given in config.shipped_configs() or (path / "config.yaml").exists()
+    if named or not path.exists() or path.suffix.lower() in (".yaml", ".yml"):
+        return {}
+    from capsjax.data import source_at
+
+    source = source_at(given)
+    arguments.config = source.starts_with
+    return {"data.kind": source.kind, "data.path": given}
 
 
 def _tell_what_is_set_back(name: str, found: Any, overrides: Mapping[str, object]) -> None:

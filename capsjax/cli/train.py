@@ -36,6 +36,7 @@ def train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             "run, --training.eval_batch_size, or --data.path where its data are now: the run's own "
             "configuration says everything else"
         )
+    name = None if arguments.resume else Path(arguments.config).absolute().stem
     config = None if arguments.resume else read(arguments, rest)
     start_jax()
     from capsjax.runs import experiment
@@ -48,11 +49,18 @@ def train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             run = experiment.train(
                 config,
                 out=arguments.out,
-                name=Path(arguments.config).stem,
+                name=name,
                 reporter=reporter,
                 start=arguments.start,
             )
+        if arguments.report:
+            from capsjax.reports.report import report_run
+
+            report_run(run.folder, reporter=reporter)
     tested = run.test
     print(f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images")
-    print(f"run: {printable(str(written(run.folder, arguments.resume or arguments.out)))}")
+    folder = written(run.folder, arguments.resume or arguments.out)
+    print(f"run: {printable(str(folder))}")
+    if arguments.report:
+        print(f"report: {printable(str(folder / 'report.html'))}")
     return 0

@@ -20,11 +20,16 @@ from capsjax.data.dataset import Dataset, Split
 from capsjax.data.digits import Digits
 from capsjax.data.download import Report, download
 from capsjax.data.fashion_mnist import FashionMnist
+from capsjax.data.folder import PictureFolder
 from capsjax.data.idx import parse_idx, read_idx
 from capsjax.data.known import KnownFile
 from capsjax.data.mnist import Mnist
 from capsjax.data.npz import read_npz
+from capsjax.data.own import OwnData
+from capsjax.data.pictures import PictureData
 from capsjax.data.pixels import Pixels
+from capsjax.data.places import source_at
+from capsjax.data.rescaling import Rescaling
 from capsjax.data.source import DataShape, Source
 from capsjax.data.transforms import random_shift, shift, to_float
 
@@ -43,8 +48,12 @@ __all__ = [
     "Flip",
     "KnownFile",
     "Mnist",
+    "OwnData",
+    "PictureData",
+    "PictureFolder",
     "Pixels",
     "Report",
+    "Rescaling",
     "Shift",
     "Source",
     "Split",
@@ -55,5 +64,6 @@ __all__ = [
     "read_idx",
     "read_npz",
     "shift",
+    "source_at",
     "to_float",
 ]

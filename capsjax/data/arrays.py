@@ -10,15 +10,14 @@ from capsjax.checks import (
     LARGEST_FLOAT,
     FieldError,
     UserError,
-    check_bool,
-    check_float,
     check_int,
     nearest,
 )
-from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, check_labels, stratify, to_class_numbers
+from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, check_labels, to_class_numbers
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.npz import read_npz
+from capsjax.data.own import OwnData
 from capsjax.data.pixels import check_finite, check_range, type_remedy
 from capsjax.data.source import DataShape, Source
 
@@ -30,7 +29,7 @@ EXPECTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrays(Source):
+class Arrays(OwnData):
     """Choose the user's own arrays: from a file, or from Python, `cj.train(config, data=(images, labels))`.
 
     Args:
@@ -53,28 +52,21 @@ class Arrays(Source):
 
     places: ClassVar[tuple[str, ...]] = ("path",)
 
+    splits: ClassVar[str] = (
+        f"name the splits: {{{', '.join(f'{k!r}: (images, labels)' for k in KEYS)}}}"
+    )
+
     path: str | None = None
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.1
-    seed: int = 0
     num_classes: int | None = None
-    stratified: bool = True
     kind: Literal["arrays"] = "arrays"
 
     def __post_init__(self):
         if self.path is not None and not (isinstance(self.path, str) and self.path):
             expected = "the path of a file that np.savez wrote, as a string, or nothing"
             raise FieldError("Arrays", "path", self.path, expected)
-        check_float(self, "validation_fraction", low=0.0, high=1.0, open_high=True)
-        check_float(self, "test_fraction", low=0.0, high=1.0, open_low=True)
-        total = self.validation_fraction + self.test_fraction
-        if total >= 1:
-            expected = f"less than 1 in sum with validation_fraction={self.validation_fraction}"
-            raise FieldError("Arrays", "test_fraction", self.test_fraction, expected)
-        check_int(self, "seed", low=0, high=2**32 - 1)
+        super().__post_init__()
         if self.num_classes is not None:
             check_int(self, "num_classes", low=2)
-        check_bool(self, "stratified")
 
     def load(self, report: Report | None = None) -> Dataset:
         """Read the file at `path`.
@@ -170,32 +162,8 @@ class Arrays(Source):
 
     def _permute(self, split: Split, fractions: tuple[float, ...]) -> list[Any]:
         """Return what is left and a part for each fraction, None for those of 0."""
-        n = len(split)
-        # At least one example of a part that is wanted: a fraction of few examples would round to none.
-        counts = [max(1, round(n * fraction)) if fraction else 0 for fraction in fractions]
-        self._check_room(split, counts)
-        # RandomState's stream is frozen: the same seed gives the same split with every version of NumPy.
-        order = np.random.RandomState(self.seed).permutation(n)
-        if self.stratified:
-            parts = stratify(split.labels, order, counts)
-        else:
-            parts = np.split(order, np.cumsum([n - sum(counts), *counts])[:-1])
-        return [Split(split.images[p], split.labels[p]) if p.size else None for p in parts]
-
-    def _check_room(self, split: Split, counts: list[int]) -> None:
-        """Check that something is left to train, and of each class where it is to have its share."""
-        n, classes = len(split), len(np.unique(split.labels))
-        needed = classes if self.stratified else 1
-        if n - sum(counts) >= needed:
-            return
-        remedy = "give more examples"
-        if n - sum(count > 0 for count in counts) >= needed:
-            remedy += ", smaller validation_fraction and test_fraction"
-        parts = ", ".join(f"{key!r}: (images, labels)" for key in KEYS)
-        raise UserError(
-            f"data: got {n} examples of {classes} classes, of which {sum(counts)} would validate and test, "
-            f"expected at least {needed} to train; {remedy}, or name the splits: {{{parts}}}"
-        )
+        parts = self.divide(split.labels, fractions)
+        return [None if p is None else Split(split.images[p], split.labels[p]) for p in parts]
 
 
 def _scale(split: Split) -> float:

@@ -140,6 +140,12 @@ def empty_classes(
     return np.setdiff1d(first, found)[:SHOWN], num_classes - len(found)
 
 
+def few(what: Sequence[str]) -> str:
+    """List the first few of many, and how many more there are."""
+    more = f", and {len(what) - SHOWN:,} more" if len(what) > SHOWN else ""
+    return ", ".join(what[:SHOWN]) + more
+
+
 def listed(numbers: Int[np.ndarray, "k"], count: int) -> str:
     """List the first few of many numbers.
 

@@ -9,6 +9,7 @@ import numpy as np
 from capsjax.checks import UserError
 from capsjax.data.classes import check_labels, to_class_numbers
 from capsjax.data.pixels import Pixels, check_finite, check_range, type_remedy
+from capsjax.data.rescaling import Rescaling
 from capsjax.display import as_table, one_line
 
 
@@ -65,6 +66,9 @@ class Dataset:
         test: examples to judge by, once.
         num_classes: the number of classes, at least 2.
         scale: factor that brings raw pixels to 0 to 1: 1/255 for bytes, 1/16 for digits, 1 for floats.
+        class_names: what the data call each class, by its number; empty where they call it by that number.
+        notes: what was found when the data were read, in lines.
+        rescaling: how the pixels became what they are; None where they are as they were given.
 
     Raises:
         UserError: If labels or scaled pixels are out of range, or the splits differ in image shape
@@ -77,12 +81,20 @@ class Dataset:
     test: Split
     num_classes: int
     scale: float
+    class_names: tuple[str | int, ...] = ()
+    notes: tuple[str, ...] = ()
+    rescaling: Rescaling | None = None
 
     def __post_init__(self):
         if self.num_classes < 2:
             raise UserError(
                 f"{self.name}: got num_classes={self.num_classes}, expected at least 2; "
                 "where the data show one class of several, say how many there are: num_classes=2 or more"
+            )
+        if self.class_names and len({*self.class_names}) != self.num_classes:
+            raise UserError(
+                f"{self.name}: got {len({*self.class_names})} different names of classes, expected "
+                f"{self.num_classes}, one for each"
             )
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise UserError(f"{self.name}: got scale={self.scale}, expected a number above 0")
@@ -102,7 +114,8 @@ class Dataset:
                 )
             # Against the number of classes of all splits, not of this one.
             check_labels(f"{self.name}: {name} labels", split.labels, self.num_classes)
-            check_range(f"{self.name}: {name} images", split.images, self.scale)
+            if self.bounded:
+                check_range(f"{self.name}: {name} images", split.images, self.scale)
 
     def __repr__(self) -> str:
         return one_line(self)
@@ -115,6 +128,11 @@ class Dataset:
         """The shape of one image, (h, w, c)."""
         h, w, c = self.train.images.shape[1:]
         return h, w, c
+
+    @property
+    def bounded(self) -> bool:
+        """Whether scaled pixels are from 0 to 1; else they are any finite numbers."""
+        return self.rescaling is None or self.rescaling.bounded
 
     @property
     def pixels(self) -> Pixels:

@@ -30,10 +30,12 @@ class Source(Variant, abc.ABC):
         kind: its name in a configuration.
 
     Attributes:
+        starts_with: the configuration that ships to start with on such data, of one's own.
         places: names of the fields that say where its files are; they alone may change when a run is
             resumed, and hold a path or None.
     """
 
+    starts_with: ClassVar[str] = "images"
     places: ClassVar[tuple[str, ...]] = ()
 
     kind: str
@@ -59,6 +61,11 @@ class Source(Variant, abc.ABC):
         Raises:
             UserError: If they are not known before the data are there.
         """
+
+    def shaped(self, image_shape: tuple[int, int, int]) -> "Source":
+        """Return the same with images of this height, width and channels, where a source can choose them."""
+        del image_shape
+        return self
 
     def located(self) -> "Source":
         """Return the same with absolute paths, which hold wherever they are read again."""

@@ -6,12 +6,13 @@ import numpy as np
 
 from capsjax.checks import FieldError, UserError
 from capsjax.data.augment import Augmentation
-from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, empty_classes, listed
+from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, SHOWN, empty_classes, listed
 from capsjax.data.dataset import Dataset
 from capsjax.data.pixels import white_of
 
 # The digits in bytes from 0 to 16, taken for 0 to 255, have 9 % error where 2 % are right; in 0 and 1, 88 %.
 DARK = 0.1
+MOST_NAMED = 12  # classes whose names and numbers fit into a line
 MOST_CHANNELS = 4  # grey, colour, with transparency
 
 
@@ -45,6 +46,12 @@ def check_classes(dataset: Dataset, data: object = None, *, stated: bool = True)
     trained = np.unique(dataset.train.labels)
     for name, split in dataset.splits().items():
         unseen = np.setdiff1d(split.labels, trained)  # an error that no training could lower
+        if unseen.size and dataset.class_names:
+            names = [dataset.class_names[number] for number in unseen]
+            raise UserError(
+                f"{name}: got class {listed(np.array(names), len(names))}, of which train has no example, "
+                f"expected classes that are trained; add examples of it to train, or take it out of {name}"
+            )
         if unseen.size:
             raise UserError(
                 f"{name} labels: got class {listed(unseen, unseen.size)}, of which train has no example, "
@@ -130,4 +137,18 @@ def describe(dataset: Dataset) -> str:
     of = f" of {dataset.num_classes}" if missing else ""
     count = sum(len(split) for split in dataset.splits().values())
     images = f"{count} images {list(dataset.image_shape)}, of which {sizes}"
-    return f"{dataset.name}: {found}{of} classes{none}; {images}"
+    return f"{dataset.name}: {found}{of} classes{none}{_counts(dataset)}; {images}"
+
+
+def _counts(dataset: Dataset) -> str:
+    """Say how many images each class has, of the first few: " (cat 30, dog 12)", where they have names."""
+    if not dataset.class_names:
+        return ""
+    labels = np.concatenate([split.labels for split in dataset.splits().values()])
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    said = [f"{name} {n}" for name, n in zip(dataset.class_names, counts.tolist(), strict=True)]
+    more = ""
+    if len(said) > MOST_NAMED:
+        more = f" and {len(said) - SHOWN} more, of {counts.min()} to {counts.max()}"
+        said = said[:SHOWN]
+    return f" ({', '.join(said)}{more})"

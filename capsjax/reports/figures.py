@@ -11,11 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from capsjax.reports.themes import LIGHT, Theme, drawn_with
+from capsjax.tables import plain
 
 # Paul Tol's "bright" colours, which stay apart for colour-blind readers.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+LONG, MOST = 12, 14  # letters above an image: of two names beside each other, of one by itself
 PANEL = (4.7, 3.3)  # inches: words stay legible on a telephone, and in a column of a paper
 
 
@@ -95,8 +98,8 @@ def together(panels: Sequence[Panel], columns: int = 3, theme: Theme = LIGHT) ->
 def reconstruction_figure(
     images: np.ndarray,
     reconstructions: np.ndarray,
-    labels: Sequence[int],
-    predicted: Sequence[int],
+    labels: Sequence[str],
+    predicted: Sequence[str],
     theme: Theme = LIGHT,
 ) -> Figure:
     """Draw images above what the decoder made of their longest capsules, six in a row.
@@ -104,8 +107,8 @@ def reconstruction_figure(
     Args:
         images: pixels from 0 to 1, [n, h, w, c].
         reconstructions: the same for what was drawn.
-        labels: class numbers, [n].
-        predicted: class numbers, [n].
+        labels: what their classes are called, [n].
+        predicted: what the classes are called that they were taken for, [n].
         theme: of the page that it goes on.
 
     Returns:
@@ -125,12 +128,33 @@ def reconstruction_figure(
                 axes[2 * row + half, column].imshow(shown, cmap="gray_r", vmin=0, vmax=1)
             right = labels[place] == predicted[place]
             axes[2 * row, column].set_title(
-                f"{labels[place]} → {predicted[place]}",
-                fontsize=10,
+                _short(labels[place], predicted[place]),
+                fontsize=10 if len(labels[place] + predicted[place]) <= LONG else 7,
+                parse_math=False,  # names are not formulas, whatever signs of money they hold
                 color=theme.ink if right else theme.wrong,
                 fontweight="normal" if right else "bold",
             )
     return figure
+
+
+def _short(label: str, predicted: str) -> str:
+    """Write a label and a prediction above an image, on two lines where one has no room for both."""
+    label, predicted = (
+        name if len(name) <= MOST else f"{name[: MOST - 1]}…" for name in (label, predicted)
+    )
+    return f"{label} → {predicted}" if len(label + predicted) <= LONG else f"{label}\n→ {predicted}"
+
+
+def drawn_name(name: str, number: int) -> str:
+    """Return the name of a class where the font of figures has all its letters, else its number.
+
+    Args:
+        name: what the data call it.
+        number: its number.
+    """
+    font = get_font(findfont(FontProperties()))
+    name = plain(name)
+    return name if all(font.get_char_index(ord(letter)) for letter in name) else str(number)
 
 
 def save(figure: Figure, path: Path) -> Path:

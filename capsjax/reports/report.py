@@ -21,6 +21,7 @@ from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data
 from capsjax.study import arms
 from capsjax.study.arms import Lines
+from capsjax.tables import plain
 
 TRAINING = (
     "The training error is the mean over the logged batches of the steps named, each measured before its "
@@ -70,7 +71,10 @@ def report_run(
         if data is not None:  # given on purpose: a report without them is not what was asked for
             raise
         reading.append(f"Reconstructions are left out, since the data cannot be had: {error}.")
-    page.write_tables({"last_measurements": table}, folder / "tables")
+    tables = {"last_measurements": table}
+    if run.class_names:
+        tables["classes"] = classes_table(run)
+    page.write_tables(tables, folder / "tables")
     page.write_metrics(folder / "metrics.csv", [({}, metrics)])
     kind, rounds = arms.routing_kind(run.config), arms.iterations(run.config)
     named = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
@@ -82,7 +86,7 @@ def report_run(
             f"{', '.join(filter(None, facts))}, {run.step} steps"
             + ("." if any(line["split"] == "test" for line in metrics) else "; not finished.")
         ],
-        tables=[table],
+        tables=list(tables.values()),
         reading=reading,
         pictures=pictures,
         modes=[mode],
@@ -92,7 +96,20 @@ def report_run(
         settings=[("", held.settings)],
         files=["figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "curves.png", "metrics.csv"],
     )
-    return page.write_page(folder / "report.html", made), [table]
+    return page.write_page(folder / "report.html", made), list(tables.values())
+
+
+def classes_table(run: Run) -> Table:
+    """Make the table of what the data call each class, by its number.
+
+    Args:
+        run: a run whose classes have names.
+
+    Returns:
+        The table: a row for each class.
+    """
+    rows = tuple((plain(str(name)), str(n)) for n, name in enumerate(run.class_names))
+    return Table("Classes", ("name", "number"), rows)
 
 
 def last_measurements(metrics: Lines, batch_size: int) -> Table:
@@ -142,12 +159,13 @@ def _reconstructions(run: Run, data: object) -> list[Picture]:
     if output.reconstruction is None:
         return []
     predicted = np.asarray(output.lengths.argmax(-1)).tolist()
+    names = [figures.drawn_name(str(name), n) for n, name in enumerate(run.classes.tolist())]
     light, dark = (
         figures.reconstruction_figure(
             np.asarray(to_float(images, dataset.scale)),
             np.asarray(output.reconstruction),
-            labels.tolist(),
-            predicted,
+            [names[label] for label in labels],
+            [names[number] for number in predicted],
             theme,
         )
         for theme in (LIGHT, DARK)

@@ -11,6 +11,7 @@ from typing import Any
 from capsjax.checks import UserError
 from capsjax.data import Dataset
 from capsjax.data.pixels import Pixels
+from capsjax.data.rescaling import Rescaling
 from capsjax.runs.checkout import commit
 from capsjax.runs.config import Config
 from capsjax.runs.directory import brief, is_count, read_json
@@ -36,6 +37,8 @@ def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
     """Describe data, as plain values."""
+    named = {"class_names": list(dataset.class_names)} if dataset.class_names else {}
+    brought = {} if dataset.rescaling is None else {"rescaling": dataset.rescaling.as_json()}
     return {
         "name": dataset.name,
         "image_shape": list(dataset.image_shape),
@@ -44,6 +47,8 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "pixels": dataset.pixels.as_json(),
         "examples": {name: len(split) for name, split in dataset.splits().items()},
         "fingerprint": dataset.fingerprint(),
+        **named,
+        **brought,
     }
 
 
@@ -95,8 +100,15 @@ def read_data(folder: Path) -> dict[str, Any]:
                 f"{path}: data.{name}: got {brief(data[name])}, expected what a run writes there; "
                 "train the run again"
             )
+    names = data.get("class_names", [])
+    if not isinstance(names, list) or len({*map(str, names)}) not in (0, data["num_classes"]):
+        raise UserError(
+            f"{path}: data.class_names: got {brief(names)}, expected a name for each of the "
+            f"{data['num_classes']} classes, as a run writes them; train the run again"
+        )
     try:
         Pixels.recorded(data)
+        Rescaling.recorded(data.get("rescaling"))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return data

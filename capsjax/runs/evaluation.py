@@ -9,13 +9,16 @@ import numpy as np
 
 from capsjax import room
 from capsjax.checks import UserError
+from capsjax.data import Dataset, Source, Split
+from capsjax.data.classes import few
 from capsjax.data.pixels import Pixels
+from capsjax.data.rescaling import Rescaling
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, description, directory, memory
 from capsjax.runs.config import Config
 from capsjax.runs.plan import evaluation_steps, network_functions
 from capsjax.runs.run import Run
-from capsjax.runs.sources import load_data
+from capsjax.runs.sources import load_data, named_source
 from capsjax.schema.text import to_tree
 from capsjax.schema.tree import build
 from capsjax.training import checkpoints
@@ -61,7 +64,8 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     state = checkpoints.restore(folder / "checkpoints", target, say=say)
     pixels, step = Pixels.recorded(data), int(state.step)
     known = data["scale"], shape, classes, step, pixels
-    run = Run(config, folder, state.params, *known, state.statistics)
+    told = tuple(data.get("class_names", ())), Rescaling.recorded(data.get("rescaling"))
+    run = Run(config, folder, state.params, *known, state.statistics, *told)
     found = run.mismatch()
     if found is not None:
         call, command = advice.how_to_resume(folder, config)
@@ -98,12 +102,13 @@ def evaluate(
     reporter = for_python(reporter)
     if isinstance(data, Mapping) and data.keys() == {"test"}:
         data = dict.fromkeys(("train", "validation", "test"), data["test"])
-    dataset = load_data(run.config, data, reporter)
+    dataset = load_data(run.config, _shaped(run, data), reporter)
     if dataset.image_shape != run.image_shape:
         raise UserError(
             f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
             "was trained on: bring all images to that size"
         )
+    dataset = _numbered(run, dataset)
     labels = np.concatenate([split.labels for split in dataset.splits().values()])
     if labels.size and labels.max() >= run.num_classes:
         raise UserError(
@@ -112,9 +117,10 @@ def evaluate(
             "as the run's data do, and leave out those that it does not know"
         )
     # What these data hold of the run's classes may be fewer.
-    dataset = dataclasses.replace(dataset, num_classes=run.num_classes)
+    dataset = dataclasses.replace(dataset, num_classes=run.num_classes, class_names=run.class_names)
     compiled = evaluation_steps(run.config, run.image_shape, run.num_classes)
-    scale = dataset.scale if data is None else run.unit.factor(dataset.test.images)
+    own = data is None or isinstance(data, str | Path | Source) or dataset.rescaling is not None
+    scale = dataset.scale if own else run.unit.factor(dataset.test.images)
     config = _measured(run.config, overrides or {})
     memory.check_evaluation(config, dataset)
     feed = EvalFeed(dataset.test, scale, batch_size=config.training.eval_batch_size)
@@ -131,3 +137,37 @@ def _measured(config: Config, overrides: Mapping[str, object]) -> Config:
             "it was trained"
         )
     return build(Config, to_tree(config), source="config", overrides=overrides)
+
+
+def _shaped(run: Run, data: Any) -> Any:
+    """Return data whose source, where it can choose, gives images of the shape that the run knows."""
+    source = named_source(run.config, data)
+    return data if source is None else source.shaped(run.image_shape)
+
+
+def _numbered(run: Run, dataset: Dataset) -> Dataset:
+    """Give the classes of a dataset the numbers that the run knows them by, where both have names."""
+    names = dataset.class_names
+    if not names or not run.class_names or names == run.class_names:
+        return dataset
+    known = {name: number for number, name in enumerate(run.class_names)}
+    unknown = [str(name) for name in names if name not in known]
+    if unknown:
+        raise UserError(
+            f"data: got classes {few(unknown)}, which the run does not know, expected some of "
+            f"{few([str(name) for name in run.class_names])}: leave out what the run was not trained on"
+        )
+    numbers = np.array([known[name] for name in names], np.int32)
+
+    def numbered(split: Split) -> Split:
+        return Split(split.images, numbers[split.labels])
+
+    validation = None if dataset.validation is None else numbered(dataset.validation)
+    return dataclasses.replace(
+        dataset,
+        train=numbered(dataset.train),
+        validation=validation,
+        test=numbered(dataset.test),
+        num_classes=run.num_classes,
+        class_names=run.class_names,
+    )

@@ -37,7 +37,8 @@ def train(
     Args:
         config: a configuration, a path to one, or the name of one that ships with the package.
         data: the user's own images and labels, NumPy arrays: `(images, labels)` to be split, or a
-            mapping with keys train, test and, if wished, validation; None for the configuration's.
+            mapping with keys train, test and, if wished, validation; the path of a folder of pictures or
+            of a file of arrays; a `Source`; None for the configuration's.
         out: the run's directory, which must be new; None for `runs/<name>-<UTC time>`.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
         name: what the run is called; None for the configuration's own name.
@@ -57,7 +58,7 @@ def train(
         name = name or Path(config).stem
         config = load_config(config)
     reporter = for_python(reporter)
-    config = with_data(config, data)
+    config, data = with_data(config, data)
     dataset = load_data(config, data, reporter)
     check_data(config, dataset, data, reporter)
     planned = plan(config, dataset)

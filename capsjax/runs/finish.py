@@ -210,4 +210,6 @@ def finish(
         planned.total_steps,
         dataset.pixels,
         statistics,
+        dataset.class_names,
+        dataset.rescaling,
     )

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Int
+from jaxtyping import Shaped
 
 from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels, shape_remedy
+from capsjax.data.rescaling import Rescaling
 from capsjax.display import rows_as_table
 from capsjax.layers import CapsNet, NetworkOutput
 from capsjax.runs import advice
@@ -36,6 +37,8 @@ class Run:
         pixels: what pixels it was trained on; None for those that the scale tells.
         statistics: the running statistics beside the parameters, under their dotted names; empty of most
             networks.
+        class_names: what its data call each class, by its number; empty where they call it by that number.
+        rescaling: how raw pixels became those that it was trained on; None where they were as they are.
     """
 
     config: Config
@@ -47,6 +50,8 @@ class Run:
     step: int
     pixels: Pixels | None = None
     statistics: Params = dataclasses.field(default_factory=dict)
+    class_names: tuple[str | int, ...] = ()
+    rescaling: Rescaling | None = None
 
     def __repr__(self) -> str:
         facts = ", ".join(self._facts().values())
@@ -152,14 +157,23 @@ class Run:
         predictor, raw = self._predictor(images)
         return predictor.outputs(raw, trace=trace)
 
-    def predict(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
-        """Classify images as `outputs` takes them, [n, h, w, c] or [n, h, w]; returns class numbers, [n].
+    @functools.cached_property
+    def classes(self) -> Shaped[np.ndarray, "j"]:
+        """What the data call each class, in the order of class numbers, as `predict` returns it, [j]."""
+        return np.array(self.class_names) if self.class_names else np.arange(self.num_classes)
+
+    def predict(self, images: np.ndarray) -> Shaped[np.ndarray, "n"]:
+        """Classify images as `outputs` takes them, [n, h, w, c] or [n, h, w].
+
+        Returns the classes, [n], as the data call them: by class numbers, or by names such as those of the
+        folders that they came from.
 
         Many images take the memory of one batch. Whatever their number, at most two sizes of a batch are
         compiled: 16 for a few, and `training.eval_batch_size`.
         """
         predictor, raw = self._predictor(images)
-        return predictor.classes(raw)
+        numbers = predictor.classes(raw)
+        return self.classes[numbers] if self.class_names else numbers
 
     def _predictor(self, images: np.ndarray) -> tuple[Predictor, np.ndarray]:
         """Check images, and say what they go through."""
@@ -176,7 +190,10 @@ class Run:
                 f"images: got {list(given)}, expected [n, {', '.join(map(str, self.image_shape))}]"
                 + shape_remedy(given, self.image_shape)
             )
-        scale = self.unit.factor(raw) if raw.size else self.scale
+        if self.rescaling is not None:
+            raw, scale = self.rescaling.checked(raw), 1.0
+        else:
+            scale = self.unit.factor(raw) if raw.size else self.scale
         made = network_functions(
             self.config.model, self.config.loss, self.image_shape, self.num_classes
         )

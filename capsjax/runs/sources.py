@@ -2,27 +2,56 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from capsjax.checks import UserError
-from capsjax.data import Arrays, Dataset
+from capsjax.data import Arrays, Dataset, OwnData, Source, source_at
 from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
 from capsjax.progress import Reporter
 from capsjax.runs.config import Config
 
 
-def with_data(config: Config, data: Any) -> Config:
+def with_data(config: Config, data: Any) -> tuple[Config, Any]:
     """Return a configuration that says where its data come from, wherever it is read again.
 
     Args:
         config: a configuration.
-        data: the user's own arrays, which no file gives again; None for the configuration's data, whose
-            paths become absolute.
+        data: the user's own arrays, which no file gives again; a path or a `Source`, which the
+            configuration then names; None for the configuration's data, whose paths become absolute.
+
+    Returns:
+        The configuration, and what is left to pass on: arrays, or None where it says everything.
+
+    Raises:
+        UserError: If there is nothing at a path, or no data that can be read.
     """
-    if data is not None:
-        arrays = config.data if isinstance(config.data, Arrays) else Arrays()
-        return dataclasses.replace(config, data=dataclasses.replace(arrays, path=None))
-    return dataclasses.replace(config, data=config.data.located())
+    source = named_source(config, data)
+    if source is not None:
+        return dataclasses.replace(config, data=source.located()), None
+    arrays = config.data if isinstance(config.data, Arrays) else Arrays()
+    return dataclasses.replace(config, data=dataclasses.replace(arrays, path=None)), data
+
+
+def named_source(config: Config, data: Any) -> Source | None:
+    """Return where data come from; None for arrays, which no file gives again.
+
+    Args:
+        config: a configuration; where its data are of the kind that is at a path, its other fields hold.
+        data: what a caller gave: arrays, a path, a `Source`, or None for the configuration's.
+
+    Raises:
+        UserError: If there is nothing at a path, or no data that can be read.
+    """
+    if data is None:
+        return config.data
+    if isinstance(data, Source):
+        return data
+    if not isinstance(data, str | Path):
+        return None
+    found = source_at(data)
+    same = type(found) is type(config.data)
+    return config.data.moved_to(found) if same else found
 
 
 def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
@@ -30,8 +59,8 @@ def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
 
     Args:
         config: a configuration.
-        data: the user's own arrays; None for the configuration's data.
-        reporter: told of downloads.
+        data: the user's own arrays, a path or a `Source`; None for the configuration's data.
+        reporter: told of downloads, and of files that are read.
 
     Returns:
         The dataset.
@@ -39,8 +68,9 @@ def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
     Raises:
         UserError: If a file is missing, or arrays do not fit.
     """
-    if data is None:
-        return config.data.load(reporter.download)
+    source = named_source(config, data)
+    if source is not None:
+        return source.load(reporter.download)
     return (config.data if isinstance(config.data, Arrays) else Arrays()).build(data)
 
 
@@ -57,22 +87,24 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
         UserError: If they are not; a file that they came from is named.
     """
     source = config.data
-    own = isinstance(source, Arrays)
+    own = isinstance(source, OwnData)
+    if own:  # before what may be wrong with it
+        for line in (describe(dataset), *dataset.notes):
+            reporter.say(line)
     try:
         stated = isinstance(data, Dataset)  # which says its scale itself
         if own and not stated:
             check_pixels(dataset)
         check_geometry(dataset, config.max_shift, config.augment)
         counted = not isinstance(source, Arrays) or stated or source.num_classes is not None
-        check_classes(dataset, data, stated=counted)
+        check_classes(dataset, data, stated=counted or bool(dataset.class_names))
     except UserError as error:
-        if data is not None or not isinstance(source, Arrays) or error.argument is not None:
+        place = getattr(source, "path", None)
+        if data is not None or not own or error.argument is not None:
             raise
         raise UserError(
-            f"{source.path}: {error}", on_command_line=f"{source.path}: {error.on_command_line}"
+            f"{place}: {error}", on_command_line=f"{place}: {error.on_command_line}"
         ) from error
-    if own:
-        reporter.say(describe(dataset))
 
 
 def check_overrides(before: Config, after: Config, overrides: Mapping[str, object]) -> None:

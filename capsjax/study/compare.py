@@ -68,7 +68,8 @@ def compare(
         name = name or Path(config).stem
         config = load_config(config)
     reporter = for_python(reporter)
-    config = _found_anywhere(with_data(config, data))
+    config, data = with_data(config, data)
+    config = _found_anywhere(config)
     designed = design(config)
     check_jobs(jobs)
     # A last seed that is out of range is refused before the first run.
@@ -123,7 +124,9 @@ def resume(
         got = f"{folder}: got a single run, expected a comparison; resume the {what}: "
         raise UserError(got + call, on_command_line=got + command)
     config = directory.read_config(folder, overrides)
-    config = before if config == before else _found_anywhere(with_data(config, data))
+    if config != before:
+        config, data = with_data(config, data)
+        config = _found_anywhere(config)
     designed = design(config)
     check_jobs(jobs)
     _check_grown(before, config, designed, overrides or {})

@@ -6,6 +6,7 @@ the process's own cores: the results are those of one process, to the bit.
 """
 
 import itertools
+import json
 import os
 import selectors
 import tempfile
@@ -158,6 +159,8 @@ def _hand_over(scratch: Path, runner: TrialRunner) -> str | None:
     for name, split in dataset.splits().items():
         arrays |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
     known = {"num_classes": dataset.num_classes, "scale": dataset.scale, "name": dataset.name}
+    rescaling = None if dataset.rescaling is None else dataset.rescaling.as_json()
+    known["told"] = json.dumps([dataset.class_names, rescaling])
     arrays |= {key: np.asarray(value) for key, value in known.items()}
     np.savez(path, **arrays)
     return str(path)
@@ -166,6 +169,7 @@ def _hand_over(scratch: Path, runner: TrialRunner) -> str | None:
 def read_data(path: str) -> Dataset:
     """Read what `in_processes` wrote of the user's own arrays."""
     from capsjax.data.dataset import Split
+    from capsjax.data.rescaling import Rescaling
 
     with np.load(path, allow_pickle=False) as file:
         splits = {
@@ -178,7 +182,17 @@ def read_data(path: str) -> Dataset:
         assert train is not None
         assert test is not None
         name, scale = str(file["name"]), float(file["scale"])
-        return Dataset(name, train, splits["validation"], test, int(file["num_classes"]), scale)
+        names, rescaling = json.loads(str(file["told"]))
+        return Dataset(
+            name,
+            train,
+            splits["validation"],
+            test,
+            int(file["num_classes"]),
+            scale,
+            class_names=tuple(names),
+            rescaling=Rescaling.recorded(rescaling),
+        )
 
 
 def _share_out(

@@ -25,7 +25,7 @@ CASES = {
     "train mine": "mine.yaml",
     "train smoke --se": "--seed",
     "train smoke --qu": "--quiet",
-    "train smoke --training.e": "--training.epochs --training.eval_batch_size",
+    "train smoke --training.e": "--training.epochs --training.eval_every --training.eval_batch_size",
     "train smoke --training.epochs 3 --model.pre": "--model.precision",
     "train smoke --model.routing.gradient s": "stop",
     "train smoke --model.routing.leaky ''": "true false",
@@ -80,7 +80,7 @@ def test_every_shell_knows_commands_flags_and_configurations(shell, tmp_path, an
 
 def test_keys_admit_what_their_fields_do():
     found = admitted()
-    kinds = {"digits", "mnist", "fashion_mnist", "arrays"}
+    kinds = {"digits", "mnist", "fashion_mnist", "arrays", "folder"}
     assert set(found["data.kind"]) == set(found["data"]) == kinds
     assert found["model.precision"] == ("float32", "bfloat16")
     assert found["training.epochs"] == ()

@@ -71,7 +71,7 @@ def test_own_arrays_are_split_by_class_the_same_for_the_same_seed():
 
 
 def test_a_run_of_before_there_was_a_choice_keeps_its_split(tmp_path):
-    config = experiment.with_data(SMOKE, (images(90), np.arange(90) % 10))
+    config, _ = experiment.with_data(SMOKE, (images(90), np.arange(90) % 10))
     directory.write_config(tmp_path, config)
     assert directory.read_config(tmp_path) == config
     path = tmp_path / "config.yaml"

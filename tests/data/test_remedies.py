@@ -49,7 +49,7 @@ def execute(code, images, labels, **names):
 
 def accept(data, source):
     """Take data as a run does that begins with them."""
-    config = experiment.with_data(cj.load_config("smoke", {"data": "arrays"}), data)
+    config, data = experiment.with_data(cj.load_config("smoke", {"data": "arrays"}), data)
     config = dataclasses.replace(config, data=source)
     dataset = experiment.load_data(config, data, Silent())
     experiment.check_data(config, dataset, data, Silent())

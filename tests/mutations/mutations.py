@@ -1,7 +1,8 @@
 """Mistakes to make on purpose."""
 
 from tests.mutations.mathematics import MATHEMATICS
+from tests.mutations.own_data import OWN_DATA
 from tests.mutations.runs import RUNS
 from tests.mutations.values import VALUES
 
-MUTATIONS = (*MATHEMATICS, *VALUES, *RUNS)
+MUTATIONS = (*MATHEMATICS, *VALUES, *RUNS, *OWN_DATA)

@@ -161,7 +161,7 @@ RUNS = (
     Mutation(
         "evaluation in the unit of the type, not of the run",
         "runs/evaluation.py",
-        "dataset.scale if data is None else run.unit.factor(dataset.test.images)",
+        "dataset.scale if own else run.unit.factor(dataset.test.images)",
         "dataset.scale",
         ("tests/data/test_trainable.py",),
     ),

@@ -1,0 +1,55 @@
+"""Mistakes in reading data of one's own."""
+
+from tests.mutations.mutation import Mutation
+
+OWN_DATA = (
+    Mutation(
+        "groups of which a part trains and a part tests",
+        "data/own.py",
+        "np.flatnonzero(np.isin(group_of, part))",
+        "part",
+        ("tests/data/test_folder.py",),
+    ),
+    Mutation(
+        "pictures that are kept under their names, not their content",
+        "data/reading.py",
+        "    return _Looked(hashlib.sha256(content).hexdigest(), found)\n",
+        "    return _Looked(hashlib.sha256(path.name.encode()).hexdigest(), found)\n",
+        ("tests/data/test_folder.py",),
+    ),
+    Mutation(
+        "pictures of another size found in the cache",
+        "data/reading.py",
+        "json.dumps([FORM, pillow, target, digests])",
+        "json.dumps([FORM, pillow, digests])",
+        ("tests/data/test_folder.py",),
+    ),
+    Mutation(
+        "opacity that is dropped, so that what is hidden shows",
+        "data/picture.py",
+        "            image = Image.alpha_composite(black, image)\n",
+        "            pass\n",
+        ("tests/data/test_folder.py",),
+    ),
+    Mutation(
+        "8 bits beside 16 that are nearly black",
+        "data/picture.py",
+        "astype(np.float32) * 257)",
+        "astype(np.float32))",
+        ("tests/data/test_folder.py",),
+    ),
+    Mutation(
+        "links followed out of the folder",
+        "data/walk.py",
+        "            if not path.resolve().is_relative_to(root):\n",
+        "            if not path.resolve().exists():\n",
+        ("tests/data/test_bad_pictures.py",),
+    ),
+    Mutation(
+        "classes of another folder taken by their numbers",
+        "runs/evaluation.py",
+        "        return Split(split.images, numbers[split.labels])\n",
+        "        return Split(split.images, split.labels)\n",
+        ("tests/runs/test_own_pictures.py",),
+    ),
+)
