@@ -11,7 +11,8 @@ def _ours(job: dict[str, Any]) -> Call:
     """Make a step, a forward pass or routing alone, of this package."""
     import jax
 
-    from capsjax.bench import work as bench
+    from capsjax.bench.routing import RoutingSizes, gradient_named, routing_work
+    from capsjax.bench.step import step_work
     from capsjax.runs.config import load_config
 
     folder = os.environ["CAPSJAX_BENCH_CACHE"]
@@ -19,14 +20,14 @@ def _ours(job: dict[str, Any]) -> Call:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     times = {"times": job.get("times", 1)}
     if job["work"] == "routing":
-        mode, votes = bench.gradient_named(job["gradient"]), job.get("votes", "auto")
-        sizes = bench.RoutingSizes(**job["sizes"])
-        return bench.routing_work(sizes, gradient=mode, votes=votes, **times).call
+        mode, votes = gradient_named(job["gradient"]), job.get("votes", "auto")
+        sizes = RoutingSizes(**job["sizes"])
+        return routing_work(sizes, gradient=mode, votes=votes, **times).call
     changed = {"model.routing.gradient": job["gradient"]}
     if job.get("precision") == "bfloat16":
         changed["model.precision"] = "bfloat16"
     config = load_config(job.get("config", "mnist_sabour2017"), changed)
-    return bench.step_work(config, job["batch"], forward=job["work"] == "forward", **times).call
+    return step_work(config, job["batch"], forward=job["work"] == "forward", **times).call
 
 
 def _naive_flax(job: dict[str, Any]) -> Call:

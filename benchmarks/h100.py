@@ -99,7 +99,7 @@ def step(mode: str, precision: str) -> Task:
     """Return a training step of the 2017 network."""
     import jax
 
-    from capsjax.bench import work
+    from capsjax.bench.step import random_dataset
     from capsjax.runs.config import load_config
     from capsjax.runs.plan import plan
     from capsjax.training.state import Batch, TrainState
@@ -107,13 +107,13 @@ def step(mode: str, precision: str) -> Task:
 
     chosen = {"model.routing.gradient": mode, "model.precision": precision}
     config = load_config("mnist_sabour2017", chosen)
-    made = plan(config, work.random_dataset(config, BATCH))
+    made = plan(config, random_dataset(config, BATCH))
     state = jax.eval_shape(
         lambda params: TrainState.create(params, made.optimiser), made.functions.shapes()
     )
     shape = jax.ShapeDtypeStruct
     batch = Batch(shape((BATCH, 28, 28, 1), "f4"), shape((BATCH,), "i4"), shape((BATCH,), "f4"))
-    layers = tuple(config.model.scope(name) for name in config.model.network().layers)
+    layers = tuple(config.model.network().layers)
     function = make_train_step(made.functions.training(None), made.optimiser)
     return Task(function, (state, batch), layers)
 
@@ -122,7 +122,7 @@ def routing(mode: str, num_iters: int, precision: str, parents: int = MATRICES[1
     """Return value and gradient of routing alone, at the 2017 network's size."""
     import jax
 
-    from capsjax.bench.work import gradient_named
+    from capsjax.bench.routing import gradient_named
     from capsjax.routing import DynamicRouting
     from capsjax.votes import form_votes
 

@@ -19,7 +19,8 @@ import optax
 from machine import BATCH, OPERATIONS
 
 import capsjax as cj
-from capsjax.bench import work as bench
+from capsjax.bench.routing import RoutingSizes, routing_work
+from capsjax.bench.step import step_work
 from capsjax.bench.timing import time_interleaved
 from capsjax.convolution import conv2d
 from capsjax.gradients import ClosedForm, StopGradient
@@ -77,7 +78,7 @@ def pulled(function: Callable[..., Any], wanted: tuple[int, ...]) -> Callable:
 
 def routing(mode: Any) -> Part:
     """Route at the network's size: the matrix products of combine and agreement, there and back."""
-    work = bench.routing_work(bench.RoutingSizes(), gradient=mode)
+    work = routing_work(RoutingSizes(), gradient=mode)
     product = 2 * BATCH * 1152 * 8 * 10 * 16
     # Stop: three sums and two agreements forward, the readout's two adjoints; full: those of every update.
     products = 7 if mode == StopGradient() else 17
@@ -89,7 +90,7 @@ def parts() -> dict[str, Part]:
     """Return the parts of a step, and whole steps."""
     whole = {
         f"step, {name}": (
-            bench.step_work(load_config("mnist_sabour2017", {"model.routing.gradient": mode})).call,
+            step_work(load_config("mnist_sabour2017", {"model.routing.gradient": mode})).call,
             OPERATIONS,
             0.0,
         )

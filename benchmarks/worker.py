@@ -10,7 +10,7 @@ from typing import Any
 
 from contenders import make
 
-from capsjax.bench.work import peak_rss
+from capsjax.bench.measurement import peak_rss
 
 
 def peak_device_bytes() -> int | None:

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import capsjax as cj
-from capsjax.bench import work as bench
+from capsjax.bench import routing
 from capsjax.checks import UserError
 from capsjax.cli.flags import parse_overrides
 from capsjax.runs.metrics_file import read_metrics
@@ -153,7 +153,7 @@ def test_a_fixed_point_is_timed_by_what_the_error_says(answer, as_installed):
         "digits", {"model.routing": {"kind": "fixed_point", "gradient": "implicit"}}
     )
     with pytest.raises(UserError) as caught:
-        bench.gradient_named("implicit")
+        routing.gradient_named("implicit")
     call = str(caught.value).split("time what has one with ")[1]
     work = eval(call, {"cj": cj, "step_work": lambda found: found})
     assert work == config

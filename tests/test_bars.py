@@ -75,9 +75,7 @@ def test_no_file_is_longer_than_a_reader_takes_in():
 def test_no_function_has_more_parameters_than_can_be_kept_in_mind():
     files = [file for file in FILES if file.parts[len(ROOT.parts)] != "tests"]
     found = {file.name: functions_of_many_parameters(file.read_text("utf-8")) for file in files}
-    # Four sizes, four options and `rngs`: it was so when it became public.
-    over = {name for functions in found.values() for name in functions}
-    assert over <= {"DenseCapsules.__init__"}
+    assert {name for functions in found.values() for name in functions} == set()
 
 
 def test_a_class_leaves_little_to_be_written():

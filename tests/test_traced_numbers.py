@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.bench.work import RoutingSizes
+from capsjax.bench.routing import RoutingSizes
 from capsjax.checks import FieldError, UserError
 from capsjax.layers import DecoderConfig, PrimaryConfig
 from capsjax.losses import LinearMargin, MarginLoss, SpreadLoss

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from capsjax.bench.work import Workload
+from capsjax.bench.workload import Workload
 from capsjax.checks import UserError
 from capsjax.tables import Table
 

@@ -31,16 +31,14 @@ def bench(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 def _step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     config = read(arguments, rest)
     start_jax()
-    from capsjax.bench import work as benchmark
     from capsjax.bench.profile import fresh_metadata
+    from capsjax.bench.step import step_work
 
     # Made within `_measure`, so that its compilation is under the bar that tells of it.
     def make() -> Any:
         forward = arguments.work == "forward"
         with fresh_metadata() if getattr(arguments, "profile", False) else contextlib.nullcontext():
-            return benchmark.step_work(
-                config, arguments.batch_size, times=arguments.times, forward=forward
-            )
+            return step_work(config, arguments.batch_size, times=arguments.times, forward=forward)
 
     return _measure(make, arguments)
 
@@ -48,30 +46,30 @@ def _step(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 def _routing(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     no_flags(arguments, rest)
     start_jax()
-    from capsjax.bench import work as benchmark
+    from capsjax.bench.routing import RoutingSizes, gradient_named, routing_work
 
     names = ("batch", "children", "parents", "in_dim", "out_dim", "num_iters")
     given = {name: getattr(arguments, name) for name in names}
-    sizes = benchmark.RoutingSizes(**{name: n for name, n in given.items() if n is not None})
-    mode = arguments.gradient and benchmark.gradient_named(arguments.gradient, arguments.routing)
+    sizes = RoutingSizes(**{name: n for name, n in given.items() if n is not None})
+    mode = arguments.gradient and gradient_named(arguments.gradient, arguments.routing)
     options = {
         "routing": arguments.routing,
         "gradient": mode,
         "votes": arguments.votes,
         "times": arguments.times,
     }
-    return _measure(lambda: benchmark.routing_work(sizes, **options), arguments)
+    return _measure(lambda: routing_work(sizes, **options), arguments)
 
 
 def _measure(make: Callable[[], Any], arguments: argparse.Namespace) -> int:
     import json
 
-    from capsjax.bench import work as benchmark
+    from capsjax.bench.measurement import measure
     from capsjax.bench.profile import profile
 
     with progress(arguments, "compiling") as reporter:
         work = make()
-        measured = benchmark.measure(work, arguments.repeats, reporter)
+        measured = measure(work, arguments.repeats, reporter)
         parts = profile(work) if getattr(arguments, "profile", False) else None
     show([found.table() for found in (measured, parts) if found is not None])
     if arguments.json:

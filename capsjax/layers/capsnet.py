@@ -81,8 +81,3 @@ class CapsNetConfig(Model):
     def key(self, name: str) -> str:
         """Return where a configuration says what a layer is: the class capsules are the network's own."""
         return "model" if name == "classes" else f"model.{name}"
-
-    def scope(self, name: str) -> str:
-        """Return what a layer is called in a profile; of the class capsules that is "routing"."""
-        # As profiles called it before layers had names, so that old and new ones can be compared.
-        return "routing" if name == "classes" else name

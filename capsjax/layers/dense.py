@@ -82,11 +82,9 @@ class DenseConfig(Layer):
             A module from capsules to a `RoutingResult`.
         """
         children = take_capsules(self, given)
+        parents = self.types or around.num_classes
         return DenseCapsules(
-            children.capsules,
-            self.types or around.num_classes,
-            children.dim,
-            self.dim,
+            Sizes(i=children.capsules, j=parents, d=children.dim, e=self.dim),
             routing=around.routing if self.routing is None else self.routing,
             bias=self.routing_bias,
             form=self.votes,
@@ -113,10 +111,7 @@ class DenseCapsules(nnx.Module):
     """Connect every child capsule to every parent by a transformation matrix, and route.
 
     Args:
-        num_children: i.
-        num_parents: j.
-        child_dim: d.
-        parent_dim: e.
+        sizes: children i, parents j, and the components d and e of their poses.
         routing: how children choose among parents.
         bias: whether the routing's optional parameters are trained: for routing by agreement the bias,
             [j, e], added to s_j at every iteration.
@@ -125,16 +120,16 @@ class DenseCapsules(nnx.Module):
             l, or as those of a network do.
         rngs: random numbers for the parameters.
 
+    Raises:
+        UserError: If the sizes do not say d.
+
     Reference:
         Sabour, Frosst and Hinton 2017, section 2.
     """
 
     def __init__(
         self,
-        num_children: int,
-        num_parents: int,
-        child_dim: int,
-        parent_dim: int,
+        sizes: Sizes,
         *,
         routing: Routing,
         bias: bool = False,
@@ -142,12 +137,16 @@ class DenseCapsules(nnx.Module):
         initialisation: Initialisation | KeepLength = KeepLength(),
         rngs: nnx.Rngs,
     ):
+        if sizes.d is None:
+            raise UserError(
+                f"DenseCapsules: got {sizes}, expected d, the components of a child's pose"
+            )
         self.routing, self.form = routing, form
-        shape = (num_children, num_parents, child_dim, parent_dim)  # [i, j, d, e]
         draw = transformation_initialiser(initialisation)
+        shape = (sizes.i, sizes.j, sizes.d, sizes.e)
         self.weight = nnx.Param(draw(rngs.params(), shape))  # W, [i, j, d, e]
         start = bias_initialiser(initialisation)
-        known = routing.parameters(Sizes(num_children, num_parents, child_dim, parent_dim))
+        known = routing.parameters(sizes)
         # What a routing cannot do without is always trained; the rest, such as a bias, if it was asked for.
         self.trained = tuple(name for name, one in known.items() if bias or not one.optional)
         for name in self.trained:

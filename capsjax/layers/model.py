@@ -43,10 +43,6 @@ class Model(Variant, abc.ABC):
     def key(self, name: str) -> str:
         """Return where a configuration says what a layer is, such as "model.layers.stem"."""
 
-    def scope(self, name: str) -> str:
-        """Return what a layer is called in a profile: its name."""
-        return name
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig(Model):

@@ -100,7 +100,7 @@ class CapsNet(nnx.Module):
         children: Any = None
         for name, layer in self.config.network().layers.items():
             # A profile then says which layer an operation belongs to.
-            with jax.named_scope(self.config.scope(name)):
+            with jax.named_scope(name):
                 passed = layer.apply(getattr(self, name), value, trace=trace)
             if passed.routed is not None:
                 routed[name], children = passed.routed, value

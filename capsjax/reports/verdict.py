@@ -1,6 +1,6 @@
 """What a comparison says, in words: which arms its seeds can tell from the reference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from capsjax.reports.comparison import Comparison, interval, paired, signed
 from capsjax.study.statistics import paired_difference
@@ -33,33 +33,6 @@ def comparison_verdicts(
             )
             said.append(f"with {group.label}, {sentence}" if group.cell else sentence)
     return tuple(said)
-
-
-def verdicts(
-    errors: Mapping[str, Sequence[float]],
-    *,
-    option: str = "compare.seeds",
-    reference: str = "full",
-) -> tuple[str, ...]:
-    """Judge every arm beside the reference by its paired differences of the test error.
-
-    Args:
-        errors: test errors by arm, from 0 to 1, in the order of seeds; the reference is among them.
-        option: what sets the number of seeds.
-        reference: what the others are compared with.
-
-    Returns:
-        A sentence for each arm but the reference, without a full stop.
-
-    Raises:
-        UserError: If the arms have different numbers of seeds.
-    """
-    base = errors[reference]
-    return tuple(
-        verdict(name, values, base, option=option, beside=reference)
-        for name, values in errors.items()
-        if name != reference
-    )
 
 
 def verdict(

@@ -242,15 +242,3 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     flag = _flag_at_fault(first, flags)
     got = f"{_where(first, source, flag)}: {first.got}{more}"
     raise two_line_error(got, first.expected, argument=flag, in_flags=first.in_flags)
-
-
-def json_schema(schema: type) -> dict[str, Any]:
-    """Describe a schema in JSON Schema, for editors; the short form of kinds is in it."""
-    document = _adapter(schema).json_schema()
-    for name, definition in document["$defs"].items():
-        kind = definition.get("properties", {}).get("kind", {})
-        short = {key: kind[key] for key in ("const", "enum") if key in kind}
-        if short:
-            document["$defs"][name] = {"anyOf": [definition, short]}
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return {**dialect, **document["prefixItems"][0], "$defs": document["$defs"]}

@@ -13,7 +13,7 @@ from capsjax.checks import UserError
 from capsjax.display import as_table, one_line
 from capsjax.types import Batch
 
-__all__ = ["Batch", "Functional", "Params", "TrainState", "functionalise", "group_of", "separate"]
+__all__ = ["Batch", "Functional", "Params", "TrainState", "group_of", "separate"]
 
 Params = dict[str, Array]
 NONE: Params = {}
@@ -150,27 +150,6 @@ def separate(module: nnx.Module) -> Functional:
         return output, dict(zip(running, leaves, strict=True))
 
     return Functional(params, statistics, apply, track)
-
-
-def functionalise(module: nnx.Module) -> tuple[dict[str, Any], Callable[..., Any]]:
-    """Split a module into its arrays and a pure function of them.
-
-    Args:
-        module: any Flax module whose state is parameters and running statistics, as `separate` takes it.
-
-    Returns:
-        Parameters, and running statistics if there are any, under dotted names; and
-        `apply(variables, *args, **kwargs)`, which is the module's call at evaluation.
-
-    Example:
-        >>> from flax import nnx
-        >>> import jax.numpy as jnp
-        >>> params, apply = functionalise(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
-        >>> sorted(params), apply(params, jnp.ones([1, 2])).shape
-        (['bias', 'kernel'], (1, 3))
-    """
-    found = separate(module)
-    return found.params | found.statistics, found.apply
 
 
 def _flat(state: Any) -> tuple[dict[str, Any], Any]:

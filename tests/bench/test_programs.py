@@ -6,7 +6,7 @@ import jax
 import jaxlib
 import pytest
 
-from capsjax.bench import work as bench
+from capsjax.bench import routing, step
 from capsjax.gradients import ClosedForm, StopGradient
 from capsjax.runs.config import load_config
 
@@ -22,7 +22,7 @@ RECORDED = {
     }
 }
 MARGIN, MARGIN_ELSEWHERE = 0.03, 0.25
-SMALL = bench.RoutingSizes(batch=4, children=6, parents=3, in_dim=2, out_dim=5, num_iters=2)
+SMALL = routing.RoutingSizes(batch=4, children=6, parents=3, in_dim=2, out_dim=5, num_iters=2)
 
 
 def counts(work, monkeypatch):
@@ -50,7 +50,7 @@ def counts(work, monkeypatch):
 def test_the_step_of_digits_takes_what_it_took(monkeypatch):
     if jax.default_backend() != "cpu":
         pytest.skip("the counts are of programs for CPUs: JAX_PLATFORMS=cpu")
-    found = counts(lambda: bench.step_work(load_config("digits")), monkeypatch)
+    found = counts(lambda: step.step_work(load_config("digits")), monkeypatch)
     version = jaxlib.__version__
     recorded = RECORDED.get(version, RECORDED["0.10.2"])
     margin = MARGIN if version in RECORDED else MARGIN_ELSEWHERE
@@ -63,7 +63,7 @@ def test_the_closed_form_has_no_softmax_for_the_first_coupling(votes, monkeypatc
 
     def routed(gradient):
         return counts(
-            lambda: bench.routing_work(SMALL, gradient=gradient, votes=votes), monkeypatch
+            lambda: routing.routing_work(SMALL, gradient=gradient, votes=votes), monkeypatch
         )
 
     closed, stop = routed(ClosedForm()), routed(StopGradient())

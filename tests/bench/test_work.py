@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from capsjax import cli
-from capsjax.bench import work as bench
+from capsjax.bench import measurement, routing, step, workload
 from capsjax.checks import FieldError, UserError
 from capsjax.cli.parser import make_parser
 from capsjax.gradients import ClosedForm, FullGradient, GradientMode, StopGradient
@@ -17,7 +17,7 @@ from capsjax.routing import DynamicRouting, Routing
 from capsjax.runs.config import load_config
 from tests.comparison import Record
 
-SMALL = bench.RoutingSizes(batch=4, children=6, parents=3, in_dim=2, out_dim=5, num_iters=2)
+SMALL = routing.RoutingSizes(batch=4, children=6, parents=3, in_dim=2, out_dim=5, num_iters=2)
 FIELDS = {
     *("median_s", "min_s", "compile_s", "images_per_s", "temp_bytes", "peak_rss_bytes"),
     *("device", "versions"),
@@ -32,7 +32,7 @@ class TestStep:
     def test_each_call_is_a_step_that_goes_on_from_the_last(self, monkeypatch):
         """The state that a call returns is what the next one starts from."""
         steps = []
-        compiled = bench._train_steps
+        compiled = step._train_steps
 
         def spied(made, seed, epoch):
             lower, arguments, advance = compiled(made, seed, epoch)
@@ -43,27 +43,27 @@ class TestStep:
 
             return lower, arguments, watch
 
-        monkeypatch.setattr(bench, "_train_steps", spied)
+        monkeypatch.setattr(step, "_train_steps", spied)
         record = Record()
-        measured = bench.measure(bench.step_work(small(), 8), 3, record, warm_up=1)
+        measured = measurement.measure(step.step_work(small(), 8), 3, record, warm_up=1)
         assert steps == [1, 2, 3, 4]
         assert len(measured.seconds) == 3
         assert record.told[0] == ("timing: train step", 4, 0)
         assert record.told[-1] == (4, "")
 
     def test_a_call_may_take_several_steps_and_the_time_is_of_one(self, monkeypatch):
-        work = bench.step_work(small(), 8, times=3)
+        work = step.step_work(small(), 8, times=3)
         now = iter(range(0, 600, 6))
         monkeypatch.setattr("time.perf_counter", lambda: next(now))
-        measured = bench.measure(work, 2, Record(), warm_up=0)
+        measured = measurement.measure(work, 2, Record(), warm_up=0)
         assert measured.seconds == (2, 2)
         assert measured.as_json()["images_per_s"] == 4
 
     @pytest.mark.parametrize(
         "make",
         [
-            lambda times: bench.step_work(small(), 4, times=times, forward=True),
-            lambda times: bench.routing_work(SMALL, times=times),
+            lambda times: step.step_work(small(), 4, times=times, forward=True),
+            lambda times: routing.routing_work(SMALL, times=times),
         ],
     )
     def test_a_call_may_send_off_several_before_it_waits(self, make, monkeypatch):
@@ -87,25 +87,27 @@ class TestStep:
         assert work.times == 3
 
     def test_the_images_have_the_shape_and_the_number_that_were_asked_for(self):
-        work = bench.step_work(small(), 5)
+        work = step.step_work(small(), 5)
         assert work.examples == work.sizes["batch"] == 5
         assert work.sizes["image"] == [8, 8, 1]
         assert (work.sizes["routing"], work.sizes["gradient"]) == ("dynamic", "full")
-        uniform = bench.step_work(small(**{"model.routing.kind": "uniform"}))
+        uniform = step.step_work(small(**{"model.routing.kind": "uniform"}))
         assert uniform.sizes["gradient"] is None
-        title = bench.Measurement(work=uniform, seconds=(1.0,), peak_rss_bytes=1).table().title
+        title = (
+            measurement.Measurement(work=uniform, seconds=(1.0,), peak_rss_bytes=1).table().title
+        )
         assert title.startswith(f"batch {uniform.examples}, image [8, 8, 1], routing uniform; ")
 
     def test_every_step_of_a_call_has_a_batch_of_its_own(self, monkeypatch):
         seen = []
-        compiled = bench._train_steps
+        compiled = step._train_steps
 
         def spied(made, seed, epoch):
             seen.append((epoch, compiled(made, seed, epoch)))
             return seen[0][1]
 
-        monkeypatch.setattr(bench, "_train_steps", spied)
-        bench.step_work(small(), 8, times=3)
+        monkeypatch.setattr(step, "_train_steps", spied)
+        step.step_work(small(), 8, times=3)
         epoch, (_, (_, _, start, stop), _) = seen[0]
         assert (start, stop) == (0, 3)
         assert epoch.first == 0
@@ -113,17 +115,17 @@ class TestStep:
 
     def test_more_images_than_there_is_room_for_are_refused(self):
         with pytest.raises(UserError, match=r"got 1000008 images, expected .* at most 1000000"):
-            bench.step_work(small(), 8, times=125_001)
+            step.step_work(small(), 8, times=125_001)
 
     def test_the_forward_pass_is_the_network_s(self):
-        work = bench.step_work(small(), 4, forward=True)
+        work = step.step_work(small(), 4, forward=True)
         work.call()
         assert work.name == "forward"
-        assert 0 < work.temp_bytes < bench.step_work(small(), 4).temp_bytes
+        assert 0 < work.temp_bytes < step.step_work(small(), 4).temp_bytes
 
     @pytest.mark.parametrize("kind", ["digits", "mnist"])
     def test_random_images_look_like_the_data(self, kind):
-        dataset = bench.random_dataset(small(**{"data.kind": kind}), 3)
+        dataset = step.random_dataset(small(**{"data.kind": kind}), 3)
         assert dataset.image_shape == ((8, 8, 1) if kind == "digits" else (28, 28, 1))
         assert dataset.num_classes == 10
         if kind == "digits":
@@ -132,33 +134,33 @@ class TestStep:
 
     def test_what_cannot_be_timed_is_refused(self):
         with pytest.raises(UserError, match=r"got arrays.*expected digits, mnist"):
-            bench.step_work(small(**{"data.kind": "arrays"}))
+            step.step_work(small(**{"data.kind": "arrays"}))
         with pytest.raises(FieldError, match=r"batch_size: got 0"):
-            bench.step_work(small(), 0)
+            step.step_work(small(), 0)
         for make in (
-            lambda: bench.step_work(small(), times=0),
-            lambda: bench.step_work(small(), times=0, forward=True),
-            lambda: bench.routing_work(SMALL, times=0),
+            lambda: step.step_work(small(), times=0),
+            lambda: step.step_work(small(), times=0, forward=True),
+            lambda: routing.routing_work(SMALL, times=0),
         ):
             message = r"^times: got 0, expected an integer of at least 1"
             with pytest.raises(UserError, match=message):
                 make()
         with pytest.raises(UserError, match=r"^repeats: got 0"):
-            bench.measure(bench.routing_work(SMALL), 0, Silent())
+            measurement.measure(routing.routing_work(SMALL), 0, Silent())
 
 
 class TestRouting:
     @pytest.mark.parametrize("votes", ["linear", "dense", "auto"])
     def test_it_is_value_and_gradient_of_routing(self, votes, monkeypatch):
         seen = []
-        compile_it = bench._compile
+        compile_it = routing.compile_work
 
         def spied(name, sizes, examples, lower, arguments, advance, *, times):
             seen.append((lower(*arguments).compile()(*arguments), arguments))
             return compile_it(name, sizes, examples, lower, arguments, advance, times=times)
 
-        monkeypatch.setattr(bench, "_compile", spied)
-        work = bench.routing_work(SMALL, gradient=ClosedForm(), votes=votes)
+        monkeypatch.setattr(routing, "compile_work", spied)
+        work = routing.routing_work(SMALL, gradient=ClosedForm(), votes=votes)
         work.call()
         (value, (u_bar, W_bar, _)), (u, W, weights, _) = seen[0]
         assert u.shape == u_bar.shape == (4, 6, 2)
@@ -185,14 +187,14 @@ class TestRouting:
             arguments[sizes["routing"]] = given[3]
             shapes = jax.tree.map(lambda x: x.shape, lower(*given).out_info[1])
             assert shapes == ((4, 6, 2), (6, 3, 2, 5), jax.tree.map(jnp.shape, given[3]))
-            return bench.Workload(name, sizes, print, times, examples, 0.0, False, 0, str)
+            return workload.Workload(name, sizes, print, times, examples, 0.0, False, 0, str)
 
-        monkeypatch.setattr(bench, "_compile", compiled)
+        monkeypatch.setattr(routing, "compile_work", compiled)
         # Without those that other tests have defined.
         own = [cls for cls in Routing.variants() if cls.__module__.startswith("capsjax.")]
-        kinds = [routing.kind for routing in own]
-        assert set(kinds) <= set(bench._kinds())
-        described = {kind: bench.routing_work(SMALL, routing=kind).sizes for kind in kinds}
+        kinds = [kind.kind for kind in own]
+        assert set(kinds) <= set(routing._kinds())
+        described = {kind: routing.routing_work(SMALL, routing=kind).sizes for kind in kinds}
         assert list(arguments) == kinds
         assert arguments["dynamic"] == {}
         assert arguments["em"]["params"].keys() == {"beta_u", "beta_a"}
@@ -205,26 +207,26 @@ class TestRouting:
         with pytest.raises(
             UserError, match=r"^gradient: got 'full' for routing 'self', which has no"
         ):
-            bench.routing_work(SMALL, routing="self", gradient=FullGradient())
+            routing.routing_work(SMALL, routing="self", gradient=FullGradient())
         with pytest.raises(UserError, match=r"^routing: got 'emm', expected .*did you mean 'em'\?"):
-            bench.routing_work(SMALL, routing="emm")
-        assert bench.gradient_named("implicit", "fixed_point").kind == "implicit"
+            routing.routing_work(SMALL, routing="emm")
+        assert routing.gradient_named("implicit", "fixed_point").kind == "implicit"
 
     def test_sizes_and_names_are_checked(self):
         with pytest.raises(FieldError, match=r"RoutingSizes.parents: got 0"):
-            bench.RoutingSizes(parents=0)
+            routing.RoutingSizes(parents=0)
         offered = [mode.kind for mode in GradientMode.variants() if mode.kind != "implicit"]
-        assert [bench.kind_of(bench.gradient_named(name)) for name in offered] == offered
+        assert [workload.kind_of(routing.gradient_named(name)) for name in offered] == offered
         message = r"got 'implicit', expected one of closed_form, .*, truncated: .* step_work"
         with pytest.raises(UserError, match=message):
-            bench.gradient_named("implicit")
+            routing.gradient_named("implicit")
         with pytest.raises(UserError, match=r"got 'stopp', expected one of .*did you mean 'stop'"):
-            bench.gradient_named("stopp")
+            routing.gradient_named("stopp")
 
 
 def test_the_figures_are_of_the_seconds():
-    work = bench.routing_work(SMALL)._replace(examples=10)
-    found = bench.Measurement(work=work, seconds=(0.4, 0.1, 0.2), peak_rss_bytes=7).as_json()
+    work = routing.routing_work(SMALL)._replace(examples=10)
+    found = measurement.Measurement(work=work, seconds=(0.4, 0.1, 0.2), peak_rss_bytes=7).as_json()
     assert set(found) >= FIELDS
     assert (found["median_s"], found["min_s"], found["max_s"]) == (0.2, 0.1, 0.4)
     assert found["images_per_s"] == pytest.approx(50)
@@ -233,10 +235,10 @@ def test_the_figures_are_of_the_seconds():
 
 
 def test_the_peak_is_at_least_what_is_resident():
-    before = bench.peak_rss()
+    before = measurement.peak_rss()
     block = np.ones(40_000_000)
-    assert bench.peak_rss() >= before
-    assert bench.peak_rss() > block.nbytes
+    assert measurement.peak_rss() >= before
+    assert measurement.peak_rss() > block.nbytes
 
 
 class TestCommand:

@@ -10,6 +10,7 @@ import capsjax as cj
 from capsjax.checks import FieldError
 from capsjax.layers import DenseCapsules, KeepLength
 from capsjax.numerics import safe_norm
+from capsjax.routing import Sizes
 
 LAYERS = 10
 
@@ -19,7 +20,7 @@ def lengths_and_gradients(routing, start, capsules=16, dim=8, length=0.5):
     rngs = nnx.Rngs(0)
     sizes = capsules, capsules, dim, dim
     weights = [
-        DenseCapsules(*sizes, routing=routing, initialisation=start, rngs=rngs).weight[...]
+        DenseCapsules(Sizes(*sizes), routing=routing, initialisation=start, rngs=rngs).weight[...]
         for _ in range(LAYERS)
     ]
     u = jax.random.normal(jax.random.key(1), (16, capsules, dim))
@@ -56,7 +57,7 @@ def test_three_layers_as_they_are_initialised_begin_alive(length):
     """By default, whatever the children's length: it need not be the one that the layers begin with."""
     rngs = nnx.Rngs(0)
     routing = cj.DynamicRouting(gradient=cj.FullGradient())
-    layers = [DenseCapsules(16, 16, 8, 8, routing=routing, rngs=rngs) for _ in range(3)]
+    layers = [DenseCapsules(Sizes(16, 16, 8, 8), routing=routing, rngs=rngs) for _ in range(3)]
     u = jax.random.normal(jax.random.key(1), (16, 16, 8))
     u = length * u / jnp.linalg.norm(u, axis=-1, keepdims=True)
 
@@ -81,7 +82,7 @@ def test_the_initialisation_of_a_single_layer_starves_them():
 @pytest.mark.parametrize("sizes", [(64, 8, 4, 8), (8, 64, 8, 4), (100, 10, 8, 16)])
 def test_parents_are_as_long_as_children_whatever_the_fan(sizes, length):
     layer = DenseCapsules(
-        *sizes,
+        Sizes(*sizes),
         routing=cj.UniformRouting(),
         bias=True,
         initialisation=KeepLength(length),

@@ -18,6 +18,7 @@ from capsjax.layers import (
     PrimaryConfig,
 )
 from capsjax.layers.decoder import longest
+from capsjax.routing import Sizes
 
 ROUTING = cj.DynamicRouting(num_iters=3, gradient=cj.FullGradient())
 
@@ -79,7 +80,7 @@ def test_a_pixel_far_away_does_not_move_a_primary_capsule():
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_dense_capsules_are_votes_and_routing(bias):
-    layer = DenseCapsules(6, 3, 4, 5, routing=ROUTING, bias=bias, rngs=nnx.Rngs(0))
+    layer = DenseCapsules(Sizes(6, 3, 4, 5), routing=ROUTING, bias=bias, rngs=nnx.Rngs(0))
     u = jnp.asarray(normal(2, 6, 4))
     if bias:
         layer.bias[...] = jnp.asarray(normal(3, 5, seed=2))
@@ -99,7 +100,7 @@ def test_dense_capsules_are_votes_and_routing(bias):
 def test_a_routing_s_options_reach_the_layer():
     u = jnp.asarray(normal(2, 6, 4))
     layers = {
-        routing: DenseCapsules(6, 3, 4, 5, routing=routing, rngs=nnx.Rngs(0))
+        routing: DenseCapsules(Sizes(6, 3, 4, 5), routing=routing, rngs=nnx.Rngs(0))
         for routing in (ROUTING, cj.DynamicRouting(num_iters=2), cj.UniformRouting())
     }
     coupling = [np.asarray(layer(u).coupling) for layer in layers.values()]
@@ -147,7 +148,7 @@ class LinenDenseCapsules(linen.Module):
 
 def test_the_same_layer_in_linen():
     u = jnp.asarray(normal(2, 6, 4))
-    layer = DenseCapsules(6, 3, 4, 5, routing=ROUTING, bias=True, rngs=nnx.Rngs(0))
+    layer = DenseCapsules(Sizes(6, 3, 4, 5), routing=ROUTING, bias=True, rngs=nnx.Rngs(0))
     layer.bias[...] = jnp.asarray(normal(3, 5, seed=2))
     module = LinenDenseCapsules(6, 3, 4, 5, ROUTING)
     variables = {"params": {"weight": layer.weight[...], "bias": layer.bias[...]}}

@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from capsjax.training.state import Batch, TrainState, functionalise
+from capsjax.training.state import Batch, TrainState, separate
 from capsjax.training.step import make_eval_step, make_train_step, means, weighted_sums
 
 
@@ -117,7 +117,8 @@ class Twice(nnx.Module):
 
 def test_a_module_becomes_named_arrays_and_a_function():
     module = Twice(rngs=nnx.Rngs(0))
-    params, apply = functionalise(module)
+    made = separate(module)
+    params, apply = made.params, made.apply
     assert {name: value.shape for name, value in params.items()} == {
         "first.bias": (3,),
         "first.kernel": (2, 3),
