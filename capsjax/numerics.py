@@ -1,13 +1,23 @@
 """Lengths, squash and softmax that are right, in value and gradient, from zero to overflow."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, PyTree
 
 from capsjax.checks import UserError
+
+NO_FORWARD_MODE = (
+    "routing: got forward mode (jax.jvp, jax.jacfwd), expected reverse mode: linear votes, ClosedForm() and "
+    "ImplicitGradient() have a backward pass of their own and no forward one; for forward mode route "
+    "DenseVotes(votes.dense()), in a network CapsNetConfig(votes='dense'), with StopGradient(), "
+    "TruncatedGradient() or FullGradient()"
+)
 
 
 def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
@@ -281,3 +291,45 @@ def couple_adjoint(
     coupling, cotangent = (x.astype(compute_dtype(x.dtype)) for x in (coupling, cotangent))
     mean = jnp.sum(coupling * cotangent, axis=-1, keepdims=True)  # [*batch, i, 1]
     return (coupling * (cotangent - mean)).astype(dtype)
+
+
+def reverse_only(tree: PyTree) -> PyTree:
+    """Return arrays as they are, of which forward mode is refused in words, wherever it comes from.
+
+    What has a backward pass of its own (`jax.custom_vjp`) is refused by JAX under `jax.jvp` too, but in words
+    about `custom_vjp`, and under `jax.jit` only when the whole program is lowered, where nobody who called
+    is there to catch it.
+
+    Args:
+        tree: what enters a function with a backward pass of its own.
+
+    Returns:
+        The same. Forward mode raises a `UserError` that says what has one.
+    """
+    return jax.tree.map(
+        lambda x: _entering.bind(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+    )
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise UserError(NO_FORWARD_MODE)
+
+
+def _differentiate(primals: Sequence[Array], tangents: Sequence[Array]) -> tuple[Array, Any]:
+    (x,), (tangent,) = primals, tangents
+    return x, tangent if type(tangent) is ad.Zero else _tangent.bind(tangent)
+
+
+# Two identities: of values, and of their tangents. The compiler sees nothing of the first. Reverse mode
+# transposes the second, before which nothing of it is computed; forward mode computes it, alone or batched.
+_entering, _tangent = Primitive("reverse_only"), Primitive("tangent_of_reverse_only")
+for primitive in (_entering, _tangent):
+    primitive.def_abstract_eval(lambda x: x)
+_entering.def_impl(lambda x: x)
+mlir.register_lowering(_entering, lambda _, x: [x])
+batching.defvectorized(_entering)
+ad.primitive_jvps[_entering] = _differentiate
+_tangent.def_impl(_refuse)
+mlir.register_lowering(_tangent, _refuse)
+batching.primitive_batchers[_tangent] = _refuse
+ad.deflinear2(_tangent, lambda cotangent, _: [cotangent])

@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from capsjax.checks import FieldError
 from capsjax.gradients.base import GradientMode, Iterative
+from capsjax.numerics import reverse_only
 from capsjax.types import PerPair
 
 
@@ -84,7 +85,7 @@ class ClosedForm(GradientMode):
     ) -> tuple[PerPair, PyTree]:
         """Run the routing's own forward pass, to be differentiated by its own backward pass."""
         self.check(routing, num_updates)
-        return _run(routing, num_updates, inputs)
+        return _run(routing, num_updates, reverse_only(inputs))
 
 
 # The routing and the number of updates are hashable Python values, static where the function is traced.

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from capsjax.checks import FieldError, UserError, check_choice, check_float, check_int
 from capsjax.gradients.base import GradientMode, Iterative, Reductions, iterate_to_tolerance
-from capsjax.numerics import add_cotangents
+from capsjax.numerics import add_cotangents, reverse_only
 from capsjax.types import PerPair
 
 
@@ -113,7 +113,7 @@ class ImplicitGradient(GradientMode):
     ) -> tuple[PerPair, PyTree]:
         """Run the updates, to be differentiated at their end."""
         self.check(routing, num_updates)
-        return _run(routing, self, num_updates, inputs)
+        return _run(routing, self, num_updates, reverse_only(inputs))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -38,12 +38,6 @@ class HasVotes(Protocol):
         ...
 
 
-NO_FORWARD_MODE = (
-    "routing: got forward mode (jax.jvp, jax.jacfwd), expected reverse mode: linear votes, ClosedForm() and "
-    "ImplicitGradient() have a backward pass of their own and no forward one; for forward mode route "
-    "DenseVotes(votes.dense()), in a network CapsNetConfig(votes='dense'), with StopGradient(), "
-    "TruncatedGradient() or FullGradient()"
-)
 Inputs = TypeVar("Inputs", bound=HasVotes)
 State = TypeVar("State")
 
@@ -96,13 +90,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         d = None if children.pose is None else children.pose.shape[-1]
         arrays = named(type(self).__name__, params, self.parameters(Sizes(i, j, d, e)))
         route = partial(_route, self, trace=trace)
-        try:
-            result, seen = over_mesh(route, (votes, children, arrays), votes.shape[:-3])
-        except TypeError as error:
-            # JAX's own message is about `custom_vjp`, which is nothing that the user called.
-            if "forward-mode" not in str(error):
-                raise
-            raise UserError(NO_FORWARD_MODE) from error
+        result, seen = over_mesh(route, (votes, children, arrays), votes.shape[:-3])
         return result._replace(trace=seen)
 
     def _children(self, shape: tuple[int, ...], poses: Any, activation: Any) -> Capsules:

@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from capsjax.numerics import reverse_only
+
 UNROLLED = 32  # terms up to which a reduction over a leading axis is written out
 
 Cotangents = tuple[Float[Array, "i d b"], Float[Array, "j id e"]]
 
 
-@jax.custom_vjp
 def combine(
     c: Float[Array, "j i b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j e b"]:
@@ -34,15 +35,9 @@ def combine(
     Returns:
         s, [j, e, b].
     """
-
-    def one(parent: tuple[Array, Array]) -> Array:
-        coupling, matrix = parent
-        return matrix.T @ _weigh(coupling, u)
-
-    return jax.lax.map(one, (c, W))
+    return _combine(*reverse_only((c, u, W)))
 
 
-@jax.custom_vjp
 def agreement(
     v: Float[Array, "j e b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j i b"]:
@@ -56,7 +51,7 @@ def agreement(
     Returns:
         a, [j, i, b].
     """
-    return agreements([v], u, W)[0]
+    return _agreement(*reverse_only((v, u, W)))
 
 
 def agreements(
@@ -120,7 +115,6 @@ def adjoint(
     return s, a, (u_bar, W_bar)
 
 
-@jax.custom_vjp
 def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "j e b"]:
     """Sum the votes with equal weights, sum_i W_ij u_i: then all parents are one matrix product.
 
@@ -131,7 +125,7 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
     Returns:
         The sums, [j, e, b].
     """
-    return jnp.einsum("jxe,xb->jeb", W, _flat(u))  # x for i d: [j, x, e] and [x, b] give [j, e, b]
+    return _total(*reverse_only((u, W)))
 
 
 def scatter(
@@ -270,6 +264,15 @@ def _reduce(
     return jnp.sum(x, axis) if fold is jnp.add else jnp.max(x, axis)
 
 
+@jax.custom_vjp
+def _combine(c: Array, u: Array, W: Array) -> Array:
+    def one(parent: tuple[Array, Array]) -> Array:
+        coupling, matrix = parent
+        return matrix.T @ _weigh(coupling, u)
+
+    return jax.lax.map(one, (c, W))
+
+
 def _combine_forward(c: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     return combine(c, u, W), (c, u, W)
 
@@ -283,6 +286,11 @@ def _combine_backward(
     return c_bar, *cotangents
 
 
+@jax.custom_vjp
+def _agreement(v: Array, u: Array, W: Array) -> Array:
+    return agreements([v], u, W)[0]
+
+
 def _agreement_forward(v: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     return agreement(v, u, W), (v, u, W)
 
@@ -293,6 +301,11 @@ def _agreement_backward(
     v, u, W = saved
     v_bar, _, cotangents = adjoint([a_bar], u, W, [v], (jnp.zeros_like(u), jnp.zeros_like(W)))
     return v_bar, *cotangents
+
+
+@jax.custom_vjp
+def _total(u: Array, W: Array) -> Array:
+    return jnp.einsum("jxe,xb->jeb", W, _flat(u))  # x for i d: [j, x, e] and [x, b] give [j, e, b]
 
 
 def _total_forward(u: Array, W: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -308,6 +321,6 @@ def _total_backward(saved: tuple[Array, Array], s_bar: Array) -> tuple[Array, Ar
     )  # [i d, b] and [j, e, b] give [j, i d, e]
 
 
-combine.defvjp(_combine_forward, _combine_backward)
-agreement.defvjp(_agreement_forward, _agreement_backward)
-total.defvjp(_total_forward, _total_backward)
+_combine.defvjp(_combine_forward, _combine_backward)
+_agreement.defvjp(_agreement_forward, _agreement_backward)
+_total.defvjp(_total_forward, _total_backward)

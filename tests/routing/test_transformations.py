@@ -130,7 +130,7 @@ class TestForwardMode:
             jnp.vdot(tangent, jnp.sin(out)), jnp.vdot(bar, jnp.cos(W)), rtol=1e-4
         )
 
-    @pytest.mark.parametrize("examples", [2, 20])
+    @pytest.mark.parametrize("examples", [4, 16, 128])
     @pytest.mark.parametrize("name", ["full", "closed form", "cg"])
     def test_what_lacks_it_says_so_and_the_way_out_works(self, name, examples, as_installed):
         u = jnp.tile(U[:2], (examples // 2, 1, 1))
@@ -143,6 +143,39 @@ class TestForwardMode:
         way_out = cj.DynamicRouting(gradient=cj.FullGradient())
         found = forward(way_out, lambda u, W: cj.DenseVotes(cj.predict(u, W).dense()))
         assert np.any(np.asarray(found))
+
+    @pytest.mark.parametrize("name", sorted(ROUTINGS))
+    @pytest.mark.parametrize(
+        ("kind", "call"),
+        [
+            ("linear", lambda f: jax.jit(lambda W: jax.jvp(f, (W,), (W,)))),
+            ("linear", lambda f: lambda W: jax.jvp(jax.jit(f), (W,), (W,))),
+            ("linear", lambda f: jax.jit(jax.jacfwd(f))),
+            ("linear", lambda f: jax.jacfwd(jax.jit(f))),
+            ("linear", lambda f: jax.jit(jax.hessian(lambda W: jnp.sum(f(W))))),
+            ("linear", lambda f: lambda W: jax.linearize(f, W)[1](W)),
+            ("dense", lambda f: jax.jit(jax.jacfwd(f))),
+        ],
+    )
+    def test_it_is_refused_in_words_wherever_jit_is(self, name, kind, call, as_installed):
+        """Also where a program is lowered long after the routing was called; nothing is compiled."""
+        if kind == "dense" and name not in ("closed form", "cg", "neumann"):
+            return  # has it
+        routed = call(lambda W: ROUTINGS[name](VOTES[kind](U, W)).pose)
+        with pytest.raises(UserError, match="routing: got forward mode"):
+            routed(W)
+
+    def test_reverse_mode_passes_in_every_order(self):
+        """Batched before or after it is differentiated: what refuses forward mode is not in the way."""
+
+        def one(u, W):
+            return jnp.sum(ROUTINGS["closed form"](cj.predict(u, W)).pose[..., 0])
+
+        whole = jax.jit(jax.grad(one, argnums=1))(U, W)
+        each = jax.jit(jax.vmap(jax.grad(one, argnums=1), (0, None)))(U, W)
+        total = jax.jit(jax.grad(lambda W: jnp.sum(jax.vmap(one, (0, None))(U, W))))(W)
+        mapped = jax.jit(jax.grad(lambda W: jnp.sum(jax.lax.map(lambda u: one(u, W), U))))(W)
+        close([jnp.sum(each, 0), total, mapped], [whole] * 3)
 
 
 class TestSecondDerivatives:
