@@ -168,9 +168,9 @@ MATHEMATICS = (
     ),
     Mutation(
         "block of patches filled up and not cut off",
-        "convolution/direct.py",
-        "    return y.reshape(blocks * size, *outs, f)[:b]\n",
-        "    return y.reshape(blocks * size, *outs, f)[-b:]\n",
+        "convolution/blocks.py",
+        "    return y.reshape(blocks * size, *y.shape[2:])[:b]\n",
+        "    return y.reshape(blocks * size, *y.shape[2:])[-b:]\n",
         ("tests/test_convolution.py",),
     ),
     Mutation(

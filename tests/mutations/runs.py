@@ -75,6 +75,13 @@ RUNS = (
         ("tests/study/test_pool.py",),
     ),
     Mutation(
+        "a network called by a routing that none of its layers uses",
+        "study/arms.py",
+        "    return _joined([kind_of(routing) for routing in routings(config.model).values()])\n",
+        "    return _joined([kind_of(config.model.routing)])\n",
+        ("tests/study/test_arms.py",),
+    ),
+    Mutation(
         "errors on different data subtracted",
         "reports/comparison.py",
         "        return self.arms[name].data == self.arms[group.reference].data\n",
@@ -226,7 +233,7 @@ RUNS = (
     Mutation(
         "validation that a signal cut short is not measured again",
         "runs/finish.py",
-        '        if at_end and not self.metrics.has("validation", step):\n',
+        '        if step > 0 and self._due(moment) and not self.metrics.has("validation", step):\n',
         "        if False:\n",
         ("tests/test_signals.py",),
     ),
