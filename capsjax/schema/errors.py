@@ -9,7 +9,7 @@ import re
 import shlex
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError, nearest
@@ -81,7 +81,7 @@ class Problem(NamedTuple):
 
 
 def unknown_kind(
-    path: tuple, given: object, known: Mapping[str, type], beside: str = ""
+    path: tuple, given: object, known: Mapping[str, type], beside: str = "", names: Iterable = ()
 ) -> Problem:
     """Describe a kind that is missing or unknown.
 
@@ -90,13 +90,20 @@ def unknown_kind(
         given: what stands there; None if the kind is missing.
         known: the dataclass of each kind that is accepted there.
         beside: what else would have been accepted, in words, as `fields.beside_kinds` says it.
+        names: names of the user's own, if what has no kind stands under one of them.
 
     Returns:
-        The mistake, with the nearest known kind; if a file was named in place of a kind, with the flags that
-        read it.
+        The mistake, with the nearest known kind, or the nearest name where a kind is missing; if a file was
+        named in place of a kind, with the flags that read it.
     """
     got = "missing" if given is None else f"got {abbreviated(given)}"
-    expected = f"{beside}one of " + ", ".join(known) + nearest(str(given), known)
+    expected = f"{beside}one of " + ", ".join(known)
+    if given is not None:
+        expected += nearest(str(given), known)
+    elif names:  # a slip in a name looks like a new thing of that name
+        *above, name, _ = map(str, path)
+        near = difflib.get_close_matches(name, [str(n) for n in names if n != name], n=1)
+        expected += did_you_mean([".".join((*above, other)) for other in near])
     files = [kind for kind, cls in known.items() if "path" in fields_of(cls)]
     # What ends like a file's name or has a slash is likelier a file than a misspelt kind.
     if not (files and isinstance(given, str) and re.search(r"[\w)]\.\w+$|/", given)):
@@ -168,6 +175,8 @@ def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
         inner, found = item_type(annotation, loc[0]), value[loc[0]]
     elif loc and isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
         inner, found = item_type(annotation, loc[0]), value.get(loc[0])
+    elif loc and cls is None and isinstance(value, Mapping) and kinds_of(annotation):
+        return None  # its kind is missing or unknown: `build` says that, and it chose none of them
     else:
         return spot
     return _follow(loc[1:], _Spot((*path, loc[0]), inner, found, cls))

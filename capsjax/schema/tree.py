@@ -11,7 +11,7 @@ import copy
 import functools
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from capsjax.checks import KNOWN, is_traced, plain, written
@@ -110,7 +110,9 @@ def _assume(annotation: Any, value: Any) -> Any:
     return value
 
 
-def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -> Any:
+def _expand(
+    annotation: Any, value: Any, path: tuple, problems: list[Problem], names: Iterable = ()
+) -> Any:
     """Write out the short form of kinds in a tree, and note the kinds that are missing or unknown."""
     known, cls = kinds_of(annotation), dataclass_for(annotation, value)
     # Where a plain string is accepted too, a string is that string, not a kind.
@@ -124,9 +126,9 @@ def _expand(annotation: Any, value: Any, path: tuple, problems: list[Problem]) -
         return {n: _expand(inner.get(n), v, (*path, n), problems) for n, v in value.items()}
     elif isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
         named = item_type(annotation, "")
-        return {n: _expand(named, v, (*path, n), problems) for n, v in value.items()}
+        return {n: _expand(named, v, (*path, n), problems, value) for n, v in value.items()}
     elif known and isinstance(value, Mapping):
-        problems.append(unknown_kind((*path, "kind"), value.get("kind"), known))
+        problems.append(unknown_kind((*path, "kind"), value.get("kind"), known, names=names))
     elif isinstance(value, list | tuple):
         items = enumerate(value)
         return [_expand(item_type(annotation, n), v, (*path, n), problems) for n, v in items]

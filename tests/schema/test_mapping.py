@@ -97,7 +97,12 @@ def test_a_layer_is_added_or_becomes_another_kind():
             ["--model.layers.classes.kind", "dense_capsule"],
             "model.layers.classes.kind: got 'dense_capsule'\n.*did you mean 'dense_capsules'",
         ),
-        (["--model.layers.new", "{dim: 3}"], "model.layers.new.kind: missing"),
+        (
+            ["--model.layers.stem", "{kind: cnv, channels: 4, stride: 2}"],
+            "model.layers.stem.kind: got 'cnv'\n.*did you mean 'conv'",
+        ),
+        (["--model.layers.new", "{dim: 3}"], "model.layers.new.kind: missing\n.*resnet$"),
+        (["--model.layers.clases.dim", "3"], "kind: missing\n.*mean 'model.layers.classes'"),
         (
             ["--model.layers.stem", "3"],
             "model.layers.stem: got 3\n  expected a mapping with kind one of conv,",
