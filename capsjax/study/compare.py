@@ -194,6 +194,10 @@ def _carry_out(
             for trial in trials:  # before any is trained
                 check_planned(trial.path, trial.config)
             missing = [trial for trial in trials if Folder(trial.path).tested is None]
+            for path in (trial.path for trial in missing if trial.path.is_dir()):
+                # A process of a comparison that was killed saves before it ends: its run has not failed.
+                with locked(path, reporter.say):
+                    pass
             if min(jobs, len(missing)) > 1:
                 in_processes(folder, missing, min(jobs, len(missing)), runner, reporter)
             else:

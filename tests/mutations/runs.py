@@ -68,6 +68,20 @@ RUNS = (
         ("tests/study/test_pool.py",),
     ),
     Mutation(
+        "a run that another process still saves marked as failed",
+        "study/compare.py",
+        "            for path in (trial.path for trial in missing if trial.path.is_dir()):\n",
+        "            for path in list[Path]():\n",
+        ("tests/study/test_pool.py",),
+    ),
+    Mutation(
+        "a process that trains on for nobody",
+        "study/worker.py",
+        "        os.kill(os.getpid(), signal.SIGTERM)\n\n\nif __name__",
+        "        os.kill(os.getpid(), 0)\n\n\nif __name__",
+        ("tests/study/test_pool.py",),
+    ),
+    Mutation(
         "a run whose process was ended given up without a word",
         "study/pool.py",
         "                    record_failure(trial.path, worker.why_it_ended())\n",

@@ -1,11 +1,13 @@
 """Runs in several processes: the same bits, one progress, and a ledger to resume from whatever ends them."""
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
 from capsjax.runs import directory
-from capsjax.study import pool
+from capsjax.runs.lock import locked
+from capsjax.study import pool, worker
 from capsjax.study.compare import resume
 from capsjax.study.design import design
 from capsjax.study.ledger import read_ledger
@@ -94,6 +97,29 @@ def test_an_interrupt_saves_what_every_process_trains(tmp_path):
         assert entries[name].step > 0
         assert not (entries[name].trial.path / ".lock").exists()
     assert entries["stop-seed1"].step is None
+
+
+@pytest.mark.parametrize(("busy", "named"), [("", r"copy"), ("runs/full-seed1", r"full-seed1")])
+def test_what_another_process_trains_is_waited_for(unfinished, busy, named):
+    """A second resumption, and one that comes before the processes of the first have saved and ended."""
+    (unfinished / "runs" / "full-seed1").mkdir()
+    with (
+        locked(unfinished / busy, print),
+        pytest.raises(
+            UserError, match=rf"{named}: got a directory in which process {os.getpid()} "
+        ),
+    ):
+        resume(unfinished)
+    assert [ledger(unfinished)[name].state for name in THREE] == ["pending"] * 3
+
+
+def test_a_worker_ends_when_the_process_that_asked_is_gone(monkeypatch):
+    signals, asked = [], SimpleQueue()
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"seed": 0}\n'))  # which ends there
+    monkeypatch.setattr(os, "kill", lambda *process_and_signal: signals.append(process_and_signal))
+    worker._listen(asked)
+    assert [asked.get(), asked.get()] == [{"seed": 0}, None]
+    assert signals == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_cores_are_parted_among_processes():
