@@ -145,18 +145,17 @@ class Step(NamedTuple):
     shape: Shape
 
 
-def around(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> Around:
+def around(network: NetworkConfig, image_shape: tuple[int, int, int], num_classes: int) -> Around:
     """Gather what a network tells each of its layers.
 
     Args:
-        model: the network.
+        network: the network, as layers by name.
         image_shape: height, width and channels of the images.
         num_classes: the number of classes.
 
     Returns:
         The same for all layers.
     """
-    network = model.network()
     return Around(
         image_shape=image_shape,
         num_classes=num_classes,
@@ -180,9 +179,10 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
     Raises:
         FieldError: If something does not fit; it names the layer's key.
     """
-    context, steps = around(model, image_shape, num_classes), []
+    network = model.network()
+    context, steps = around(network, image_shape, num_classes), []
     shape: Shape = Features((image_shape[0], image_shape[1]), image_shape[2])  # an image's channels
-    for name, layer in model.network().layers.items():
+    for name, layer in network.layers.items():
         try:
             given, shape = shape, layer.shape(shape, context)
         except FieldError as error:

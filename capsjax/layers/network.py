@@ -53,7 +53,8 @@ class CapsNet(nnx.Module):
     ):
         # Shapes before any array: a network that does not fit is refused before anything is drawn.
         steps = shapes(config, image_shape, num_classes)
-        network, context = config.network(), around(config, image_shape, num_classes)
+        network = config.network()
+        context = around(network, image_shape, num_classes)
         self.config = config
         self.image_shape, self.num_classes = image_shape, num_classes
         for name, layer, given, _ in steps:

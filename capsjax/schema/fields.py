@@ -5,6 +5,7 @@ and unions of dataclasses (an abstract `Variant` is one too) that a field `kind:
 """
 
 import dataclasses
+import functools
 import inspect
 import types
 import typing
@@ -27,6 +28,7 @@ def types_in(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+@functools.cache  # evaluating annotations is most of what reading a configuration takes
 def fields_of(cls: type) -> Mapping[str, Any]:
     """Name the fields of a dataclass and their annotations."""
     hints = typing.get_type_hints(cls, include_extras=True)

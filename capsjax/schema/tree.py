@@ -25,7 +25,6 @@ from capsjax.schema.fields import (
     item_type,
     kinds_of,
     types_in,
-    walk_dataclasses,
 )
 from capsjax.schema.text import to_tree
 from capsjax.schema.variant import Variant
@@ -155,12 +154,12 @@ def _where(problem: Problem, source: str, flag: str | None) -> str:
 
 def _adapter(schema: type) -> Any:
     """Make the strict validator of a schema, wrapped in a tuple of one, or take it from the cache."""
-    return _cached_adapter(schema, tuple(cls for _, cls in walk_dataclasses(schema)))
+    return _cached_adapter(schema, Variant.variants())
 
 
 @functools.lru_cache(maxsize=16)
-def _cached_adapter(schema: type, within: tuple[type, ...]) -> Any:
-    """Make the validator of a schema; a variant defined later changes `within`, and so makes another.
+def _cached_adapter(schema: type, known: tuple[type, ...]) -> Any:
+    """Make the validator of a schema; a variant defined later changes `known`, and so makes another.
 
     pydantic takes no configuration for a dataclass that is not its own; given for the tuple, it reaches
     every dataclass inside.

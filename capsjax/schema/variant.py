@@ -23,9 +23,13 @@ class Variant:
     @classmethod
     def variants(cls) -> tuple[type, ...]:
         """Return the concrete subclasses that are dataclasses, in the order of their definition."""
-        concrete = dataclasses.is_dataclass(cls) and not inspect.isabstract(cls)
-        found = [cls] if concrete else []
-        return (*found, *(leaf for child in cls.__subclasses__() for leaf in child.variants()))
+        found, waiting = [], [cls]
+        while waiting:
+            one = waiting.pop(0)
+            if dataclasses.is_dataclass(one) and not inspect.isabstract(one):
+                found.append(one)
+            waiting[:0] = one.__subclasses__()  # in front: what is derived from it comes next
+        return tuple(found)
 
     @classmethod
     def completed(cls, tree: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,6 +2,8 @@
 
 import abc
 import dataclasses
+import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +25,14 @@ def is_placeholder(given: Any) -> bool:
     Votes can be made of them, for that, and of nothing else that is not an array; they cannot be used.
     """
     return given is None or (isinstance(given, int) and not isinstance(given, bool))
+
+
+@functools.cache  # asked for at every crossing of a transformation
+def _field_names(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the fields that hold arrays, and those that are static."""
+    fields = dataclasses.fields(cls)
+    static = tuple(field.name for field in fields if field.metadata.get("static", False))
+    return tuple(field.name for field in fields if field.name not in static), static
 
 
 class Masks(NamedTuple):
@@ -66,26 +76,16 @@ class Votes(abc.ABC):
     def _repr_html_(self) -> str:
         return as_table(self)
 
-    @classmethod
-    def _names(cls, static: bool) -> list[str]:
-        return [
-            field.name
-            for field in dataclasses.fields(cls)
-            if field.metadata.get("static", False) == static
-        ]
-
     def _flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        arrays, static = (
-            tuple(getattr(self, name) for name in self._names(kind)) for kind in (False, True)
-        )
-        return arrays, static
+        arrays, static = _field_names(type(self))
+        return tuple(getattr(self, n) for n in arrays), tuple(getattr(self, n) for n in static)
 
     @classmethod
     def _unflatten(cls, static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Any:
         # Transformations rebuild votes around placeholders, which no check of shapes would let pass.
         votes = object.__new__(cls)
-        names = [*cls._names(False), *cls._names(True)]
-        for name, value in zip(names, [*arrays, *static], strict=True):
+        names = itertools.chain(*_field_names(cls))
+        for name, value in zip(names, (*arrays, *static), strict=True):
             object.__setattr__(votes, name, value)
         return votes
 

@@ -112,6 +112,12 @@ def test_an_abstract_class_stands_for_the_union_of_its_variants(message):
     )
 
 
+def test_annotations_are_evaluated_once(toy, monkeypatch):
+    toy.build()
+    monkeypatch.delattr("typing.get_type_hints")
+    assert toy.build(name="again").name == "again"
+
+
 def test_a_variant_defined_after_the_first_validation_is_found(message):
     class Tone(Variant, abc.ABC):
         @abc.abstractmethod
