@@ -67,28 +67,10 @@ class Reporter(abc.ABC):
 class Silent(Reporter):
     """Tell nothing."""
 
-    def start(self, label: str, total: int | None, done: int = 0) -> None:
-        """Ignore the task.
+    def _ignore(self, *args: object, **kwargs: object) -> None:
+        """Take what a reporter takes."""
 
-        Args:
-            label: ignored.
-            total: ignored.
-            done: ignored.
-        """
-
-    def update(self, done: int, note: str = "") -> None:
-        """Ignore the progress.
-
-        Args:
-            done: ignored.
-            note: ignored.
-        """
-
-    def say(self, line: str) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
+    start = update = say = close = _ignore
 
 
 class Lines(Reporter):

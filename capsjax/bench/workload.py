@@ -55,7 +55,24 @@ def compile_work(
     times: int,
     in_a_loop: bool = False,
 ) -> Workload:
-    """Compile work; `in_a_loop` says that what is compiled does it all `times` in one call."""
+    """Compile work.
+
+    Args:
+        name: what it is, in a few words.
+        sizes: what decides how much there is to do, as plain values.
+        examples: how many it treats each time.
+        lower: from the arguments to the lowered program.
+        arguments: the first.
+        next_arguments: from a result and the arguments that led to it to the next ones.
+        times: how often a call does the work.
+        in_a_loop: whether the program does it all `times` by itself, in one call of the device.
+
+    Returns:
+        The work.
+
+    Raises:
+        UserError: If it needs more memory than there is.
+    """
     jax.block_until_ready(arguments)
     hits = []
 

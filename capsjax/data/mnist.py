@@ -197,10 +197,6 @@ class Mnist(MnistFamily):
             all.
         kind: its name in a configuration.
 
-    Attributes:
-        image_shape: height, width and channels of every image.
-        num_classes: how many classes there are.
-
     Raises:
         FieldError: If a field is out of range.
     """
