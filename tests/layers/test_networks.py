@@ -319,7 +319,7 @@ def test_both_modes_of_nnx_train_the_same_network():
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
         exec(STEPS, {})
-    printed, errors = there.communicate(timeout=120)
+    printed, errors = there.communicate(timeout=300)
     assert there.returncode == 0, errors
     ours, theirs = json.loads(shown.getvalue()), json.loads(printed)
     assert {tuple(ours["mode"]), tuple(theirs["mode"])} == {(True, True), (False, False)}
