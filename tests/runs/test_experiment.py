@@ -403,3 +403,34 @@ def test_where_routing_does_not_arrive_what_to_change_is_said(tmp_path):
     expected = r"finite.*model\.routing\.tolerance to 1e-5.*num_iters to 1000.*max_steps to 1000"
     with pytest.raises(UserError, match=expected):
         cj.train(cj.load_config("smoke", early), out=tmp_path / "run")
+
+
+def test_a_run_is_measured_on_a_test_split_alone_and_in_smaller_batches(run):
+    test = run.config.data.load().test
+    data = {"test": (np.float32(test.images / 16), test.labels)}
+    for found in (
+        cj.evaluate(run, data),
+        cj.evaluate(run, overrides={"training.eval_batch_size": 50}),
+    ):
+        assert found["examples"] == len(test)
+        assert found["error"] == run.test["error"]
+    with pytest.raises(UserError, match=r"overrides: got seed, expected training\.eval_batch_size"):
+        cj.evaluate(run, overrides={"seed": 1})
+
+
+def test_images_of_the_run_s_size_are_measured(run):
+    test = run.config.data.load().test
+    with pytest.raises(UserError, match="bring all images to that size"):
+        cj.evaluate(run, {"test": (np.float32(test.images[:, ::2, ::2] / 16), test.labels)})
+    found = cj.evaluate(run, {"test": (np.float32(test.images / 16), test.labels)})
+    assert found["error"] == run.test["error"]
+
+
+def test_classes_of_the_run_are_measured(run):
+    test = run.config.data.load().test
+    images = np.float32(test.images / 16)
+    with pytest.raises(UserError, match="number the classes as the run's data do, and leave out"):
+        cj.evaluate(run, {"test": (images, test.labels + 3)})
+    known = test.labels + 3 < 10
+    found = cj.evaluate(run, {"test": (images[known], test.labels[known])})
+    assert found["examples"] == known.sum()

@@ -200,3 +200,13 @@ def test_what_an_allocation_that_failed_says_to_lower():
     assert memory.what_to_lower(stop).startswith(
         "lower training.eval_batch_size or the size of the images,"
     )
+
+
+def test_where_nothing_fits_smaller_images_are_named(with_memory, monkeypatch):
+    config = config_of()
+    monkeypatch.setattr(memory, "_needed", linear(1e9, 0))
+    with_memory(1)
+    text, _ = memory._way_out("images", config, dataset_of(config, large(40)), None)
+    assert text == "choose smaller images or fewer classes"
+    monkeypatch.setattr(memory, "_needed", linear(0, 0.01))
+    assert "::" in memory._way_out("images", config, dataset_of(config, large(40)), None)[0]
