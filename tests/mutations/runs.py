@@ -441,11 +441,4 @@ RUNS = (
         "        return other\n",
         ("tests/data/test_source.py",),
     ),
-    Mutation(
-        "a padded batch that loses how far training is",
-        "training/parallel.py",
-        "        return padded._replace(weights=jnp.pad(batch.weights, (0, missing)))\n",
-        "        return padded._replace(weights=jnp.pad(batch.weights, (0, missing)), progress=None)\n",
-        ("tests/training/test_parallel.py",),
-    ),
 )

@@ -136,4 +136,11 @@ VALUES = (
         "        x = poses.reshape(poses.shape[0], -1)\n",
         ("tests/layers/test_model.py",),
     ),
+    Mutation(
+        "a padded batch that loses how far training is",
+        "training/parallel.py",
+        "        return padded._replace(weights=jnp.pad(batch.weights, (0, missing)))\n",
+        "        return padded._replace(weights=jnp.pad(batch.weights, (0, missing)), progress=None)\n",
+        ("tests/training/test_parallel.py",),
+    ),
 )
