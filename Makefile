@@ -27,7 +27,7 @@ demo: $(VENV)/.test  ## compare the gradients through routing on digits (three m
 	@$(BIN)/capsjax compare digits
 
 test: $(VENV)/.test  ## run every test
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.dev  ## check style and types
 	@$(BIN)/ruff check .

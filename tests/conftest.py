@@ -1,14 +1,24 @@
 """What every test runs under: four CPU devices, strict shapes and ranks, and compiled code kept."""
 
 import gc
+import importlib.metadata
+import itertools
 import os
 import pathlib
 import signal
 
-# JAX reads these when it is imported, here and in every process that a test starts.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-).strip()
+# JAX reads these when it is imported, here and in every process that a test starts. The tests' time is the
+# compiler's, for programs that run for a moment: it optimises little. What XLA_FLAGS says already comes after
+# that and wins: CONTRIBUTING.md says how to have the programs of users.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+    ]
+)
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones lack the option
+    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false " + os.environ["XLA_FLAGS"]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if (
     os.environ["JAX_PLATFORMS"] != "cpu"
@@ -37,16 +47,39 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below `nohup`
 
 # Memory maps of a process, of which Linux grants 65,530: each compiled program takes several.
 MAPS = pathlib.Path("/proc/self/maps")
-MANY_MAPS = 12_000
+MANY_MAPS, TOO_MANY_MAPS = 12_000, 30_000
+FEW_TESTS = 50  # which take less than the rest
+finished = itertools.count(1)
+
+
+def forget_programs(many):
+    """Let go of compiled programs, where a process has many maps; the cache on the disk has them."""
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > many:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def few_programs():
-    """Let go of compiled programs, once there are many, after each file of tests; the cache has them."""
+    """Have few compiled programs at the beginning of each file of tests."""
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
-        jax.clear_caches()
-        gc.collect()
+    forget_programs(MANY_MAPS)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """Let a file of tests compile any number of programs."""
+    if next(finished) % FEW_TESTS == 0:
+        forget_programs(TOO_MANY_MAPS)
+
+
+@pytest.fixture(scope="session")
+def full_optimisation():
+    """Give the options with which the compiler optimises as it does for users."""
+    options = {"xla_backend_optimization_level": 3}
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        options["xla_cpu_use_fusion_emitters"] = True
+    return options
 
 
 @pytest.fixture

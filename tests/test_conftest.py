@@ -1,5 +1,6 @@
 """What `conftest.py` promises: every test relies on it."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,14 @@ from capsjax.votes import predict
 
 def test_there_are_four_devices(four_devices):
     assert jax.device_count() == 4
+
+
+def test_little_is_optimised_but_where_xla_flags_ask_for_more():
+    """The last of several is the one that counts."""
+    flags = os.environ["XLA_FLAGS"].split()
+    levels = [flag for flag in flags if flag.startswith("--xla_backend_optimization_level=")]
+    assert levels[0].endswith("=0")
+    assert flags[-1] == "--xla_force_host_platform_device_count=4"
 
 
 def test_adding_arrays_of_different_ranks_raises():
