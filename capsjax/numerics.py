@@ -235,6 +235,75 @@ def squash(s: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
     return jnp.moveaxis(_squash(wide), -1, axis).astype(s.dtype)
 
 
+@jax.custom_jvp
+def _exponential_squash(s: Float[Array, "... e"]) -> Float[Array, "... e"]:
+    length, unit = _polar(s, -1)  # [..., 1], [..., e]
+    return -jnp.expm1(-length) * unit
+
+
+@_exponential_squash.defjvp
+def _exponential_squash_jvp(
+    primals: tuple[Float[Array, "... e"]], tangents: tuple[Float[Array, "... e"]]
+) -> tuple[Float[Array, "... e"], Float[Array, "... e"]]:
+    """Return v and J x = g (x - n n^T x) + exp(-|s|) n n^T x, g = (1 - exp(-|s|)) / |s|, which is 1 at 0."""
+    (s,), (x,) = primals, tangents
+    length, unit = _polar(s, -1)  # [..., 1], [..., e]
+    radial = unit * jnp.sum(unit * x, axis=-1, keepdims=True)  # n n^T x, [..., e]
+    across = jnp.where(length > 0, -jnp.expm1(-length) / jnp.where(length > 0, length, 1), 1)
+    return -jnp.expm1(-length) * unit, across * (x - radial) + jnp.exp(-length) * radial
+
+
+def exponential_squash(s: Float[Array, "... e"]) -> Float[Array, "... e"]:
+    """Squash vectors to a length below 1 by v = (1 - exp(-|s|)) s / |s|.
+
+    Short vectors keep their length, where `squash` makes them shorter, |v| ~ |s|^2: the Jacobian at 0 is
+    the identity. Value and gradient are right from zero to overflow; computes in float32 at least.
+
+    Args:
+        s: vectors on the last axis, [..., e].
+
+    Returns:
+        Squashed vectors, s's shape and type (float32 for integers).
+
+    Reference:
+        Xi, Bing and Jin 2017; Mazzia, Salvetti and Chiaberge 2021, "Efficient-CapsNet", section 3.1.
+    """
+    s = as_floats(s)
+    return _exponential_squash(s.astype(compute_dtype(s.dtype))).astype(s.dtype)
+
+
+def layer_norm(
+    x: Float[Array, "... e"],
+    gain: Float[Array, "e"],
+    offset: Float[Array, "e"],
+    epsilon: float = 1e-5,
+) -> Float[Array, "... e"]:
+    """Normalise vectors to mean 0 and variance 1 over their components, then scale and shift them.
+
+    gain (x - mean x) / sqrt(var x + epsilon) + offset, for any finite x: squares are taken in units of the
+    largest component, so that none overflows.
+
+    Args:
+        x: vectors on the last axis, float32 or float64, [..., e].
+        gain: a factor for each component, [e].
+        offset: a summand for each component, [e].
+        epsilon: what is added to the variance, in squared units of x.
+
+    Returns:
+        Normalised vectors, [..., e].
+    """
+    largest = jnp.max(jnp.abs(x), axis=-1, keepdims=True)  # [..., 1]
+    # The result does not depend on the unit, so holding it constant is exact.
+    unit = jax.lax.stop_gradient(jnp.maximum(largest, 1))
+    x = x / unit
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    # Where epsilon is nothing beside the vectors, rounding is all that equal components leave.
+    least = jnp.maximum(epsilon / unit / unit, jnp.finfo(x.dtype).eps ** 2)
+    least = jnp.where(unit > 1, least, epsilon)
+    normal = x / jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + least)
+    return normal * jnp.broadcast_to(gain, x.shape) + jnp.broadcast_to(offset, x.shape)
+
+
 def couple(logits: Float[Array, "*batch i j"], leaky: bool = False) -> Float[Array, "*batch i j"]:
     """Turn routing logits into coupling coefficients: the softmax over the **parents** of each child.
 

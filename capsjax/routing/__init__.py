@@ -5,8 +5,10 @@ from capsjax.routing.base import IterativeRouting, Routing
 from capsjax.routing.dynamic import DynamicRouting, dynamic_routing
 from capsjax.routing.em import EMRouting
 from capsjax.routing.fixed_point import FixedPointRouting
+from capsjax.routing.inverted_attention import InvertedAttentionRouting
 from capsjax.routing.logits import LogitRouting
 from capsjax.routing.parameters import Parameter, Sizes
+from capsjax.routing.self_attention import SelfAttentionRouting
 from capsjax.routing.self_routing import SelfRouting
 from capsjax.routing.uniform import UniformRouting
 
@@ -15,10 +17,12 @@ __all__ = [
     "DynamicRouting",
     "EMRouting",
     "FixedPointRouting",
+    "InvertedAttentionRouting",
     "IterativeRouting",
     "LogitRouting",
     "Parameter",
     "Routing",
+    "SelfAttentionRouting",
     "SelfRouting",
     "Sizes",
     "UniformRouting",

@@ -349,6 +349,36 @@ MATHEMATICS = (
         ("tests/routing/test_self_routing.py", "tests/routing"),
     ),
     Mutation(
+        "inverted attention that adds its logits up",
+        "routing/inverted_attention.py",
+        "        del t, logits\n        return inputs.votes.agreement(",
+        "        return logits + inputs.votes.agreement(",
+        ("tests/routing/test_inverted_attention.py", "tests/routing"),
+    ),
+    Mutation(
+        "variance of a layer's normalisation with one degree of freedom less",
+        "numerics.py",
+        "jnp.mean(jnp.square(x), axis=-1, keepdims=True) + least",
+        "jnp.sum(jnp.square(x), axis=-1, keepdims=True) / (x.shape[-1] - 1) + least",
+        ("tests/routing",),
+    ),
+    Mutation(
+        "self-attention's prior within the softmax",
+        "routing/self_attention.py",
+        "        return inputs.votes.couple(state)\n",
+        "        pairs = inputs.votes.pairs\n"
+        "        prior = pairs.from_array(jnp.broadcast_to(inputs.prior, pairs.shape))\n"
+        "        return inputs.votes.couple(state + prior)\n",
+        ("tests/routing/test_self_attention.py", "tests/routing"),
+    ),
+    Mutation(
+        "squash by an exponential that is flat at zero",
+        "numerics.py",
+        "    across = jnp.where(length > 0, -jnp.expm1(-length) / jnp.where(length > 0, length, 1), 1)\n",
+        "    across = jnp.where(length > 0, -jnp.expm1(-length) / jnp.where(length > 0, length, 1), 0)\n",
+        ("tests/routing/test_self_attention.py",),
+    ),
+    Mutation(
         "masked pairs that keep a share",
         "votes/pairs.py",
         "        return self.only_present(self.softmax(lowest, leaky))\n",

@@ -41,21 +41,26 @@ _allowed = None
 
 
 @contextlib.contextmanager
-def pairs(allowed):
-    """Within it, child i may vote for parent j where allowed[i][j]; for every parent where it is None."""
+def pairs(given):
+    """Within it, child i may vote for parent j where given[i][j]; for every parent where it is None."""
     global _allowed
-    before, _allowed = _allowed, allowed
+    before, _allowed = _allowed, given
     try:
         yield
     finally:
         _allowed = before
 
 
+def allowed(i, j):
+    """Whether child i may vote for parent j."""
+    return _allowed is None or bool(_allowed[i][j])
+
+
 def softmax_over_parents(logits, leaky=False):
     """Equation 3 for [i, j]: c_ij = exp(b_ij) / sum_k exp(b_ik); leaky adds exp(0) to the sum."""
     coupling = np.zeros(logits.shape)
     for i in range(logits.shape[0]):
-        parents = [j for j in range(logits.shape[1]) if _allowed is None or _allowed[i][j]]
+        parents = [j for j in range(logits.shape[1]) if allowed(i, j)]
         own = [logits[i, j] for j in parents]
         top = max(max(own), 0.0 if leaky else -math.inf)
         total = sum(math.exp(b - top) for b in own) + (math.exp(-top) if leaky else 0.0)

@@ -19,11 +19,13 @@ from capsjax.routing import (
     DynamicRouting,
     EMRouting,
     FixedPointRouting,
+    InvertedAttentionRouting,
     Routing,
+    SelfAttentionRouting,
     SelfRouting,
     UniformRouting,
 )
-from tests.oracles import em, fixed_point, self_routing
+from tests.oracles import em, fixed_point, inverted_attention, self_attention, self_routing
 from tests.oracles import routing as oracle
 
 BIAS = MappingProxyType({"bias": "je"})
@@ -197,6 +199,38 @@ TABLE = (
         (StopGradient(), TruncatedGradient(last=1), FullGradient(), FullGradient(remat=True)),
         final_lambda=5.0,
         floor=0.2,
+    ),
+    Row(
+        "inverted_attention",
+        InvertedAttentionRouting(num_iters=3),
+        oracle=lambda *given: inverted_attention.routing(*given, num_iters=3),
+        trace=lambda *given: inverted_attention.trace(*given, num_iters=3),
+        frozen=lambda *given: inverted_attention.frozen(
+            *given[:-1], last=_last(given[-1], 3), num_iters=3
+        ),
+        params=MappingProxyType({"gain": "e", "offset": "e"}),
+        modes=(StopGradient(), TruncatedGradient(last=1), FullGradient()),
+        refused=(
+            (
+                ClosedForm(),
+                r"InvertedAttentionRouting\.gradient: got ClosedForm.* no backward pass",
+            ),
+            (ImplicitGradient(), r"InvertedAttentionRouting\.gradient: .*declares no fixed point"),
+        ),
+    ),
+    Row(
+        "self_attention",
+        SelfAttentionRouting(),
+        oracle=self_attention.routing,
+        trace=self_attention.trace,
+        frozen=lambda *given: self_attention.frozen(*given[:-1], last=_last(given[-1], 2)),
+        params=MappingProxyType({"prior": "ij"}),
+        modes=(StopGradient(), FullGradient()),
+        refused=(
+            (ClosedForm(), r"SelfAttentionRouting\.gradient: got ClosedForm.* no backward pass"),
+            (ImplicitGradient(), r"SelfAttentionRouting\.gradient: .*declares no fixed point"),
+            (TruncatedGradient(last=2), r"last: got 2, expected at most 1"),
+        ),
     ),
     Row(
         "self",
