@@ -59,7 +59,7 @@ LEVELS = {
 
 JAX = {"jax", "jaxtyping", "chex"}
 # Pooch downloads with requests, and lets its errors through; PIL is Pillow, which reads pictures.
-READERS = JAX | {"numpy", "sklearn", "pooch", "requests", "PIL"}
+READERS = JAX | {"numpy", "sklearn", "pooch", "requests", "PIL", "scipy"}
 TRAINING = JAX | {"numpy", "flax", "optax", "orbax", "rich"}
 ANY = None
 

@@ -26,11 +26,13 @@ from capsjax.data.known import KnownFile
 from capsjax.data.mnist import Mnist
 from capsjax.data.npz import read_npz
 from capsjax.data.own import OwnData
+from capsjax.data.picture_list import PictureList
 from capsjax.data.pictures import PictureData
 from capsjax.data.pixels import Pixels
 from capsjax.data.places import source_at
 from capsjax.data.rescaling import Rescaling
 from capsjax.data.source import DataShape, Source
+from capsjax.data.table import NumberTable
 from capsjax.data.transforms import random_shift, shift, to_float
 
 __all__ = [
@@ -48,9 +50,11 @@ __all__ = [
     "Flip",
     "KnownFile",
     "Mnist",
+    "NumberTable",
     "OwnData",
     "PictureData",
     "PictureFolder",
+    "PictureList",
     "Pixels",
     "Report",
     "Rescaling",

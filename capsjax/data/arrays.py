@@ -1,6 +1,6 @@
 """The user's own images and labels, from NumPy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,14 +13,18 @@ from capsjax.checks import (
     check_int,
     nearest,
 )
+from capsjax.data.array_files import read_arrays
 from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, check_labels, to_class_numbers
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
-from capsjax.data.npz import read_npz
-from capsjax.data.own import OwnData
-from capsjax.data.pixels import check_finite, check_range, type_remedy
+from capsjax.data.labels import number_classes
+from capsjax.data.npz import Pair
+from capsjax.data.own import WHITE, OwnData
+from capsjax.data.pixels import DARK, check_finite, check_range, type_remedy
+from capsjax.data.rescaling import Rescaling
 from capsjax.data.source import DataShape, Source
 
+ORDER = "nhwfc"
 KEYS = ("train", "validation", "test")
 EXPECTED = (
     "expected (images, labels), or a dict with 'train', 'test' and, if wanted, 'validation', "
@@ -34,7 +38,13 @@ class Arrays(OwnData):
 
     Args:
         path: a file that `np.savez` wrote, with arrays `images` and `labels`, or `train_images` and so on, as
-            `read_npz` takes it; None if the arrays are passed from Python.
+            `read_npz` takes it; a file of MATLAB (.mat); a file of one array of images (.npy); None if the
+            arrays are passed from Python.
+        keys: what the arrays of images and labels are called in the file; None for images and labels, in a
+            .mat also X and y or data and labels.
+        labels_path: a file .npy of labels, beside one of images.
+        axes: in what order the axes of images are: letters of n examples, h rows, w columns and c channels,
+            such as "nchw" or "hwcn"; "nf" for rows of f features; None for "nhwc" or "nhw".
         validation_fraction: share of the examples that validate, from 0, for none, to below 1; unused if
             the data name their own validation split.
         test_fraction: share of the examples that test, between 0 and 1; unused if the data name
@@ -50,13 +60,16 @@ class Arrays(OwnData):
         FieldError: If a field is out of range.
     """
 
-    places: ClassVar[tuple[str, ...]] = ("path",)
+    places: ClassVar[tuple[str, ...]] = ("path", "labels_path")
 
     splits: ClassVar[str] = (
         f"name the splits: {{{', '.join(f'{k!r}: (images, labels)' for k in KEYS)}}}"
     )
 
     path: str | None = None
+    keys: tuple[str, str] | None = None
+    labels_path: str | None = None
+    axes: str | None = None
     num_classes: int | None = None
     kind: Literal["arrays"] = "arrays"
 
@@ -65,6 +78,13 @@ class Arrays(OwnData):
             expected = "the path of a file that np.savez wrote, as a string, or nothing"
             raise FieldError("Arrays", "path", self.path, expected)
         super().__post_init__()
+        if self.axes is not None and sorted(self.axes) not in (
+            list("chnw"),
+            list("hnw"),
+            list("fn"),
+        ):
+            expected = "the letters n, h, w and c in the order of the axes, without c for grey, or nf or fn"
+            raise FieldError("Arrays", "axes", self.axes, expected)
         if self.num_classes is not None:
             check_int(self, "num_classes", low=2)
 
@@ -86,7 +106,7 @@ class Arrays(OwnData):
                 on_command_line=f"{got}--data.path FILE, which np.savez(FILE, images=images, labels=labels) "
                 "writes",
             )
-        given = read_npz(self.path)
+        given = read_arrays(self.path, self.keys, self.labels_path)
         try:
             return self.build(given)
         except UserError as error:
@@ -133,9 +153,24 @@ class Arrays(OwnData):
         """
         if isinstance(data, Dataset):
             return data
-        given = (
-            _read_mapping(data) if isinstance(data, Mapping) else {"data": _read_pair("data", data)}
+        pairs = (
+            _read_mapping(data) if isinstance(data, Mapping) else {"data": _to_pair("data", data)}
         )
+        numbers, names = number_classes(
+            {name: labels for name, (_, labels) in pairs.items()}, from_one=self.num_classes is None
+        )
+        if names and self.num_classes not in (None, len(names)):
+            raise UserError(
+                f"data.num_classes: got {self.num_classes} for labels of {len(names)} names, expected as "
+                "many, or none",
+                argument="data.num_classes",
+            )
+        found = {name: _arranged(images, self.axes) for name, (images, _) in pairs.items()}
+        rescaling = self._of_all(list(found.values()))
+        given = {
+            name: _to_split(name, images, numbers[name], rescaling)
+            for name, images in found.items()
+        }
         largest = max(0, *(int(split.labels.max()) for split in given.values()))
         num_classes = self.num_classes or largest + 1
         # Of all splits: the unit of one that happens to be dark could not be told from its own pixels.
@@ -143,11 +178,38 @@ class Arrays(OwnData):
             min(float(split.images.min()) for split in given.values()),
             max(float(split.images.max()) for split in given.values()),
         )
+        if rescaling is not None and rescaling.bounded and not (ends[0] >= 0 and ends[1] <= 1):
+            low, high = (rescaling.inverse(np.array([end])).item() for end in ends)
+            given_range = list(self.range or (0, WHITE))
+            raise UserError(
+                f"data.range: got {given_range} for pixels from {low:g} to {high:g}, expected the values "
+                "that are black and white, between which all pixels are",
+                argument="data.range",
+            )
         for name, split in given.items():  # before any permutation: the index is the user's own
             check_labels(f"{name} labels", split.labels, num_classes, renumber=_renumber(data))
-            check_range(f"{name} images", split.images, _scale(split), ends=ends)
+            if rescaling is None:
+                check_range(f"{name} images", split.images, _scale(split), ends=ends)
         train, validation, test = self._divide(given)
-        return Dataset(self.kind, train, validation, test, num_classes, _scale(train))
+        return Dataset(
+            self.kind,
+            train,
+            validation,
+            test,
+            num_classes,
+            _scale(train),
+            class_names=names,
+            rescaling=rescaling,
+        )
+
+    def _of_all(self, images: Sequence[np.ndarray]) -> Rescaling | None:
+        """Return how the pixels of all splits are rescaled; None where they stay as they are."""
+        found = [self.rescaling(split) for split in images]
+        if None in found:
+            return None
+        # Fewer bits in 16: what is white has to be said, as all would be next to black.
+        highest = max(float(split.max(initial=0)) for split in images)
+        return None if self.range is None and highest < DARK * WHITE else found[0]
 
     def _divide(self, given: dict[str, Split]) -> tuple[Split, Split | None, Split]:
         """Split off what the data do not name: validation, and test if nothing is named."""
@@ -174,39 +236,68 @@ def _renumber(data: object) -> str:
     return RENUMBER_SPLITS if isinstance(data, Mapping) else RENUMBER
 
 
-def _read_mapping(data: Mapping) -> dict[str, Split]:
+def _read_mapping(data: Mapping) -> dict[str, Pair]:
     for key in data:
         if key not in KEYS:
             raise UserError(f"data: got key {key!r}, {EXPECTED}{nearest(str(key), KEYS)}")
     for key in ("train", "test"):
         if key not in data:
             raise UserError(f"data: got no key {key!r}, {EXPECTED}")
-    return {
-        key: _read_pair(f"data[{key!r}]", data[key], RENUMBER_SPLITS) for key in KEYS if key in data
-    }
+    return {key: _to_pair(f"data[{key!r}]", data[key]) for key in KEYS if key in data}
 
 
-def _read_pair(name: str, pair: object, renumber: str = RENUMBER) -> Split:
+def _to_pair(name: str, pair: object) -> Pair:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         given = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, tuple | list) else ""
         raise UserError(f"{name}: got {given or type(pair).__name__}, {EXPECTED}")
-    images, labels = (_to_array(name, what) for what in pair)
+    return _to_array(name, pair[0]), _to_array(name, pair[1])
+
+
+def _to_split(
+    name: str, images: np.ndarray, labels: np.ndarray, rescaling: Rescaling | None
+) -> Split:
+    """Check one split's arrays; `name` is its key, or "data" for the whole."""
+    where, renumber = ("data", RENUMBER) if name == "data" else (f"data[{name!r}]", RENUMBER_SPLITS)
     # Examples on the last axis, as files from MATLAB have them: seen by the number of labels.
     if images.ndim in (3, 4) and labels.shape == images.shape[-1:] != images.shape[:1]:
+        axes = "hwcn" if images.ndim == 4 else "hwn"
         raise UserError(
-            f"{name}: images: got {list(images.shape)} for {len(labels)} labels, expected [n, h, w, c]; the "
-            "examples come last: np.moveaxis(images, -1, 0)"
+            f"{where}: images: got {list(images.shape)} for {len(labels)} labels, expected [n, h, w, c]; "
+            f"the examples come last: say data.axes {axes}, or: np.moveaxis(images, -1, 0)"
         )
     try:
-        pixels = _to_pixels(images)
+        pixels = _to_pixels(images) if rescaling is None else rescaling(_four_axes(images))
         return Split(pixels, to_class_numbers(labels, pixels.shape[0], renumber=renumber))
     except UserError as error:
-        raise UserError(f"{name}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
+
+
+def _arranged(images: np.ndarray, axes: str | None) -> np.ndarray:
+    """Bring images whose axes are in a stated order to [n, h, w, c]; rows of features to [n, 1, f, 1]."""
+    if axes is None:
+        return images
+    if images.ndim != len(axes):
+        raise UserError(
+            f"data.axes: got {axes!r} for images {list(images.shape)}, expected a letter for each axis",
+            argument="data.axes",
+        )
+    images = np.moveaxis(
+        images, [axes.index(letter) for letter in ORDER if letter in axes], range(len(axes))
+    )
+    return images[:, None, :, None] if "f" in axes else _four_axes(images)
+
+
+def _four_axes(images: np.ndarray) -> np.ndarray:
+    return images[..., None] if images.ndim == 3 else images  # grey, without an axis of channels
 
 
 def _to_array(name: str, values: object) -> np.ndarray:
     try:
         return np.asarray(values)
+    except (TypeError, RuntimeError) as error:  # of another library, on a device or with a gradient
+        raise UserError(
+            f"{name}: got {type(values).__name__}, which does not give its numbers ({error}), {EXPECTED}"
+        ) from error
     except ValueError as error:  # lists of unequal lengths
         raise UserError(
             f"{name}: got lists of unequal lengths ({error}), {EXPECTED}; bring all images to one size"
@@ -214,8 +305,7 @@ def _to_array(name: str, values: object) -> np.ndarray:
 
 
 def _to_pixels(images: np.ndarray) -> np.ndarray:
-    if images.ndim == 3:
-        images = images[..., None]  # grey, without an axis of channels
+    images = _four_axes(images)
     if images.dtype == np.uint8:
         return images
     if np.issubdtype(images.dtype, np.floating):

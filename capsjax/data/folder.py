@@ -8,18 +8,9 @@ from typing import ClassVar, Literal
 
 from capsjax.checks import FieldError, UserError, check_bool
 from capsjax.data.pictures import Listed, Listing, PictureData
+from capsjax.data.splits import SPLITS
 from capsjax.data.walk import Found, walk
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm")
 
 

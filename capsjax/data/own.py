@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -30,7 +30,9 @@ class OwnData(Source, abc.ABC):
         stratified: whether each part has its share of every class, and the training part one of each at
             least; False for parts of the permutation alone, as before there was a choice.
         range: the values that are black and white, which become 0 and 1; None for 0 to 255 of bytes, 0 to
-            65,535 of integers of 16 bits, and 0 to 1 of floats.
+            65,535 of integers of 16 bits, and 0 to 1 of floats. "any" for values that are standardised
+            already, or unbounded otherwise, and stay as they are: a network for them has no decoder, or one
+            whose `output` is linear.
         kind: its name in a configuration.
 
     Attributes:
@@ -46,7 +48,7 @@ class OwnData(Source, abc.ABC):
     test_fraction: float = 0.1
     seed: int = 0
     stratified: bool = True
-    range: tuple[float, float] | None = None
+    range: tuple[float, float] | Literal["any"] | None = None
 
     def __post_init__(self):
         check_float(self, "validation_fraction", low=0.0, high=1.0, open_high=True)
@@ -57,11 +59,13 @@ class OwnData(Source, abc.ABC):
             raise FieldError(type(self).__name__, "test_fraction", self.test_fraction, expected)
         check_int(self, "seed", low=0, high=2**32 - 1)
         check_bool(self, "stratified")
-        if self.range is not None:
+        if self.range not in (None, "any"):
             _check_ends(type(self).__name__, self.range)
 
     def rescaling(self, images: np.ndarray) -> Rescaling | None:
         """Return how raw pixels become what a network takes; None where they stay as they are."""
+        if self.range == "any":
+            return Rescaling.unbounded()
         if self.range is not None:
             return Rescaling.of_range(*self.range)
         return Rescaling.of_range(0, WHITE) if images.dtype == np.uint16 else None
@@ -132,5 +136,7 @@ def _check_ends(owner: str, ends: object) -> None:
         numbers = all(isinstance(end, int | float) and type(end) is not bool for end in ends)
         if numbers and -LARGEST_FLOAT < ends[0] < ends[1] < LARGEST_FLOAT:
             return
-    expected = "two finite numbers, what is black and what is white, such as [0, 4095], or nothing"
+    expected = (
+        "two finite numbers, what is black and what is white, such as [0, 4095], or any, or nothing"
+    )
     raise FieldError(owner, "range", ends, expected)

@@ -15,6 +15,7 @@ from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.own import OwnData
 from capsjax.data.picture import FITS, Fit
+from capsjax.data.pixels import DARK
 from capsjax.data.reading import Pictures, Wanted, read_pictures
 from capsjax.data.source import DataShape
 
@@ -192,8 +193,12 @@ class PictureData(OwnData, abc.ABC):
         )
 
     def _check_ends(self, raw: np.ndarray, pixels: np.ndarray) -> None:
-        """Check that pixels which are no longer bytes are from 0 to 1."""
-        if pixels.dtype == np.uint8 or (pixels.min() >= 0 and pixels.max() <= 1):
+        """Check that pixels which are no longer bytes are from 0 to 1, and use some of that."""
+        if self.range == "any" or pixels.dtype == np.uint8:
+            return
+        # Fewer bits in 16: what is white has to be said, as all would be next to black.
+        dark = self.range is None and pixels.max() < DARK
+        if pixels.min() >= 0 and pixels.max() <= 1 and not dark:
             return
         low, high = float(raw.min()), float(raw.max())
         given = "none" if self.range is None else list(self.range)

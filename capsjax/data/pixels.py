@@ -8,6 +8,8 @@ import numpy as np
 
 from capsjax.checks import UserError
 
+# The digits in bytes from 0 to 16, taken for 0 to 255, have 9 % error where 2 % are right; in 0 and 1, 88 %.
+DARK = 0.1
 RANGE_TOLERANCE = 1e-6  # 255 * (1 / 255) may round to a little more than 1
 KEEP_FINITE = "keep = np.isfinite(images).reshape(len(images), -1).all(-1)"
 WHITES = (255, 1023, 4095, 65535)  # of 8, 10, 12 and 16 bits

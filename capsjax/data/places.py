@@ -4,17 +4,23 @@ from pathlib import Path
 
 from capsjax.checks import UserError
 from capsjax.data.arrays import Arrays
+from capsjax.data.csv_file import read_csv
 from capsjax.data.folder import PictureFolder
+from capsjax.data.picture_list import FILES, PictureList
 from capsjax.data.source import Source
+from capsjax.data.table import NumberTable
 
-EXPECTED = "a folder with a folder of pictures for each class, or a file of arrays (.npz)"
+EXPECTED = (
+    "a folder with a folder of pictures for each class, a table (.csv, .tsv) of numbers or of files of "
+    "pictures, with labels, or a file of arrays (.npz, .mat)"
+)
 
 
 def source_at(path: str | Path) -> Source:
     """Return the source that reads what is at a path, with its defaults.
 
     Args:
-        path: a folder of pictures, or a file of arrays.
+        path: a folder of pictures, a table that lists them or holds numbers, or a file of arrays.
 
     Returns:
         The source.
@@ -27,6 +33,12 @@ def source_at(path: str | Path) -> Source:
         return PictureFolder(path=str(path))
     if not place.exists():
         raise UserError(f"data: got {str(path)!r}, no such file or folder, expected {EXPECTED}")
-    if place.suffix.lower() == ".npz":
+    suffix = place.suffix.lower()
+    if suffix in (".npz", ".npy", ".mat"):
         return Arrays(path=str(path))
+    if suffix in (".csv", ".tsv"):
+        table = read_csv(place)
+        lists = any((place.parent / cell).is_file() for cell in table.rows[0] if cell)
+        named = table.column(None, "file_column", FILES) is not None
+        return PictureList(path=str(path)) if lists or named else NumberTable(path=str(path))
     raise UserError(f"data: got {str(path)!r}, expected {EXPECTED}")

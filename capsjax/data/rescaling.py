@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from capsjax.checks import UserError
-from capsjax.data.pixels import check_finite
+from capsjax.data.pixels import RANGE_TOLERANCE, check_finite
 
 BLOCK = (
     1024  # examples that are brought to float64 at once, for exact differences in the memory of few
@@ -41,6 +41,15 @@ class Rescaling:
             The rescaling.
         """
         return cls(np.array(low, np.float64), np.array(high - low, np.float64))
+
+    @classmethod
+    def unbounded(cls) -> "Rescaling":
+        """Return what leaves values as they are, whatever they are."""
+        return cls(np.array(0.0), np.array(1.0), bounded=False)
+
+    def inverse(self, values: np.ndarray) -> np.ndarray:
+        """Return the raw values of those that a network takes [n, h, w, c], float64."""
+        return values.astype(np.float64) * self.width + self.centre
 
     @classmethod
     def recorded(cls, found: Any) -> "Rescaling | None":
@@ -84,7 +93,11 @@ class Rescaling:
         """
         made = self(raw)
         check_finite(made)
-        if self.bounded and made.size and not (made.min() >= 0 and made.max() <= 1):
+        if (
+            self.bounded
+            and made.size
+            and not (made.min() >= -RANGE_TOLERANCE and made.max() <= 1 + RANGE_TOLERANCE)
+        ):
             low, high = float(self.centre), float(self.centre + self.width)
             raise UserError(
                 f"images: got {raw.dtype} from {raw.min():g} to {raw.max():g}, expected values from "

@@ -8,10 +8,8 @@ from capsjax.checks import FieldError, UserError
 from capsjax.data.augment import Augmentation
 from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, SHOWN, empty_classes, listed
 from capsjax.data.dataset import Dataset
-from capsjax.data.pixels import white_of
+from capsjax.data.pixels import DARK, white_of
 
-# The digits in bytes from 0 to 16, taken for 0 to 255, have 9 % error where 2 % are right; in 0 and 1, 88 %.
-DARK = 0.1
 MOST_NAMED = 12  # classes whose names and numbers fit into a line
 MOST_CHANNELS = 4  # grey, colour, with transparency
 
@@ -101,9 +99,9 @@ def check_geometry(dataset: Dataset, max_shift: int, augment: Sequence[Augmentat
     if channels_first(dataset.image_shape):
         raise UserError(
             f"images: got {list(dataset.image_shape)} for each, which reads as height {height}, width "
-            f"{width} and {channels} channels, expected [n, h, w, c]; if the channels come first: "
-            "np.moveaxis(images, 1, -1); if the images are that flat, lay them on their side: "
-            "np.swapaxes(images, 1, 2)"
+            f"{width} and {channels} channels, expected [n, h, w, c]; if the channels come "
+            "first, say data.axes nchw, or: np.moveaxis(images, 1, -1); if the images are that flat, lay them "
+            "on their side: np.swapaxes(images, 1, 2)"
         )
     side, name = min((height, "height"), (width, "width"))
     if max_shift >= side:

@@ -7,6 +7,7 @@ from capsjax.layers.conv import Conv, ConvConfig
 from capsjax.layers.conv_decoder import ConvDecoder, ConvDecoderConfig
 from capsjax.layers.decoder import Decoder, DecoderConfig, ImageDecoder
 from capsjax.layers.dense import DenseCapsules, DenseConfig
+from capsjax.layers.features import DenseFeatures, DenseFeaturesConfig
 from capsjax.layers.halving import Halving, HalvingConfig
 from capsjax.layers.head import ActivationHead, Head, LinearHead
 from capsjax.layers.initialisers import KeepLength
@@ -34,6 +35,8 @@ __all__ = [
     "DecoderConfig",
     "DenseCapsules",
     "DenseConfig",
+    "DenseFeatures",
+    "DenseFeaturesConfig",
     "Features",
     "GroupNorm",
     "Halving",

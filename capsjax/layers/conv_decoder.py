@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import check_int
+from capsjax.checks import check_choice, check_int
 from capsjax.layers.base import Around, CapsuleShape
 from capsjax.layers.conv import Conv, ConvConfig
-from capsjax.layers.decoder import ImageDecoder, check_sizes
+from capsjax.layers.decoder import OUTPUTS, ImageDecoder, Output, check_sizes
 from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
 
 
@@ -27,6 +27,7 @@ class ConvDecoderConfig(ImageDecoder):
     Args:
         channels: features at each position, from the coarsest grid to the finest; ReLU after each.
         kernel: width of the square kernels; zeros around keep the grid.
+        output: "sigmoid" for pixels from 0 to 1, or "linear" for any numbers, as standardised data have.
         kind: its name in a configuration.
 
     Reference:
@@ -35,11 +36,13 @@ class ConvDecoderConfig(ImageDecoder):
 
     channels: tuple[int, ...] = (64, 32)
     kernel: int = 3
+    output: Output = "sigmoid"
     kind: Literal["conv"] = "conv"
 
     def __post_init__(self):
         check_sizes(self, "channels")
         check_int(self, "kernel", low=1)
+        check_choice(self, "output", OUTPUTS)
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "ConvDecoder":
         """Make the decoder.
@@ -68,7 +71,7 @@ class ConvDecoder(nnx.Module):
     def __init__(
         self, given: CapsuleShape, around: Around, config: ConvDecoderConfig, *, rngs: nnx.Rngs
     ):
-        self.image_shape = around.image_shape
+        self.image_shape, self.bounded = around.image_shape, config.bounded
         height, width, image_channels = around.image_shape
         doublings = 2 ** len(config.channels)  # how much finer the image is than the coarsest grid
         self.grid = (-(-height // doublings), -(-width // doublings))
@@ -110,4 +113,5 @@ class ConvDecoder(nnx.Module):
             x = layer(jnp.repeat(jnp.repeat(jax.nn.relu(x), 2, axis=1), 2, axis=2))
         height, width, _ = self.image_shape  # doublings rarely meet them: the middle is kept
         top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
-        return jax.nn.sigmoid(x[:, top : top + height, left : left + width])
+        x = x[:, top : top + height, left : left + width]
+        return jax.nn.sigmoid(x) if self.bounded else x

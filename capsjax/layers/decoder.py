@@ -4,23 +4,31 @@ import abc
 import dataclasses
 import itertools
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import FieldError
+from capsjax.checks import FieldError, check_choice
 from capsjax.layers.base import Around, CapsuleShape, Initialisation
 from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
 from capsjax.schema.variant import Variant
+
+Output = Literal["sigmoid", "linear"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 
 class ImageDecoder(Variant, abc.ABC):
     """Define what draws the image: a frozen dataclass with a `kind`; "dense" where none is named."""
 
     assumed_kind: ClassVar[str | None] = "dense"
+
+    @property
+    def bounded(self) -> bool:
+        """Whether what it draws is from 0 to 1, unless a field `output` says otherwise."""
+        return getattr(self, "output", "sigmoid") == "sigmoid"
 
     @abc.abstractmethod
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> nnx.Module:
@@ -46,14 +54,17 @@ class DecoderConfig(ImageDecoder):
     Args:
         hidden: sizes of the hidden layers, ReLU after each; a sigmoid follows the last, whose size is
             the image's.
+        output: "sigmoid" for pixels from 0 to 1, or "linear" for any numbers, as standardised data have.
         kind: its name in a configuration.
     """
 
     hidden: tuple[int, ...] = (512, 1024)
+    output: Output = "sigmoid"
     kind: Literal["dense"] = "dense"
 
     def __post_init__(self):
         check_sizes(self, "hidden")
+        check_choice(self, "output", OUTPUTS)
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "Decoder":
         """Make the decoder.
@@ -118,7 +129,7 @@ class Decoder(nnx.Module):
         initialisation: Initialisation,
         rngs: nnx.Rngs,
     ):
-        self.image_shape = image_shape
+        self.image_shape, self.bounded = image_shape, config.bounded
         sizes = (num_classes * dim, *config.hidden, math.prod(image_shape))
         self.layers = nnx.List(
             nnx.Linear(
@@ -147,7 +158,8 @@ class Decoder(nnx.Module):
         x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)  # [b, j e]
         for layer in list(self.layers)[:-1]:  # a sigmoid follows the last: pixels are from 0 to 1
             x = jax.nn.relu(layer(x))
-        x = jax.nn.sigmoid(list(self.layers)[-1](x))
+        x = list(self.layers)[-1](x)
+        x = jax.nn.sigmoid(x) if self.bounded else x
         return x.reshape(-1, *self.image_shape)  # [b, h, w, c]
 
 

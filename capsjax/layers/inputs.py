@@ -11,12 +11,13 @@ from capsjax.data.classes import check_labels, to_class_numbers
 from capsjax.data.pixels import check_finite, check_range, shape_remedy, type_remedy, unit_remedy
 
 
-def check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
+def check_images(images: Any, image_shape: tuple[int, int, int], *, bounded: bool = True) -> None:
     """Check that images are what a network was made for; pixels, unless a transformation traces them.
 
     Args:
         images: what was given.
         image_shape: height, width and channels that it was made for.
+        bounded: whether pixels have to be from 0 to 1, as a decoder that ends in a sigmoid draws them.
 
     Raises:
         UserError: If the shape or the type differs, or a pixel is not finite or not from 0 to 1.
@@ -42,7 +43,8 @@ def check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
     low, high = _ends(images)
     if not (low >= 0 and high <= 1):  # NaN neither
         check_finite(np.asarray(images))
-        check_range("CapsNet: images", np.asarray(images), 1.0)
+        if bounded:
+            check_range("CapsNet: images", np.asarray(images), 1.0)
 
 
 def _ends(images: Any) -> tuple[float, float]:

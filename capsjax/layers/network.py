@@ -64,6 +64,8 @@ class CapsNet(nnx.Module):
             self.head = network.head.build(last, context, rngs=rngs)
         except FieldError as error:
             raise FieldError("model.head", error.field, error.given, error.expected) from error
+        # Without a sigmoid to draw them by, standardised data are as good as pixels from 0 to 1.
+        self._bounded = network.decoder is None or network.decoder.bounded
         # NNX decides at the first assignment whether an attribute holds parameters, so there is one.
         self.decoder = (
             None if network.decoder is None else _drawing(network.decoder, last, context, rngs)
@@ -93,7 +95,7 @@ class CapsNet(nnx.Module):
                 not one class number for each, or no layer routes; and, unless a transformation traces
                 them, if a pixel is not finite or not from 0 to 1, or a label not a class.
         """
-        check_images(images, self.image_shape)
+        check_images(images, self.image_shape, bounded=self._bounded)
         if labels is not None:
             check_class_labels(labels, images.shape[0], self.num_classes)
         value: Any = images

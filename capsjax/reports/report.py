@@ -155,7 +155,8 @@ def _reconstructions(run: Run, data: object) -> list[Picture]:
     """Draw the first test images and what the decoder made of them, where there is a decoder."""
     dataset = load_data(run.config, data, Silent())
     images, labels = dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN]
-    output = run.outputs(images)
+    raw = images if dataset.rescaling is None else dataset.rescaling.inverse(images)
+    output = run.outputs(raw)
     if output.reconstruction is None:
         return []
     predicted = np.asarray(output.lengths.argmax(-1)).tolist()

@@ -108,7 +108,7 @@ def evaluate(
             f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
             "was trained on: bring all images to that size"
         )
-    dataset = _numbered(run, dataset)
+    dataset = _in_unit(run, _numbered(run, dataset))
     labels = np.concatenate([split.labels for split in dataset.splits().values()])
     if labels.size and labels.max() >= run.num_classes:
         raise UserError(
@@ -170,4 +170,23 @@ def _numbered(run: Run, dataset: Dataset) -> Dataset:
         test=numbered(dataset.test),
         num_classes=run.num_classes,
         class_names=run.class_names,
+    )
+
+
+def _in_unit(run: Run, dataset: Dataset) -> Dataset:
+    """Bring data that were rescaled by themselves, as a table is, to the unit that the run was trained on."""
+    ours, theirs = run.rescaling, dataset.rescaling
+    if ours is None or theirs is None or ours.as_json() == theirs.as_json():
+        return dataset
+
+    def brought(split: Split) -> Split:
+        return Split(ours(theirs.inverse(split.images)), split.labels)
+
+    validation = None if dataset.validation is None else brought(dataset.validation)
+    return dataclasses.replace(
+        dataset,
+        train=brought(dataset.train),
+        validation=validation,
+        test=brought(dataset.test),
+        rescaling=ours,
     )

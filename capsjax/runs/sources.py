@@ -93,9 +93,11 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
             reporter.say(line)
     try:
         stated = isinstance(data, Dataset)  # which says its scale itself
-        if own and not stated:
+        if own and not stated and dataset.bounded:
             check_pixels(dataset)
         check_geometry(dataset, config.max_shift, config.augment)
+        if not dataset.bounded:
+            _check_unbounded(config)
         counted = not isinstance(source, Arrays) or stated or source.num_classes is not None
         check_classes(dataset, data, stated=counted or bool(dataset.class_names))
     except UserError as error:
@@ -105,6 +107,28 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
         raise UserError(
             f"{place}: {error}", on_command_line=f"{place}: {error.on_command_line}"
         ) from error
+
+
+def _check_unbounded(config: Config) -> None:
+    """Check that a network and its augmentations take data that are not from 0 to 1.
+
+    Raises:
+        UserError: If the decoder ends in a sigmoid, or an augmentation changes values between 0 and 1.
+    """
+    decoder = config.model.network().decoder
+    if decoder is not None and decoder.bounded:
+        raise UserError(
+            "model.decoder: got one that ends in a sigmoid for data that are not from 0 to 1, expected none, "
+            "or one that draws any numbers: set model.decoder to null, or model.decoder.output to linear",
+            argument="model.decoder",
+        )
+    for augmentation in config.augment:
+        if not augmentation.moves_only:
+            raise UserError(
+                f"augment: got {augmentation.kind} for data that are not from 0 to 1, expected augmentations "
+                "that only move pixels; leave it out",
+                argument="augment",
+            )
 
 
 def check_overrides(before: Config, after: Config, overrides: Mapping[str, object]) -> None:

@@ -96,7 +96,7 @@ def refused(tmp_path, data, config=SMOKE):
     ("labels", "message"),
     [
         (SEEN + 97, "got 3 classes, from 97 to 99, and no example of 0, 1, 2, 3, 4 and 92 more;"),
-        (SEEN + 1, "got 3 classes, from 1 to 3, and no example of 0;"),
+        (SEEN + 2, "got 3 classes, from 2 to 4, and no example of 0, 1;"),
         (SEEN * 2, "got 3 classes, from 0 to 4, and no example of 1, 3;"),
         (np.where(SEEN, SEEN, 999_999), "from 1 to 999999, .* 0, 3, 4, 5, 6 and 999,992 more;"),
         (SEEN + 2**31 - 4, "from 2147483644 to 2147483646, and no example of 0, 1, 2, 3, 4 and"),

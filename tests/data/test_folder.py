@@ -198,6 +198,20 @@ def test_a_range_brings_black_and_white_to_0_and_1(tmp_path):
     assert {float(image.max()) for image in dataset.train.images} == {0.0, 1.0}
 
 
+def test_few_bits_in_16_want_their_range(tmp_path):
+    for name, value in {"a": 100, "b": 4095}.items():
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.fromarray(np.full((4, 6), value, np.uint16)).save(
+                tmp_path / name / f"{number}.png"
+            )
+    with pytest.raises(
+        UserError, match=r"data\.range: got none for uint16 pixels from 100 to 4095"
+    ):
+        of(tmp_path).load()
+    assert of(tmp_path, range=(0, 4095)).load().train.images.max() == 1
+
+
 def test_what_exif_turns_is_turned(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()

@@ -46,6 +46,20 @@ OWN_DATA = (
         ("tests/data/test_bad_pictures.py",),
     ),
     Mutation(
+        "columns standardised by the rows that test",
+        "data/table.py",
+        "self._of_columns(raw[parts[0]])",
+        "self._of_columns(raw[parts[-1]])",
+        ("tests/data/test_tables.py",),
+    ),
+    Mutation(
+        "labels from 1 that stay as they are",
+        "data/labels.py",
+        "array.astype(np.int64) - 1 for",
+        "array.astype(np.int64) - 0 for",
+        ("tests/data/test_labels.py",),
+    ),
+    Mutation(
         "classes of another folder taken by their numbers",
         "runs/evaluation.py",
         "        return Split(split.images, numbers[split.labels])\n",

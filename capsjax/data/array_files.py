@@ -1,0 +1,121 @@
+"""Arrays from files: .npz and .npy of NumPy, .mat of MATLAB; nothing in them is ever run."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capsjax import files
+from capsjax.checks import UserError
+from capsjax.data.npz import Pair, read_npz
+
+LARGEST = 1 << 36
+USUAL = (("images", "labels"), ("X", "y"), ("x", "y"), ("data", "labels"), ("data", "label"))
+HDF5 = b"\x89HDF\r\n\x1a\n"
+MAT = "a file of MATLAB, with arrays of images and labels"
+
+
+def read_arrays(path: str, keys: tuple[str, str] | None, labels_path: str | None) -> Any:
+    """Read images and labels from a file, by its suffix.
+
+    Args:
+        path: a file .npz, .npy or .mat.
+        keys: what the arrays of images and of labels are called in it; None for what they usually are.
+        labels_path: a file .npy of labels, for one of images.
+
+    Returns:
+        What `Arrays.build` takes.
+
+    Raises:
+        UserError: If there is no such file, it is broken, or it holds other arrays.
+    """
+    place = Path(path).expanduser()
+    suffix = place.suffix.lower()
+    if suffix == ".npy":
+        if labels_path is None:
+            raise UserError(
+                f"data.labels_path: got none, expected a file of labels (.npy) beside {path}, which holds a "
+                "single array",
+                argument="data.labels_path",
+            )
+        return _read_npy(place), _read_npy(Path(labels_path).expanduser())
+    if suffix == ".mat":
+        return _pair(path, _read_mat(place, keys), keys)
+    if keys is None:
+        return read_npz(path)
+    with files.open_plain(place, LARGEST, "a file that np.savez wrote") as stream:
+        try:
+            with np.load(stream, allow_pickle=False) as file:
+                return _pair(path, {name: file[name] for name in keys if name in file}, keys)
+        except (OSError, EOFError, ValueError, AttributeError) as error:
+            raise _broken(path, error, "a file that np.savez wrote") from error
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    expected = "an array that np.save wrote"
+    with files.open_plain(path, LARGEST, expected) as stream:
+        try:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise _broken(str(path), error, expected) from error
+
+
+def _read_mat(path: Path, keys: tuple[str, str] | None) -> Mapping[str, np.ndarray]:
+    """Read arrays of MATLAB: of version 7.3, which is HDF5, or before."""
+    with files.open_plain(path, LARGEST, MAT) as stream:
+        head = stream.read(520)
+    if HDF5 in (head[:8], head[512:520]):
+        return _read_hdf5(path, keys)
+    if not head.startswith(b"MATLAB"):
+        raise UserError(f"{path}: got a file of another kind, expected {MAT}")
+    import scipy.io
+
+    try:
+        found = scipy.io.loadmat(path, variable_names=keys)
+    except Exception as error:  # scipy's readers raise whatever they meet
+        raise _broken(str(path), error, MAT) from error
+    return {name: np.asarray(value) for name, value in found.items() if not name.startswith("__")}
+
+
+def _read_hdf5(path: Path, keys: tuple[str, str] | None) -> Mapping[str, np.ndarray]:
+    try:
+        h5py = importlib.import_module("h5py")
+    except ImportError as error:
+        raise UserError(
+            f"{path}: got a file of MATLAB 7.3, which h5py reads, expected that to be installed: pip install "
+            "'capsjax[hdf5]'; or save it in MATLAB with -v7"
+        ) from error
+    try:
+        with h5py.File(path, "r") as file:
+            names = [
+                name for name in (keys or file) if name in file and hasattr(file[name], "shape")
+            ]
+            # MATLAB counts the first axis fastest, HDF5 the last: axes come reversed.
+            return {name: np.asarray(file[name]).T for name in names}
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise _broken(str(path), error, MAT) from error
+
+
+def _pair(path: str, found: Mapping[str, np.ndarray], keys: tuple[str, str] | None) -> Pair:
+    """Return images and labels of the arrays of a file."""
+    chosen = keys or next((pair for pair in USUAL if set(pair) <= set(found)), None)
+    if chosen is None or not set(chosen) <= set(found):
+        arrays = ", ".join(f"{name} {list(array.shape)}" for name, array in found.items())
+        wanted = " and ".join(chosen) if chosen else "images and labels, or X and y"
+        raise UserError(
+            f"{path}: got arrays {arrays or 'of none of these names'}, expected {wanted}; say what they are "
+            "called: data.keys [X, y]",
+        )
+    return found[chosen[0]], found[chosen[1]]
+
+
+def _broken(path: str, error: Exception, expected: str) -> UserError:
+    # What NumPy says of a file of objects advises to read them, and so to run what is in it.
+    said = (
+        "Python objects, which could run code"
+        if "pickle" in str(error)
+        else f"a broken file ({error})"
+    )
+    return UserError(f"{path}: got {said}, expected {expected}")

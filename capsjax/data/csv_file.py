@@ -1,0 +1,113 @@
+"""Tables as spreadsheets write them: a line of names, then rows; nothing in them is ever run."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from capsjax import files
+from capsjax.checks import UserError, nearest
+
+LARGEST = 1 << 31  # bytes of a file
+SEPARATORS = (",", ";", "\t")
+LABELS = ("label", "labels", "class", "target", "species", "category", "y")
+EXPECTED = "a table: a line with the names of its columns, then rows, as CSV"
+
+
+class Table(NamedTuple):
+    """Hold a table.
+
+    Attributes:
+        names: of its columns.
+        rows: the cells of each row, as text.
+        lines: the line of the file that each row ends in.
+    """
+
+    names: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str | None, field: str, usual: Sequence[str] = ()) -> int | None:
+        """Find a column.
+
+        Args:
+            name: its name; None for the usual ones.
+            field: the field of the configuration that says it, for the message.
+            usual: what it is called as a rule, in small letters; the first that is there counts.
+
+        Returns:
+            Its place; None if no name is given, and it is not there.
+
+        Raises:
+            UserError: If there is no column of that name.
+        """
+        if name is not None:
+            if name in self.names:
+                return self.names.index(name)
+            raise UserError(
+                f"data.{field}: got {name!r}, expected one of the columns {', '.join(self.names[:30])}"
+                + nearest(name, self.names),
+                argument=f"data.{field}",
+            )
+        small = [known.lower() for known in self.names]
+        return next((small.index(word) for word in usual if word in small), None)
+
+    def labels(self, name: str | None) -> int:
+        """Find the column of labels, by its name or one of the usual ones.
+
+        Raises:
+            UserError: If it is not there.
+        """
+        found = self.column(name, "label_column", LABELS)
+        if found is None:
+            raise UserError(
+                f"data.label_column: got none, and no column called {', '.join(LABELS)}, expected one of the "
+                f"columns {', '.join(self.names[:30])}: set data.label_column",
+                argument="data.label_column",
+            )
+        return found
+
+
+def read_csv(path: Path) -> Table:
+    """Read a table, separated by commas, semicolons or tabs, whichever its first line has most of.
+
+    Args:
+        path: the file, UTF-8.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: If there is none, or rows have more or fewer cells than there are names.
+    """
+    text = files.read_text(path, LARGEST, f"{EXPECTED}, of UTF-8")
+    if text[:64].lstrip().lower().startswith(("<!doctype", "<html")):
+        raise UserError(f"{path}: got a web page, expected {EXPECTED}")
+    first = text.partition("\n")[0]
+    separator = max(SEPARATORS, key=first.count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+    try:
+        names = tuple(name.strip() for name in next(reader, ()))
+        rows, lines = [], []
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(names):
+                raise UserError(
+                    f"{path}: line {reader.line_num}: got {len(row)} cells, expected {len(names)}, one for "
+                    "each name in the first line"
+                )
+            rows.append([cell.strip() for cell in row])
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: line {reader.line_num}: got what is not a table ({error}), expected {EXPECTED}"
+        ) from error
+    if len({*names}) != len(names) or not all(names):
+        raise UserError(f"{path}: got columns of no name or of one name, expected {EXPECTED}")
+    if not rows or len(names) < 2:
+        raise UserError(
+            f"{path}: got {len(names)} columns and {len(rows)} rows, expected two of each at least"
+        )
+    return Table(names, rows, lines)

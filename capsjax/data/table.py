@@ -1,0 +1,153 @@
+"""A table of numbers, in a CSV file: a row is an example, a column a feature, and one column is the label."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from capsjax.checks import FieldError, UserError
+from capsjax.data.csv_file import Table, read_csv
+from capsjax.data.dataset import Dataset, Split
+from capsjax.data.download import Report
+from capsjax.data.own import OwnData
+from capsjax.data.pictures import in_order
+from capsjax.data.rescaling import Rescaling
+from capsjax.data.source import DataShape
+from capsjax.data.walk import composed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NumberTable(OwnData):
+    """Choose a table of numbers with a column of labels; a row becomes an image of [1, columns, 1].
+
+    Each column is standardised, to a mean of 0 and a standard deviation of 1 over the rows that train,
+    unless `range` says what becomes 0 and 1; a run remembers by what, and `predict` takes rows as the
+    table has them. A network for it has a stem of kind `dense_features`, and no decoder or one whose
+    `output` is linear.
+
+    Args:
+        path: the CSV file.
+        label_column: the column of labels; None for one called label, class, target or the like.
+        group_column: a column, no feature, that says what a row belongs to, such as a patient: all that
+            belongs together is in one split. None if rows stand for themselves.
+        leave_out: further columns that are no features, such as a number of each row.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If a field is out of range.
+    """
+
+    places: ClassVar[tuple[str, ...]] = ("path",)
+    starts_with: ClassVar[str] = "vectors"
+    splits: ClassVar[str] = "set data.stratified to false"
+
+    path: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    leave_out: tuple[str, ...] = ()
+    kind: Literal["table"] = "table"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.path is not None and not (isinstance(self.path, str) and self.path):
+            raise FieldError("NumberTable", "path", self.path, "a path as a string, or nothing")
+
+    def load(self, report: Report | None = None) -> Dataset:
+        """Read the table.
+
+        Args:
+            report: unused, as a table is read at once.
+
+        Returns:
+            The dataset, with the names of its classes, and what was found.
+
+        Raises:
+            UserError: If there is none, or a cell is not a number.
+        """
+        del report
+        if self.path is None:
+            came = "data: got none, expected a table, since the configuration does not say where it is: "
+            raise UserError(f'{came}data="FILE.csv"', on_command_line=f"{came}--data.path FILE.csv")
+        table = read_csv(Path(self.path).expanduser())
+        label_at = table.labels(self.label_column)
+        group_at = table.column(self.group_column, "group_column")
+        out = {label_at, group_at, *(table.column(name, "leave_out") for name in self.leave_out)}
+        features = [place for place, _ in enumerate(table.names) if place not in out]
+        if not features:
+            raise UserError(f"{self.path}: got no column beside the label, expected features")
+        words = [composed(row[label_at]) for row in table.rows]
+        if "" in words:
+            line = table.lines[words.index("")]
+            raise UserError(f"{self.path}: line {line}: got no label, expected one in each row")
+        names = in_order({*words})
+        if len(names) < 2:
+            raise UserError(
+                f"{self.path}: got one class, {names[0]!r}, expected at least two, as there is nothing to "
+                "tell apart"
+            )
+        number = {name: place for place, name in enumerate(names)}
+        labels = np.array([number[word] for word in words], np.int32)
+        raw = np.array(
+            [self._numbers(table, n, features) for n, _ in enumerate(table.rows)]
+        )  # [n, f]
+        groups = None if group_at is None else [row[group_at] for row in table.rows]
+        parts = self.divide(labels, (self.validation_fraction, self.test_fraction), groups)
+        raw = raw[:, None, :, None]  # [n, 1, f, 1]
+        rescaling = self._of_columns(raw[parts[0]])
+        train, validation, test = (
+            None if part is None else Split(rescaling(raw[part]), labels[part]) for part in parts
+        )
+        assert train is not None  # which `divide` sees to, and that something tests
+        assert test is not None
+        told = f"table: {len(raw)} rows of {len(features)} features"
+        same = (raw == raw[:1]).all(axis=0)[0, :, 0]  # [f]
+        flat = [table.names[at] for at, alike in zip(features, same, strict=True) if alike]
+        notes = (
+            told,
+            *[f"table: columns that are the same in each row: {', '.join(flat)}"] * bool(flat),
+        )
+        return Dataset(
+            self.kind,
+            train,
+            validation,
+            test,
+            len(names),
+            1.0,
+            class_names=tuple(names),
+            notes=notes,
+            rescaling=rescaling,
+        )
+
+    def shape(self) -> DataShape:
+        """Read the table; return the shape of a row, and the number of classes."""
+        dataset = self.load()
+        return DataShape(dataset.image_shape, dataset.num_classes)
+
+    def _of_columns(self, train: np.ndarray) -> Rescaling:
+        """Return how columns are standardised, by the rows that train [n, 1, f, 1]."""
+        if self.range not in (None, "any"):
+            return Rescaling.of_range(*self.range)
+        if self.range == "any":
+            return Rescaling.unbounded()
+        spread = train.std(axis=0)
+        return Rescaling(train.mean(axis=0), np.where(spread > 0, spread, 1.0), bounded=False)
+
+    def _numbers(self, table: Table, place: int, features: list[int]) -> list[float]:
+        """Read the numbers of a row."""
+        found = []
+        for at in features:
+            cell = table.rows[place][at]
+            try:
+                value = float(cell)
+            except ValueError:
+                value = math.nan
+            if not math.isfinite(value):
+                line, name = table.lines[place], table.names[at]
+                raise UserError(
+                    f"{self.path}: line {line}: got {cell!r} in column {name!r}, expected a finite number in "
+                    f"each; fill it in, or leave the column out: data.leave_out [{name}]"
+                )
+            found.append(value)
+        return found

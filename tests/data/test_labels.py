@@ -1,0 +1,232 @@
+"""Labels and pixels as people have them, from Python and from files."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.io
+
+import capsjax as cj
+from capsjax.checks import FieldError, UserError
+from capsjax.data import Arrays, Digits
+from capsjax.progress import Silent
+from capsjax.runs.sources import check_data
+
+IMAGES = np.random.RandomState(0).randint(0, 256, (20, 4, 3, 2), np.uint8)
+NUMBERS = np.arange(20) % 4
+
+
+def labels_of(dataset):
+    """Class numbers by the first pixels of an image, whatever its split."""
+    splits = dataset.splits().values()
+    return {i.tobytes(): int(n) for s in splits for i, n in zip(s.images, s.labels, strict=True)}
+
+
+EXPECTED = labels_of(Arrays().build((IMAGES, NUMBERS)))
+NAMES = np.array(["ant", "bee", "cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (NAMES[NUMBERS], tuple(NAMES)),
+        (NAMES[NUMBERS].astype(object), tuple(NAMES)),
+        (NAMES[NUMBERS].astype("S"), tuple(NAMES)),
+        (NAMES[NUMBERS].tolist(), tuple(NAMES)),
+        (NUMBERS + 1, (1, 2, 3, 4)),
+        (NUMBERS[:, None] + 1, (1, 2, 3, 4)),
+        (NUMBERS[None, :], ()),
+        (np.eye(4)[NUMBERS], ()),
+        (np.eye(4, dtype=bool)[NUMBERS], ()),
+        (NUMBERS.astype(np.uint8), ()),
+    ],
+)
+def test_labels_that_say_plainly_what_they_mean(labels, names):
+    dataset = Arrays().build((IMAGES, labels))
+    assert labels_of(dataset) == EXPECTED
+    assert dataset.class_names == names
+    assert dataset.num_classes == 4
+
+
+def test_names_have_one_number_in_all_splits():
+    given = {
+        "train": (IMAGES[:12], NAMES[NUMBERS[:12]]),
+        "test": (IMAGES[14:15], NAMES[NUMBERS[14:15]]),
+    }
+    dataset = Arrays().build(given)
+    assert dataset.test.labels.tolist() == [2]
+    assert dataset.class_names == tuple(NAMES)
+    with pytest.raises(UserError, match=r"data\.num_classes: got 5 for labels of 4 names"):
+        Arrays(num_classes=5).build(given)
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_numbers_with_a_gap_are_not_renumbered_in_silence(missing):
+    keep = missing != NUMBERS
+    labels = NUMBERS[keep] + (2 if missing == 0 else 1)
+    dataset = Arrays().build((IMAGES[keep], labels))
+    assert dataset.class_names == ()
+    with pytest.raises(UserError, match="no example of 0"):
+        check_data(cj.load_config("smoke", {"data": "arrays"}), dataset, (IMAGES, labels), Silent())
+
+
+@pytest.mark.parametrize("axes", ["nhwc", "nchw", "hwcn", "wchn"])
+def test_axes_are_as_they_are_said_to_be(axes):
+    images = np.transpose(IMAGES, ["nhwc".index(letter) for letter in axes])
+    assert labels_of(Arrays(axes=axes).build((images, NUMBERS))) == EXPECTED
+
+
+def test_grey_images_and_rows_have_axes_too():
+    grey = Arrays(axes="hwn").build((np.moveaxis(IMAGES[..., 0], 0, -1), NUMBERS))
+    assert labels_of(grey) == labels_of(Arrays().build((IMAGES[..., 0], NUMBERS)))
+    rows = IMAGES.reshape(20, -1)
+    assert Arrays(axes="nf").build((rows, NUMBERS)).image_shape == (1, 24, 1)
+    with pytest.raises(UserError, match=r"data\.axes: got 'nf' for images \[20, 4, 3, 2\]"):
+        Arrays(axes="nf").build((IMAGES, NUMBERS))
+    with pytest.raises(FieldError, match="the letters n, h, w and c"):
+        Arrays(axes="nhx")
+    with pytest.raises(UserError, match=r"the examples come last: say data\.axes hwcn"):
+        Arrays().build((np.moveaxis(IMAGES, 0, -1), NUMBERS))
+
+
+@pytest.mark.parametrize(
+    ("images", "ends"),
+    [
+        (IMAGES.astype(np.uint16) * 257, None),
+        (IMAGES.astype(np.int16) * 16 - 100, (-100, 3980)),
+        (IMAGES / 127.5 - 1, (-1, 1)),
+        (IMAGES.astype(np.float64), (0, 255)),
+    ],
+)
+def test_pixels_of_other_units_become_0_to_1(images, ends):
+    dataset = Arrays(range=ends).build((images, NUMBERS))
+    expected = Arrays().build((IMAGES, NUMBERS))
+    np.testing.assert_allclose(
+        dataset.train.images, expected.train.images / np.float32(255), atol=1e-6
+    )
+    # Of later ones a run says the same, in the unit that it was trained on.
+    np.testing.assert_allclose(dataset.rescaling.checked(images), IMAGES / 255.0, atol=1e-6)
+    np.testing.assert_allclose(
+        dataset.rescaling.inverse(dataset.rescaling(images)), images, atol=0.01
+    )
+
+
+def test_pixels_beyond_the_range_are_refused():
+    with pytest.raises(UserError, match=r"data\.range: got \[0, 100\] for pixels from 0 to 255"):
+        Arrays(range=(0, 100)).build((IMAGES, NUMBERS))
+    dataset = Arrays(range=(0, 255)).build((IMAGES, NUMBERS))
+    with pytest.raises(UserError, match=r"expected values from 0, black in what.*to 255, white"):
+        dataset.rescaling.checked(IMAGES * 2.0)
+
+
+def test_standardised_data_want_a_decoder_without_a_sigmoid(tmp_path):
+    images = np.random.RandomState(0).randn(40, 8, 8).astype(np.float32)
+    labels = np.arange(40) % 10
+    short = {"data.kind": "arrays", "data.range": "any", "training.batch_size": 8}
+    short |= {"training.epochs": None, "training.steps": 1}
+    with pytest.raises(UserError, match=r"model\.decoder: got one that ends in a sigmoid"):
+        cj.train(cj.load_config("smoke", short), (images, labels))
+    contrast = short | {"model.decoder.output": "linear", "augment": ["contrast"]}
+    with pytest.raises(UserError, match="augment: got contrast for data that are not from 0 to 1"):
+        cj.train(cj.load_config("smoke", contrast), (images, labels))
+    config = cj.load_config("smoke", short | {"model.decoder.output": "linear"})
+    run = cj.train(config, (images, labels), out=tmp_path / "run")
+    drawn = run.outputs(images[:3]).reconstruction
+    assert (drawn < 0).any()  # which no sigmoid draws
+    assert cj.load(run.folder).predict(images).tolist() == run.predict(images).tolist()
+    assert cj.evaluate(run, (images, labels))["error"] == run.test["error"]
+    assert cj.report(run, (images, labels)).exists()
+
+
+def test_what_cannot_be_an_array_is_named():
+    class Elsewhere:
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError("it is on a device")
+
+    with pytest.raises(UserError, match="got Elsewhere, which does not give its numbers"):
+        Arrays().build((Elsewhere(), NUMBERS))
+
+
+def write_mat(path):
+    scipy.io.savemat(path, {"X": np.moveaxis(IMAGES, 0, -1), "y": NUMBERS[:, None] + 1})
+
+
+def test_files_of_matlab(tmp_path):
+    write_mat(tmp_path / "x.mat")
+    dataset = Arrays(path=str(tmp_path / "x.mat"), axes="hwcn").load()
+    assert labels_of(dataset) == EXPECTED
+    assert dataset.class_names == (1, 2, 3, 4)
+    scipy.io.savemat(tmp_path / "y.mat", {"pixels": IMAGES, "kinds": NAMES[NUMBERS].astype(object)})
+    with pytest.raises(UserError, match=r"got arrays .*pixels.*data\.keys \[X, y\]"):
+        Arrays(path=str(tmp_path / "y.mat")).load()
+    dataset = Arrays(path=str(tmp_path / "y.mat"), keys=("pixels", "kinds")).load()
+    assert labels_of(dataset) == EXPECTED
+    assert dataset.class_names == tuple(NAMES)
+
+
+def test_single_arrays_have_their_labels_beside_them(tmp_path):
+    np.save(tmp_path / "x.npy", IMAGES)
+    np.save(tmp_path / "y.npy", NUMBERS)
+    paths = {"path": str(tmp_path / "x.npy"), "labels_path": str(tmp_path / "y.npy")}
+    assert labels_of(Arrays(**paths).load()) == EXPECTED
+    with pytest.raises(UserError, match=r"data\.labels_path: got none, expected a file of labels"):
+        Arrays(path=paths["path"]).load()
+
+
+def test_arrays_of_other_names(tmp_path):
+    np.savez(tmp_path / "x.npz", pixels=IMAGES, kinds=NUMBERS)
+    path = str(tmp_path / "x.npz")
+    assert labels_of(Arrays(path=path, keys=("pixels", "kinds")).load()) == EXPECTED
+    with pytest.raises(UserError, match="expected pixels and sorts"):
+        Arrays(path=path, keys=("pixels", "sorts")).load()
+
+
+MAT_73 = b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n"
+OBJECTS = np.array([{}, {}], dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.mat", b"no", "got a file of another kind, expected a file of MATLAB"),
+        ("x.mat", b"MATLAB 5.0 MAT-file".ljust(200), r"got a broken file \("),
+        ("x.mat", MAT_73, r"h5py.*pip install 'capsjax\[hdf5\]'; or save it in MATLAB with -v7"),
+        ("x.npy", b"no", r"got a broken file \("),
+        ("x.npy", OBJECTS, "got Python objects, which could run code"),
+        ("x.npz", OBJECTS, "got Python objects, which could run code"),
+    ],
+)
+def test_files_that_are_not_what_they_should_be(name, content, message, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)  # as where it is not installed
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif name == "x.npy":
+        np.save(tmp_path / name, content, allow_pickle=True)
+    else:
+        np.savez(tmp_path / name, pixels=content, kinds=content)
+    source = Arrays(
+        path=str(tmp_path / name), keys=("pixels", "kinds"), labels_path=str(tmp_path / name)
+    )
+    with pytest.raises(UserError, match=message):
+        source.load()
+
+
+def test_axes_of_matlab_7_3_come_reversed(tmp_path, monkeypatch):
+    class File(dict):
+        def __init__(self, path, mode):
+            super().__init__(X=IMAGES.T, y=NUMBERS[None] + 1, nested={})
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=File))
+    (tmp_path / "x.mat").write_bytes(MAT_73)
+    assert labels_of(Arrays(path=str(tmp_path / "x.mat")).load()) == EXPECTED
+
+
+def test_what_ships_has_no_names():
+    assert Digits().load().class_names == ()
