@@ -7,7 +7,7 @@ from pathlib import Path
 VERBS = (
     "add|allow|bring|call|choose|copy|cut|delete|divide|give|keep|lay|leave|let|lower|make room|move|name|"
     "number|pass|put|remove|rename|repair|resume|restore|route|run the|save|say how|set|shift|start again|"
-    "take|time what|train (?:again|anew|longer|the)|try again|use|wait|write"
+    "take|time what|train (?:a smaller|again|anew|longer|the)|try again|use|wait|write"
 )
 # A clause that begins with such a verb, maybe after what it is for, at the beginning or after a stop or "or".
 BEFORE = r"(?:where|for|from|if|of|to|in) [^:;]*?[ ,:]\s?|or "

@@ -116,6 +116,10 @@ CARRIED_OUT = {
     "use another step": "test_followed.py::test_another_checkpoint_is_read",
     "set {} before anything": "test_remedies.py::test_a_checkpoint_of_twice_the_bits_is_read_as_said",
     "leave dropout out": "test_followed.py::test_dropout_without_a_generator",
+    "pass at most {} at a time": "runs/test_batches.py::"
+    "test_a_batch_that_does_not_fit_is_refused_and_fewer_at_a_time_pass",
+    "train a smaller network": "runs/test_batches.py::"
+    "test_a_batch_that_does_not_fit_is_refused_and_fewer_at_a_time_pass",
     "route inside": "test_followed.py::test_votes_are_routed_where_they_are_made",
     "for votes that enter it": "test_votes.py::test_votes_may_enter",
     "put them into folders": "data/test_bad_pictures.py",

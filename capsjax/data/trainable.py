@@ -100,8 +100,8 @@ def check_geometry(dataset: Dataset, max_shift: int, augment: Sequence[Augmentat
         raise UserError(
             f"images: got {list(dataset.image_shape)} for each, which reads as height {height}, width "
             f"{width} and {channels} channels, expected [n, h, w, c]; if the channels come "
-            "first, say data.axes nchw, or: np.moveaxis(images, 1, -1); if the images are that flat, lay them "
-            "on their side: np.swapaxes(images, 1, 2)"
+            "first, say data.axes nchw, or: np.moveaxis(images, 1, -1); if the images are that flat, lay "
+            "them on their side: np.swapaxes(images, 1, 2)"
         )
     side, name = min((height, "height"), (width, "width"))
     if max_shift >= side:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from capsjax import room
+from capsjax.checks import UserError
 from capsjax.data import to_float
 from capsjax.layers import NetworkOutput
 from capsjax.training.state import Params
@@ -17,6 +19,7 @@ from capsjax.training.state import Params
 # Few images make a batch of a size of its own, so that one image does not cost a whole batch; from 16 on,
 # layers form votes as they do for more.
 FEW = 16
+_FITTING: set[Any] = set()  # programs that were looked at: compiled ones, which are kept as long
 
 
 class Predictor(NamedTuple):
@@ -46,6 +49,7 @@ class Predictor(NamedTuple):
         """
         parts, traces = [], []
         for batch, count in self._batches(images):
+            self._check(_outputs, batch, trace=trace)
             found = _outputs(self.apply, self.params, batch, trace=trace)
             part, traced = jax.device_get(found)
             parts.append(jax.tree.map(lambda field, n=count: field[:n], part))
@@ -55,11 +59,25 @@ class Predictor(NamedTuple):
 
     def classes(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
         """Return the class of each raw image [n, h, w, c], n from 0; nothing else is kept, or drawn."""
-        parts = [
-            np.asarray(_classes(self.apply, self.params, batch))[:count]
-            for batch, count in self._batches(images)
-        ]
+        parts = []
+        for batch, count in self._batches(images):
+            self._check(_classes, batch)
+            parts.append(np.asarray(_classes(self.apply, self.params, batch))[:count])
         return np.concatenate(parts)
+
+    def _check(self, called: Any, batch: Any, **options: bool) -> None:
+        """Refuse a batch that does not fit into memory; what is compiled for that is what is called."""
+        key = (called, self.apply, batch.shape, *options.items())
+        if key in _FITTING:
+            return
+        try:
+            compiled = called.lower(self.apply, self.params, batch, **options).compile()
+            room.check_program(compiled, f"images: the network on {len(batch)} at once")
+        except room.TooLargeError as error:
+            fewer = f"pass at most {FEW} at a time, images[:{FEW}]"
+            way_out = fewer if len(batch) > FEW else "train a smaller network"
+            raise UserError(f"{error}; {way_out}") from None
+        _FITTING.add(key)
 
     def _batches(self, images: np.ndarray) -> Iterator[tuple[Any, int]]:
         """Cut images into batches of one of two sizes, filled up with black; no images are one of 0."""

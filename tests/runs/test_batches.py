@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import capsjax as cj
+from capsjax import room
+from capsjax.checks import UserError
 from capsjax.runs import batches
 from capsjax.runs.plan import network_functions
 
@@ -53,3 +55,23 @@ def test_no_images_are_no_classes(run):
     for none in (np.zeros([0, 8, 8, 1]), np.zeros([0, 8, 8], np.uint8)):
         assert run.predict(none).shape == (0,)
         assert run.outputs(none).reconstruction.shape == (0, 8, 8, 1)
+
+
+def test_a_batch_that_does_not_fit_is_refused_and_fewer_at_a_time_pass(run, monkeypatch):
+    monkeypatch.setattr(batches, "_FITTING", set())
+    whole = run.predict(IMAGES[:64])
+    apply = network_functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10).apply
+    wide = batches._classes.lower(apply, run.variables, np.zeros((64, 8, 8, 1), np.float32))
+    needed = room.needed_by(wide.compile())
+    monkeypatch.setattr(batches, "_FITTING", set())
+    monkeypatch.setattr(room, "available", lambda: needed - 1)
+    with pytest.raises(UserError, match=r"^images: the network on 64 at once: got ") as caught:
+        run.predict(IMAGES[:64])
+    assert "\n  the largest array is " in str(caught.value)
+    assert str(caught.value).endswith("; pass at most 16 at a time, images[:16]")
+    parts = [run.predict(IMAGES[start : start + 16]) for start in range(0, 64, 16)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    monkeypatch.setattr(room, "available", lambda: 10.0)
+    monkeypatch.setattr(batches, "_FITTING", set())
+    with pytest.raises(UserError, match="train a smaller network"):
+        run.outputs(IMAGES[:1])
