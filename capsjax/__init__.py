@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from capsjax.study.compare import compare
     from capsjax.study.resume import resume
     from capsjax.types import Capsules, RoutingResult, RoutingTrace
-    from capsjax.votes import DenseVotes, LinearVotes, Votes, mask, predict
+    from capsjax.votes import DenseVotes, LinearVotes, Votes, mask, predict, window_votes
 
 # What is public, and where it is: imported when it is first asked for, so that a command which only
 # answers does not wait for JAX.
@@ -69,7 +69,7 @@ _HOMES = {
         "dynamic_routing",
     ),
     "types": ("Capsules", "RoutingResult", "RoutingTrace"),
-    "votes": ("DenseVotes", "LinearVotes", "Votes", "mask", "predict"),
+    "votes": ("DenseVotes", "LinearVotes", "Votes", "mask", "predict", "window_votes"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -112,6 +112,7 @@ __all__ = [
     "spread_loss",
     "squash",
     "train",
+    "window_votes",
 ]
 
 

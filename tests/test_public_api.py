@@ -22,6 +22,7 @@ SHAPE = re.compile(r"\[(?:[*a-z]|\w+(?:, \w+)+)[^\]]*\]|vectors along")
 CONTRACT = {
     "squash": ["s", "axis"],
     "predict": ["u", "W"],
+    "window_votes": ["u", "W", "stride", "share"],
     "DenseVotes": ["array", "masks"],
     "LinearVotes": ["u", "W", "masks"],
     "dynamic_routing": ["votes", "num_iters", "gradient", "bias", "leaky", "tolerance", "trace"],

@@ -75,7 +75,9 @@ def conv2d(
             f"conv2d: got images {list(images.shape)} and a kernel {list(kernel.shape)}, expected "
             "equal channels: images [b, h, w, c], kernel [kh, kw, c, f]"
         )
-    (top, bottom), (left, right) = _pads(images.shape[1:3], kernel.shape[:2], stride, padding)
+    (top, bottom), (left, right) = zeros_around(
+        images.shape[1:3], kernel.shape[:2], stride, padding
+    )
     images = jnp.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
     if images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]:
         raise UserError(
@@ -182,10 +184,20 @@ def output_size(size: int, kernel: int, stride: int, padding: Padding) -> int:
     return -(-size // stride) if padding == "SAME" else (size - kernel) // stride + 1
 
 
-def _pads(
+def zeros_around(
     size: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: Padding
 ) -> list[tuple[int, int]]:
-    """Return the zeros before and after, along each axis."""
+    """Count the zeros that padding puts around.
+
+    Args:
+        size: rows and columns of what is convolved.
+        kernel: rows and columns of the kernel.
+        stride: step between outputs.
+        padding: "VALID" for none, "SAME" for as many outputs as ceil(size / stride).
+
+    Returns:
+        Zeros before and after, along each axis.
+    """
     if padding == "VALID":
         return [(0, 0), (0, 0)]
     pads = []

@@ -4,6 +4,7 @@ from capsjax.layers.backbone import Backbone
 from capsjax.layers.base import Around, CapsuleShape, Features, Layer, Passed
 from capsjax.layers.capsnet import CapsNetConfig
 from capsjax.layers.conv import Conv, ConvConfig
+from capsjax.layers.conv_capsules import ConvCapsules, ConvCapsulesConfig
 from capsjax.layers.conv_decoder import ConvDecoder, ConvDecoderConfig
 from capsjax.layers.decoder import Decoder, DecoderConfig, ImageDecoder
 from capsjax.layers.dense import DenseCapsules, DenseConfig
@@ -17,6 +18,7 @@ from capsjax.layers.normalisation import BatchNorm, GroupNorm, LayerNorm, Normal
 from capsjax.layers.primary import PrimaryCapsules, PrimaryConfig
 from capsjax.layers.resnet import ResNet, ResNetConfig
 from capsjax.layers.routings import map_routings, routing_keys, routings, with_gradient
+from capsjax.layers.shared_capsules import SharedCapsules, SharedCapsulesConfig
 from capsjax.types import NetworkOutput
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "CapsNetConfig",
     "CapsuleShape",
     "Conv",
+    "ConvCapsules",
+    "ConvCapsulesConfig",
     "ConvConfig",
     "ConvDecoder",
     "ConvDecoderConfig",
@@ -56,6 +60,8 @@ __all__ = [
     "PrimaryConfig",
     "ResNet",
     "ResNetConfig",
+    "SharedCapsules",
+    "SharedCapsulesConfig",
     "Step",
     "count_parameters",
     "map_routings",

@@ -179,7 +179,7 @@ def take_capsules(layer: Layer, given: Shape) -> CapsuleShape:
 
 
 def convolved(
-    layer: Layer, given: Features, *, kernel: int, stride: int, padding: Padding
+    layer: Layer, given: Shape, *, kernel: int, stride: int, padding: Padding
 ) -> tuple[int, int]:
     """Compute the grid that a convolution gives.
 
@@ -198,8 +198,11 @@ def convolved(
     """
     for axis, size in zip(("height", "width"), given.grid, strict=True):
         if padding == "VALID" and kernel > size:  # SAME puts zeros around, so that any kernel fits
+            what = (
+                given if isinstance(given, Features) else f"grid {list(given.grid)} of the {given}"
+            )
             expected = (
-                f"at most {size}, the {axis} of the {given} that come in: choose kernel {size} or less, or "
+                f"at most {size}, the {axis} of the {what} that come in: choose kernel {size} or less, or "
                 "padding SAME"
             )
             raise FieldError(type(layer).__name__, "kernel", kernel, expected)

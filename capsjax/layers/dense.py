@@ -17,6 +17,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import KeepLength, bias_initialiser, transformation_initialiser
+from capsjax.layers.routed import train_routing
 from capsjax.numerics import safe_norm
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -145,14 +146,8 @@ class DenseCapsules(nnx.Module):
         draw = transformation_initialiser(initialisation)
         shape = (sizes.i, sizes.j, sizes.d, sizes.e)
         self.weight = nnx.Param(draw(rngs.params(), shape))  # W, [i, j, d, e]
-        start = bias_initialiser(initialisation)
-        known = routing.parameters(sizes)
-        # What a routing cannot do without is always trained; the rest, such as a bias, if it was asked for.
-        self.trained = tuple(name for name, one in known.items() if bias or not one.optional)
-        for name in self.trained:
-            draw_one = known[name].init or start
-            # Under its own name in the module, and so in checkpoints: `classes.bias`.
-            setattr(self, name, nnx.Param(draw_one(rngs.params(), known[name].shape)))
+        known, start = routing.parameters(sizes), bias_initialiser(initialisation)
+        self.trained = train_routing(self, known, optional=bias, start=start, rngs=rngs)
 
     def __call__(
         self, children: Capsules | Float[Array, "b i d"], *, trace: bool = False

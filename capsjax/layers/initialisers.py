@@ -61,6 +61,29 @@ def kernel_initialiser(initialisation: Initialisation, *, stddev: float) -> Init
     return jax.nn.initializers.he_normal(dtype=jnp.float32)
 
 
+def windows_initialiser(initialisation: Initialisation | KeepLength, windows: float) -> Initialiser:
+    """Return how the matrices of convolutional capsules, [k, l, a, j, d, e], begin.
+
+    As `transformation_initialiser`, where a child has the j parents of each window that sees it: its share of
+    each is smaller by their number, and the matrices are as much larger. The released code's begin alike.
+
+    Args:
+        initialisation: how matrices begin.
+        windows: how many windows see a child, on the average.
+
+    Returns:
+        The initialiser.
+    """
+    draw = transformation_initialiser(initialisation)
+    larger = jnp.float32(1 if initialisation == "released" else windows)
+
+    def drawn(key: Array, shape: tuple[int, ...]) -> Array:
+        i = math.prod(shape[:3])  # k l a children of a parent
+        return larger * draw(key, (i, *shape[3:])).reshape(shape)
+
+    return drawn
+
+
 def bias_initialiser(initialisation: Initialisation | KeepLength) -> Initialiser:
     """Return how biases begin: at 0.1 for "released", otherwise at 0."""
     return jax.nn.initializers.constant(0.1 if initialisation == "released" else 0.0, jnp.float32)

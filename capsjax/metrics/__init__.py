@@ -5,7 +5,12 @@ A function measures; a value, such as `TopKError(k=3)`, is the node of a configu
 
 from capsjax.metrics.base import Metric
 from capsjax.metrics.calibration import CalibrationError
-from capsjax.metrics.coupling import CouplingEntropy, coupled_agreement, coupling_entropy
+from capsjax.metrics.coupling import (
+    CouplingEntropy,
+    children_entropy,
+    coupled_agreement,
+    coupling_entropy,
+)
 from capsjax.metrics.dead import DeadCapsules, dead_capsules
 from capsjax.metrics.error import Accuracy, ErrorRate, accuracy, correct
 from capsjax.metrics.top_k import TopKError, top_k_error
@@ -22,6 +27,7 @@ __all__ = [
     "Metric",
     "TopKError",
     "accuracy",
+    "children_entropy",
     "correct",
     "coupled_agreement",
     "coupling_entropy",

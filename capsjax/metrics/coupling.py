@@ -30,7 +30,7 @@ class CouplingEntropy(Metric):
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
         """Return `coupling_entropy` of the class capsules' routing, [b]."""
         del batch
-        return coupling_entropy(output.coupling)
+        return children_entropy(output.coupling)
 
 
 def coupling_entropy(coupling: Float[Array, "*batch i j"]) -> Float[Array, "*batch"]:
@@ -74,6 +74,26 @@ def _log(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
 def _gone(x: Float[Array, "*n"]) -> Bool[Array, "*n"]:
     """Return where x is zero, or subnormal, which processors take as zero in some operations only."""
     return jnp.abs(x) < jnp.finfo(x.dtype).tiny
+
+
+def children_entropy(coupling: Float[Array, "b ..."]) -> Float[Array, "b"]:
+    """Measure the entropy of a child's coupling over all its parents, averaged over children, in nats.
+
+    Of parents on a grid, a child's may be at several positions: the entropies of its parts there add up, and
+    as its couplings add up to 1, all couplings add up to the number of children.
+
+    Args:
+        coupling: coupling coefficients, [b, i, j], or at positions [b, y, x, i, j].
+
+    Returns:
+        Mean entropy, [b].
+    """
+    if coupling.ndim == 3:
+        return coupling_entropy(coupling)
+    positions = tuple(range(1, coupling.ndim - 2))
+    entropy = jnp.sum(coupling_entropy(coupling), axis=positions)  # [b]
+    children = jnp.sum(coupling, axis=(*positions, -2, -1)) / max(coupling.shape[-2], 1)
+    return entropy / jnp.where(children > 0, children, 1)
 
 
 def coupled_agreement(

@@ -14,7 +14,7 @@ from capsjax.checks import LARGEST_INT, UserError, nearest
 from capsjax.data import Dataset
 from capsjax.layers import CapsNet, Model, NetworkOutput
 from capsjax.losses import Loss
-from capsjax.metrics import ALWAYS, Metric, coupling_entropy
+from capsjax.metrics import ALWAYS, Metric, children_entropy
 from capsjax.runs import remedies
 from capsjax.runs.config import Config
 from capsjax.training.feed import BatchSlicer
@@ -134,7 +134,7 @@ def _entropies(output: NetworkOutput) -> PerExample:
     if len(output.layers) < 2:
         return {}
     return {
-        f"entropy.{name}": coupling_entropy(routed.coupling)
+        f"entropy.{name}": children_entropy(routed.coupling)
         for name, routed in output.layers.items()
     }
 

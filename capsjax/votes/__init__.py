@@ -14,22 +14,29 @@ from jaxtyping import Array, Float
 from capsjax.checks import UserError, nearest
 from capsjax.votes.base import Votes
 from capsjax.votes.dense import DenseVotes, as_votes
+from capsjax.votes.grid import SHARES, Share, Window
 from capsjax.votes.linear import LinearVotes, predict
 from capsjax.votes.masks import mask
 from capsjax.votes.pairs import AllPairs, Pairs
+from capsjax.votes.window import WindowVotes, window_votes
 
 __all__ = [
     "FORMS",
+    "SHARES",
     "AllPairs",
     "DenseVotes",
     "LinearVotes",
     "Pairs",
+    "Share",
     "VoteForm",
     "Votes",
+    "Window",
+    "WindowVotes",
     "as_votes",
     "form_votes",
     "mask",
     "predict",
+    "window_votes",
 ]
 
 VoteForm = Literal["auto", "linear", "dense"]

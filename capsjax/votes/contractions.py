@@ -2,16 +2,20 @@
 
 With u as [i, d, b], each step is a product of one matrix with a column for every example, or goes along
 the examples: the longest axis, and the only one that nothing sums over but the gradient of W. The parents'
-matrices W_j are one each, [i d, e]; couplings are [j, i, b], poses [j, e, b].
+matrices W_j are one each, [i d, e]; couplings are [j, i, n], poses [j, e, b].
+
+A pose matrix is p rows that share W and their coupling, and its rows are columns here: b is then p n, p times
+as long as n, and all columns of the first row before those of the second.
 """
 
 import functools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from capsjax.numerics import reverse_only
 
@@ -21,14 +25,14 @@ Cotangents = tuple[Float[Array, "i d b"], Float[Array, "j id e"]]
 
 
 def combine(
-    c: Float[Array, "j i b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
+    c: Float[Array, "j i n"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
 ) -> Float[Array, "j e b"]:
     """Weigh and sum over children: dT/dv, s_j = sum_i c_ij W_ij u_i.
 
     For each parent one matrix product, of W_j^T, [e, i d], with c_ij u_i, [i d, b].
 
     Args:
-        c: coupling, [j, i, b].
+        c: coupling, [j, i, n].
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
 
@@ -39,49 +43,54 @@ def combine(
 
 
 def agreement(
-    v: Float[Array, "j e b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
-) -> Float[Array, "j i b"]:
+    v: Float[Array, "j e b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"], rows: int = 1
+) -> Float[Array, "j i n"]:
     """Compare every vote with its parent's pose: dT/dc, a_ij = (W_ij u_i) . v_j = u_i . (W_ij^T v_j).
 
     Args:
         v: parent poses, [j, e, b].
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
+        rows: p, rows of a pose.
 
     Returns:
-        a, [j, i, b].
+        a, [j, i, n].
     """
-    return _agreement(*reverse_only((v, u, W)))
+    return _agreement(*reverse_only((v, u, W)), rows)
 
 
 def agreements(
-    v: Sequence[Float[Array, "j e b"]], u: Float[Array, "i d b"], W: Float[Array, "j id e"]
-) -> list[Float[Array, "j i b"]]:
+    v: Sequence[Float[Array, "j e b"]],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+    rows: int = 1,
+) -> list[Float[Array, "j i n"]]:
     """Compare every vote with several poses, in one pass over the parents.
 
     Args:
         v: parent poses, each [j, e, b].
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
+        rows: p, rows of a pose.
 
     Returns:
-        One agreement for each, [j, i, b].
+        One agreement for each, [j, i, n].
     """
 
     def one(parent: tuple[list[Array], Array]) -> list[Array]:
         poses, matrix = parent
-        return [_compare(_pull(pose, matrix, u), u) for pose in poses]
+        return [_compare(_pull(pose, matrix, u), u, rows) for pose in poses]
 
     return jax.lax.map(one, (list(v), W))
 
 
 def adjoint(
-    c: Sequence[Float[Array, "j i b"]],
+    c: Sequence[Float[Array, "j i n"]],
     u: Float[Array, "i d b"],
     W: Float[Array, "j id e"],
     v: Sequence[Float[Array, "j e b"]],
     accumulate: Cotangents,
-) -> tuple[Float[Array, "j e b"], Float[Array, "j i b"], Cotangents]:
+) -> tuple[Float[Array, "j e b"], Float[Array, "j i n"], Cotangents]:
     """Differentiate T = sum_kij c_kij (W_ij u_i) . v_kj with respect to all it is made of, in one pass.
 
     This is the reverse mode of both contractions at once. For `combine` v is the cotangent of s, and dT/dc is
@@ -89,16 +98,18 @@ def adjoint(
     drops whichever of the two is not used.
 
     Args:
-        c: couplings, each [j, i, b].
+        c: couplings, each [j, i, n].
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
         v: poses, one for each coupling, each [j, e, b].
         accumulate: what dT/du, [i, d, b], and dT/dW, [j, i d, e], are added to.
 
     Returns:
-        dT/dv_0, [j, e, b], and dT/dc_0, [j, i, b], of the first term; and dT/du and dT/dW of all terms, added
+        dT/dv_0, [j, e, b], and dT/dc_0, [j, i, n], of the first term; and dT/du and dT/dW of all terms, added
         to `accumulate`.
     """
+    # Equal sizes may be symbols, or 0.
+    rows = 1 if c[0].shape[-1] == u.shape[-1] else u.shape[-1] // c[0].shape[-1]
 
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
     # all parents in one array [b, i, j, e] five times (docs/decisions/0006).
@@ -107,9 +118,9 @@ def adjoint(
         weighed = [_weigh(coupling, u) for coupling in couplings]  # each [i d, b]
         pulled = [_pull(pose, matrix, u) for pose in poses]  # each [i, d, b]
         for coupling, back, x, pose in zip(couplings, pulled, weighed, poses, strict=True):
-            u_bar = u_bar + coupling[:, None, :] * back
+            u_bar = u_bar + for_rows(coupling, u)[:, None, :] * back
             W_bar = W_bar + x @ pose.T  # [i d, e], the only sum over examples
-        return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u), W_bar)
+        return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u, rows), W_bar)
 
     u_bar, (s, a, W_bar) = jax.lax.scan(one, accumulate[0], (list(c), W, list(v), accumulate[1]))
     return s, a, (u_bar, W_bar)
@@ -129,7 +140,7 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
 
 
 def scatter(
-    c: Float[Array, "j i b"],
+    c: Float[Array, "j i n"],
     m: Float[Array, "j e b"],
     unit: Float[Array, "b"],
     u: Float[Array, "i d b"],
@@ -138,7 +149,7 @@ def scatter(
     """Return sum_i c_ij ((W_ij u_i - m_j) / unit)^2, one parent's votes at a time.
 
     Args:
-        c: weights, [j, i, b].
+        c: weights, [j, i, n].
         m: centres, [j, e, b].
         unit: what deviations are measured in, [b].
         u: child poses, [i, d, b].
@@ -153,7 +164,7 @@ def scatter(
     def one(parent: tuple[Array, Array, Array]) -> Array:
         coupling, centre, matrix = parent
         squares = jnp.square(_deviations(centre, unit, u, matrix))
-        return jnp.einsum("ib,ieb->eb", coupling, squares)  # [e, b]
+        return jnp.einsum("ib,ieb->eb", for_rows(coupling, u), squares)  # [e, b]
 
     return jax.lax.map(one, (c, m, W))
 
@@ -164,7 +175,8 @@ def distance(
     unit: Float[Array, "b"],
     u: Float[Array, "i d b"],
     W: Float[Array, "j id e"],
-) -> Float[Array, "j i b"]:
+    rows: int = 1,
+) -> Float[Array, "j i n"]:
     """Return sum_h p_jh ((W_ij u_i - m_j)_h / unit)^2, one parent's votes at a time.
 
     Args:
@@ -173,16 +185,17 @@ def distance(
         unit: what deviations are measured in, [b].
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
+        rows: p, rows of a pose.
 
     Returns:
-        The distances, [j, i, b].
+        The distances, [j, i, n].
     """
 
     @jax.checkpoint
     def one(parent: tuple[Array, Array, Array]) -> Array:
         centre, precision, matrix = parent
         squares = jnp.square(_deviations(centre, unit, u, matrix))
-        return jnp.einsum("eb,ieb->ib", precision, squares)  # [i, b]
+        return _sum_rows(jnp.einsum("eb,ieb->ib", precision, squares), rows)  # [i, b / p]
 
     return jax.lax.map(one, (m, p, W))
 
@@ -211,10 +224,10 @@ def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
     """
     # Written out, 2 ms; `jax.nn.softmax` over the first axis takes 17 (docs/decisions/0006). The result does
     # not depend on what is subtracted, so no gradient passes through it.
-    largest = jax.lax.stop_gradient(_reduce(jnp.maximum, logits))  # [i, b]
+    largest = jax.lax.stop_gradient(reduce(jnp.maximum, logits))  # [i, b]
     largest = jnp.maximum(largest, 0) if leaky else largest
     shares = jnp.exp(logits - largest[None])
-    whole = _reduce(jnp.add, shares)
+    whole = reduce(jnp.add, shares)
     whole = whole + jnp.exp(-largest) if leaky else whole
     return shares / whole[None]
 
@@ -231,11 +244,29 @@ def couple_adjoint(
     Returns:
         b_bar, [j, i, b]; the same for leaky coupling, as what leaked away has no cotangent.
     """
-    return coupling * (cotangent - _reduce(jnp.add, coupling * cotangent)[None])
+    return coupling * (cotangent - reduce(jnp.add, coupling * cotangent)[None])
 
 
-def _weigh(c: Float[Array, "i b"], u: Float[Array, "i d b"]) -> Float[Array, "id b"]:
-    return _flat(c[:, None, :] * u)  # [i d, b]
+def for_rows(x: Shaped[Array, "... n"], u: Float[Array, "i d b"]) -> Shaped[Array, "... b"]:
+    """Repeat a number of each pose for all its rows, which are columns of u.
+
+    Args:
+        x: numbers, [..., n].
+        u: child poses, [i, d, b], b = p n.
+
+    Returns:
+        The same for each column, [..., b].
+    """
+    n, b = x.shape[-1], u.shape[-1]
+    return x if n == b else jnp.tile(x, [*[1] * (x.ndim - 1), b // n])
+
+
+def _sum_rows(x: Float[Array, "i b"], rows: int) -> Float[Array, "i n"]:
+    return x if rows == 1 else reduce(jnp.add, x.reshape(x.shape[0], rows, -1), axis=1)
+
+
+def _weigh(c: Float[Array, "i n"], u: Float[Array, "i d b"]) -> Float[Array, "id b"]:
+    return _flat(for_rows(c, u)[:, None, :] * u)  # [i d, b]
 
 
 def _flat(u: Float[Array, "i d b"]) -> Float[Array, "id b"]:
@@ -249,15 +280,24 @@ def _pull(
     return (matrix @ v).reshape(u.shape)  # [i d, b] -> [i, d, b]
 
 
-def _compare(x: Float[Array, "i d b"], u: Float[Array, "i d b"]) -> Float[Array, "i b"]:
-    """Sum the products over d."""
-    return _reduce(jnp.add, x * u, axis=1)
+def _compare(x: Float[Array, "i d b"], u: Float[Array, "i d b"], rows: int) -> Float[Array, "i n"]:
+    """Sum the products over d, and over the rows of a pose."""
+    return _sum_rows(reduce(jnp.add, x * u, axis=1), rows)
 
 
-def _reduce(
+def reduce(
     fold: Callable[[Array, Array], Array], x: Float[Array, "..."], axis: int = 0
 ) -> Float[Array, "..."]:
-    """Reduce an axis that is not the last, written out: the compiler's own loop over it is slow."""
+    """Reduce an axis that is not the last, written out: the compiler's own loop over it is slow.
+
+    Args:
+        fold: `jnp.add` or `jnp.maximum`.
+        x: what is reduced.
+        axis: which axis.
+
+    Returns:
+        The same without that axis.
+    """
     terms = [jax.lax.index_in_dim(x, k, axis, keepdims=False) for k in range(x.shape[axis])]
     if len(terms) <= UNROLLED:
         return functools.reduce(fold, terms)
@@ -286,18 +326,21 @@ def _combine_backward(
     return c_bar, *cotangents
 
 
-@jax.custom_vjp
-def _agreement(v: Array, u: Array, W: Array) -> Array:
-    return agreements([v], u, W)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _agreement(v: Array, u: Array, W: Array, rows: int) -> Array:
+    return agreements([v], u, W, rows)[0]
 
 
-def _agreement_forward(v: Array, u: Array, W: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    return agreement(v, u, W), (v, u, W)
+def _agreement_forward(
+    v: Array, u: Array, W: Array, rows: int
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    return agreement(v, u, W, rows), (v, u, W)
 
 
 def _agreement_backward(
-    saved: tuple[Array, Array, Array], a_bar: Array
+    rows: int, saved: tuple[Array, Array, Array], a_bar: Array
 ) -> tuple[Array, Array, Array]:
+    del rows  # as many as b in v is longer than in a_bar
     v, u, W = saved
     v_bar, _, cotangents = adjoint([a_bar], u, W, [v], (jnp.zeros_like(u), jnp.zeros_like(W)))
     return v_bar, *cotangents

@@ -4,6 +4,42 @@ from tests.mutations.mutation import Mutation
 
 MATHEMATICS = (
     Mutation(
+        "couplings of a convolution that add up to 1 at every position",
+        "votes/grid.py",
+        '        return self.share == "child" and not self.window.disjoint\n',
+        "        return False\n",
+        ("tests/test_window_votes.py",),
+    ),
+    Mutation(
+        "as many parents for a child at the border as for one in the middle",
+        "votes/window.py",
+        "        return super().uniform(leaky) if self.pairs.joined else self._shared(self.total(), leaky)\n",
+        "        return self._shared(self.total(), leaky)\n",
+        ("tests/test_window_votes.py",),
+    ),
+    Mutation(
+        "backward pass of a convolution's coupling, position by position",
+        "votes/grid.py",
+        "        mean = self._by_child(jnp.add, coupling * cotangent, 0)\n"
+        "        return coupling * (cotangent - self._by_window(mean)[None])\n",
+        "        return contractions.couple_adjoint(coupling, cotangent)\n",
+        ("tests/test_window_votes.py",),
+    ),
+    Mutation(
+        "rows of a pose that get the couplings of other examples",
+        "votes/contractions.py",
+        "jnp.tile(x, [*[1] * (x.ndim - 1), b // n])",
+        "jnp.repeat(x, b // n, axis=-1)",
+        ("tests/test_window_votes.py",),
+    ),
+    Mutation(
+        "coordinates in the first column of a pose matrix",
+        "layers/shared_capsules.py",
+        "jnp.eye(e)[-1:]",
+        "jnp.eye(e)[:1]",
+        ("tests/layers/test_conv_capsules.py",),
+    ),
+    Mutation(
         "softmax over the children",
         "numerics.py",
         "        return jax.nn.softmax(logits, axis=-1)\n",
@@ -134,7 +170,7 @@ MATHEMATICS = (
     Mutation(
         "adjoint of linear votes without one factor",
         "votes/contractions.py",
-        "            u_bar = u_bar + coupling[:, None, :] * back\n",
+        "            u_bar = u_bar + for_rows(coupling, u)[:, None, :] * back\n",
         "            u_bar = u_bar + back\n",
         ("tests/test_votes.py",),
     ),

@@ -1,0 +1,253 @@
+"""Convolutional capsules: each takes votes of the capsules that its window sees."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+from capsjax.checks import FieldError, check_bool, check_choice, check_int, check_type
+from capsjax.convolution import Padding, zeros_around
+from capsjax.layers.base import (
+    Around,
+    CapsuleShape,
+    Initialisation,
+    Layer,
+    Passed,
+    Shape,
+    convolved,
+    take_capsules,
+)
+from capsjax.layers.initialisers import KeepLength, bias_initialiser, windows_initialiser
+from capsjax.layers.routed import train_routing, without_positions
+from capsjax.routing import Routing, Sizes
+from capsjax.types import Capsules, RoutingResult
+from capsjax.votes import SHARES, Share, Window, WindowVotes
+
+PoseKind = Literal["vector", "matrix"]
+POSES: tuple[PoseKind, ...] = ("vector", "matrix")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvCapsulesConfig(Layer):
+    """Describe capsules each of which takes votes of the capsules that its window sees.
+
+    Transformation matrices are shared over positions, as a convolution's are.
+
+    Args:
+        types: j, capsules at each position.
+        dim: components of a capsule's pose; of a matrix a square number, such as 16 for 4 by 4.
+        pose: "vector", or "matrix" for poses whose rows share their transformation matrices.
+        kernel: width of the square window, in positions.
+        stride: step between windows.
+        padding: "VALID", or "SAME" for windows that begin outside, where capsules are 0 and not active.
+        share: what a child's couplings add up to 1 over: "child" for all its parents, at every position that
+            sees it; "position" for the parents of each position by itself.
+        routing: how the capsules below choose among these; None for the network's routing.
+        routing_bias: whether the routing's optional parameters are trained, such as a bias [j, e].
+        kind: its name in a configuration.
+
+    Reference:
+        Hinton, Sabour and Frosst 2018, section 4.
+    """
+
+    types: int = 16
+    dim: int = 16
+    pose: PoseKind = "vector"
+    kernel: int = 3
+    stride: int = 1
+    padding: Padding = "VALID"
+    share: Share = "child"
+    routing: Routing | None = None
+    routing_bias: bool = False
+    kind: Literal["conv_capsules"] = "conv_capsules"
+
+    def __post_init__(self):
+        for field in ("types", "dim", "kernel", "stride"):
+            check_int(self, field, low=1)
+        check_choice(self, "padding", ("VALID", "SAME"))
+        check_choice(self, "share", SHARES)
+        check_pose(self)
+        if self.routing is not None:
+            check_type(self, "routing", Routing, "a routing such as DynamicRouting(), or None")
+        check_bool(self, "routing_bias")
+
+    def shape(self, given: Shape, around: Around) -> CapsuleShape:
+        """Compute the capsules that come out.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+
+        Returns:
+            The grid of the windows, with `types` capsules at each position.
+
+        Raises:
+            FieldError: If features come in, the window is larger than their grid, or their poses cannot be
+                read as matrices of as many rows as these have.
+        """
+        children = take_capsules(self, given)
+        rows_of(self, children)
+        grid = convolved(
+            self, children, kernel=self.kernel, stride=self.stride, padding=self.padding
+        )
+        return CapsuleShape(grid, self.types, self.dim)
+
+    def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> "ConvCapsules":
+        """Make the transformation matrices and what the routing trains.
+
+        Args:
+            given: the shape of what comes in.
+            around: what the network says.
+            rngs: random numbers for the parameters.
+
+        Returns:
+            A module from capsules to a `RoutingResult` of positions.
+        """
+        return ConvCapsules(
+            take_capsules(self, given),
+            self,
+            routing=around.routing if self.routing is None else self.routing,
+            initialisation=around.initialisation,
+            rngs=rngs,
+        )
+
+    def apply(self, module: Any, value: Any, *, trace: bool = False) -> Passed:
+        """Route the capsules that come in.
+
+        Args:
+            module: what `build` made.
+            value: the children, poses [b, h w a, d] and activations [b, h w a].
+            trace: whether the routing returns each of its iterations.
+
+        Returns:
+            The parents, poses [b, y x j, e] and activations [b, y x j]; and what routing did, with positions,
+            such as the coupling [b, y, x, i, j], unless there is only one.
+        """
+        routed = module(value, trace=trace)
+        b, y, x, j, e = routed.pose.shape
+        pose = routed.pose.reshape(b, y * x * j, e)
+        capsules = Capsules(pose, routed.activation.reshape(b, y * x * j))
+        return Passed(capsules, without_positions(routed) if y == x == 1 else routed)
+
+
+class ConvCapsules(nnx.Module):
+    """Connect the capsules of each window to those of a position by shared matrices, and route.
+
+    Args:
+        children: the grid, types and dimension of the capsules that come in.
+        config: the window and the parents.
+        routing: how children choose among parents.
+        initialisation: how the parameters begin; see `KeepLength`.
+        rngs: random numbers for the parameters.
+    """
+
+    def __init__(
+        self,
+        children: CapsuleShape,
+        config: ConvCapsulesConfig,
+        *,
+        routing: Routing,
+        initialisation: Initialisation | KeepLength = KeepLength(),
+        rngs: nnx.Rngs,
+    ):
+        self.children, self.config, self.routing = children, config, routing
+        self.rows = rows_of(config, children)
+        d, e = children.dim // self.rows, config.dim // self.rows
+        shape = (config.kernel, config.kernel, children.types, config.types, d, e)
+        self.zeros = zeros_around(children.grid, shape[:2], config.stride, config.padding)
+        draw = windows_initialiser(initialisation, self._windows())
+        self.weight = nnx.Param(draw(rngs.params(), shape))  # W, [k, l, a, j, d, e]
+        sizes = Sizes(math.prod(shape[:3]), config.types, children.dim, config.dim)
+        start = bias_initialiser(initialisation)
+        known = routing.parameters(sizes)
+        self.trained = train_routing(
+            self, known, optional=config.routing_bias, start=start, rngs=rngs
+        )
+
+    def _windows(self) -> float:
+        """Return how many windows see a child, on the average over those that any sees."""
+        (h, w), (above, left) = self.children.grid, (before for before, _ in self.zeros)
+        (_, below), (_, right) = self.zeros
+        window = Window(
+            (self.config.kernel, self.config.kernel),
+            self.config.stride,
+            (above + h + below, left + w + right),
+        )
+        rows, columns = window.counts()
+        seen = rows[above : above + h], columns[left : left + w]
+        return math.prod(sum(axis) / sum(count > 0 for count in axis) for axis in seen)
+
+    def __call__(self, children: Capsules, *, trace: bool = False) -> RoutingResult:
+        """Route children.
+
+        Args:
+            children: capsules, numbered position by position, type by type: poses [b, h w a, d] and
+                activations [b, h w a].
+            trace: whether to return every iteration, as data.
+
+        Returns:
+            Poses [b, y, x, j, e], couplings and logits [b, y, x, i, j], i = k l a, activations [b, y, x, j].
+        """
+        a, d = self.children.types, self.children.dim
+
+        def on_grid(x: Array, *sizes: int) -> Array:
+            x = x.reshape(x.shape[0], *self.children.grid, *sizes)
+            return jnp.pad(x, [(0, 0), *self.zeros, *[(0, 0)] * len(sizes)])
+
+        poses = on_grid(jnp.asarray(children.pose), a, self.rows, d // self.rows)
+        votes = WindowVotes(poses, self.weight[...], self.config.stride, self.config.share)
+        takes = {
+            "poses": lambda: votes.seen(poses.reshape(*poses.shape[:4], d)),
+            "activation": lambda: votes.seen(on_grid(jnp.asarray(children.activation), a)),
+        }
+        return self.routing(
+            votes,
+            **{name: takes[name]() for name in self.routing.takes},
+            params={name: getattr(self, name)[...] for name in self.trained},
+            trace=trace,
+        )
+
+
+def check_pose(layer: Any) -> None:
+    """Check that a layer's `pose` is one, and its `dim` a square number where that is a matrix.
+
+    Args:
+        layer: the layer, with fields `pose` and `dim`.
+
+    Raises:
+        FieldError: If not.
+    """
+    check_choice(layer, "pose", POSES)
+    rows = math.isqrt(layer.dim)
+    if layer.pose == "matrix" and rows * rows != layer.dim:
+        expected = (
+            f"a square number for pose matrices, such as {rows * rows} or {(rows + 1) ** 2}; or pose "
+            "vector"
+        )
+        raise FieldError(type(layer).__name__, "dim", layer.dim, expected)
+
+
+def rows_of(layer: Any, children: CapsuleShape) -> int:
+    """Return p, into how many rows a layer reads the poses of its children: as many as its own have.
+
+    Args:
+        layer: the layer, with fields `pose` and `dim`.
+        children: the capsules that come in.
+
+    Returns:
+        The rows; 1 for vectors.
+
+    Raises:
+        FieldError: If the poses do not divide into so many.
+    """
+    rows = 1 if layer.pose == "vector" else math.isqrt(layer.dim)
+    if children.dim % rows:
+        expected = (
+            f"vector, as the poses of the {children} that come in are no matrices of {rows} rows; or let "
+            f"the layer before give poses of a multiple of {rows} components"
+        )
+        raise FieldError(type(layer).__name__, "pose", layer.pose, expected)
+    return rows
