@@ -39,7 +39,7 @@ SHOWN = {
     "Dataset(name='arrays', train=Split(images=uint8[16, 3, 2, 1], labels=int32[16]), "
     "validation=Split(images=uint8[2, 3, 2, 1], labels=int32[2]), "
     "test=Split(images=uint8[2, 3, 2, 1], labels=int32[2]), num_classes=2, "
-    f"scale={1 / 255})": DATASET,
+    f"scale={1 / 255}, class_names=(), notes=(), rescaling=None)": DATASET,
 }
 
 
