@@ -76,7 +76,7 @@ def test_help_is_no_value(answer):
         ("train smoke --sed 3", ["--sed: unknown flag", "did you mean '--seed'?"]),
         ("bench step smoke --profle", ["--profle: unknown flag", "did you mean '--profile'?"]),
         ("train smoke --verbose", ["--verbose: unknown flag", "--resume", "a field of the config"]),
-        ("train .", [".: got an empty folder, expected a folder of pictures for each class"]),
+        ("train .", [": got an empty folder, expected a folder of pictures for each class"]),
         ("train smoke --seed x", ["--seed: got 'x'", "expected an integer"]),
         ("train smoke --training.epochs many", ["--training.epochs: got 'many'", "an integer"]),
         ("train smoke --training.batch_size 0", ["got 0", "an integer of at least 1"]),
