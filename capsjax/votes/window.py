@@ -274,7 +274,7 @@ def window_votes(
         share: "child" or "position".
 
     Returns:
-        The votes, of shape (*batch, y, x, k l a, j, p e), p = 1 for vectors: routing gives poses
+        The votes, of shape (*batch, y, x, k l a, j, p e), p = 1 for vectors. Routing gives poses
         [*batch, y, x, j, p e], and couplings [*batch, y, x, k l a, j], children in the order k, l, a.
 
     Raises:
