@@ -64,7 +64,7 @@ class Reductions(Protocol):
 
 @runtime_checkable
 class HasTolerance(Iterative, Protocol):
-    """Name what a loop needs to stop each example by itself; the state is laid out like the couplings."""
+    """Name what a loop needs to stop each example by itself; all of its state is held as couplings are."""
 
     tolerance: float | None
 
@@ -190,7 +190,8 @@ def none_converged(routing: Iterative, inputs: PyTree) -> Bool[Array, "*batch"] 
         return None
     # Computed rather than made by `zeros`: like this it varies over the devices of a mesh as the logits do,
     # and a loop's carry has one type from the first step to the last.
-    return routing.pairs(inputs).max_abs(routing.init(inputs)) < 0
+    first, *_ = jax.tree.leaves(routing.init(inputs))
+    return routing.pairs(inputs).max_abs(first) < 0
 
 
 def masked_update(
@@ -219,4 +220,5 @@ def masked_update(
     converged = converged | (pairs.max_abs(step) <= routing.tolerance)
     # The update that would move an example by no more than the tolerance is not made, nor any after it: its
     # state does not depend on the batch that it is in.
-    return jnp.where(pairs.broadcast(converged), state, new), converged
+    stays = pairs.broadcast(converged)
+    return jax.tree.map(lambda old, new: jnp.where(stays, old, new), state, new), converged

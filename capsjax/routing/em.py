@@ -7,17 +7,21 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.nn.initializers import constant
 from jaxtyping import Array, Float
 
 from capsjax import numerics
 from capsjax.checks import check_choice, check_float
-from capsjax.routing.logits import LogitRouting
+from capsjax.routing.converging import ConvergingRouting
 from capsjax.routing.parameters import Parameter, Sizes, zeros
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
 
 # Votes above this are measured in units of the largest, for squares that do not overflow.
 LARGE = 2.0**20
+# Of the released code: how much of the mean before stays, and what is added to a parent's mass.
+MOMENTUM, LEAST_MASS = 0.1, 1e-5
+LOG_2PI = math.log(2 * math.pi)
 
 
 class EMInputs(NamedTuple):
@@ -36,6 +40,19 @@ class EMInputs(NamedTuple):
     beta_a: Float[Array, "j"]
 
 
+class EMState(NamedTuple):
+    """Hold what passes from one iteration to the next.
+
+    Attributes:
+        logits: b_ij, as held.
+        weight: by how much each vote counts in its parent's mean, as held, so far; None in the paper's form,
+            whose means remember nothing.
+    """
+
+    logits: PerPair
+    weight: PerPair | None
+
+
 class Gaussians(NamedTuple):
     """Hold what the M-step finds.
 
@@ -45,6 +62,7 @@ class Gaussians(NamedTuple):
         log_activation: log a_j, [*batch, j].
         variance: sigma_j^2 / unit^2, [*batch, j, e].
         unit: what variances are measured in, 1 unless votes are huge, [*batch].
+        weight: by how much each vote counts in the mean, as held.
     """
 
     pose: Float[Array, "*batch j e"]
@@ -52,10 +70,11 @@ class Gaussians(NamedTuple):
     log_activation: Float[Array, "*batch j"]
     variance: Float[Array, "*batch j e"]
     unit: Float[Array, "*batch"]
+    weight: PerPair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EMRouting(LogitRouting[EMInputs]):
+class EMRouting(ConvergingRouting[EMInputs, EMState]):
     """Fit a Gaussian to each parent's votes, and couple a child to the parents that explain its votes.
 
     R is the softmax of the logits b over the parents, b = 0 at first. Each of r readouts is an M-step, with
@@ -77,6 +96,16 @@ class EMRouting(LogitRouting[EMInputs]):
     authors', and the floor keeps a parent with a single child finite. Without any mass, a pose is 0.
     The E-step after the last M-step, which the paper computes, would be used by nothing.
 
+    `form="released"` is the authors' code. Its means move: 0.9 of the above and 0.1 of the mean of the
+    iteration before, 0 at first; masses are larger by 1e-5; and the activation is
+
+    a_j = logistic(lambda_t (-sum_h (log sigma_jh^2 + s_j (log 2 pi + 1)) sum_i r_ij - 5000 b_j))
+
+    with trained s, `sigma_bias`, and b, `activation_bias`: the paper's with 2 lambda_t,
+    beta_u = s (log 2 pi + 1) / 2 and beta_a = -2500 b, so that an optimiser's step on b moves a_j thousands
+    of times as far. Both begin at 0.5, as between its convolutional capsules; its class capsules begin at
+    2 and 1, with a fourth of final_lambda. Its floor is 5e-4.
+
     The coupling that a gradient mode treats is R; the last M-step is always live. Holding R constant is
     *another* gradient here, not a shorter one, since a variance depends on R in the first order.
 
@@ -87,7 +116,7 @@ class EMRouting(LogitRouting[EMInputs]):
             than this; with `StopGradient()`.
         final_lambda: what the inverse temperature lambda_t tends to, above 0.
         floor: what is added to every variance, above 0, in squared units of the votes.
-        form: "paper".
+        form: "paper", or "released" for what the authors' code computes.
         kind: its name in a configuration.
 
     Raises:
@@ -95,25 +124,29 @@ class EMRouting(LogitRouting[EMInputs]):
 
     Reference:
         Hinton, Sabour and Frosst 2018, "Matrix capsules with EM routing", section 3, procedure 1; lambda_t:
-        the authors' answer on OpenReview, as quoted in IBM's implementation.
+        the authors' answer on OpenReview, as quoted in IBM's implementation; the released form:
+        google-research, capsule_em/em_layers.py.
     """
 
     takes = frozenset({"activation"})
 
     final_lambda: float = 0.01
     floor: float = 1e-4
-    form: Literal["paper"] = "paper"
+    form: Literal["paper", "released"] = "paper"
     kind: Literal["em"] = "em"
 
     def __post_init__(self):
         super().__post_init__()
         check_float(self, "final_lambda", low=0, open_low=True)
         check_float(self, "floor", low=0, open_low=True)
-        check_choice(self, "form", ("paper",))
+        check_choice(self, "form", ("paper", "released"))
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
-        """Describe beta_u and beta_a, one number of each for every parent."""
+        """Describe two numbers for every parent: beta_u and beta_a, or the released code's biases."""
         axes = "one number for each parent, [j]"
+        if self.form == "released":
+            half = Parameter((sizes.j,), axes, constant(0.5))
+            return {"sigma_bias": half, "activation_bias": half}
         return {name: Parameter((sizes.j,), axes, zeros) for name in ("beta_u", "beta_a")}
 
     def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> EMInputs:
@@ -122,19 +155,45 @@ class EMRouting(LogitRouting[EMInputs]):
         Args:
             votes: the votes, arranged to be contracted many times.
             children: their activation, [*batch, i].
-            params: `beta_u` and `beta_a`, [j] each.
+            params: `beta_u` and `beta_a`, or `sigma_bias` and `activation_bias`, [j] each.
 
         Returns:
-            All four.
+            Votes, activations, beta_u and beta_a.
         """
-        return EMInputs(votes, jnp.asarray(children.activation), params["beta_u"], params["beta_a"])
+        activation = jnp.asarray(children.activation)
+        if self.form == "paper":
+            return EMInputs(votes, activation, params["beta_u"], params["beta_a"])
+        beta_u = params["sigma_bias"] * (LOG_2PI + 1) / 2
+        return EMInputs(votes, activation, beta_u, -2500 * params["activation_bias"])
 
-    def parents(self, t: Any, coupling: PerPair, inputs: EMInputs) -> Gaussians:
+    def init(self, inputs: EMInputs) -> EMState:
+        """Return b = 0, and means that remember nothing yet."""
+        logits = inputs.votes.zeros()
+        return EMState(logits, None if self.form == "paper" else logits)
+
+    def couple(self, state: EMState, inputs: EMInputs) -> PerPair:
+        """Normalise the logits over each child's parents: R = softmax(b).
+
+        Args:
+            state: logits and weights.
+            inputs: what `prepare` returned.
+
+        Returns:
+            R_ij, as held.
+        """
+        return inputs.votes.couple(state.logits)
+
+    def logits(self, state: EMState) -> PerPair:
+        """Return b_ij, as held."""
+        return state.logits
+
+    def readout(self, t: Any, coupling: PerPair, state: EMState, inputs: EMInputs) -> Gaussians:
         """Fit the Gaussians to the votes: the M-step.
 
         Args:
             t: number of the M-step, counted from 0, on which lambda_t depends.
             coupling: R_ij, as held.
+            state: what moving means remember.
             inputs: votes, activations and betas.
 
         Returns:
@@ -143,42 +202,50 @@ class EMRouting(LogitRouting[EMInputs]):
         votes, pairs = inputs.votes, inputs.votes.pairs
         assigned = coupling * pairs.by_child(inputs.activation)
         mass = pairs.sum_children(assigned)  # [*batch, j]
-        weight = assigned / pairs.by_parent(numerics.at_least_tiny(mass))
+        if self.form == "released":
+            mass = mass + LEAST_MASS
+        share = assigned / pairs.by_parent(numerics.at_least_tiny(mass))
+        weight = share
+        # Weights are remembered, not means: what a mode stops is R, and the votes stay live.
+        if state.weight is not None:
+            weight = (1 - MOMENTUM) * weight + MOMENTUM * state.weight
         mean = votes.combine(weight)  # [*batch, j, e]
         unit = self._unit(votes)
         # What a variance is resolved to, in units of the votes.
         smallest = jnp.finfo(mean.dtype).eps ** 2
         floor = jnp.maximum(self.floor / unit / unit, jnp.where(unit > 1, smallest, 0))
-        variance = votes.scatter(weight, mean, unit) + floor[..., None, None]  # [*batch, j, e]
+        variance = votes.scatter(share, mean, unit) + floor[..., None, None]  # [*batch, j, e]
         log_sigma = 0.5 * jnp.log(variance) + jnp.log(unit)[..., None, None]  # [*batch, j, e]
         beta_u, beta_a = (
             jnp.broadcast_to(beta, mass.shape) for beta in (inputs.beta_u, inputs.beta_a)
         )
         cost = jnp.sum(beta_u[..., None] + log_sigma, axis=-1) * mass  # [*batch, j]
-        logit = self.final_lambda * (1 - 0.95 ** (t + 1)) * (beta_a - cost)
+        factor = 1 if self.form == "paper" else 2  # the released code has log sigma^2 for log sigma
+        logit = factor * self.final_lambda * (1 - 0.95 ** (t + 1)) * (beta_a - cost)
         # log a_j from its logit: the logarithm of an activation that underflows would be -inf.
-        return Gaussians(mean, jax.nn.sigmoid(logit), jax.nn.log_sigmoid(logit), variance, unit)
+        log_activation = jax.nn.log_sigmoid(logit)
+        return Gaussians(mean, jax.nn.sigmoid(logit), log_activation, variance, unit, weight)
 
-    def respond(self, t: Any, logits: PerPair, parents: Gaussians, inputs: EMInputs) -> PerPair:
-        """Compare each vote with its parent's Gaussian: the E-step.
+    def update(self, t: Any, state: EMState, inputs: EMInputs) -> EMState:
+        """Fit the Gaussians, then compare each vote with its parent's: the E-step after an M-step.
 
         b_ij = log a_j + sum_h log N(V_ijh; mu_jh, sigma_jh)
 
         Args:
-            t: number of the E-step; the same for all.
-            logits: the old ones, which are replaced.
-            parents: the Gaussians of the M-step before it.
+            t: number of both, counted from 0.
+            state: logits, which are replaced, and weights.
             inputs: votes, activations and betas.
 
         Returns:
-            The new logits, as held.
+            The new logits and weights, as held.
         """
-        del t, logits
+        parents = self.readout(t, self.couple(state, inputs), state, inputs)
         votes, unit = inputs.votes, parents.unit[..., None]
         spread = jnp.log(2 * math.pi * parents.variance) + 2 * jnp.log(unit)[..., None]
         constant = parents.log_activation - 0.5 * jnp.sum(spread, axis=-1)  # [*batch, j]
         distance = votes.distance(parents.pose, 1 / parents.variance, parents.unit)
-        return votes.pairs.by_parent(constant) - 0.5 * distance
+        logits = votes.pairs.by_parent(constant) - 0.5 * distance
+        return EMState(logits, None if state.weight is None else parents.weight)
 
     @staticmethod
     def _unit(votes: Votes) -> Float[Array, "*batch"]:

@@ -4,15 +4,13 @@ import abc
 import dataclasses
 from typing import Any, Generic
 
-from jaxtyping import Array, Float
-
-from capsjax.checks import FieldError, check_float
-from capsjax.routing.base import Inputs, IterativeRouting
+from capsjax.routing.base import Inputs
+from capsjax.routing.converging import ConvergingRouting
 from capsjax.types import PerPair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
+class LogitRouting(ConvergingRouting[Inputs, PerPair], Generic[Inputs]):
     """Define a routing whose state is the logits b_ij: `prepare`, `parents` and `respond`.
 
     The logits b begin at 0. The coupling c is their softmax over each child's parents; `parents` reads out
@@ -28,26 +26,6 @@ class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
     Raises:
         FieldError: If a number is out of range, or the gradient does not fit.
     """
-
-    tolerance: float | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.tolerance is None:
-            return
-        check_float(self, "tolerance", low=0)
-        # Reverse mode needs the number of steps when it is traced; with a tolerance the data decide it.
-        if self.gradient.differentiates_updates:
-            why = "which goes back through every update and has to know how many there are"
-            expected = (
-                f"None with {type(self.gradient).__name__}, {why}; StopGradient() takes a tolerance, and "
-                "so does the ImplicitGradient() of FixedPointRouting"
-            )
-            in_config = (
-                f"null with gradient {getattr(self.gradient, 'kind', self.gradient)}, {why}; gradient "
-                "stop takes a tolerance, and so does implicit of kind fixed_point"
-            )
-            raise FieldError(type(self).__name__, "tolerance", self.tolerance, expected, in_config)
 
     @abc.abstractmethod
     def parents(self, t: Any, coupling: PerPair, inputs: Inputs) -> Any:
@@ -122,23 +100,3 @@ class LogitRouting(IterativeRouting[Inputs, PerPair], Generic[Inputs]):
         """
         # The loop carries the logits alone; the coupling is made from them at every update.
         return self.respond(t, state, self.parents(t, self.couple(state, inputs), inputs), inputs)
-
-    def residual(
-        self, coupling: PerPair, state: PerPair, inputs: Inputs
-    ) -> Float[Array, "*batch"] | None:
-        """Measure by how much one more update would move the coupling that it moves most.
-
-        Args:
-            coupling: the last c_ij, as held.
-            state: the logits that it was made from.
-            inputs: what `prepare` returned.
-
-        Returns:
-            max_ij of the change, [*batch]; None without a tolerance, as then the logits may grow without
-            bound, and no coupling is the last.
-        """
-        if self.tolerance is None:
-            return None
-        # Updates are numbered from 0, so number r - 1 is the first that the routing does not make.
-        moved = self.couple(self.update(self.num_iters - 1, state, inputs), inputs)
-        return inputs.votes.pairs.max_abs(moved - coupling)

@@ -338,8 +338,8 @@ MATHEMATICS = (
     Mutation(
         "examples that go on after they have converged",
         "gradients/base.py",
-        "    return jnp.where(pairs.broadcast(converged), state, new), converged\n",
-        "    return jnp.where(pairs.broadcast(converged & False), state, new), converged\n",
+        "    stays = pairs.broadcast(converged)\n",
+        "    stays = pairs.broadcast(converged & False)\n",
         ("tests/routing",),
     ),
     Mutation(
@@ -383,6 +383,13 @@ MATHEMATICS = (
         "        activation = mass / numerics.at_least_tiny(whole)\n",
         "        activation = mass\n",
         ("tests/routing/test_self_routing.py", "tests/routing"),
+    ),
+    Mutation(
+        "the released EM's mean without a memory",
+        "routing/em.py",
+        "            weight = (1 - MOMENTUM) * weight + MOMENTUM * state.weight\n",
+        "            weight = weight + 0 * state.weight\n",
+        ("tests/routing/test_em_released.py", "tests/routing"),
     ),
     Mutation(
         "inverted attention that adds its logits up",

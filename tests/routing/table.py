@@ -23,9 +23,17 @@ from capsjax.routing import (
     Routing,
     SelfAttentionRouting,
     SelfRouting,
+    Sizes,
     UniformRouting,
 )
-from tests.oracles import em, fixed_point, inverted_attention, self_attention, self_routing
+from tests.oracles import (
+    em,
+    em_released,
+    fixed_point,
+    inverted_attention,
+    self_attention,
+    self_routing,
+)
 from tests.oracles import routing as oracle
 
 BIAS = MappingProxyType({"bias": "je"})
@@ -149,15 +157,19 @@ def _fixed_point(
     )
 
 
-def _em(num_iters: int, modes: tuple[GradientMode, ...], **options: float) -> Row:
+def _em(form: str, num_iters: int, modes: tuple[GradientMode, ...], **options: float) -> Row:
     sizes = {"num_iters": num_iters, **options}
+    own = em if form == "paper" else em_released
+    names = EMRouting(form=form).parameters(Sizes(1, 1, 1, 1))
     return Row(
-        "em",
-        EMRouting(**sizes),
-        oracle=lambda *given: em.routing(*given, **sizes),
-        trace=lambda *given: em.trace(*given, **sizes),
-        frozen=lambda u, W, a, p, mode: em.frozen(u, W, a, p, last=_last(mode, num_iters), **sizes),
-        params=MappingProxyType({"beta_u": "j", "beta_a": "j"}),
+        "em" if form == "paper" else "em_released",
+        EMRouting(form=form, **sizes),
+        oracle=lambda *given: own.routing(*given, **sizes),
+        trace=lambda *given: own.trace(*given, **sizes),
+        frozen=lambda u, W, a, p, mode: own.frozen(
+            u, W, a, p, last=_last(mode, num_iters), **sizes
+        ),
+        params=MappingProxyType(dict.fromkeys(names, "j")),
         modes=modes,
         refused=(
             (ClosedForm(), r"EMRouting\.gradient: got ClosedForm.* no backward pass"),
@@ -195,9 +207,16 @@ TABLE = (
     ),
     # A high lambda: at its default the activations of three children would all be near one half.
     _em(
-        3,
+        *("paper", 3),
         (StopGradient(), TruncatedGradient(last=1), FullGradient(), FullGradient(remat=True)),
         final_lambda=5.0,
+        floor=0.2,
+    ),
+    # A low one: 5000 times a bias of one half is to leave an activation between 0 and 1.
+    _em(
+        *("released", 3),
+        (StopGradient(), TruncatedGradient(last=1), FullGradient()),
+        final_lambda=0.01,
         floor=0.2,
     ),
     Row(

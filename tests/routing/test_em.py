@@ -132,7 +132,7 @@ class TestRefused:
         with pytest.raises(UserError, match=rf"EMRouting\.{field}: got 0.*greater than 0"):
             cj.EMRouting(**{field: 0.0})
         with pytest.raises(UserError, match=r"EMRouting\.form"):
-            dataclasses.replace(cj.EMRouting(), form="released")
+            dataclasses.replace(cj.EMRouting(), form="matrix")
 
 
 def test_one_long_child_with_small_matrices_makes_no_vote_huge():
