@@ -401,8 +401,8 @@ RUNS = (
     Mutation(
         "what fills a batch up counted as images",
         "runs/batches.py",
-        "            np.asarray(_classes(self.apply, self.params, batch))[:count]\n",
-        "            np.asarray(_classes(self.apply, self.params, batch))\n",
+        "            parts.append(np.asarray(_classes(self.apply, self.params, batch))[:count])\n",
+        "            parts.append(np.asarray(_classes(self.apply, self.params, batch)))\n",
         ("tests/runs/test_batches.py",),
     ),
     Mutation(
