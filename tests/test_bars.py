@@ -115,3 +115,10 @@ def test_each_bar_would_be_noticed(name, tmp_path):
         "long": long_files([file]),
     }
     assert [bar for bar, noticed in found.items() if noticed] == [name]
+
+
+def test_nothing_waits_by_a_clock_that_can_be_set_back():
+    """The time of day is written down; what is waited for or measured goes by a clock that only goes on."""
+    package = [file for file in FILES if file.is_relative_to(ROOT / "capsjax")]
+    assert len(package) > 100
+    assert [file.name for file in package if "time.time()" in file.read_text("utf-8")] == []

@@ -18,7 +18,7 @@ from capsjax.data.classes import RENUMBER, RENUMBER_SPLITS, check_labels, to_cla
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.labels import number_classes
-from capsjax.data.npz import Pair
+from capsjax.data.npz import NAMED, Pair, splits_named
 from capsjax.data.own import WHITE, OwnData
 from capsjax.data.pixels import DARK, check_finite, check_range, type_remedy
 from capsjax.data.rescaling import Rescaling
@@ -237,6 +237,10 @@ def _renumber(data: object) -> str:
 
 
 def _read_mapping(data: Mapping) -> dict[str, Pair]:
+    # What `np.load` gives of a file of splits, or what was meant for one.
+    if any(key in NAMED for key in data):
+        names = splits_named("data", list(data))
+        data = {name: (data[f"{name}_images"], data[f"{name}_labels"]) for name in names}
     for key in data:
         if key not in KEYS:
             raise UserError(f"data: got key {key!r}, {EXPECTED}{nearest(str(key), KEYS)}")

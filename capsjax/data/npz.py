@@ -42,7 +42,7 @@ def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
             file = np.load(stream, allow_pickle=False)  # a pickle could run code
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"{path}: got a single array, {EXPECTED}")
-            return _arrays(str(path), file, _splits(str(path), list(file.files)))
+            return _arrays(str(path), file, splits_named(str(path), list(file.files)))
     except UserError:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
@@ -51,8 +51,19 @@ def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
         raise UserError(f"{path}: got {got}, {EXPECTED}") from error
 
 
-def _splits(path: str, keys: list[str]) -> list[str]:
-    """Check the names of the arrays; return the splits that are there, none if it is one pair."""
+def splits_named(path: str, keys: list[str]) -> list[str]:
+    """Check the names of arrays.
+
+    Args:
+        path: what the arrays are in, for errors.
+        keys: their names.
+
+    Returns:
+        The splits that are there; none if it is one pair.
+
+    Raises:
+        UserError: If a name is unknown or missing.
+    """
     # One name of a split decides: then all are expected to be of splits.
     known = NAMED if any(key in NAMED for key in keys) else WHOLE
     for key in keys:

@@ -46,6 +46,16 @@ def test_named_splits_are_as_they_were_saved(save):
         assert found.fingerprint() == Arrays().build(expected | more).fingerprint()
 
 
+def test_a_mapping_may_name_its_arrays_as_a_file_does(save):
+    """What np.load gives of a file of splits is taken in its place."""
+    expected = Arrays(path=str(save(**SPLITS))).load().fingerprint()
+    assert Arrays().build(SPLITS).fingerprint() == expected
+    with np.load(save(**SPLITS)) as file:
+        assert Arrays().build(file).fingerprint() == expected
+    with pytest.raises(UserError, match="data: got no array 'test_labels'"):
+        Arrays().build({name: SPLITS[name] for name in list(SPLITS)[:3]})
+
+
 OBJECTS = np.array([[1], [1, 2]], dtype=object)
 
 
