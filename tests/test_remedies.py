@@ -128,6 +128,7 @@ CARRIED_OUT = {
     "rename those that": "data/test_bad_pictures.py",
     "give more": "data/test_remedies.py::test_advice_about_too_few_examples",
     "save it as PNG": "data/test_bad_pictures.py",
+    "or save it in MATLAB with -v7": "data/test_labels.py::test_files_of_matlab",
     "set data.range": "data/test_folder.py::test_a_range_brings_black_and_white_to_0_and_1",
     "start again once they do": "data/test_bad_pictures.py",
     "set data.size to less": "data/test_bad_pictures.py",
