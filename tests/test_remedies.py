@@ -128,6 +128,15 @@ CARRIED_OUT = {
     "rename those that": "data/test_bad_pictures.py",
     "give more": "data/test_remedies.py::test_advice_about_too_few_examples",
     "save it as PNG": "data/test_bad_pictures.py",
+    "set data.label_column": "data/test_tables.py::test_what_the_errors_of_a_table_say_works",
+    "set data.stratified to false": "data/test_tables.py::test_what_the_errors_of_a_table_say_works",
+    "leave the column out": "data/test_tables.py::test_what_the_errors_of_a_table_say_works",
+    "set data.file_column": "data/test_tables.py::test_what_the_errors_of_a_list_say_works",
+    "name them in a column split": "data/test_tables.py::test_a_list_may_say_splits_and_groups",
+    "or let the layer before": "layers/test_conv_capsules.py::"
+    "test_both_ways_out_of_poses_that_are_no_matrices_fit",
+    "set model.decoder to null": "data/test_labels.py::"
+    "test_standardised_data_want_a_decoder_without_a_sigmoid",
     "or save it in MATLAB with -v7": "data/test_labels.py::test_files_of_matlab",
     "set data.range": "data/test_folder.py::test_a_range_brings_black_and_white_to_0_and_1",
     "start again once they do": "data/test_bad_pictures.py",

@@ -181,3 +181,29 @@ def test_a_table_that_is_not_utf_8_or_not_there(tmp_path):
 def test_lists_that_are_refused(more, message, tmp_path):
     with pytest.raises(UserError, match=message):
         PictureList(path=str(listed(tmp_path, more))).load()
+
+
+def test_what_the_errors_of_a_table_say_works(tmp_path):
+    rows = [["id", "width", "sort"], *([f"no {n}", n, "ab"[n % 2]] for n in range(40))]
+    path = str(write(tmp_path / "x.csv", rows))
+    with pytest.raises(UserError, match=r"columns id, width, sort: set data\.label_column"):
+        NumberTable(path=path).load()
+    with pytest.raises(
+        UserError, match=r"got 'no 0'.*or leave the column out: data\.leave_out \[id\]"
+    ):
+        NumberTable(path=path, label_column="sort").load()
+    dataset = NumberTable(path=path, label_column="sort", leave_out=("id",)).load()
+    assert (dataset.image_shape, dataset.class_names) == ((1, 1, 1), ("a", "b"))
+    write(tmp_path / "x.csv", [["width", "label"], *([n, "abcdef"[n]] for n in range(6))])
+    with pytest.raises(UserError, match=r"set data\.stratified to false"):
+        NumberTable(path=path).load()
+    assert NumberTable(path=path, stratified=False).load().num_classes == 6
+
+
+def test_what_the_errors_of_a_list_say_works(tmp_path):
+    class_folders(tmp_path, {"a": 6, "b": 6})
+    rows = [["scan", "label"], *([f"{name}/{n:03d}.png", name] for name in "ab" for n in range(6))]
+    path = str(write(tmp_path / "x.csv", rows))
+    with pytest.raises(UserError, match=r"columns scan, label: set data\.file_column"):
+        PictureList(path=path).load()
+    assert PictureList(path=path, file_column="scan").load().num_classes == 2

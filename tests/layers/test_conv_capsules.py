@@ -98,6 +98,12 @@ def test_a_layer_that_does_not_fit_says_what_came_and_two_ways_out(layer, given,
     assert raised.value.field == field
 
 
+def test_both_ways_out_of_poses_that_are_no_matrices_fit():
+    layer, given = ConvCapsulesConfig(pose="matrix", dim=9), CapsuleShape((4, 4), 2, 8)
+    dataclasses.replace(layer, pose="vector").shape(given, AROUND)
+    layer.shape(given._replace(dim=9), AROUND)
+
+
 @pytest.mark.parametrize("make", [ConvCapsulesConfig, SharedCapsulesConfig])
 def test_a_pose_matrix_is_square(make):
     with pytest.raises(FieldError, match="such as 9 or 16; or pose vector"):
