@@ -12,7 +12,7 @@ from PIL import Image
 import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.cli import main
-from capsjax.data import Arrays, PictureFolder
+from capsjax.data import Arrays, Dataset, PictureFolder, Split
 from capsjax.runs import description
 from capsjax.runs.sources import with_data
 from capsjax.study.design import design
@@ -110,6 +110,16 @@ def test_other_folders_are_measured_by_the_names_of_their_classes(trained, folde
         UserError, match="got classes dusk, which the run does not know, expected some of"
     ):
         cj.evaluate(run, str(other))
+
+
+def test_classes_are_measured_by_their_names_whatever_their_numbers(trained, folder):
+    run, *_ = trained
+    night = [np.asarray(Image.open(folder / "night" / f"{number}.png")) for number in range(20)]
+    split = Split(np.stack(night)[..., None], np.zeros(20, np.int32))
+    dataset = Dataset("own", split, None, split, 2, 1 / 255, class_names=("night", "day"))
+    wrong = np.mean(run.predict(split.images) != "night")
+    assert wrong != 0.5  # else the other numbers would give the same error
+    assert cj.evaluate(run, dataset)["error"] == pytest.approx(wrong)
 
 
 def test_a_path_says_what_data_it_holds(folder, tmp_path):
