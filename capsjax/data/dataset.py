@@ -2,7 +2,9 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -122,6 +124,19 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         return as_table(self)
+
+    def map_splits(self, change: Callable[[Split], Split], **fields: Any) -> "Dataset":
+        """Return the dataset with every split that there is changed.
+
+        Args:
+            change: from a split to another.
+            fields: other fields that change with them.
+
+        Returns:
+            The new dataset, checked as any.
+        """
+        splits = {name: change(split) for name, split in self.splits().items()}
+        return replace(self, **splits, **fields)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import KeepLength, bias_initialiser, windows_initialiser
-from capsjax.layers.routed import train_routing, without_positions
+from capsjax.layers.routed import route, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import SHARES, Share, Window, WindowVotes
@@ -203,12 +203,7 @@ class ConvCapsules(nnx.Module):
             "poses": lambda: votes.seen(poses.reshape(*poses.shape[:4], d)),
             "activation": lambda: votes.seen(on_grid(jnp.asarray(children.activation), a)),
         }
-        return self.routing(
-            votes,
-            **{name: takes[name]() for name in self.routing.takes},
-            params={name: getattr(self, name)[...] for name in self.trained},
-            trace=trace,
-        )
+        return route(self, votes, takes, trace=trace)
 
 
 def check_pose(layer: Any) -> None:

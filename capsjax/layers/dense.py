@@ -17,7 +17,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import KeepLength, bias_initialiser, transformation_initialiser
-from capsjax.layers.routed import train_routing
+from capsjax.layers.routed import passed, route, train_routing
 from capsjax.numerics import safe_norm
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -104,8 +104,7 @@ class DenseConfig(Layer):
         Returns:
             The parents, poses [b, j, e] and activations [b, j], and what routing did.
         """
-        routed = module(value, trace=trace)
-        return Passed(Capsules(routed.pose, routed.activation), routed)
+        return passed(module(value, trace=trace))
 
 
 class DenseCapsules(nnx.Module):
@@ -169,11 +168,6 @@ class DenseCapsules(nnx.Module):
         )
         if poses is None:
             raise UserError("DenseCapsules: got capsules without poses, expected poses [b, i, d]")
-        # A routing refuses what it has no use for, so it gets what it names.
-        takes = {"poses": poses, "activation": activation}
-        return self.routing(
-            form_votes(poses, self.weight[...], self.form),
-            **{name: takes[name] for name in self.routing.takes},
-            params={name: getattr(self, name)[...] for name in self.trained},
-            trace=trace,
-        )
+        votes = form_votes(poses, self.weight[...], self.form)
+        takes = {"poses": lambda: poses, "activation": lambda: activation}
+        return route(self, votes, takes, trace=trace)

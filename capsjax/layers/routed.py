@@ -1,13 +1,17 @@
 """What layers that route have in common: what the routing trains, and results without positions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from flax import nnx
+from jaxtyping import Array
 
+from capsjax.layers.base import Passed
 from capsjax.layers.initialisers import Initialiser
 from capsjax.routing.parameters import Parameter
-from capsjax.types import RoutingResult
+from capsjax.types import Capsules, RoutingResult
+from capsjax.votes import Votes
 
 
 def train_routing(
@@ -38,6 +42,41 @@ def train_routing(
         # Under its own name in the module, and so in checkpoints: `classes.bias`.
         setattr(module, name, nnx.Param(draw(rngs.params(), known[name].shape)))
     return names
+
+
+def route(
+    module: Any, votes: Votes, children: Mapping[str, Callable[[], Array | None]], *, trace: bool
+) -> RoutingResult:
+    """Route votes by a module's routing, with the parameters that `train_routing` gave it.
+
+    Args:
+        module: the module of the layer, with its `routing`, and in `trained` what `train_routing` returned.
+        votes: of the children for the parents.
+        children: what a routing may take of them, by name; only what it takes is made.
+        trace: whether to return every iteration, as data.
+
+    Returns:
+        What the routing returns.
+    """
+    # A routing refuses what it has no use for, so it gets what it names.
+    return module.routing(
+        votes,
+        **{name: children[name]() for name in module.routing.takes},
+        params={name: getattr(module, name)[...] for name in module.trained},
+        trace=trace,
+    )
+
+
+def passed(routed: RoutingResult) -> Passed:
+    """Return parents without positions as what a layer passes on.
+
+    Args:
+        routed: poses [b, j, e] and activations [b, j], and what routing did.
+
+    Returns:
+        The capsules, with the result.
+    """
+    return Passed(Capsules(routed.pose, routed.activation), routed)
 
 
 def without_positions(result: RoutingResult) -> RoutingResult:

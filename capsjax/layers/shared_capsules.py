@@ -20,7 +20,7 @@ from capsjax.layers.base import (
 )
 from capsjax.layers.conv_capsules import PoseKind, check_pose, rows_of
 from capsjax.layers.initialisers import KeepLength, bias_initialiser, transformation_initialiser
-from capsjax.layers.routed import train_routing, without_positions
+from capsjax.layers.routed import passed, route, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import WindowVotes
@@ -114,8 +114,7 @@ class SharedCapsulesConfig(Layer):
         Returns:
             The parents, poses [b, j, e] and activations [b, j], and what routing did.
         """
-        routed = module(value, trace=trace)
-        return Passed(Capsules(routed.pose, routed.activation), routed)
+        return passed(module(value, trace=trace))
 
 
 class SharedCapsules(nnx.Module):
@@ -200,11 +199,8 @@ class SharedCapsules(nnx.Module):
             Poses [b, j, e], couplings and logits [b, i, j], and activations [b, j] of the parents.
         """
         poses, activation = (jnp.asarray(x) for x in children)
-        takes = {"poses": poses[:, None, None], "activation": activation[:, None, None]}
-        routed = self.routing(
-            self.votes(poses),
-            **{name: takes[name] for name in self.routing.takes},
-            params={name: getattr(self, name)[...] for name in self.trained},
-            trace=trace,
-        )
-        return without_positions(routed)
+        takes = {
+            "poses": lambda: poses[:, None, None],
+            "activation": lambda: activation[:, None, None],
+        }
+        return without_positions(route(self, self.votes(poses), takes, trace=trace))

@@ -162,15 +162,7 @@ def _numbered(run: Run, dataset: Dataset) -> Dataset:
     def numbered(split: Split) -> Split:
         return Split(split.images, numbers[split.labels])
 
-    validation = None if dataset.validation is None else numbered(dataset.validation)
-    return dataclasses.replace(
-        dataset,
-        train=numbered(dataset.train),
-        validation=validation,
-        test=numbered(dataset.test),
-        num_classes=run.num_classes,
-        class_names=run.class_names,
-    )
+    return dataset.map_splits(numbered, num_classes=run.num_classes, class_names=run.class_names)
 
 
 def _in_unit(run: Run, dataset: Dataset) -> Dataset:
@@ -182,11 +174,4 @@ def _in_unit(run: Run, dataset: Dataset) -> Dataset:
     def brought(split: Split) -> Split:
         return Split(ours(theirs.inverse(split.images)), split.labels)
 
-    validation = None if dataset.validation is None else brought(dataset.validation)
-    return dataclasses.replace(
-        dataset,
-        train=brought(dataset.train),
-        validation=validation,
-        test=brought(dataset.test),
-        rescaling=ours,
-    )
+    return dataset.map_splits(brought, rescaling=ours)
