@@ -105,7 +105,7 @@ def reconstruction_figure(
     """Draw images above what the decoder made of their longest capsules, six in a row.
 
     Args:
-        images: pixels from 0 to 1, [n, h, w, c].
+        images: pixels, [n, h, w, c]; from 0 to 1, or black is the least and white the largest of them.
         reconstructions: the same for what was drawn.
         labels: what their classes are called, [n].
         predicted: what the classes are called that they were taken for, [n].
@@ -115,6 +115,7 @@ def reconstruction_figure(
         The figure; above each image its label and the prediction, in bold where they differ.
     """
     count = len(images)
+    black, white = min(0.0, float(images.min())), max(1.0, float(images.max()))
     columns = min(6, count)
     rows = -(-count // columns)
     with drawn_with(theme):
@@ -124,8 +125,10 @@ def reconstruction_figure(
         for place in range(count):
             row, column = divmod(place, columns)
             for half, picture in enumerate((images[place], reconstructions[place])):
-                shown = picture[..., 0] if picture.shape[-1] != 3 else picture
-                axes[2 * row + half, column].imshow(shown, cmap="gray_r", vmin=0, vmax=1)
+                shown = np.clip((picture - black) / (white - black), 0, 1)
+                shown = shown[..., 0] if picture.shape[-1] != 3 else shown
+                # Light is light: a photograph is not shown as its negative.
+                axes[2 * row + half, column].imshow(shown, cmap="gray", vmin=0, vmax=1)
             right = labels[place] == predicted[place]
             axes[2 * row, column].set_title(
                 _short(labels[place], predicted[place]),

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from capsjax.reports import panels
-from capsjax.reports.figures import panel_figure
+from capsjax.reports.figures import panel_figure, reconstruction_figure
 from capsjax.reports.themes import DARK, LIGHT
 from capsjax.study.arms import Arm
 
@@ -113,3 +113,19 @@ def test_every_test_error_is_a_mark():
     marks = [list(line.get_ydata()) for line in ax.lines]
     assert [np.round(y, 6).tolist() for y in marks] == [[10, 20], [15], [30]]
     assert panel.alt == "Mean test error in percent: x 15.00, y 30.00."
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.2, 0.6), (-3.0, 2.0)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_drawn_as_light_as_they_are(low, high, channels):
+    """A photograph is not its negative; of standardised images the least is black and the largest white."""
+    images = np.full((1, 2, 2, channels), low)
+    images[0, 0, 0] = high
+    figure = reconstruction_figure(images, images + 9, ["a"], ["b"])
+    drawn, above = (
+        np.asarray(ax.images[0].to_rgba(ax.images[0].get_array()))[..., :3] for ax in figure.axes
+    )
+    expected = (1, 0) if low < 0 else (high, low)
+    np.testing.assert_allclose(drawn[0, 0], expected[0], atol=0.01)
+    np.testing.assert_allclose(drawn[1, 1], expected[1], atol=0.01)
+    assert (above == 1).all()  # a reconstruction beyond white is white
