@@ -145,19 +145,30 @@ def _shaped(run: Run, data: Any) -> Any:
     return data if source is None else source.shaped(run.image_shape)
 
 
+def _named(names: tuple[str | int, ...], count: int) -> tuple[str, ...]:
+    """Return what classes are called: their numbers, where they have no names."""
+    return tuple(str(name) for name in names or range(count))
+
+
 def _numbered(run: Run, dataset: Dataset) -> Dataset:
-    """Give the classes of a dataset the numbers that the run knows them by, where both have names."""
-    names = dataset.class_names
-    if not names or not run.class_names or names == run.class_names:
+    """Give the classes of a dataset the numbers that the run knows them by."""
+    ours, theirs = (_named(of.class_names, of.num_classes) for of in (run, dataset))
+    if ours == theirs or not (run.class_names or dataset.class_names):
         return dataset
-    known = {name: number for number, name in enumerate(run.class_names)}
-    unknown = [str(name) for name in names if name not in known]
+    # Where one has names and the other numbers, these are the numbers of classes; numbers are names too.
+    alike = bool(run.class_names and dataset.class_names)
+    if not (alike or all(name.isdecimal() for name in ours + theirs)):
+        return dataset
+    known = {name: number for number, name in enumerate(ours)}
+    seen = np.unique(np.concatenate([split.labels for split in dataset.splits().values()]))
+    unknown = [theirs[label] for label in seen if theirs[label] not in known]
     if unknown:
         raise UserError(
             f"data: got classes {few(unknown)}, which the run does not know, expected some of "
-            f"{few([str(name) for name in run.class_names])}: leave out what the run was not trained on"
+            f"{few(list(ours))}: leave out what the run was not trained on"
         )
-    numbers = np.array([known[name] for name in names], np.int32)
+    # A name that no example has may be unknown, and is no label here.
+    numbers = np.array([known.get(name, 0) for name in theirs], np.int32)
 
     def numbered(split: Split) -> Split:
         return Split(split.images, numbers[split.labels])

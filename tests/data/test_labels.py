@@ -230,3 +230,20 @@ def test_axes_of_matlab_7_3_come_reversed(tmp_path, monkeypatch):
 
 def test_what_ships_has_no_names():
     assert Digits().load().class_names == ()
+
+
+@pytest.mark.parametrize(("first", "labels"), [(0, [1, 2]), (0, [1, 2, 3]), (1, [1, 3]), (1, [2])])
+def test_a_run_is_measured_on_labels_as_they_are_written(first, labels, tmp_path):
+    """Labels 1 and 2 are those of a run that counts from 0, and of one that counts from 1."""
+    images, numbers = IMAGES_OF_FOUR, np.arange(40) % 4
+    short = {"training.batch_size": 8, "training.epochs": None, "training.steps": 1}
+    run = cj.train(cj.load_config("smoke", short), (images, numbers + first), out=tmp_path / "run")
+    chosen = np.isin(numbers + first, labels)
+    data = (images[chosen], numbers[chosen] + first)
+    named = {"train": data, "test": data}
+    wrong = np.mean(run.predict(data[0]) != data[1])
+    assert cj.evaluate(run, named)["error"] == pytest.approx(wrong)
+    assert 0 < wrong < 1 or len(labels) == 1
+
+
+IMAGES_OF_FOUR = np.random.RandomState(3).randint(0, 256, (40, 8, 8), np.uint8)
