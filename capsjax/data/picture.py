@@ -1,7 +1,9 @@
 """One picture: what its file says of it, and its pixels at a size; Pillow reads it."""
 
+import contextlib
 import io
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -98,10 +100,7 @@ def _orientation(image: Image.Image) -> int | None:
     """Return what EXIF says of turning, as far as it stands before the pixels."""
     if image.format == "PNG" and not {"exif", "xmp", "Raw profile type exif"} & {*image.info}:
         return None  # Pillow would decode all pixels, to look behind them
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception as error:  # Pillow's readers raise whatever they meet
-        raise _broken(error) from error
+    return image.getexif().get(ExifTags.Base.Orientation)
 
 
 def read_picture(content: bytes, target: Target) -> np.ndarray:
@@ -121,11 +120,8 @@ def read_picture(content: bytes, target: Target) -> np.ndarray:
         if image.format == "JPEG":
             side = 2 * max(target.height, target.width)  # of which the size is then made, smoothly
             image.draft(None, (side, side))
-        try:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-        except Exception as error:  # Pillow's decoders raise whatever they meet
-            raise _broken(error) from error
+        image.load()
+        image = ImageOps.exif_transpose(image)
         if target.type == "uint8":
             fitted = _fitted(_shallow(image, target.channels), target)
             return np.asarray(fitted).reshape(target.height, target.width, target.channels)
@@ -134,25 +130,26 @@ def read_picture(content: bytes, target: Target) -> np.ndarray:
         return np.rint(pixels).astype(np.uint16) if target.type == "uint16" else pixels
 
 
-def _opened(content: bytes) -> Image.Image:
+@contextlib.contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Open a picture, and say of whatever goes wrong while it is open that the picture is broken."""
     if not content:
         raise UserError("an empty file")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if math.prod(image.size) > MOST_PIXELS:
+                size = f"{image.width} x {image.height} pixels"
+                raise UserError(f"{size}, more than {MOST_PIXELS:,}")
+            yield image
+    except UserError:
+        raise
     except UnidentifiedImageError as error:
         raise UserError(f"not a picture: {_begins(content)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"more than {MOST_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's readers raise whatever they meet
-        raise _broken(error) from error
-    if math.prod(image.size) > MOST_PIXELS:
-        image.close()
-        raise UserError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
-    return image
-
-
-def _broken(error: Exception) -> UserError:
-    return UserError(f"a broken picture: {str(error)[:200] or type(error).__name__}")
+        said = str(error)[:200] or type(error).__name__
+        raise UserError(f"a broken picture: {said}") from error
 
 
 def _begins(content: bytes) -> str:

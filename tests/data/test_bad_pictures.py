@@ -300,3 +300,20 @@ def test_fields_are_checked(fields, message):
 
 def test_pillow_s_own_bound_is_the_one_that_is_kept():
     assert picture.MOST_PIXELS == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "PNG", "JPEG", "WEBP", "BMP"])
+def test_a_file_that_is_cut_anywhere_is_read_or_broken(form):
+    """Also one of several pictures, whose number is asked for: no reader's own exception comes out."""
+    stream = io.BytesIO()
+    more = {"save_all": True, "append_images": [NOISE] * 2} if form in ("GIF", "TIFF") else {}
+    NOISE.save(stream, form, **more)
+    content, refused = stream.getvalue(), 0
+    target = picture.Target(4, 4, 1, "uint8", "stretch")
+    for end in range(0, len(content), max(1, len(content) // 150)):
+        for read in (picture.read_header, lambda part: picture.read_picture(part, target)):
+            try:
+                read(content[:end])
+            except UserError:
+                refused += 1
+    assert refused > 5
