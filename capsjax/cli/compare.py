@@ -32,6 +32,7 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             "arms to add runs, or --data.path where its data are now: the comparison's own configuration "
             "says everything else"
         )
+    name = Path(arguments.config or "").stem  # what was given, be it a configuration or data
     config = None if arguments.resume else read(arguments, rest)
     # After the configuration has been read: a mistake in it is told at once, without JAX's start.
     start_jax()
@@ -48,7 +49,6 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
                 arguments.resume, overrides=overrides, reporter=reporter, jobs=arguments.jobs
             )
         else:
-            name = Path(arguments.config).stem
             folder = run_comparison(
                 config, out=arguments.out, name=name, reporter=reporter, jobs=arguments.jobs
             )

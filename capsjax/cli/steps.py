@@ -60,10 +60,12 @@ def _data_at(arguments: argparse.Namespace) -> dict[str, object]:
     given, path = arguments.config, Path(arguments.config)
     # What ships, and a run, are what they are called; what is not there is no configuration either.
     named = given in config.shipped_configs() or (path / "config.yaml").exists()
-    if named or not path.exists() or path.suffix.lower() in (".yaml", ".yml"):
+    if named or not path.exists():
         return {}
-    from capsjax.data import source_at
+    from capsjax.data.places import may_be_data, source_at
 
+    if not may_be_data(path):  # a configuration, whatever its file is called
+        return {}
     source = source_at(given)
     arguments.config = source.starts_with
     return {"data.kind": source.kind, "data.path": given}
@@ -143,9 +145,12 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
                 f"{got}: the run's own configuration says everything else", argument=key
             )
     from capsjax.progress import Silent
-    from capsjax.runs import directory, experiment
+    from capsjax.runs import description, directory
+    from capsjax.runs.sources import load_data, shaped_data
 
-    return experiment.load_data(directory.read_config(folder, overrides), None, Silent())
+    config = directory.read_config(folder, overrides)
+    height, width, channels = description.read_data(folder)["image_shape"]
+    return load_data(config, shaped_data(config, None, (height, width, channels)), Silent())
 
 
 def no_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -43,14 +43,7 @@ def read_arrays(path: str, keys: tuple[str, str] | None, labels_path: str | None
         return _read_npy(place), _read_npy(Path(labels_path).expanduser())
     if suffix == ".mat":
         return _pair(path, _read_mat(place, keys), keys)
-    if keys is None:
-        return read_npz(path)
-    with files.open_plain(place, LARGEST, "a file that np.savez wrote") as stream:
-        try:
-            with np.load(stream, allow_pickle=False) as file:
-                return _pair(path, {name: file[name] for name in keys if name in file}, keys)
-        except (OSError, EOFError, ValueError, AttributeError) as error:
-            raise _broken(path, error, "a file that np.savez wrote") from error
+    return read_npz(path, keys)
 
 
 def _read_npy(path: Path) -> np.ndarray:

@@ -53,6 +53,27 @@ class Table(NamedTuple):
         small = [known.lower() for known in self.names]
         return next((small.index(word) for word in usual if word in small), None)
 
+    def groups(self, name: str | None) -> list[str] | None:
+        """Return what each row belongs to; None where no column says it.
+
+        Args:
+            name: of the column of groups, or None.
+
+        Raises:
+            UserError: If it is not there, or a cell is empty: such rows would be one group.
+        """
+        place = self.column(name, "group_column")
+        if place is None:
+            return None
+        found = [row[place] for row in self.rows]
+        if "" in found:
+            raise UserError(
+                f"data.group_column: got nothing in column {name!r} of line {self.lines[found.index('')]}, "
+                "expected what the row belongs to, or a name of its own",
+                argument="data.group_column",
+            )
+        return found
+
     def labels(self, name: str | None) -> int:
         """Find the column of labels, by its name or one of the usual ones.
 

@@ -18,13 +18,14 @@ EXPECTED = (
 )
 
 
-def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
+def read_npz(path: str | Path, keys: tuple[str, str] | None = None) -> Pair | dict[str, Pair]:
     """Read what `Arrays.build` takes from a file; objects, which could run code, are not read.
 
     Args:
         path: a file that `np.savez` or `np.savez_compressed` wrote, with arrays `images` and `labels`; or
             with `train_images`, `train_labels`, `test_images`, `test_labels` and, if wanted,
             `validation_images` and `validation_labels`.
+        keys: what the arrays of images and of labels are called, where they are called something else.
 
     Returns:
         (images, labels), or a mapping from the names of splits to such pairs.
@@ -42,6 +43,8 @@ def read_npz(path: str | Path) -> Pair | dict[str, Pair]:
             file = np.load(stream, allow_pickle=False)  # a pickle could run code
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"{path}: got a single array, {EXPECTED}")
+            if keys is not None:
+                return _named(str(path), file, keys)
             return _arrays(str(path), file, splits_named(str(path), list(file.files)))
     except UserError:
         raise
@@ -87,17 +90,32 @@ def _as_numbers(key: str, splits: list[str]) -> str:
     return f"np.searchsorted(np.unique({names}), {key}.tolist())"
 
 
+def _named(path: str, file: np.lib.npyio.NpzFile, keys: tuple[str, str]) -> Pair:
+    """Return the two arrays of these names."""
+    for key in keys:
+        if key not in file.files:
+            raise UserError(
+                f"{path}: got arrays {', '.join(file.files) or 'of no name'}, expected "
+                f"{' and '.join(keys)}; say what they are called: data.keys [X, y]"
+            )
+    return _array(path, file, keys[0], []), _array(path, file, keys[1], [])
+
+
+def _array(path: str, file: np.lib.npyio.NpzFile, key: str, splits: list[str]) -> np.ndarray:
+    try:
+        return file[key]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise UserError(
+            f"{path}: got Python objects in {key!r}, expected numbers; save an array of one shape and "
+            f"type: {_as_numbers(key, splits)}"
+        ) from None
+
+
 def _arrays(path: str, file: np.lib.npyio.NpzFile, splits: list[str]) -> Pair | dict[str, Pair]:
     def array(key: str) -> np.ndarray:
-        try:
-            return file[key]
-        except ValueError as error:
-            if "allow_pickle" not in str(error):
-                raise
-            raise UserError(
-                f"{path}: got Python objects in {key!r}, expected numbers; save an array of one shape and "
-                f"type: {_as_numbers(key, splits)}"
-            ) from None
+        return _array(path, file, key, splits)
 
     if not splits:
         return array("images"), array("labels")

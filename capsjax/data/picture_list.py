@@ -1,5 +1,6 @@
 """A list of picture files and their labels, in a CSV file."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -59,11 +60,11 @@ class PictureList(PictureData):
                 argument="data.file_column",
             )
         label_at = table.labels(self.label_column)
-        group_at = table.column(self.group_column, "group_column")
+        groups = table.groups(self.group_column)
         split_at = table.column(None, "split_column", ("split",))
         labels: dict[str, str] = {}
         found, missing = [], []
-        for row, line in zip(table.rows, table.lines, strict=True):
+        for n, (row, line) in enumerate(zip(table.rows, table.lines, strict=True)):
             name, label = row[file_at], row[label_at]
             if not name or not label:
                 raise UserError(f"{path}: line {line}: got no file or no label, expected both")
@@ -74,18 +75,18 @@ class PictureList(PictureData):
                 )
             labels[name] = label
             place = path.parent / name
-            if not place.exists():
+            if not os.path.exists(place):  # `Path.exists` raises at a name that is too long
                 missing.append(f"{name} (line {line})")
             split = "" if split_at is None else row[split_at].lower()
             if split_at is not None and split not in SPLITS:
                 raise UserError(
                     f"{path}: line {line}: got split {split!r}, expected train, validation or test"
                 )
-            group = "" if group_at is None else row[group_at]
+            group = "" if groups is None else groups[n]
             found.append(Listed(place, name, composed(label), SPLITS.get(split, ""), group))
         if missing:
             raise UserError(
                 f"{path}: got {len(missing)} of {len(found)} files that are not there: {few(missing)}; "
                 f"expected paths from {path.parent} on, with their suffixes"
             )
-        return Listing(found, (), group_at is not None)
+        return Listing(found, (), groups is not None)

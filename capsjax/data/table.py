@@ -92,7 +92,7 @@ class NumberTable(OwnData):
         raw = np.array(
             [self._numbers(table, n, features) for n, _ in enumerate(table.rows)]
         )  # [n, f]
-        groups = None if group_at is None else [row[group_at] for row in table.rows]
+        groups = table.groups(self.group_column)
         parts = self.divide(labels, (self.validation_fraction, self.test_fraction), groups)
         raw = raw[:, None, :, None]  # [n, 1, f, 1]
         rescaling = self._of_columns(raw[parts[0]])

@@ -18,7 +18,7 @@ from capsjax.routing import DynamicRouting
 from capsjax.runs import evaluation
 from capsjax.runs.folder import Folder
 from capsjax.runs.run import Run
-from capsjax.runs.sources import load_data
+from capsjax.runs.sources import load_data, shaped_data
 from capsjax.study import arms
 from capsjax.study.arms import Lines
 from capsjax.tables import plain
@@ -153,7 +153,7 @@ def last_measurements(metrics: Lines, batch_size: int) -> Table:
 
 def _reconstructions(run: Run, data: object) -> list[Picture]:
     """Draw the first test images and what the decoder made of them, where there is a decoder."""
-    dataset = load_data(run.config, data, Silent())
+    dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), Silent())
     images, labels = dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN]
     raw = images if dataset.rescaling is None else dataset.rescaling.inverse(images)
     output = run.outputs(raw)

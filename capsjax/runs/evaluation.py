@@ -18,7 +18,7 @@ from capsjax.runs import advice, description, directory, memory
 from capsjax.runs.config import Config
 from capsjax.runs.plan import evaluation_steps, network_functions
 from capsjax.runs.run import Run
-from capsjax.runs.sources import load_data, named_source
+from capsjax.runs.sources import load_data, shaped_data
 from capsjax.schema.text import to_tree
 from capsjax.schema.tree import build
 from capsjax.training import checkpoints
@@ -102,7 +102,7 @@ def evaluate(
     reporter = for_python(reporter)
     if isinstance(data, Mapping) and data.keys() == {"test"}:
         data = dict.fromkeys(("train", "validation", "test"), data["test"])
-    dataset = load_data(run.config, _shaped(run, data), reporter)
+    dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), reporter)
     if dataset.image_shape != run.image_shape:
         raise UserError(
             f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
@@ -137,12 +137,6 @@ def _measured(config: Config, overrides: Mapping[str, object]) -> Config:
             "it was trained"
         )
     return build(Config, to_tree(config), source="config", overrides=overrides)
-
-
-def _shaped(run: Run, data: Any) -> Any:
-    """Return data whose source, where it can choose, gives images of the shape that the run knows."""
-    source = named_source(run.config, data)
-    return data if source is None else source.shaped(run.image_shape)
 
 
 def _named(names: tuple[str | int, ...], count: int) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Whether a run fits into memory, told before anything is made or written; and what would fit."""
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -223,10 +222,7 @@ def _every(part: int, dataset: Dataset) -> Dataset:
     def fewer(split: Split) -> Split:
         return Split(split.images[:, ::part, ::part], split.labels)
 
-    validation = None if dataset.validation is None else fewer(dataset.validation)
-    return dataclasses.replace(
-        dataset, train=fewer(dataset.train), validation=validation, test=fewer(dataset.test)
-    )
+    return dataset.map_splits(fewer)
 
 
 def _with(config: Config, key: str, value: Any) -> Config:

@@ -54,6 +54,24 @@ def named_source(config: Config, data: Any) -> Source | None:
     return config.data.moved_to(found) if same else found
 
 
+def shaped_data(config: Config, data: Any, image_shape: tuple[int, int, int]) -> Any:
+    """Return data whose source, where it can choose, gives images of the shape that a run knows.
+
+    Args:
+        config: the run's configuration.
+        data: as `named_source` takes it.
+        image_shape: height, width and channels.
+
+    Returns:
+        The source, or data that have none, as they are.
+
+    Raises:
+        UserError: If there is nothing at a path, or no data that can be read.
+    """
+    source = named_source(config, data)
+    return data if source is None else source.shaped(image_shape)
+
+
 def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
     """Load what a configuration learns from, or split the user's own arrays as it says.
 

@@ -178,8 +178,14 @@ def test_arrays_of_other_names(tmp_path):
     np.savez(tmp_path / "x.npz", pixels=IMAGES, kinds=NUMBERS)
     path = str(tmp_path / "x.npz")
     assert labels_of(Arrays(path=path, keys=("pixels", "kinds")).load()) == EXPECTED
-    with pytest.raises(UserError, match="expected pixels and sorts"):
+    with pytest.raises(UserError, match="got arrays pixels, kinds, expected pixels and sorts"):
         Arrays(path=path, keys=("pixels", "sorts")).load()
+    with open(path, "wb") as stream:  # a single array, under the name of several
+        np.save(stream, IMAGES)
+    with pytest.raises(
+        UserError, match=r"got a single array, expected a file that np\.savez wrote"
+    ):
+        Arrays(path=path, keys=("pixels", "kinds")).load()
 
 
 MAT_73 = b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n"
@@ -194,7 +200,8 @@ OBJECTS = np.array([{}, {}], dtype=object)
         ("x.mat", MAT_73, r"h5py.*pip install 'capsjax\[hdf5\]'; or save it in MATLAB with -v7"),
         ("x.npy", b"no", r"got a broken file \("),
         ("x.npy", OBJECTS, "got Python objects, which could run code"),
-        ("x.npz", OBJECTS, "got Python objects, which could run code"),
+        ("x.npz", OBJECTS, "got Python objects in 'pixels', expected numbers"),
+        ("x.npz", b"PK\x03\x04 no", r"got a broken file \(.*that np.savez wrote"),
     ],
 )
 def test_files_that_are_not_what_they_should_be(name, content, message, tmp_path, monkeypatch):

@@ -200,6 +200,29 @@ def test_what_the_errors_of_a_table_say_works(tmp_path):
     assert NumberTable(path=path, stratified=False).load().num_classes == 6
 
 
+def test_rows_without_a_group_are_not_one_group(tmp_path):
+    class_folders(tmp_path, {"a": 6, "b": 6})
+    rows = [["file", "label", "who"]]
+    rows += [[f"{name}/{n:03d}.png", name, "" if n == 3 else n] for name in "ab" for n in range(6)]
+    path = str(write(tmp_path / "x.csv", rows))
+    with pytest.raises(UserError, match=r"group_column: got nothing in column 'who' of line 5"):
+        PictureList(path=path, group_column="who").load()
+    write(
+        tmp_path / "x.csv",
+        [["label", "x", "who"], *(["ab"[n % 2], n, "" if n else 1] for n in range(9))],
+    )
+    with pytest.raises(UserError, match=r"group_column: got nothing in column 'who' of line 3"):
+        NumberTable(path=path, group_column="who").load()
+
+
+def test_a_cell_too_long_for_a_file_s_name_is_no_file(tmp_path):
+    rows = [["text", "label"], *([f"{n}" + "x" * 5000, n] for n in range(4))]
+    path = write(tmp_path / "x.csv", rows)
+    assert type(source_at(path)) is NumberTable
+    with pytest.raises(UserError, match="files that are not there"):
+        PictureList(path=str(path), file_column="text", group_column="label").load()
+
+
 def test_what_the_errors_of_a_list_say_works(tmp_path):
     class_folders(tmp_path, {"a": 6, "b": 6})
     rows = [["scan", "label"], *([f"{name}/{n:03d}.png", name] for name in "ab" for n in range(6))]

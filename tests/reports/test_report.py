@@ -191,7 +191,7 @@ def test_a_report_without_its_data_leaves_out_reconstructions_and_says_so(compar
     assert "Reconstructions are left out" in page.read_text("utf-8")
     assert "got no data, expected some" in page.read_text("utf-8")
     with pytest.raises(UserError, match="got no data"):
-        report_run(folder, data="what was given")
+        report_run(folder, data={"what": "was given"})
 
 
 def test_what_is_no_comparison_is_refused(tmp_path):

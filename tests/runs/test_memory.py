@@ -1,5 +1,6 @@
 """What does not fit into memory is refused before anything is made, and what is said to fit does."""
 
+import dataclasses
 import re
 
 import jax
@@ -91,7 +92,7 @@ def test_shapes_are_those_of_the_feeds():
     ("optimiser", "copies"), [(Adam(), 4), (SGD(momentum=0.9), 3), (SGD(momentum=0.0), 2)]
 )
 def test_the_optimiser_says_what_it_keeps(optimiser, copies, with_memory):
-    planned = plan(memory.dataclasses.replace(SMOKE, optimiser=optimiser), DIGITS)
+    planned = plan(dataclasses.replace(SMOKE, optimiser=optimiser), DIGITS)
     held = planned.state_bytes()
     assert held // room.size_of(planned.functions.shapes()) == copies
     with_memory(held)

@@ -122,6 +122,30 @@ def test_classes_are_measured_by_their_names_whatever_their_numbers(trained, fol
     assert cj.evaluate(run, dataset)["error"] == pytest.approx(wrong)
 
 
+def test_commands_take_other_pictures_in_the_size_of_the_run(trained, folder, tmp_path, capsys):
+    """Twice as large and in colour, which a folder by itself would be read as."""
+    run, *_ = trained
+    other = tmp_path / "other"
+    for name in ("night", "day"):
+        (other / name).mkdir(parents=True)
+        for number in range(20):
+            image = Image.open(folder / name / f"{number}.png").resize((16, 16)).convert("RGB")
+            image.save(other / name / f"{number}.png")
+    assert main(["evaluate", str(run.folder), "--data.path", str(other)]) == 0
+    assert "test error" in capsys.readouterr().out
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder, copy)
+    (copy / "reconstructions.png").unlink(missing_ok=True)
+    cj.report(copy, data=str(other))
+    assert (copy / "reconstructions.png").exists()
+
+
+def test_a_configuration_may_be_called_anything(tmp_path, capsys):
+    (tmp_path / "mine.conf").write_text("data: digits\ntraining: {epochs: 0, batch_size: 8}\n")
+    assert main(["train", str(tmp_path / "mine.conf"), "--out", str(tmp_path / "run")]) == 2
+    assert "training.epochs: got 0" in capsys.readouterr().err
+
+
 def test_a_path_says_what_data_it_holds(folder, tmp_path):
     config = cj.load_config("smoke")
     np.savez(tmp_path / "x.npz", images=np.zeros((20, 8, 8), np.uint8), labels=np.arange(20) % 4)
