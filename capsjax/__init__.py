@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Routing,
         SelfAttentionRouting,
         SelfRouting,
+        SoftKMeansRouting,
         UniformRouting,
         dynamic_routing,
     )
@@ -35,7 +36,15 @@ if TYPE_CHECKING:
     from capsjax.study.compare import compare
     from capsjax.study.resume import resume
     from capsjax.types import Capsules, RoutingResult, RoutingTrace
-    from capsjax.votes import DenseVotes, LinearVotes, Votes, mask, predict, window_votes
+    from capsjax.votes import (
+        DenseVotes,
+        LinearVotes,
+        Votes,
+        mask,
+        predict,
+        shared_votes,
+        window_votes,
+    )
 
 # What is public, and where it is: imported when it is first asked for, so that a command which only
 # answers does not wait for JAX.
@@ -65,11 +74,20 @@ _HOMES = {
         "Routing",
         "SelfAttentionRouting",
         "SelfRouting",
+        "SoftKMeansRouting",
         "UniformRouting",
         "dynamic_routing",
     ),
     "types": ("Capsules", "RoutingResult", "RoutingTrace"),
-    "votes": ("DenseVotes", "LinearVotes", "Votes", "mask", "predict", "window_votes"),
+    "votes": (
+        "DenseVotes",
+        "LinearVotes",
+        "Votes",
+        "mask",
+        "predict",
+        "shared_votes",
+        "window_votes",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -92,6 +110,7 @@ __all__ = [
     "Run",
     "SelfAttentionRouting",
     "SelfRouting",
+    "SoftKMeansRouting",
     "StopGradient",
     "TruncatedGradient",
     "UniformRouting",
@@ -109,6 +128,7 @@ __all__ = [
     "report",
     "resume",
     "safe_norm",
+    "shared_votes",
     "spread_loss",
     "squash",
     "train",

@@ -6,6 +6,7 @@ from capsjax.routing.dynamic import DynamicRouting, dynamic_routing
 from capsjax.routing.em import EMRouting
 from capsjax.routing.fixed_point import FixedPointRouting
 from capsjax.routing.inverted_attention import InvertedAttentionRouting
+from capsjax.routing.k_means import SoftKMeansRouting
 from capsjax.routing.logits import LogitRouting
 from capsjax.routing.parameters import Parameter, Sizes
 from capsjax.routing.self_attention import SelfAttentionRouting
@@ -25,6 +26,7 @@ __all__ = [
     "SelfAttentionRouting",
     "SelfRouting",
     "Sizes",
+    "SoftKMeansRouting",
     "UniformRouting",
     "dynamic_routing",
 ]

@@ -14,11 +14,10 @@ from capsjax import numerics
 from capsjax.checks import check_choice, check_float
 from capsjax.routing.converging import ConvergingRouting
 from capsjax.routing.parameters import Parameter, Sizes, zeros
+from capsjax.routing.units import unit_of
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
 
-# Votes above this are measured in units of the largest, for squares that do not overflow.
-LARGE = 2.0**20
 # Of the released code: how much of the mean before stays, and what is added to a parent's mass.
 MOMENTUM, LEAST_MASS = 0.1, 1e-5
 LOG_2PI = math.log(2 * math.pi)
@@ -210,7 +209,7 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         if state.weight is not None:
             weight = (1 - MOMENTUM) * weight + MOMENTUM * state.weight
         mean = votes.combine(weight)  # [*batch, j, e]
-        unit = self._unit(votes)
+        unit = unit_of(votes)
         # What a variance is resolved to, in units of the votes.
         smallest = jnp.finfo(mean.dtype).eps ** 2
         floor = jnp.maximum(self.floor / unit / unit, jnp.where(unit > 1, smallest, 0))
@@ -246,9 +245,3 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         distance = votes.distance(parents.pose, 1 / parents.variance, parents.unit)
         logits = votes.pairs.by_parent(constant) - 0.5 * distance
         return EMState(logits, None if state.weight is None else parents.weight)
-
-    @staticmethod
-    def _unit(votes: Votes) -> Float[Array, "*batch"]:
-        """Return what deviations are measured in: 1 but for votes whose squares might overflow."""
-        bound = jax.lax.stop_gradient(votes.bound())
-        return jnp.where(bound > LARGE, bound, 1)

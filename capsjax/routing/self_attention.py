@@ -13,11 +13,9 @@ from capsjax import numerics
 from capsjax.checks import FieldError, check_int
 from capsjax.routing.base import IterativeRouting, Parents
 from capsjax.routing.parameters import Parameter, Sizes, zeros
+from capsjax.routing.units import DECIDED
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
-
-# Logits as large as this differ by rounding alone, in float64 too, or the softmax over them is 0 and 1.
-DECIDED = 2.0**60
 
 
 class AttendedVotes(NamedTuple):

@@ -18,6 +18,7 @@ from capsjax.votes.grid import SHARES, Share, Window
 from capsjax.votes.linear import LinearVotes, predict
 from capsjax.votes.masks import mask
 from capsjax.votes.pairs import AllPairs, Pairs
+from capsjax.votes.shared import SharedVotes, shared_votes
 from capsjax.votes.window import WindowVotes, window_votes
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "LinearVotes",
     "Pairs",
     "Share",
+    "SharedVotes",
     "VoteForm",
     "Votes",
     "Window",
@@ -36,6 +38,7 @@ __all__ = [
     "form_votes",
     "mask",
     "predict",
+    "shared_votes",
     "window_votes",
 ]
 

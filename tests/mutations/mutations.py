@@ -2,7 +2,8 @@
 
 from tests.mutations.mathematics import MATHEMATICS
 from tests.mutations.own_data import OWN_DATA
+from tests.mutations.routings import ROUTINGS
 from tests.mutations.runs import RUNS
 from tests.mutations.values import VALUES
 
-MUTATIONS = (*MATHEMATICS, *VALUES, *RUNS, *OWN_DATA)
+MUTATIONS = (*MATHEMATICS, *ROUTINGS, *VALUES, *RUNS, *OWN_DATA)

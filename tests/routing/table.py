@@ -24,6 +24,7 @@ from capsjax.routing import (
     SelfAttentionRouting,
     SelfRouting,
     Sizes,
+    SoftKMeansRouting,
     UniformRouting,
 )
 from tests.oracles import (
@@ -31,11 +32,13 @@ from tests.oracles import (
     em_released,
     fixed_point,
     inverted_attention,
+    k_means,
     self_attention,
     self_routing,
 )
 from tests.oracles import routing as oracle
 
+NEAR = {"num_iters": 30, "beta": 0.05}
 BIAS = MappingProxyType({"bias": "je"})
 
 
@@ -58,6 +61,8 @@ class Row:
         refused: modes that it refuses, each with a pattern of the message.
         leaky: whether a child's couplings may add up to less than one.
         residual: whether it says how far it is from a fixed point.
+        kinds: the kinds of votes that it is tried on, by name.
+        start: parameters that the first coupling comes from; where they are 0, it is uniform.
     """
 
     name: str
@@ -71,6 +76,8 @@ class Row:
     refused: tuple[tuple[GradientMode, str], ...] = ()
     leaky: bool = False
     residual: bool = False
+    kinds: tuple[str, ...] = ("dense", "linear", "ragged")
+    start: tuple[str, ...] = ()
 
     def with_mode(self, mode: GradientMode | None) -> Routing:
         return self.routing if mode is None else dataclasses.replace(self.routing, gradient=mode)
@@ -250,6 +257,25 @@ TABLE = (
             (ImplicitGradient(), r"SelfAttentionRouting\.gradient: .*declares no fixed point"),
             (TruncatedGradient(last=2), r"last: got 2, expected at most 1"),
         ),
+    ),
+    # Iterations enough to be at the fixed point, to rounding in float64; without centres, which
+    # `test_k_means.py` begins with.
+    Row(
+        "soft_k_means",
+        SoftKMeansRouting(num_iters=30, inverse_temperature=0.05),
+        oracle=lambda *given: k_means.routing(*given, **NEAR),
+        trace=lambda *given: k_means.trace(*given, **NEAR),
+        frozen=lambda *given: k_means.frozen(*given[:-1], last=_last(given[-1], 30), **NEAR),
+        params=MappingProxyType({}),
+        modes=(
+            StopGradient(),
+            TruncatedGradient(last=1),
+            FullGradient(),
+            ClosedForm(),
+            ImplicitGradient(tolerance=1e-13),
+        ),
+        residual=True,
+        kinds=("ragged",),
     ),
     Row(
         "self",
