@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import shlex
@@ -246,3 +247,5 @@ def start_jax() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # JAX keeps what took a second to compile; a small network's steps take less, and there are several.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # What imports made stays to the end: looking through it for garbage took 4 % of the start of training.
+    gc.freeze()

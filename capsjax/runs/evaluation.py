@@ -116,8 +116,15 @@ def evaluate(
             f"run knows {run.num_classes} classes, these data have {dataset.num_classes}; number the classes "
             "as the run's data do, and leave out those that it does not know"
         )
-    # What these data hold of the run's classes may be fewer.
-    dataset = dataclasses.replace(dataset, num_classes=run.num_classes, class_names=run.class_names)
+    # What these data hold of the run's classes may be fewer. Of what is not measured one example is left, for
+    # which hardly any memory is asked.
+    dataset = dataclasses.replace(
+        dataset,
+        train=Split(dataset.train.images[:1].copy(), dataset.train.labels[:1]),
+        validation=None,
+        num_classes=run.num_classes,
+        class_names=run.class_names,
+    )
     compiled = evaluation_steps(run.config, run.image_shape, run.num_classes)
     own = data is None or isinstance(data, str | Path | Source) or dataset.rescaling is not None
     scale = dataset.scale if own else run.unit.factor(dataset.test.images)

@@ -141,7 +141,7 @@ def resume(
             f"{begun[:12]}..., that of the data the run began with"
         )
     planned = plan(config, dataset)
-    memory.check(config, dataset, folder=folder)
+    memory.check_held(config, dataset, folder=folder)
     begun_from_another = "start" in directory.read_json(folder / "environment.json")
     with locked(folder, say):
         initial = state = planned.initial_state(config.seed)
@@ -165,6 +165,9 @@ def resume(
         check_length(before, config, len(dataset.train), max(step, tested or 0))
         if tested is not None and planned.total_steps <= tested <= step:
             raise _finished(folder, config)
+        memory.check(
+            config, dataset, folder=folder
+        )  # compiled only where there is something to train
         if config != before:
             directory.write_config(folder, config)
         signals.advise(f"Resume with: {advice.how_to_resume(folder, config)[1]}")

@@ -93,12 +93,10 @@ def _cached_functions(
     parts = separate(nnx.eval_shape(make, jax.random.key(0)))
     made = jax.jit(lambda key: separate(make(key)).params)
     running = jax.jit(lambda key: separate(make(key)).statistics)
-
-    def shapes() -> dict[str, jax.ShapeDtypeStruct]:
-        return jax.eval_shape(made, jax.random.key(0))
+    shapes = jax.eval_shape(made, jax.random.key(0))
 
     def initial(seed: int) -> Params:
-        room.check_parameters(shapes())
+        room.check_parameters(shapes)
         return made(jax.random.key(seed))
 
     def statistics(seed: int) -> Params:
@@ -121,7 +119,7 @@ def _cached_functions(
     return NetworkFunctions(
         initial=initial,
         statistics=statistics,
-        shapes=shapes,
+        shapes=lambda: shapes,
         apply=parts.apply,
         loss=lambda variables, batch: track(variables, batch, None).values,
         score=lambda variables, batch: values(parts.apply(variables, batch.images), batch),

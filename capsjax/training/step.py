@@ -1,6 +1,7 @@
 """Pure steps, made from a loss function and an Optax transformation."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -113,14 +114,19 @@ def make_train_steps(
         are is no part of what is compiled.
     """
 
+    # Traced once, for the shapes of its values and for the loop; inlined, it is no call in the program.
+    @partial(jax.jit, inline=True)
+    def one(state: TrainState, examples: Any, step: Int[Array, ""]) -> tuple[TrainState, Sums]:
+        return train_step(state, slice_batch(examples, step))
+
     def train_steps(state: TrainState, examples: Any, start: Count, stop: Count) -> Any:
-        def one(step: Int[Array, ""], carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
-            return train_step(carry[0], slice_batch(examples, step))
+        def body(step: Int[Array, ""], carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+            return one(carry[0], examples, step)
 
         # The loop's carry needs values before the first step: their shapes alone, found without computing.
-        _, values = jax.eval_shape(one, jnp.asarray(start), (state, {}))
+        _, values = jax.eval_shape(one, state, examples, jnp.asarray(start))
         nothing = jax.tree.map(lambda value: jnp.zeros(value.shape, value.dtype), values)
-        return jax.lax.fori_loop(start, stop, one, (state, nothing))
+        return jax.lax.fori_loop(start, stop, body, (state, nothing))
 
     return train_steps
 

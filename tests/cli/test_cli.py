@@ -392,7 +392,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch):
 
 
 CACHE = """
-import os, jax
+import gc, os, jax
 from capsjax.cli import steps
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 steps.start_jax()
@@ -403,17 +403,19 @@ print(jax.config.jax_compilation_cache_dir)
 jax.config.update("jax_compilation_cache_dir", "mine")
 steps.start_jax()
 print(jax.config.jax_compilation_cache_dir)
+print(gc.get_freeze_count())
 """
 
 
-def test_compiled_programs_are_kept_in_the_user_s_cache(tmp_path):
+def test_programs_are_kept_in_the_user_s_cache_and_imports_out_of_the_garbage(tmp_path):
     known = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
     known.pop("JAX_COMPILATION_CACHE_DIR", None)
     done = subprocess.run(
         [sys.executable, "-c", CACHE], env=known, capture_output=True, text=True, check=True
     )
-    first, second, third = done.stdout.split()
+    first, second, third, frozen = done.stdout.split()
     assert first == "None"
     assert second.startswith(str(tmp_path))
     assert second.endswith("capsjax/compiled")
     assert third == "mine"
+    assert int(frozen) > 50_000

@@ -20,9 +20,9 @@ RUNS = (
     Mutation(
         "a call of steps that leaves out its last",
         "training/step.py",
-        "        return jax.lax.fori_loop(start, stop, one, (state, nothing))\n",
+        "        return jax.lax.fori_loop(start, stop, body, (state, nothing))\n",
         "        stop = jnp.maximum(stop - 1, start + 1)\n"
-        "        return jax.lax.fori_loop(start, stop, one, (state, nothing))\n",
+        "        return jax.lax.fori_loop(start, stop, body, (state, nothing))\n",
         ("tests/training",),
     ),
     Mutation(
@@ -224,11 +224,25 @@ RUNS = (
     Mutation(
         "a look at every parameter in every call of the device",
         "training/step.py",
-        "        return jax.lax.fori_loop(start, stop, one, (state, nothing))\n",
-        "        state, values = jax.lax.fori_loop(start, stop, one, (state, nothing))\n"
+        "        return jax.lax.fori_loop(start, stop, body, (state, nothing))\n",
+        "        state, values = jax.lax.fori_loop(start, stop, body, (state, nothing))\n"
         "        finite = [jnp.isfinite(leaf).all() for leaf in state.params.values()]\n"
         '        return state, values | {"finite": jnp.stack(finite).all()}\n',
         ("tests/bench/test_programs.py",),
+    ),
+    Mutation(
+        "a step that is traced twice",
+        "training/step.py",
+        "    @partial(jax.jit, inline=True)\n",
+        "",
+        ("tests/training/test_step.py",),
+    ),
+    Mutation(
+        "a measurement that asks for the memory of training images",
+        "runs/evaluation.py",
+        "        train=Split(dataset.train.images[:1].copy(), dataset.train.labels[:1]),\n",
+        "",
+        ("tests/runs/test_memory.py",),
     ),
     Mutation(
         "parameters that are NaN saved at a signal",

@@ -35,6 +35,11 @@ def dataset_of(config, data):
     return config.data.build(data)
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return cj.train(SMOKE, out=tmp_path_factory.mktemp("smoke") / "run")
+
+
 @pytest.fixture
 def with_memory(monkeypatch):
     def set_to(size):
@@ -170,6 +175,23 @@ def test_training_that_does_not_fit_is_refused(with_memory, monkeypatch):
     with pytest.raises(UserError, match=r"model: a training step: got .*\n.*; training$") as caught:
         memory.check(SMOKE, DIGITS)
     assert caught.value.on_command_line.endswith("; as a command")
+
+
+def test_a_finished_run_needs_no_memory_to_be_called_finished(run, with_memory):
+    with_memory(memory._needed("training", SMOKE, DIGITS) - 1)
+    with pytest.raises(UserError, match="got a run that is finished"):
+        cj.resume(run.folder)
+
+
+def test_a_measurement_needs_no_memory_for_what_it_does_not_measure(run, with_memory):
+    left = sum(split.images[1:].nbytes for split in (DIGITS.train, DIGITS.validation))
+    left += DIGITS.validation.images[:1].nbytes
+    needed = memory._needed("evaluation", SMOKE, DIGITS) - left
+    with_memory(needed)
+    assert cj.evaluate(run)["error"] == run.test["error"]
+    with_memory(needed - 1)
+    with pytest.raises(UserError, match="model: a step of evaluation: got "):
+        cj.evaluate(run)
 
 
 def test_a_resumed_run_is_told_to_train_anew(with_memory, tmp_path, monkeypatch):

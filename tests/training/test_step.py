@@ -8,7 +8,13 @@ import pytest
 from flax import nnx
 
 from capsjax.training.state import Batch, TrainState, separate
-from capsjax.training.step import make_eval_step, make_train_step, means, weighted_sums
+from capsjax.training.step import (
+    make_eval_step,
+    make_train_step,
+    make_train_steps,
+    means,
+    weighted_sums,
+)
 
 
 def loss(params, batch):
@@ -51,6 +57,24 @@ def test_a_step_is_pure():
     jax.tree.map(np.testing.assert_array_equal, (state, batch), before)
     jaxpr = jax.make_jaxpr(step)(state, batch)
     assert not jaxpr.effects
+
+
+def test_several_steps_are_the_steps_and_a_step_is_traced_once():
+    optimiser, batch, seen = optax.sgd(0.1, momentum=0.9), examples(), []
+
+    def counted(params, batch):
+        seen.append(batch)
+        return loss(params, batch)
+
+    steps = jax.jit(make_train_steps(make_train_step(counted, optimiser), lambda batch, _: batch))
+    state, values = steps(start(optimiser), batch, 0, 3)
+    assert len(seen) == 1
+    expected, step = start(optimiser), jax.jit(make_train_step(loss, optimiser))
+    for _ in range(3):
+        expected, last = step(expected, batch)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), (state, values), (expected, last)
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
