@@ -41,6 +41,30 @@ class FixedPoint(Iterative, Protocol):
         ...
 
 
+@runtime_checkable
+class Settling(Iterative, Protocol):
+    """Name what a routing supplies of whose state one array comes to rest, and the rest follows from it.
+
+    Nothing is symmetric here, so that the series has to solve the equation.
+    """
+
+    def resting(self, state: Any) -> Float[Array, "*batch j e"]:
+        """Return what comes to rest."""
+        ...
+
+    def state_of(self, resting: Float[Array, "*batch j e"], inputs: Any) -> Any:
+        """Return the state that it stands for.
+
+        Args:
+            resting: what comes to rest, [*batch, j, e].
+            inputs: what `prepare` returned.
+
+        Returns:
+            The state.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImplicitGradient(GradientMode):
     """Differentiate the fixed point that the updates lead to, instead of the updates.
@@ -52,6 +76,9 @@ class ImplicitGradient(GradientMode):
     and the inputs x get (d target / d x)^T z + (d couple / d x)^T y. Memory does not grow with the
     iterations, whose number may depend on the data. The result is that gradient only where the updates
     have come to the fixed point: `RoutingResult.residual` says how far they are from it.
+
+    Where it is another state than the logits that comes to rest, such as the slots s of slot attention,
+    s = update(s, x), cotangents solve z = s_bar + (d update / d s)^T z, by the series alone.
 
     Each example is solved by itself, to the tolerance. Where that fails within `max_steps`, or the
     equation shows that the updates cannot end there, the gradient is NaN rather than a guess.
@@ -95,7 +122,14 @@ class ImplicitGradient(GradientMode):
             FieldError: If it declares none.
         """
         del num_updates
-        if not isinstance(routing, FixedPoint):
+        if isinstance(routing, Settling):
+            if self.solver == "cg":
+                expected = (
+                    "'neumann': conjugate gradients need a symmetric derivative, which "
+                    f"{type(routing).__name__} has not"
+                )
+                raise FieldError("ImplicitGradient", "solver", self.solver, expected)
+        elif not isinstance(routing, FixedPoint):
             why = "DynamicRouting has no fixed point, as its logits grow"
             expected = (
                 "a gradient mode that goes through the iterations, such as FullGradient() or "
@@ -118,29 +152,75 @@ class ImplicitGradient(GradientMode):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _run(
-    routing: FixedPoint, mode: ImplicitGradient, num_updates: int, inputs: PyTree
-) -> tuple[PerPair, PerPair]:
+    routing: FixedPoint | Settling, mode: ImplicitGradient, num_updates: int, inputs: PyTree
+) -> tuple[PerPair, PyTree]:
     del mode
-    logits = iterate_to_tolerance(routing, inputs, num_updates)
-    return routing.couple(logits, inputs), logits
+    state = iterate_to_tolerance(routing, inputs, num_updates)
+    return routing.couple(state, inputs), state
 
 
 def _forward(
-    routing: FixedPoint, mode: ImplicitGradient, num_updates: int, inputs: PyTree
-) -> tuple[tuple[PerPair, PerPair], tuple[PerPair, PyTree]]:
+    routing: FixedPoint | Settling, mode: ImplicitGradient, num_updates: int, inputs: PyTree
+) -> tuple[tuple[PerPair, PyTree], tuple[PyTree, PyTree]]:
     # Not `_run`: a second derivative is to be refused in words, not by the rule that it has.
-    logits = iterate_to_tolerance(routing, inputs, num_updates)
-    return (routing.couple(logits, inputs), logits), (logits, inputs)
+    state = iterate_to_tolerance(routing, inputs, num_updates)
+    return (routing.couple(state, inputs), state), (state, inputs)
 
 
 def _backward(
-    routing: FixedPoint,
+    routing: FixedPoint | Settling,
     mode: ImplicitGradient,
     num_updates: int,
-    saved: tuple[PerPair, PyTree],
-    cotangents: tuple[PerPair, PerPair],
+    saved: tuple[PyTree, PyTree],
+    cotangents: tuple[PerPair, PyTree],
 ) -> tuple[PyTree]:
     del num_updates
+    if isinstance(routing, Settling):
+        found = _of_state(routing, mode, saved, cotangents)
+    else:
+        found = _of_logits(routing, mode, saved, cotangents)
+    return (_differentiated_once(found),)
+
+
+def _of_state(
+    routing: Settling,
+    mode: ImplicitGradient,
+    saved: tuple[PyTree, PyTree],
+    cotangents: tuple[PerPair, PyTree],
+) -> PyTree:
+    """Return the inputs' cotangents where the state comes to rest: z = s_bar + (d update / d s)^T z."""
+    state, inputs = saved
+
+    def end(resting: Array, inputs: PyTree) -> tuple[PerPair, PyTree]:
+        state = routing.state_of(resting, inputs)
+        return routing.couple(state, inputs), state
+
+    def step(resting: Array, inputs: PyTree) -> Array:
+        return routing.resting(routing.update(0, routing.state_of(resting, inputs), inputs))
+
+    resting = routing.resting(state)
+    right, by_end = jax.vjp(end, resting, inputs)[1](cotangents)
+    _, step_adjoint = jax.vjp(step, resting, inputs)
+    system = _System(
+        weigh=lambda z: z,
+        pull=lambda z: step_adjoint(z)[0],
+        inner=lambda x, y: jnp.sum(x * y, axis=(-2, -1)),
+        spread=lambda x: jnp.broadcast_to(x[..., None, None], resting.shape),
+    )
+    # The equation is linear: solved for right-hand sides near 1, whose squares are neither 0 nor infinite.
+    scale = jnp.max(jnp.abs(right), axis=(-2, -1), initial=0)
+    scale = system.spread(jnp.where(scale == 0, 1, scale))
+    z = scale * SOLVERS[mode.solver](system, right / scale, mode)
+    return add_cotangents(by_end, step_adjoint(z)[1])
+
+
+def _of_logits(
+    routing: FixedPoint,
+    mode: ImplicitGradient,
+    saved: tuple[PerPair, PyTree],
+    cotangents: tuple[PerPair, PerPair],
+) -> PyTree:
+    """Return the inputs' cotangents where b = target(couple(b))."""
     logits, inputs = saved
     coupling_bar, logits_bar = cotangents
     coupling, couple_adjoint = jax.vjp(routing.couple, logits, inputs)
@@ -160,7 +240,7 @@ def _backward(
     y = scale * SOLVERS[mode.solver](system, right / scale, mode)
     z = logits_bar + system.weigh(y)
     by_target, by_couple = target_adjoint(z)[1], couple_adjoint(y)[1]
-    return (_differentiated_once(add_cotangents(by_target, by_couple)),)
+    return add_cotangents(by_target, by_couple)
 
 
 @jax.custom_jvp

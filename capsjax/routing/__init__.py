@@ -11,6 +11,7 @@ from capsjax.routing.logits import LogitRouting
 from capsjax.routing.parameters import Parameter, Sizes
 from capsjax.routing.self_attention import SelfAttentionRouting
 from capsjax.routing.self_routing import SelfRouting
+from capsjax.routing.slot_attention import SlotAttentionRouting
 from capsjax.routing.uniform import UniformRouting
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "SelfAttentionRouting",
     "SelfRouting",
     "Sizes",
+    "SlotAttentionRouting",
     "SoftKMeansRouting",
     "UniformRouting",
     "dynamic_routing",

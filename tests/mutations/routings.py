@@ -25,6 +25,27 @@ ROUTINGS = (
         ("tests/routing/test_conformance.py",),
     ),
     Mutation(
+        "slots that average over slots instead of inputs",
+        "routing/slot_attention.py",
+        "mean = votes.combine(coupling / pairs.by_parent(numerics.at_least_tiny(mass)))",
+        "mean = votes.combine(coupling)",
+        ("tests/routing/test_slot_attention.py",),
+    ),
+    Mutation(
+        "a GRU that resets the slot before the product",
+        "routing/slot_attention.py",
+        "reset * (of_h[2] + bias[3])",
+        "reset * of_h[2] + bias[3]",
+        ("tests/routing/test_slot_attention.py", "tests/routing/test_conformance.py"),
+    ),
+    Mutation(
+        "the implicit gradient of a state without that of the coupling it ends in",
+        "gradients/implicit.py",
+        "    return add_cotangents(by_end, step_adjoint(z)[1])",
+        "    return step_adjoint(z)[1]",
+        ("tests/routing/test_slot_attention.py",),
+    ),
+    Mutation(
         "votes by shared matrices that compare with another parent's",
         "votes/shared.py",
         'pulled = jnp.einsum(f"...je,{one}->...jd", pose, self.W)',

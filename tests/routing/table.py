@@ -24,6 +24,7 @@ from capsjax.routing import (
     SelfAttentionRouting,
     SelfRouting,
     Sizes,
+    SlotAttentionRouting,
     SoftKMeansRouting,
     UniformRouting,
 )
@@ -35,6 +36,7 @@ from tests.oracles import (
     k_means,
     self_attention,
     self_routing,
+    slot_attention,
 )
 from tests.oracles import routing as oracle
 
@@ -278,6 +280,36 @@ TABLE = (
         kinds=("ragged",),
     ),
     Row(
+        "slot_attention",
+        SlotAttentionRouting(num_iters=3, hidden=3),
+        oracle=lambda *given: slot_attention.routing(*given, num_iters=3),
+        trace=lambda *given: slot_attention.trace(*given, num_iters=3),
+        frozen=lambda *given: slot_attention.frozen(
+            *given[:-1], last=_last(given[-1], 3), num_iters=3
+        ),
+        params=MappingProxyType(
+            {
+                "slots": "je",
+                "key": "de",
+                **dict.fromkeys(("query", "mlp_in", "mlp_out"), "ee"),
+                **dict.fromkeys(("gru_input", "gru_slot"), "gee"),
+                "gru_bias": "he",
+                **dict.fromkeys(
+                    ("query_gain", "query_offset", "mlp_gain", "mlp_offset", "mlp_in_bias"), "e"
+                ),
+                "mlp_out_bias": "e",
+            }
+        ),
+        modes=(StopGradient(), TruncatedGradient(last=1), FullGradient()),
+        refused=(
+            (ClosedForm(), r"SlotAttentionRouting\.gradient: got ClosedForm.* no backward pass"),
+            (ImplicitGradient(), r"solver: got 'cg', expected 'neumann'"),
+        ),
+        residual=True,
+        kinds=("linear",),
+        start=("slots",),
+    ),
+    Row(
         "self",
         SelfRouting(),
         oracle=self_routing.routing,
@@ -298,7 +330,8 @@ TABLE = (
 )
 
 B, N_I, N_J, D, E = 2, 3, 4, 2, 3
-SIZES = {"i": N_I, "j": N_J, "d": D, "e": E}
+# Of slot attention the gates and their biases.
+SIZES = {"i": N_I, "j": N_J, "d": D, "e": E, "g": 3, "h": 4}
 
 
 def arrays(row: Row, seed: int = 0) -> Given:
