@@ -43,6 +43,10 @@ class UserError(ValueError):
         self.on_command_line = message if on_command_line is None else on_command_line
         self.argument = argument
 
+    def within(self, place: str) -> "UserError":
+        """Return the same mistake with the place that it was made in, such as a file, before it."""
+        return UserError(f"{place}: {self}", on_command_line=f"{place}: {self.on_command_line}")
+
 
 class FieldError(UserError):
     """Tell which field of which configuration object holds a value that it cannot hold.

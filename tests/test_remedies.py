@@ -138,6 +138,10 @@ CARRIED_OUT = {
     "set model.decoder to null": "data/test_labels.py::"
     "test_standardised_data_want_a_decoder_without_a_sigmoid",
     "or save it in MATLAB with -v7": "data/test_labels.py::test_files_of_matlab",
+    "set data.keys to null": "data/test_labels.py::"
+    "test_single_arrays_have_their_labels_beside_them",
+    "set data.labels_path to null": "data/test_labels.py::"
+    "test_labels_beside_a_file_that_has_its_own_are_refused",
     "set data.range": "data/test_folder.py::test_a_range_brings_black_and_white_to_0_and_1",
     "start again once they do": "data/test_bad_pictures.py",
     "set data.size to less": "data/test_bad_pictures.py",

@@ -34,42 +34,42 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     from capsjax.schema.errors import all_keys
 
     check_flags(arguments.options, rest, all_keys(config.Config))
-    overrides = _data_at(arguments) | parse_overrides(rest)
+    name, data = _data_at(arguments.config)
+    overrides = data | parse_overrides(rest)
     # `--seed` is a flag of the command, so that its help shows it, and a field of the configuration.
     if getattr(arguments, "seed", None) is not None:
         overrides |= parse_overrides(["--seed", arguments.seed])
-    found = config.load_config(arguments.config, overrides)
+    found = config.load_config(name, overrides)
     if overrides and not getattr(arguments, "quiet", False):
-        _tell_what_is_set_back(arguments.config, found, overrides)
+        _tell_what_is_set_back(name, found, overrides)
     return found
 
 
-def _data_at(arguments: argparse.Namespace) -> dict[str, object]:
-    """Put the name of the starting configuration where data are named in its place.
+def _data_at(given: str) -> tuple[str, dict[str, object]]:
+    """Find the configuration that a command starts with, and its data where these are named instead.
 
     Args:
-        arguments: what the command line says.
+        given: a file, the name of a configuration that ships, or data.
 
     Returns:
-        The overrides that say where the data are; none where a configuration is named.
+        The configuration's name, and the overrides that say where the data are, if they are named.
 
     Raises:
         UserError: If it is no data that can be read.
     """
     from capsjax.runs import config
 
-    given, path = arguments.config, Path(arguments.config)
+    path = Path(given)
     # What ships, and a run, are what they are called; what is not there is no configuration either.
     named = given in config.shipped_configs() or (path / "config.yaml").exists()
     if named or not path.exists():
-        return {}
+        return given, {}
     from capsjax.data.places import may_be_data, source_at
 
     if not may_be_data(path):  # a configuration, whatever its file is called
-        return {}
+        return given, {}
     source = source_at(given)
-    arguments.config = source.starts_with
-    return {"data.kind": source.kind, "data.path": given}
+    return source.starts_with, {"data.kind": source.kind, "data.path": given}
 
 
 def _tell_what_is_set_back(name: str, found: Any, overrides: Mapping[str, object]) -> None:

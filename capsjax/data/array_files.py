@@ -1,7 +1,7 @@
 """Arrays from files: .npz and .npy of NumPy, .mat of MATLAB; nothing in them is ever run."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,22 @@ def read_arrays(path: str, keys: tuple[str, str] | None, labels_path: str | None
                 "single array",
                 argument="data.labels_path",
             )
+        if keys is not None:
+            raise UserError(
+                f"data.keys: got {list(keys)} beside {path}, which holds a single array, expected none: set "
+                "data.keys to null",
+                argument="data.keys",
+            )
         return _read_npy(place), _read_npy(Path(labels_path).expanduser())
+    if labels_path is not None:
+        raise UserError(
+            f"data.labels_path: got {labels_path!r} beside {path}, which holds labels itself, expected it "
+            "beside a single array (.npy) alone: set data.labels_path to null; what the arrays in the file "
+            "are called, data.keys says",
+            argument="data.labels_path",
+        )
     if suffix == ".mat":
-        return _pair(path, _read_mat(place, keys), keys)
+        return _read_mat(place, keys)
     return read_npz(path, keys)
 
 
@@ -55,8 +68,8 @@ def _read_npy(path: Path) -> np.ndarray:
             raise _broken(str(path), error, expected) from error
 
 
-def _read_mat(path: Path, keys: tuple[str, str] | None) -> Mapping[str, np.ndarray]:
-    """Read arrays of MATLAB: of version 7.3, which is HDF5, or before."""
+def _read_mat(path: Path, keys: tuple[str, str] | None) -> Pair:
+    """Read two arrays of MATLAB, and no others: of version 7.3, which is HDF5, or before."""
     with files.open_plain(path, LARGEST, MAT) as stream:
         head = stream.read(520)
     if HDF5 in (head[:8], head[512:520]):
@@ -66,13 +79,17 @@ def _read_mat(path: Path, keys: tuple[str, str] | None) -> Mapping[str, np.ndarr
     import scipy.io
 
     try:
-        found = scipy.io.loadmat(path, variable_names=keys)
+        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
+        images, labels = _chosen(path, shapes, keys)
+        found = scipy.io.loadmat(path, variable_names=(images, labels))
+        return np.asarray(found[images]), np.asarray(found[labels])
+    except UserError:
+        raise
     except Exception as error:  # scipy's readers raise whatever they meet
         raise _broken(str(path), error, MAT) from error
-    return {name: np.asarray(value) for name, value in found.items() if not name.startswith("__")}
 
 
-def _read_hdf5(path: Path, keys: tuple[str, str] | None) -> Mapping[str, np.ndarray]:
+def _read_hdf5(path: Path, keys: tuple[str, str] | None) -> Pair:
     try:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
@@ -82,26 +99,29 @@ def _read_hdf5(path: Path, keys: tuple[str, str] | None) -> Mapping[str, np.ndar
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            names = [
-                name for name in (keys or file) if name in file and hasattr(file[name], "shape")
-            ]
             # MATLAB counts the first axis fastest, HDF5 the last: axes come reversed.
-            return {name: np.asarray(file[name]).T for name in names}
+            shapes = {name: file[name].shape[::-1] for name in file if hasattr(file[name], "shape")}
+            images, labels = _chosen(path, shapes, keys)
+            return np.asarray(file[images]).T, np.asarray(file[labels]).T
+    except UserError:
+        raise
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise _broken(str(path), error, MAT) from error
 
 
-def _pair(path: str, found: Mapping[str, np.ndarray], keys: tuple[str, str] | None) -> Pair:
-    """Return images and labels of the arrays of a file."""
-    chosen = keys or next((pair for pair in USUAL if set(pair) <= set(found)), None)
-    if chosen is None or not set(chosen) <= set(found):
-        arrays = ", ".join(f"{name} {list(array.shape)}" for name, array in found.items())
+def _chosen(
+    path: Path, shapes: Mapping[str, Sequence[int]], keys: tuple[str, str] | None
+) -> tuple[str, str]:
+    """Return what the arrays of images and labels are called among those of a file."""
+    chosen = keys or next((pair for pair in USUAL if set(pair) <= set(shapes)), None)
+    if chosen is None or not set(chosen) <= set(shapes):
+        arrays = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         wanted = " and ".join(chosen) if chosen else "images and labels, or X and y"
         raise UserError(
-            f"{path}: got arrays {arrays or 'of none of these names'}, expected {wanted}; say what they are "
+            f"{path}: got arrays {arrays or 'of no name'}, expected {wanted}; say what they are "
             "called: data.keys [X, y]",
         )
-    return found[chosen[0]], found[chosen[1]]
+    return chosen
 
 
 def _broken(path: str, error: Exception, expected: str) -> UserError:

@@ -66,7 +66,6 @@ class Arrays(OwnData):
         f"name the splits: {{{', '.join(f'{k!r}: (images, labels)' for k in KEYS)}}}"
     )
 
-    path: str | None = None
     keys: tuple[str, str] | None = None
     labels_path: str | None = None
     axes: str | None = None
@@ -74,9 +73,6 @@ class Arrays(OwnData):
     kind: Literal["arrays"] = "arrays"
 
     def __post_init__(self):
-        if self.path is not None and not (isinstance(self.path, str) and self.path):
-            expected = "the path of a file that np.savez wrote, as a string, or nothing"
-            raise FieldError("Arrays", "path", self.path, expected)
         super().__post_init__()
         if self.axes is not None and sorted(self.axes) not in (
             list("chnw"),
@@ -110,7 +106,9 @@ class Arrays(OwnData):
         try:
             return self.build(given)
         except UserError as error:
-            raise UserError(f"{self.path}: {error}") from error
+            if error.argument is not None:  # which says where to look
+                raise
+            raise error.within(self.path) from error
 
     def shape(self) -> DataShape:
         """Read the file at `path`; return the shape of its images and the number of classes.
@@ -125,8 +123,7 @@ class Arrays(OwnData):
                 f"{', '.join(others)}, or data.path: set data.kind or data.path",
                 argument="data.kind",
             )
-        dataset = self.load()
-        return DataShape(dataset.image_shape, dataset.num_classes)
+        return super().shape()
 
     def build(self, data: object) -> Dataset:
         """Make a dataset of the user's arrays.
@@ -273,7 +270,7 @@ def _to_split(
         pixels = _to_pixels(images) if rescaling is None else rescaling(_four_axes(images))
         return Split(pixels, to_class_numbers(labels, pixels.shape[0], renumber=renumber))
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise error.within(where) from None
 
 
 def _arranged(images: np.ndarray, axes: str | None) -> np.ndarray:

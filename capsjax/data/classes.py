@@ -1,6 +1,6 @@
 """Class numbers: what labels may be, which classes have examples, and splits with a share of each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -120,6 +120,34 @@ def check_labels(
             f"{num_classes - 1} ({wrong.size} of {labels.size} labels are out of range); "
             f"number the classes from 0: {renumber}{other}"
         )
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sort different names of classes: by size where all are whole numbers, else by the alphabet."""
+    found = {*names}
+    if all(name.isascii() and name.isdigit() for name in found):
+        return sorted(found, key=lambda name: (int(name), name))
+    return sorted(found)
+
+
+def number_names(words: Sequence[str]) -> tuple[Int[np.ndarray, "n"], tuple[str, ...]]:
+    """Number the classes of examples in the order of their names.
+
+    Args:
+        words: what the class of each example is called, n of them.
+
+    Returns:
+        Class numbers, int32 [n], and the name of each class.
+
+    Raises:
+        UserError: If there are fewer than two classes.
+    """
+    names = in_order(words)
+    if len(names) < 2:
+        got = f"one class, {names[0]!r}" if names else "no example"
+        raise UserError(f"got {got}, expected at least two, as there is nothing to tell apart")
+    number = {name: place for place, name in enumerate(names)}
+    return np.array([number[word] for word in words], np.int32), tuple(names)
 
 
 def empty_classes(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -90,11 +91,12 @@ class Table(NamedTuple):
         return found
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path, rows: int | None = None) -> Table:
     """Read a table, separated by commas, semicolons or tabs, whichever its first line has most of.
 
     Args:
         path: the file, UTF-8.
+        rows: how many rows are looked at; None for all.
 
     Returns:
         The table.
@@ -110,16 +112,14 @@ def read_csv(path: Path) -> Table:
     reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
     try:
         names = tuple(name.strip() for name in next(reader, ()))
-        rows, lines = [], []
-        for row in reader:
-            if not row:
-                continue
+        found, lines = [], []
+        for row in itertools.islice(filter(None, reader), rows):  # without empty lines
             if len(row) != len(names):
                 raise UserError(
                     f"{path}: line {reader.line_num}: got {len(row)} cells, expected {len(names)}, one for "
                     "each name in the first line"
                 )
-            rows.append([cell.strip() for cell in row])
+            found.append([cell.strip() for cell in row])
             lines.append(reader.line_num)
     except csv.Error as error:
         raise UserError(
@@ -127,8 +127,8 @@ def read_csv(path: Path) -> Table:
         ) from error
     if len({*names}) != len(names) or not all(names):
         raise UserError(f"{path}: got columns of no name or of one name, expected {EXPECTED}")
-    if not rows or len(names) < 2:
+    if not found or len(names) < 2:
         raise UserError(
-            f"{path}: got {len(names)} columns and {len(rows)} rows, expected two of each at least"
+            f"{path}: got {len(names)} columns and {len(found)} rows, expected two of each at least"
         )
-    return Table(names, rows, lines)
+    return Table(names, found, lines)

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from capsjax.checks import LARGEST_FLOAT, FieldError, UserError, check_bool, check_float, check_int
 from capsjax.data.classes import stratify
 from capsjax.data.rescaling import Rescaling
-from capsjax.data.source import Source
+from capsjax.data.source import DataShape, Source
 
 WHITE = 65_535  # of integers of 16 bits
 Places = Int[np.ndarray, "m"]
@@ -33,6 +33,7 @@ class OwnData(Source, abc.ABC):
             65,535 of integers of 16 bits, and 0 to 1 of floats. "any" for values that are standardised
             already, or unbounded otherwise, and stay as they are: a network for them has no decoder, or one
             whose `output` is linear.
+        path: where the data are; None if it is not said yet.
         kind: its name in a configuration.
 
     Attributes:
@@ -42,6 +43,7 @@ class OwnData(Source, abc.ABC):
         FieldError: If a field is out of range.
     """
 
+    places: ClassVar[tuple[str, ...]] = ("path",)
     splits: ClassVar[str] = "name the splits"
 
     validation_fraction: float = 0.1
@@ -49,18 +51,33 @@ class OwnData(Source, abc.ABC):
     seed: int = 0
     stratified: bool = True
     range: tuple[float, float] | Literal["any"] | None = None
+    path: str | None = None
 
     def __post_init__(self):
+        owner = type(self).__name__
+        for place in self.places:
+            path = getattr(self, place)
+            if path is not None and not (isinstance(path, str) and path):
+                raise FieldError(owner, place, path, "a path as a string, or nothing")
         check_float(self, "validation_fraction", low=0.0, high=1.0, open_high=True)
         check_float(self, "test_fraction", low=0.0, high=1.0, open_low=True)
         total = self.validation_fraction + self.test_fraction
         if total >= 1:
             expected = f"less than 1 in sum with validation_fraction={self.validation_fraction}"
-            raise FieldError(type(self).__name__, "test_fraction", self.test_fraction, expected)
+            raise FieldError(owner, "test_fraction", self.test_fraction, expected)
         check_int(self, "seed", low=0, high=2**32 - 1)
         check_bool(self, "stratified")
         if self.range not in (None, "any"):
-            _check_ends(type(self).__name__, self.range)
+            _check_ends(owner, self.range)
+
+    def shape(self) -> DataShape:
+        """Read the data; return the shape of an example as a network takes it, and the number of classes.
+
+        Raises:
+            UserError: If something is wrong with them, or it is not said where they are.
+        """
+        dataset = self.load()
+        return DataShape(dataset.image_shape, dataset.num_classes)
 
     def rescaling(self, images: np.ndarray) -> Rescaling | None:
         """Return how raw pixels become what a network takes; None where they stay as they are."""

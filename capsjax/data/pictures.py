@@ -5,19 +5,18 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from capsjax.checks import FieldError, UserError, check_bool, check_choice
-from capsjax.data.classes import few
+from capsjax.data.classes import few, in_order, number_names
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.own import OwnData
 from capsjax.data.picture import FITS, Fit
 from capsjax.data.pixels import DARK
 from capsjax.data.reading import Pictures, Wanted, read_pictures
-from capsjax.data.source import DataShape
 
 
 class Listed(NamedTuple):
@@ -74,9 +73,6 @@ class PictureData(OwnData, abc.ABC):
         FieldError: If a field is out of range.
     """
 
-    places: ClassVar[tuple[str, ...]] = ("path",)
-
-    path: str | None = None
     size: int | tuple[int, int] | None = None
     channels: int | None = None
     fit: Fit = "pad"
@@ -85,8 +81,6 @@ class PictureData(OwnData, abc.ABC):
     def __post_init__(self):
         super().__post_init__()
         owner = type(self).__name__
-        if self.path is not None and not (isinstance(self.path, str) and self.path):
-            raise FieldError(owner, "path", self.path, "a path as a string, or nothing")
         sides = self.size if isinstance(self.size, tuple) else (self.size, self.size)
         whole = len(sides) == 2 and all(type(side) is int and 0 < side <= 4096 for side in sides)
         if self.size is not None and not whole:
@@ -139,11 +133,6 @@ class PictureData(OwnData, abc.ABC):
         paths = [file.path for file in listing.files]
         return self._made(listing, read_pictures(paths, wanted, report))
 
-    def shape(self) -> DataShape:
-        """Read the pictures; return the shape that they become, and the number of classes."""
-        dataset = self.load()
-        return DataShape(dataset.image_shape, dataset.num_classes)
-
     def _made(self, listing: Listing, read: Pictures) -> Dataset:
         """Make the dataset of what could be read."""
         files = [listing.files[place] for place in read.places]
@@ -154,15 +143,12 @@ class PictureData(OwnData, abc.ABC):
                 f"{self.path}: got no picture that can be read, expected some of PNG, JPEG, BMP, TIFF, WebP, "
                 f"GIF or PNM; left out: {few(left_out)}"
             )
-        names = in_order({file.label for file in files})
-        if len(names) < 2:
-            raise UserError(
-                f"{self.path}: got one class, {names[0]!r}, expected at least two, as there is nothing to "
-                f"tell apart{self._one_class(names[0])}"
-                + (f"; left out: {few(left_out)}" if left_out else "")
-            )
-        number = {name: place for place, name in enumerate(names)}
-        labels = np.array([number[file.label] for file in files], np.int32)
+        try:
+            labels, names = number_names([file.label for file in files])
+        except UserError as error:
+            remedy = self._one_class(files[0].label)
+            more = f"; left out: {few(left_out)}" if left_out else ""
+            raise UserError(f"{self.path}: {error}{remedy}{more}") from None
         parts = self._divided(files, labels, grouped=listing.grouped)
         rescaling = self.rescaling(read.pixels)
         pixels = read.pixels if rescaling is None else rescaling(read.pixels)
@@ -187,7 +173,7 @@ class PictureData(OwnData, abc.ABC):
             splits["test"],
             len(names),
             1 / 255 if pixels.dtype == np.uint8 else 1.0,
-            class_names=tuple(names),
+            class_names=names,
             notes=tuple(notes),
             rescaling=rescaling,
         )
@@ -229,10 +215,3 @@ class PictureData(OwnData, abc.ABC):
         divided = self.divide(labels[rest], list(fractions.values()), of)
         found = [None if part is None else rest[part] for part in divided]
         return {**parts, **dict(zip(("train", *fractions), found, strict=True))}
-
-
-def in_order(names: set[str]) -> list[str]:
-    """Sort names of classes: by size where all are whole numbers, else by the alphabet."""
-    if all(name.isascii() and name.isdigit() for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)

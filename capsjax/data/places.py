@@ -51,7 +51,7 @@ def source_at(path: str | Path) -> Source:
     if suffix in ARRAYS:
         return Arrays(path=str(path))
     if suffix in TABLES:
-        table = read_csv(place)
+        table = read_csv(place, rows=1)  # what is in them all, the source reads
         # A cell may be any text, such as one that is too long for a name: `Path.is_file` raises at that.
         lists = any(os.path.isfile(place.parent / cell) for cell in table.rows[0] if cell)
         named = table.column(None, "file_column", FILES) is not None

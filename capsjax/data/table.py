@@ -7,14 +7,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from capsjax.checks import FieldError, UserError
+from capsjax.checks import UserError
+from capsjax.data.classes import number_names
 from capsjax.data.csv_file import Table, read_csv
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.own import OwnData
-from capsjax.data.pictures import in_order
 from capsjax.data.rescaling import Rescaling
-from capsjax.data.source import DataShape
 from capsjax.data.walk import composed
 
 
@@ -39,20 +38,13 @@ class NumberTable(OwnData):
         FieldError: If a field is out of range.
     """
 
-    places: ClassVar[tuple[str, ...]] = ("path",)
     starts_with: ClassVar[str] = "vectors"
     splits: ClassVar[str] = "set data.stratified to false"
 
-    path: str | None = None
     label_column: str | None = None
     group_column: str | None = None
     leave_out: tuple[str, ...] = ()
     kind: Literal["table"] = "table"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.path is not None and not (isinstance(self.path, str) and self.path):
-            raise FieldError("NumberTable", "path", self.path, "a path as a string, or nothing")
 
     def load(self, report: Report | None = None) -> Dataset:
         """Read the table.
@@ -81,14 +73,10 @@ class NumberTable(OwnData):
         if "" in words:
             line = table.lines[words.index("")]
             raise UserError(f"{self.path}: line {line}: got no label, expected one in each row")
-        names = in_order({*words})
-        if len(names) < 2:
-            raise UserError(
-                f"{self.path}: got one class, {names[0]!r}, expected at least two, as there is nothing to "
-                "tell apart"
-            )
-        number = {name: place for place, name in enumerate(names)}
-        labels = np.array([number[word] for word in words], np.int32)
+        try:
+            labels, names = number_names(words)
+        except UserError as error:
+            raise error.within(self.path) from None
         raw = np.array(
             [self._numbers(table, n, features) for n, _ in enumerate(table.rows)]
         )  # [n, f]
@@ -115,15 +103,10 @@ class NumberTable(OwnData):
             test,
             len(names),
             1.0,
-            class_names=tuple(names),
+            class_names=names,
             notes=notes,
             rescaling=rescaling,
         )
-
-    def shape(self) -> DataShape:
-        """Read the table; return the shape of a row, and the number of classes."""
-        dataset = self.load()
-        return DataShape(dataset.image_shape, dataset.num_classes)
 
     def _of_columns(self, train: np.ndarray) -> Rescaling:
         """Return how columns are standardised, by the rows that train [n, 1, f, 1]."""

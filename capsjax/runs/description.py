@@ -110,5 +110,5 @@ def read_data(folder: Path) -> dict[str, Any]:
         Pixels.recorded(data)
         Rescaling.recorded(data.get("rescaling"))
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise error.within(f"{path}") from error
     return data

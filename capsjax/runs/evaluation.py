@@ -55,7 +55,7 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
         made = network_functions(config.model, config.loss, shape, classes)
         initial, statistics = made.initial(0), made.statistics(0)
     except UserError as error:
-        raise UserError(f"{folder / 'environment.json'}: {error}") from error
+        raise error.within(f"{folder / 'environment.json'}") from error
     # For the layout alone, which is that of a run of any length: what is restored takes its place.
     optimiser = freeze(config.optimiser.make(2**31 - 1), config.training.freeze)
     target = TrainState.create(initial, optimiser, statistics)

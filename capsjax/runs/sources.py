@@ -30,7 +30,8 @@ def with_data(config: Config, data: Any) -> tuple[Config, Any]:
     if source is not None:
         return dataclasses.replace(config, data=source.located()), None
     arrays = config.data if isinstance(config.data, Arrays) else Arrays()
-    return dataclasses.replace(config, data=dataclasses.replace(arrays, path=None)), data
+    arrays = dataclasses.replace(arrays, path=None, labels_path=None)
+    return dataclasses.replace(config, data=arrays), data
 
 
 def named_source(config: Config, data: Any) -> Source | None:
@@ -119,12 +120,9 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
         counted = not isinstance(source, Arrays) or stated or source.num_classes is not None
         check_classes(dataset, data, stated=counted or bool(dataset.class_names))
     except UserError as error:
-        place = getattr(source, "path", None)
         if data is not None or not own or error.argument is not None:
             raise
-        raise UserError(
-            f"{place}: {error}", on_command_line=f"{place}: {error.on_command_line}"
-        ) from error
+        raise error.within(source.path or "data") from error
 
 
 def _check_unbounded(config: Config) -> None:

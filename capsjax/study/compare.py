@@ -261,9 +261,7 @@ def _load(config: Config, designed: Design, data: Any, reporter: Reporter) -> di
         except UserError as error:
             if len(designed.arms) == 1 or not config.compare.arms:
                 raise
-            raise UserError(
-                f"arm {name!r}: {error}", on_command_line=f"arm {name!r}: {error.on_command_line}"
-            ) from error
+            raise error.within(f"arm {name!r}") from error
     return datasets
 
 

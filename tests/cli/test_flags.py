@@ -1,10 +1,12 @@
 """Flags of the command line: every one described, and every mistake answered with what was meant."""
 
+import argparse
 import re
 import shlex
 
 import pytest
 
+from capsjax.cli import steps
 from capsjax.cli.flags import USUAL_FLAGS, options_of, parse_overrides, set_overrides_aside
 from capsjax.cli.parser import EXAMPLES, make_parser
 from capsjax.runs.config import Config, load_config
@@ -264,3 +266,8 @@ def test_examples_in_help_are_commands_as_they_are(name, answer):
         assert (known.command, rest) == ((above or [name])[0], [])
         if overrides:
             load_config("digits", parse_overrides(overrides))
+
+
+def test_a_command_keeps_the_data_that_it_was_given(tmp_path):
+    given = argparse.Namespace(config=str(tmp_path), options=set())
+    assert steps.read(given, []).data.path == given.config == str(tmp_path)

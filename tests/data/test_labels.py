@@ -1,5 +1,6 @@
 """Labels and pixels as people have them, from Python and from files."""
 
+import dataclasses
 import sys
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import capsjax as cj
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Arrays, Digits
 from capsjax.progress import Silent
-from capsjax.runs.sources import check_data
+from capsjax.runs.sources import check_data, with_data
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (20, 4, 3, 2), np.uint8)
 NUMBERS = np.arange(20) % 4
@@ -172,6 +173,44 @@ def test_single_arrays_have_their_labels_beside_them(tmp_path):
     assert labels_of(Arrays(**paths).load()) == EXPECTED
     with pytest.raises(UserError, match=r"data\.labels_path: got none, expected a file of labels"):
         Arrays(path=paths["path"]).load()
+    with pytest.raises(UserError, match=r"data\.keys: got \['x', 'y'\] .* set data\.keys to null"):
+        Arrays(**paths, keys=("x", "y")).load()
+    assert labels_of(Arrays(**paths, keys=None).load()) == EXPECTED
+    with pytest.raises(
+        FieldError, match=r"Arrays\.labels_path: got '', expected a path as a string"
+    ):
+        Arrays(path=paths["path"], labels_path="")
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.mat"])
+def test_labels_beside_a_file_that_has_its_own_are_refused(name, tmp_path):
+    if name == "x.npz":
+        np.savez(tmp_path / name, images=IMAGES, labels=NUMBERS)
+    else:
+        scipy.io.savemat(tmp_path / name, {"images": IMAGES, "labels": NUMBERS})
+    np.save(tmp_path / "y.npy", NUMBERS[::-1])
+    source = Arrays(path=str(tmp_path / name), labels_path=str(tmp_path / "y.npy"))
+    with pytest.raises(
+        UserError, match=r"labels_path: got .* set data\.labels_path to null"
+    ) as caught:
+        source.load()
+    assert caught.value.argument == "data.labels_path"
+    assert labels_of(dataclasses.replace(source, labels_path=None).load()) == EXPECTED
+    # Of arrays from Python neither is asked for.
+    config = cj.load_config("smoke", {"data.kind": "arrays", "data.labels_path": "y.npy"})
+    assert with_data(config, (IMAGES, NUMBERS))[0].data == Arrays()
+
+
+def test_mistakes_in_a_file_keep_their_argument(tmp_path):
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=NUMBERS)
+    with pytest.raises(UserError, match=r"^data\.axes: got 'nf' for images") as caught:
+        Arrays(path=str(tmp_path / "x.npz"), axes="nf").load()
+    assert caught.value.argument == "data.axes"
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=NUMBERS[1:])
+    with pytest.raises(UserError, match=r"^.*x\.npz: data: labels: got 19 labels for 20 images"):
+        Arrays(path=str(tmp_path / "x.npz")).load()
+    found = UserError("call f()", on_command_line="run f", argument="f").within("x.npz")
+    assert (str(found), found.on_command_line) == ("x.npz: call f()", "x.npz: run f")
 
 
 def test_arrays_of_other_names(tmp_path):
@@ -212,17 +251,26 @@ def test_files_that_are_not_what_they_should_be(name, content, message, tmp_path
         np.save(tmp_path / name, content, allow_pickle=True)
     else:
         np.savez(tmp_path / name, pixels=content, kinds=content)
-    source = Arrays(
-        path=str(tmp_path / name), keys=("pixels", "kinds"), labels_path=str(tmp_path / name)
-    )
+    path = str(tmp_path / name)
+    beside = {"labels_path": path} if name == "x.npy" else {"keys": ("pixels", "kinds")}
+    source = Arrays(path=path, **beside)
     with pytest.raises(UserError, match=message):
         source.load()
 
 
-def test_axes_of_matlab_7_3_come_reversed(tmp_path, monkeypatch):
+class Unread:
+    """An array of a file that none asked for."""
+
+    shape = (10**6, 10**6)
+
+    def __array__(self, *args, **kwargs):
+        raise AssertionError("read")
+
+
+def test_axes_of_matlab_7_3_come_reversed_and_other_arrays_are_not_read(tmp_path, monkeypatch):
     class File(dict):
         def __init__(self, path, mode):
-            super().__init__(X=IMAGES.T, y=NUMBERS[None] + 1, nested={})
+            super().__init__(X=IMAGES.T, y=NUMBERS[None] + 1, nested={}, large=Unread())
 
         def __enter__(self):
             return self
@@ -233,6 +281,22 @@ def test_axes_of_matlab_7_3_come_reversed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=File))
     (tmp_path / "x.mat").write_bytes(MAT_73)
     assert labels_of(Arrays(path=str(tmp_path / "x.mat")).load()) == EXPECTED
+    with pytest.raises(UserError, match=r"got arrays X \[20, 4, 3, 2\], y \[20, 1\], large \["):
+        Arrays(path=str(tmp_path / "x.mat"), keys=("X", "z")).load()
+
+
+def test_other_arrays_of_matlab_are_not_read(tmp_path, monkeypatch):
+    arrays = {"X": IMAGES, "y": NUMBERS + 1, "large": np.zeros(9)}
+    scipy.io.savemat(tmp_path / "x.mat", arrays)
+    wanted, load = [], scipy.io.loadmat
+
+    def noted(path, variable_names=None):
+        wanted.append(variable_names)
+        return load(path, variable_names=variable_names)
+
+    monkeypatch.setattr(scipy.io, "loadmat", noted)
+    assert labels_of(Arrays(path=str(tmp_path / "x.mat")).load()) == EXPECTED
+    assert wanted == [("X", "y")]
 
 
 def test_what_ships_has_no_names():

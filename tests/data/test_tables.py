@@ -123,6 +123,11 @@ def test_a_list_may_say_splits_and_groups(tmp_path):
 def test_what_a_path_holds_is_seen(tmp_path):
     assert type(source_at(listed(tmp_path))) is PictureList
     assert type(source_at(numbers(tmp_path / "x.csv"))) is NumberTable
+    # One row tells: the rest is read once, by the source, which says what is wrong with it.
+    broken = write(tmp_path / "y.csv", [["a", "label"], [1, "x"], [2, "y", "more"]])
+    assert type(source_at(broken)) is NumberTable
+    with pytest.raises(UserError, match="line 3: got 3 cells, expected 2"):
+        source_at(broken).load()
     assert NumberTable.starts_with == "vectors"
     assert cj.load_config("vectors").data == NumberTable()
 

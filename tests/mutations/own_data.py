@@ -66,4 +66,11 @@ OWN_DATA = (
         "        return Split(split.images, split.labels)\n",
         ("tests/runs/test_own_pictures.py",),
     ),
+    Mutation(
+        "a measurement that asks for the memory of training images",
+        "runs/evaluation.py",
+        "        train=Split(dataset.train.images[:1].copy(), dataset.train.labels[:1]),\n",
+        "",
+        ("tests/runs/test_memory.py",),
+    ),
 )

@@ -231,20 +231,6 @@ RUNS = (
         ("tests/bench/test_programs.py",),
     ),
     Mutation(
-        "a step that is traced twice",
-        "training/step.py",
-        "    @partial(jax.jit, inline=True)\n",
-        "",
-        ("tests/training/test_step.py",),
-    ),
-    Mutation(
-        "a measurement that asks for the memory of training images",
-        "runs/evaluation.py",
-        "        train=Split(dataset.train.images[:1].copy(), dataset.train.labels[:1]),\n",
-        "",
-        ("tests/runs/test_memory.py",),
-    ),
-    Mutation(
         "parameters that are NaN saved at a signal",
         "runs/finish.py",
         "            moment.check_finite()\n",

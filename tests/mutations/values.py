@@ -143,4 +143,11 @@ VALUES = (
         "        return padded._replace(weights=jnp.pad(batch.weights, (0, missing)), progress=None)\n",
         ("tests/training/test_parallel.py",),
     ),
+    Mutation(
+        "a step that is traced twice",
+        "training/step.py",
+        "    @partial(jax.jit, inline=True)\n",
+        "",
+        ("tests/training/test_step.py",),
+    ),
 )
