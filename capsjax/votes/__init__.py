@@ -72,7 +72,7 @@ def form_votes(
             + nearest(str(form), FORMS)
         )
     votes = predict(u, W)
-    # Elsewhere nothing was measured, and linear votes take less memory (docs/decisions/0006).
+    # Elsewhere linear votes have forms of their own, which take less memory (docs/decisions/0019).
     if form == "auto":
         form = faster_form(votes) if jax.default_backend() == "cpu" else "linear"
     return DenseVotes(votes.dense()) if form == "dense" else votes

@@ -1,4 +1,4 @@
-"""The contractions of votes that are never formed, one parent at a time, with the batch last.
+"""The contractions of votes that are never formed, with the batch last; on a CPU one parent at a time.
 
 With u as [i, d, b], each step is a product of one matrix with a column for every example, or goes along
 the examples: the longest axis, and the only one that nothing sums over but the gradient of W. The parents'
@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from capsjax.kernels import children, parents
 from capsjax.numerics import reverse_only
+from capsjax.votes.platforms import Forms, chosen
 
 UNROLLED = 32  # terms up to which a reduction over a leading axis is written out
 
@@ -76,12 +78,27 @@ def agreements(
     Returns:
         One agreement for each, [j, i, n].
     """
+    of_columns = _agreements_of_columns
+    forms = Forms(
+        partial(_agreements_in_turn, rows=rows),
+        partial(of_columns, parents.agreements, rows=rows),
+        partial(of_columns, children.agreements, rows=rows),
+    )
+    return chosen(forms, (u, W), (list(v), u, W))
 
+
+def _agreements_in_turn(v: list[Array], u: Array, W: Array, rows: int) -> list[Array]:
     def one(parent: tuple[list[Array], Array]) -> list[Array]:
         poses, matrix = parent
         return [_compare(_pull(pose, matrix, u), u, rows) for pose in poses]
 
-    return jax.lax.map(one, (list(v), W))
+    return jax.lax.map(one, (v, W))
+
+
+def _agreements_of_columns(
+    form: Callable[..., list[Array]], v: list[Array], u: Array, W: Array, rows: int
+) -> list[Array]:
+    return [_sum_rows(a, rows) for a in form(v, u, W)]
 
 
 def adjoint(
@@ -110,7 +127,29 @@ def adjoint(
     """
     # Equal sizes may be symbols, or 0.
     rows = 1 if c[0].shape[-1] == u.shape[-1] else u.shape[-1] // c[0].shape[-1]
+    forms = Forms(
+        partial(_adjoint_in_turn, rows=rows),
+        partial(_adjoint_of_columns, parents.adjoint, rows=rows),
+        partial(_adjoint_of_columns, children.adjoint, rows=rows),
+    )
+    return chosen(forms, (u, W), (list(c), u, W, list(v), accumulate))
 
+
+def _adjoint_of_columns(
+    form: Callable[..., Any], c: list[Array], u: Array, W: Array, *rest: Any, rows: int
+) -> tuple[Array, Array, Cotangents]:
+    s, a, cotangents = form([for_rows(x, u) for x in c], u, W, *rest)
+    return s, _sum_rows(a, rows), cotangents
+
+
+def _adjoint_in_turn(
+    c: list[Array],
+    u: Array,
+    W: Array,
+    v: list[Array],
+    accumulate: Cotangents,
+    rows: int,
+) -> tuple[Array, Array, Cotangents]:
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
     # all parents in one array [b, i, j, e] five times (docs/decisions/0006).
     def one(u_bar: Array, parent: Any) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -122,7 +161,7 @@ def adjoint(
             W_bar = W_bar + x @ pose.T  # [i d, e], the only sum over examples
         return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u, rows), W_bar)
 
-    u_bar, (s, a, W_bar) = jax.lax.scan(one, accumulate[0], (list(c), W, list(v), accumulate[1]))
+    u_bar, (s, a, W_bar) = jax.lax.scan(one, accumulate[0], (c, W, v, accumulate[1]))
     return s, a, (u_bar, W_bar)
 
 
@@ -261,8 +300,9 @@ def for_rows(x: Shaped[Array, "... n"], u: Float[Array, "i d b"]) -> Shaped[Arra
     return x if n == b else jnp.tile(x, [*[1] * (x.ndim - 1), b // n])
 
 
-def _sum_rows(x: Float[Array, "i b"], rows: int) -> Float[Array, "i n"]:
-    return x if rows == 1 else reduce(jnp.add, x.reshape(x.shape[0], rows, -1), axis=1)
+def _sum_rows(x: Float[Array, "... b"], rows: int) -> Float[Array, "... n"]:
+    shape = *x.shape[:-1], rows, -1
+    return x if rows == 1 else reduce(jnp.add, x.reshape(shape), axis=x.ndim - 1)
 
 
 def _weigh(c: Float[Array, "i n"], u: Float[Array, "i d b"]) -> Float[Array, "id b"]:
@@ -306,6 +346,18 @@ def reduce(
 
 @jax.custom_vjp
 def _combine(c: Array, u: Array, W: Array) -> Array:
+    of_columns = _combine_of_columns
+    forms = Forms(
+        _combine_in_turn, partial(of_columns, parents.combine), partial(of_columns, children.combine)
+    )
+    return chosen(forms, (u, W), (c, u, W))
+
+
+def _combine_of_columns(form: Callable[..., Array], c: Array, u: Array, W: Array) -> Array:
+    return form(for_rows(c, u), u, W)
+
+
+def _combine_in_turn(c: Array, u: Array, W: Array) -> Array:
     def one(parent: tuple[Array, Array]) -> Array:
         coupling, matrix = parent
         return matrix.T @ _weigh(coupling, u)

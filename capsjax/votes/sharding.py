@@ -22,16 +22,16 @@ def vary_as(x: PyTree, like: PyTree) -> PyTree:
     Returns:
         The same arrays; outside `jax.shard_map`, unchanged.
     """
-    axes = frozenset().union(*map(_varying, jax.tree.leaves(like)))
+    axes = frozenset().union(*map(varying, jax.tree.leaves(like)))
 
     def vary(leaf: Array) -> Array:
-        missing = tuple(sorted(axes - _varying(leaf)))
+        missing = tuple(sorted(axes - varying(leaf)))
         return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(vary, x) if axes else x
 
 
-def _varying(x: Any) -> frozenset[str]:
+def varying(x: Any) -> frozenset[str]:
     """Return the names of the mesh axes over which an array varies."""
     kind = jax.typeof(x)
     # JAX 0.10.2 keeps them in `mat`, other versions in `vma`.
