@@ -71,7 +71,15 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> "Sizes":
-        """Take them from arrays."""
+        """Take them from arrays.
+
+        Args:
+            u: child poses, [i, d, b].
+            W: transformation matrices, [j, i d, e].
+
+        Returns:
+            The sizes.
+        """
         (i, d, b), (j, _, e) = u.shape, W.shape
         return cls(i, d, b, j, e)
 

@@ -8,7 +8,6 @@ arguments, T(c, u, W, v) = sum_ij c_ij (W_ij u_i) . v_j, and so are their adjoin
 import math
 from typing import Literal, get_args
 
-import jax
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError, nearest
@@ -18,6 +17,7 @@ from capsjax.votes.grid import SHARES, Share, Window
 from capsjax.votes.linear import LinearVotes, predict
 from capsjax.votes.masks import mask
 from capsjax.votes.pairs import AllPairs, Pairs
+from capsjax.votes.platforms import accelerated
 from capsjax.votes.shared import SharedVotes, shared_votes
 from capsjax.votes.window import WindowVotes, window_votes
 
@@ -74,7 +74,7 @@ def form_votes(
     votes = predict(u, W)
     # Elsewhere linear votes have forms of their own, which take less memory (docs/decisions/0019).
     if form == "auto":
-        form = faster_form(votes) if jax.default_backend() == "cpu" else "linear"
+        form = "linear" if accelerated() else faster_form(votes)
     return DenseVotes(votes.dense()) if form == "dense" else votes
 
 

@@ -1,7 +1,5 @@
 """The sum of votes under their agreement with a sum of poses, in one step, and its reverse mode."""
 
-import functools
-
 from jaxtyping import Array, Float
 
 from capsjax.kernels import children
@@ -23,13 +21,12 @@ def attend(
     Returns:
         s, [j, e, b].
     """
+    return chosen(_ATTEND, (u, W), (total, u, W), leaky=leaky)
 
-    def plain(total: Array, u: Array, W: Array) -> Array:
-        coupling = contractions.couple(contractions.agreement(total, u, W), leaky)
-        return contractions.combine(coupling, u, W)
 
-    forms = Forms(plain, None, functools.partial(children.attend, leaky=leaky))
-    return chosen(forms, (u, W), (total, u, W))
+def _attend(total: Array, u: Array, W: Array, leaky: bool) -> Array:
+    coupling = contractions.couple(contractions.agreement(total, u, W), leaky)
+    return contractions.combine(coupling, u, W)
 
 
 def attend_adjoint(
@@ -53,16 +50,25 @@ def attend_adjoint(
     Returns:
         That of S, [j, e, b]; and those of u and W, added to `accumulate`.
     """
+    given = total, s_bar, u, W, accumulate
+    return chosen(_ATTEND_ADJOINT, (u, W), given, leaky=leaky)
 
-    def plain(
-        total: Array, s_bar: Array, u: Array, W: Array, accumulate: contractions.Cotangents
-    ) -> tuple[Array, contractions.Cotangents]:
-        logits, c_bar = contractions.agreements([total, s_bar], u, W)
-        coupling = contractions.couple(logits, leaky)
-        b_bar = contractions.couple_adjoint(coupling, c_bar)
-        weights, poses = [b_bar, coupling], [total, s_bar]
-        total_bar, _, found = contractions.adjoint(weights, u, W, poses, accumulate)
-        return total_bar, found
 
-    forms = Forms(plain, None, functools.partial(children.attend_adjoint, leaky=leaky))
-    return chosen(forms, (u, W), (total, s_bar, u, W, accumulate))
+def _attend_adjoint(
+    total: Array,
+    s_bar: Array,
+    u: Array,
+    W: Array,
+    accumulate: contractions.Cotangents,
+    leaky: bool,
+) -> tuple[Array, contractions.Cotangents]:
+    logits, c_bar = contractions.agreements([total, s_bar], u, W)
+    coupling = contractions.couple(logits, leaky)
+    b_bar = contractions.couple_adjoint(coupling, c_bar)
+    weights, poses = [b_bar, coupling], [total, s_bar]
+    total_bar, _, found = contractions.adjoint(weights, u, W, poses, accumulate)
+    return total_bar, found
+
+
+_ATTEND = Forms(_attend, None, children.attend)
+_ATTEND_ADJOINT = Forms(_attend_adjoint, None, children.attend_adjoint)

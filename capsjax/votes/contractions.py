@@ -78,13 +78,7 @@ def agreements(
     Returns:
         One agreement for each, [j, i, n].
     """
-    of_columns = _agreements_of_columns
-    forms = Forms(
-        partial(_agreements_in_turn, rows=rows),
-        partial(of_columns, parents.agreements, rows=rows),
-        partial(of_columns, children.agreements, rows=rows),
-    )
-    return chosen(forms, (u, W), (list(v), u, W))
+    return chosen(_AGREEMENTS, (u, W), (list(v), u, W), rows=rows)
 
 
 def _agreements_in_turn(v: list[Array], u: Array, W: Array, rows: int) -> list[Array]:
@@ -98,7 +92,7 @@ def _agreements_in_turn(v: list[Array], u: Array, W: Array, rows: int) -> list[A
 def _agreements_of_columns(
     form: Callable[..., list[Array]], v: list[Array], u: Array, W: Array, rows: int
 ) -> list[Array]:
-    return [_sum_rows(a, rows) for a in form(v, u, W)]
+    return [sum_rows(a, rows) for a in form(v, u, W)]
 
 
 def adjoint(
@@ -127,19 +121,14 @@ def adjoint(
     """
     # Equal sizes may be symbols, or 0.
     rows = 1 if c[0].shape[-1] == u.shape[-1] else u.shape[-1] // c[0].shape[-1]
-    forms = Forms(
-        partial(_adjoint_in_turn, rows=rows),
-        partial(_adjoint_of_columns, parents.adjoint, rows=rows),
-        partial(_adjoint_of_columns, children.adjoint, rows=rows),
-    )
-    return chosen(forms, (u, W), (list(c), u, W, list(v), accumulate))
+    return chosen(_ADJOINT, (u, W), (list(c), u, W, list(v), accumulate), rows=rows)
 
 
 def _adjoint_of_columns(
     form: Callable[..., Any], c: list[Array], u: Array, W: Array, *rest: Any, rows: int
 ) -> tuple[Array, Array, Cotangents]:
     s, a, cotangents = form([for_rows(x, u) for x in c], u, W, *rest)
-    return s, _sum_rows(a, rows), cotangents
+    return s, sum_rows(a, rows), cotangents
 
 
 def _adjoint_in_turn(
@@ -176,79 +165,6 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
         The sums, [j, e, b].
     """
     return _total(*reverse_only((u, W)))
-
-
-def scatter(
-    c: Float[Array, "j i n"],
-    m: Float[Array, "j e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    W: Float[Array, "j id e"],
-) -> Float[Array, "j e b"]:
-    """Return sum_i c_ij ((W_ij u_i - m_j) / unit)^2, one parent's votes at a time.
-
-    Args:
-        c: weights, [j, i, n].
-        m: centres, [j, e, b].
-        unit: what deviations are measured in, [b].
-        u: child poses, [i, d, b].
-        W: transformation matrices, [j, i d, e].
-
-    Returns:
-        The sums, [j, e, b].
-    """
-
-    # Computed again in the backward pass: kept, the deviations of all parents would be the votes.
-    @jax.checkpoint
-    def one(parent: tuple[Array, Array, Array]) -> Array:
-        coupling, centre, matrix = parent
-        squares = jnp.square(_deviations(centre, unit, u, matrix))
-        return jnp.einsum("ib,ieb->eb", for_rows(coupling, u), squares)  # [e, b]
-
-    return jax.lax.map(one, (c, m, W))
-
-
-def distance(
-    m: Float[Array, "j e b"],
-    p: Float[Array, "j e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    W: Float[Array, "j id e"],
-    rows: int = 1,
-) -> Float[Array, "j i n"]:
-    """Return sum_h p_jh ((W_ij u_i - m_j)_h / unit)^2, one parent's votes at a time.
-
-    Args:
-        m: centres, [j, e, b].
-        p: precisions, [j, e, b].
-        unit: what deviations are measured in, [b].
-        u: child poses, [i, d, b].
-        W: transformation matrices, [j, i d, e].
-        rows: p, rows of a pose.
-
-    Returns:
-        The distances, [j, i, n].
-    """
-
-    @jax.checkpoint
-    def one(parent: tuple[Array, Array, Array]) -> Array:
-        centre, precision, matrix = parent
-        squares = jnp.square(_deviations(centre, unit, u, matrix))
-        return _sum_rows(jnp.einsum("eb,ieb->ib", precision, squares), rows)  # [i, b / p]
-
-    return jax.lax.map(one, (m, p, W))
-
-
-def _deviations(
-    m: Float[Array, "e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    matrix: Float[Array, "id e"],
-) -> Float[Array, "i e b"]:
-    """Return (W_ij u_i - m_j) / unit for one parent."""
-    i, d, _ = u.shape
-    votes = jnp.einsum("ide,idb->ieb", matrix.reshape(i, d, -1), u)  # [i, e, b]
-    return (votes - m[None]) / unit[None, None]
 
 
 def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
@@ -300,7 +216,16 @@ def for_rows(x: Shaped[Array, "... n"], u: Float[Array, "i d b"]) -> Shaped[Arra
     return x if n == b else jnp.tile(x, [*[1] * (x.ndim - 1), b // n])
 
 
-def _sum_rows(x: Float[Array, "... b"], rows: int) -> Float[Array, "... n"]:
+def sum_rows(x: Float[Array, "... b"], rows: int) -> Float[Array, "... n"]:
+    """Sum numbers of columns over the rows of a pose, the other way round.
+
+    Args:
+        x: a number for each column, [..., b], b = p n.
+        rows: p.
+
+    Returns:
+        The sums, [..., n].
+    """
     shape = *x.shape[:-1], rows, -1
     return x if rows == 1 else reduce(jnp.add, x.reshape(shape), axis=x.ndim - 1)
 
@@ -322,7 +247,7 @@ def _pull(
 
 def _compare(x: Float[Array, "i d b"], u: Float[Array, "i d b"], rows: int) -> Float[Array, "i n"]:
     """Sum the products over d, and over the rows of a pose."""
-    return _sum_rows(reduce(jnp.add, x * u, axis=1), rows)
+    return sum_rows(reduce(jnp.add, x * u, axis=1), rows)
 
 
 def reduce(
@@ -346,11 +271,7 @@ def reduce(
 
 @jax.custom_vjp
 def _combine(c: Array, u: Array, W: Array) -> Array:
-    of_columns = _combine_of_columns
-    forms = Forms(
-        _combine_in_turn, partial(of_columns, parents.combine), partial(of_columns, children.combine)
-    )
-    return chosen(forms, (u, W), (c, u, W))
+    return chosen(_COMBINE, (u, W), (c, u, W))
 
 
 def _combine_of_columns(form: Callable[..., Array], c: Array, u: Array, W: Array) -> Array:
@@ -419,3 +340,18 @@ def _total_backward(saved: tuple[Array, Array], s_bar: Array) -> tuple[Array, Ar
 _combine.defvjp(_combine_forward, _combine_backward)
 _agreement.defvjp(_agreement_forward, _agreement_backward)
 _total.defvjp(_total_forward, _total_backward)
+_COMBINE = Forms(
+    _combine_in_turn,
+    partial(_combine_of_columns, parents.combine),
+    partial(_combine_of_columns, children.combine),
+)
+_AGREEMENTS = Forms(
+    _agreements_in_turn,
+    partial(_agreements_of_columns, parents.agreements),
+    partial(_agreements_of_columns, children.agreements),
+)
+_ADJOINT = Forms(
+    _adjoint_in_turn,
+    partial(_adjoint_of_columns, parents.adjoint),
+    partial(_adjoint_of_columns, children.adjoint),
+)

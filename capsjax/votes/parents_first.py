@@ -76,7 +76,9 @@ class ParentsFirstVotes(ColumnVotes):
         last = self.batch_last(total), self.batch_last(s_bar)
         start = accumulate.u, accumulate.matrices
         found, ended = attention.attend_adjoint(*last, self.u, self.matrices, start, leaky)
-        return self.batch_first(found), dataclasses.replace(accumulate, u=ended[0], matrices=ended[1])
+        return self.batch_first(found), dataclasses.replace(
+            accumulate, u=ended[0], matrices=ended[1]
+        )
 
     def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
         """Return the sum under the first coupling: every child has the same parents, so it is one product."""

@@ -252,20 +252,6 @@ MATHEMATICS = (
         ("tests/losses/test_margin.py",),
     ),
     Mutation(
-        "a pass over children that holds the coupling constant",
-        "kernels/children.py",
-        "        return c[:, None, :] * cotangent + b_bar[:, None, :] * held\n",
-        "        return c[:, None, :] * cotangent + 0 * b_bar[:, None, :] * held\n",
-        ("tests/kernels",),
-    ),
-    Mutation(
-        "all parents in one product, of which the last group is left out",
-        "kernels/parents.py",
-        "    if whole == j:\n",
-        "    if whole <= j:\n",
-        ("tests/kernels",),
-    ),
-    Mutation(
         "strided convolution that leaves its gradients to XLA on a GPU",
         "convolution/direct.py",
         "    if stride > 1 and math.prod(taps) > math.prod(outs):\n",
