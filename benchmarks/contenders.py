@@ -23,7 +23,7 @@ def _ours(job: dict[str, Any]) -> Call:
         mode, votes = gradient_named(job["gradient"]), job.get("votes", "auto")
         sizes = RoutingSizes(**job["sizes"])
         return routing_work(sizes, gradient=mode, votes=votes, **times).call
-    changed = {"model.routing.gradient": job["gradient"]}
+    changed = job.get("changed") or {"model.routing.gradient": job["gradient"]}
     if job.get("precision") == "bfloat16":
         changed["model.precision"] = "bfloat16"
     config = load_config(job.get("config", "mnist_sabour2017"), changed)

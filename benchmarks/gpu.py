@@ -3,21 +3,22 @@
     python benchmarks/gpu.py NAME [--batch 128 1024] [--rounds 7] [--out FOLDER]
     python benchmarks/gpu.py NAME --report FILE...
 
-Writes FOLDER/NAME.json after every group, so that a run which is cut short leaves what it measured, and
-prints the tables. `--report` makes the tables of several files at once. `--device cpu --config digits` only
-shows that it works: nothing that it prints then is of interest.
+Every contender is a process, all of which are there before the first is timed. Writes FOLDER/NAME.json after
+every group, so that a run which is cut short leaves what it measured, and prints the tables. `--report` makes
+the tables of several files at once. `--device cpu --config digits` only shows that it works: nothing that it
+prints then is of interest.
 """
 
 import argparse
-import datetime
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from interleave import Job, compile_ours, environment, interleave
+from interleave import Job, compile_ours, environment, take_turns, workers
 from machine import BATCH, OPERATIONS, product_rate
 from rich.console import Console
 
@@ -41,9 +42,9 @@ def groups(batch: int, device: str, times: int, config: str) -> dict[str, dict[s
     Returns:
         For each group the jobs of its contenders, by name.
     """
-    common = {"device": device, "times": times}
+    common = {"device": device, "times": times, "warm": True}
     ours = {**common, "who": "ours", "batch": batch, "config": config}
-    torch = {**common, "who": "pytorch", "batch": batch}
+    torch = {**common, "who": "pytorch", "batch": batch, "tuned": True}
     half, compiled = {"precision": "bfloat16"}, {"compile": True}
 
     def network(work: str) -> dict[str, Job]:
@@ -59,27 +60,27 @@ def groups(batch: int, device: str, times: int, config: str) -> dict[str, dict[s
     sizes = {"batch": batch, "children": 1152, "parents": 10, "in_dim": 8, "out_dim": 16}
     alone = {**common, "work": "routing", "sizes": sizes}
     routing: dict[str, Job] = {
-        f"capsjax, {votes}, {gradient}": {
-            **alone,
-            "who": "ours",
-            "votes": votes,
-            "gradient": gradient,
-        }
-        for votes in ("linear", "dense")
+        f"capsjax, {gradient}": {**alone, "who": "ours", "votes": "linear", "gradient": gradient}
         for gradient in ("stop", "full", "closed_form")
     }
+    closed = routing["capsjax, closed_form"]
+    routing["capsjax, closed_form, r = 10"] = {**closed, "sizes": {**sizes, "num_iters": 10}}
+    routing["capsjax, dense votes, closed_form"] = {**closed, "votes": "dense"}
     for gradient in ("detached", "full"):
-        job = {**alone, "who": "pytorch", "gradient": gradient}
+        job = {**alone, "who": "pytorch", "gradient": gradient, "tuned": True}
         routing[f"PyTorch, eager, {gradient}"] = job
         routing[f"PyTorch, compiled, {gradient}"] = {**job, **compiled}
     steps = network("step")
+    # What routing adds to a step is seen beside one that holds all couplings equal.
+    bare = {**steps["capsjax, bfloat16"], "changed": {"model.routing": "uniform"}}
     for gradient in ("stop", "full"):
         name = f"capsjax, bfloat16, {gradient}"
         steps[name] = {**steps["capsjax, bfloat16"], "gradient": gradient}
+    steps["capsjax, bfloat16, uniform coupling"] = bare
     return {
         f"step, batch {batch}": steps,
-        f"forward, batch {batch}": network("forward"),
         f"routing, batch {batch}": routing,
+        f"forward, batch {batch}": network("forward"),
     }
 
 
@@ -94,7 +95,7 @@ def ceilings(device: str, size: int, times: int) -> dict[str, Job]:
     Returns:
         Jobs by name.
     """
-    common = {"device": device, "times": times}
+    common = {"device": device, "times": times, "warm": True}
     product = {**common, "who": "matrix product", "size": size}
     jobs: dict[str, Job] = {
         f"{precision}, {library}": {**product, "precision": precision, "library": library}
@@ -117,7 +118,7 @@ def tables(measured: Measured) -> list[Table]:
         if name == "ceilings":
             made.append(_ceilings_table(contenders, measured))
             continue
-        reference = contenders.get(REFERENCE, contenders.get("PyTorch, compiled, full"))
+        reference = contenders.get(REFERENCE) or contenders.get("PyTorch, compiled, full")
         rows = [_row(one, result, reference, best) for one, result in contenders.items()]
         headings = ("median", "fastest to slowest", "images/s", "to compiled PyTorch", "memory")
         more = ("share of bfloat16 rate",) if name.startswith("step") and best else ()
@@ -126,17 +127,20 @@ def tables(measured: Measured) -> list[Table]:
     return made
 
 
-def _row(name: str, result: Measured, reference: Measured, best: float | None) -> tuple[str, ...]:
+def _row(
+    name: str, result: Measured, reference: Measured | None, best: float | None
+) -> tuple[str, ...]:
     seconds = np.asarray(result["seconds"])
     batch = result["job"].get("batch") or result["job"]["sizes"]["batch"]
     median, memory = float(np.median(seconds)), result["peak_device_bytes"]
+    ratio = median / float(np.median(reference["seconds"])) if reference else None
     share = OPERATIONS / BATCH * batch / median / best if best else 0.0
     return (
         name,
         f"{1e3 * median:.3f} ms",
         f"{1e3 * seconds.min():.3f} to {1e3 * seconds.max():.3f}",
         f"{batch / median:,.0f}",
-        f"{median / float(np.median(reference['seconds'])):.2f}",
+        "" if ratio is None else f"{ratio:.2f}",
         "" if memory is None else f"{memory / 1e6:,.0f} MB",
         f"{100 * share:.0f} %",
     )
@@ -174,6 +178,10 @@ def show(measured: Measured, path: Path) -> None:
     path.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
+def _say(what: str, start: float) -> None:
+    print(f"{time.monotonic() - start:4.0f} s: {what}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Measure, and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -186,6 +194,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--config", default="mnist_sabour2017")
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument(
+        "--at-once", type=int, default=4, metavar="N", help="processes that compile at a time"
+    )
+    parser.add_argument("--seconds", type=float, help="begin no group after so many", metavar="S")
     parser.add_argument("--report", type=Path, nargs="+", metavar="FILE")
     arguments = parser.parse_args()
     path = arguments.out / f"{arguments.name}.json"
@@ -198,18 +210,31 @@ def main() -> None:
     measured = {"environment": description.environment(), "torch": torch.__version__, "groups": {}}
     work = {"ceilings": ceilings(arguments.device, arguments.size, 10)}
     for batch in arguments.batch:
-        work |= groups(batch, arguments.device, arguments.times, arguments.config)
+        found = groups(batch, arguments.device, arguments.times, arguments.config)
+        work |= {name: jobs for name, jobs in found.items() if name.startswith(arguments.only)}
+    every = {(group, name): job for group, jobs in work.items() for name, job in jobs.items()}
+    flat = {" / ".join(key): job for key, job in every.items()}
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as cache:
         # What one process takes beforehand is not there for the ones beside it.
         env = environment(cache) | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        for name, jobs in work.items():
-            if name != "ceilings" and not name.startswith(arguments.only):
-                continue
-            print(f"{datetime.datetime.now():%H:%M:%S} {name}", file=sys.stderr, flush=True)
-            if name != "ceilings":
-                compile_ours(jobs, env)
-            measured["groups"][name] = interleave(jobs, arguments.rounds, env)
-            path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        _say(f"compiling, {arguments.at_once} at a time", start)
+        compile_ours(flat, env, arguments.at_once)
+        _say(f"starting {len(flat)} processes", start)
+        with workers(flat, env, arguments.at_once) as started:
+            for group, jobs in work.items():
+                if arguments.seconds and time.monotonic() - start > arguments.seconds:
+                    _say(f"left out, after {arguments.seconds} s: {group}", start)
+                    continue
+                _say(group, start)
+                here = {
+                    name: started[f"{group} / {name}"]
+                    for name in jobs
+                    if f"{group} / {name}" in started
+                }
+                present = {name: jobs[name] for name in here}
+                measured["groups"][group] = take_turns(here, present, arguments.rounds)
+                path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     show(measured, path)
     print(path)
 

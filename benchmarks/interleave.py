@@ -1,5 +1,6 @@
 """Rounds in which every contender does its job once, each in a process of its own that waits for its turn."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -58,27 +59,59 @@ class Worker:
 
 
 @contextlib.contextmanager
-def workers(jobs: dict[str, Job], env: dict[str, str]) -> Iterator[list[Worker]]:
-    """Start a process for each job, one after another; end them all."""
-    started = []
+def workers(
+    jobs: dict[str, Job], env: dict[str, str], at_once: int = 1
+) -> Iterator[dict[str, Worker]]:
+    """Start a process for each job, and end them all.
+
+    Args:
+        jobs: what each does, by name.
+        env: the environment of the processes; `env` in a job is added to its own.
+        at_once: how many are started at a time: what compiles meanwhile takes cores, and memory, from others.
+
+    Yields:
+        Those that could be started, by name.
+
+    Raises:
+        RuntimeError: If one could not, and they were started one by one.
+    """
+    started: dict[str, Worker] = {}
+
+    def start(name: str) -> None:
+        try:
+            started[name] = Worker(name, jobs[name], env)
+        except RuntimeError as error:
+            if at_once == 1:
+                raise
+            print(f"  left out: {error}", file=sys.stderr, flush=True)
+
     try:
-        for name, job in jobs.items():
-            started.append(Worker(name, job, env))
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(start, jobs))
         yield started
     finally:
-        for worker in started:
+        for worker in started.values():
             worker.end()
 
 
-def compile_ours(jobs: dict[str, Job], env: dict[str, str]) -> None:
-    """Let our own contenders fill the cache, so that no process that counts holds the compiler."""
-    interleave({name: job for name, job in jobs.items() if job["who"] == "ours"}, 1, env)
+def compile_ours(jobs: dict[str, Job], env: dict[str, str], at_once: int = 1) -> None:
+    """Let our own contenders fill the cache, so that no process that counts holds the compiler.
+
+    Args:
+        jobs: what each contender does, by name.
+        env: the environment of the processes.
+        at_once: how many compile at a time.
+    """
+    ours = {name: job for name, job in jobs.items() if job["who"] == "ours"}
+    with workers(ours, env, at_once) as started:
+        for worker in started.values():
+            worker.go()
 
 
 def interleave(
     jobs: dict[str, Job], rounds: int, env: dict[str, str], *, seldom: tuple[str, ...] = ()
 ) -> dict[str, Result]:
-    """Do every job once a round, in turn, forwards and backwards by turns, after one round of warming up.
+    """Start a process for each job, and let them do it in turn.
 
     Args:
         jobs: what each contender does, by name; `env` in a job is added to its process's environment.
@@ -89,17 +122,33 @@ def interleave(
     Returns:
         For each, the seconds of every round, and the most memory that it had resident, and on a GPU.
     """
-    results = {name: {"job": job, "seconds": []} for name, job in jobs.items()}
     with workers(jobs, env) as started:
-        by_name = {worker.name: worker for worker in started}
-        for number, order in alternating_rounds(jobs, rounds):
-            print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
-            for name in order:
-                if name in seldom and number > 2:
-                    continue
-                found = by_name[name].go()
-                seconds = found.pop("seconds")
-                results[name].update(found)
-                if number > 0:
-                    results[name]["seconds"].append(seconds)
+        return take_turns(started, jobs, rounds, seldom)
+
+
+def take_turns(
+    started: dict[str, Worker], jobs: dict[str, Job], rounds: int, seldom: tuple[str, ...] = ()
+) -> dict[str, Result]:
+    """Do every job once a round, in turn, forwards and backwards by turns, after one round of warming up.
+
+    Args:
+        started: a process for each, by name.
+        jobs: what each does.
+        rounds: how often.
+        seldom: as in `interleave`.
+
+    Returns:
+        As `interleave` does.
+    """
+    results = {name: {"job": job, "seconds": []} for name, job in jobs.items()}
+    for number, order in alternating_rounds(jobs, rounds):
+        print(f"  round {number} of {rounds}", file=sys.stderr, flush=True)
+        for name in order:
+            if name in seldom and number > 2:
+                continue
+            found = started[name].go()
+            seconds = found.pop("seconds")
+            results[name].update(found)
+            if number > 0:
+                results[name]["seconds"].append(seconds)
     return results

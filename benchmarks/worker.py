@@ -1,6 +1,7 @@
 """A process with one job: it does it whenever a line comes in, and answers how long that took.
 
-A job may say `times`, how often its call does it: the seconds are of one time.
+A job may say `times`, how often its call does it: the seconds are of one time. One that says `warm` does it once
+before it is ready, so that what is compiled at the first call is compiled then.
 """
 
 import json
@@ -29,6 +30,8 @@ def _loaded(name: str) -> Any:
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
     call = make(job)
+    if job.get("warm"):
+        call()
     print(json.dumps({"ready": True}), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
