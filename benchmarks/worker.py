@@ -1,7 +1,7 @@
 """A process with one job: it does it whenever a line comes in, and answers how long that took.
 
-A job may say `times`, how often its call does it: the seconds are of one time. One that says `warm` does it once
-before it is ready, so that what is compiled at the first call is compiled then.
+A job may say `times`, how often its call does it: the seconds are of one time. One that says `warm` does it
+once before it is ready, so that what is compiled at the first call is compiled then.
 """
 
 import json

@@ -43,6 +43,15 @@ def test_a_worker_that_fails_is_named(scripts, tmp_path):
         interleave.interleave({"nobody": {"who": "nobody"}}, 1, env)
 
 
+def test_where_several_start_at_once_one_that_fails_is_left_out(scripts, capfd):
+    import interleave
+
+    env = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
+    with interleave.workers({"nobody": {"who": "nobody"}}, env, at_once=2) as started:
+        assert not started
+    assert "left out: nobody: the worker ended with 1" in capfd.readouterr().err
+
+
 def test_the_table_divides_medians_and_shows_the_worst_round(scripts):
     import report
 
@@ -143,12 +152,12 @@ class TestGpu:
         import gpu
 
         groups = gpu.groups(128, "cuda", 50, "mnist_sabour2017")
-        assert list(groups) == ["step, batch 128", "forward, batch 128", "routing, batch 128"]
+        assert list(groups) == ["step, batch 128", "routing, batch 128", "forward, batch 128"]
         for name, jobs in groups.items():
             assert gpu.REFERENCE in jobs or "PyTorch, compiled, full" in jobs
             assert all(job["work"] == name.split(",")[0] for job in jobs.values())
         routing = groups["routing, batch 128"]
-        assert routing["capsjax, dense, closed_form"]["votes"] == "dense"
+        assert routing["capsjax, dense votes, closed_form"]["votes"] == "dense"
 
     def test_our_contender_takes_precision_and_times(self, scripts, tmp_path):
         import gpu
