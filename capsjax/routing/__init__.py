@@ -5,6 +5,7 @@ from capsjax.routing.base import IterativeRouting, Routing
 from capsjax.routing.dynamic import DynamicRouting, dynamic_routing
 from capsjax.routing.em import EMRouting
 from capsjax.routing.fixed_point import FixedPointRouting
+from capsjax.routing.interest import InterestRouting, interest_mask
 from capsjax.routing.inverted_attention import InvertedAttentionRouting
 from capsjax.routing.k_means import SoftKMeansRouting
 from capsjax.routing.logits import LogitRouting
@@ -19,6 +20,7 @@ __all__ = [
     "DynamicRouting",
     "EMRouting",
     "FixedPointRouting",
+    "InterestRouting",
     "InvertedAttentionRouting",
     "IterativeRouting",
     "LogitRouting",
@@ -31,4 +33,5 @@ __all__ = [
     "SoftKMeansRouting",
     "UniformRouting",
     "dynamic_routing",
+    "interest_mask",
 ]

@@ -25,6 +25,27 @@ ROUTINGS = (
         ("tests/routing/test_conformance.py",),
     ),
     Mutation(
+        "interests that begin with zeros",
+        "routing/interest.py",
+        "        return inputs.initial\n",
+        "        return 0 * inputs.initial\n",
+        ("tests/routing/test_interest.py",),
+    ),
+    Mutation(
+        "interests in closed form whose beginning gets the first cotangent alone",
+        "routing/interest.py",
+        "initial_bar + b_bar, votes_bar), None",
+        "b_bar, votes_bar), None",
+        ("tests/routing/test_interest.py",),
+    ),
+    Mutation(
+        "a number of interests that is rounded up",
+        "routing/interest.py",
+        "    return number >= jnp",
+        "    return 2 * number > jnp",
+        ("tests/routing/test_interest.py",),
+    ),
+    Mutation(
         "slots that average over slots instead of inputs",
         "routing/slot_attention.py",
         "mean = votes.combine(coupling / pairs.by_parent(numerics.at_least_tiny(mass)))",
@@ -36,7 +57,7 @@ ROUTINGS = (
         "routing/slot_attention.py",
         "reset * (of_h[2] + bias[3])",
         "reset * of_h[2] + bias[3]",
-        ("tests/routing/test_slot_attention.py", "tests/routing/test_conformance.py"),
+        ("tests/routing/test_slot_attention.py",),
     ),
     Mutation(
         "the implicit gradient of a state without that of the coupling it ends in",
