@@ -96,7 +96,7 @@ PLACES = {
     "kernels": Place(set(), JAX),
     "votes": Place(L0 | {"numerics", "kernels"}, JAX),
     "losses": Place(L0 | {"numerics"}, JAX | {"numpy"}),
-    "metrics": Place(L0 | {"numerics", "losses"}, JAX | {"numpy"}),
+    "metrics": Place(L0 | {"numerics", "losses"}, JAX | {"numpy", "sklearn"}),
     "convolution": Place(L0 | {"numerics"}, JAX | {"numpy"}),
     "data": Place(L0 | {"numerics"}, READERS),
     "routing": Place(L0 | L1 - {"data"}, JAX),

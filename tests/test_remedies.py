@@ -110,6 +110,8 @@ CARRIED_OUT = {
     "set training.epochs or": "test_advice.py::test_a_configuration_works_by_what_its_error_says",
     "train longer, or set": "test_advice.py::test_a_configuration_works_by_what_its_error_says",
     "put it into a module": "study/test_pool.py::test_jobs_are_refused_where_processes_cannot_do_them",
+    "delete it, and evaluate the run again": "runs/test_predictions.py::"
+    "test_a_damaged_file_is_named_and_evaluated_anew",
     "train the run again": "test_remedies.py::test_a_run_whose_record_is_damaged_is_trained_again",
     "train the run first": "test_remedies.py::test_a_run_whose_record_is_damaged_is_trained_again",
     "train again": "runs/test_damage.py::test_where_every_checkpoint_is_damaged_a_run_starts_anew",

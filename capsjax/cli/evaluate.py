@@ -8,7 +8,7 @@ from capsjax.cli.steps import progress, read_data, start_jax
 
 
 def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Print the test error of a run, on its own test images or others.
+    """Print the error of a run on a split, of its own images or others; keep what it says of each.
 
     Args:
         arguments: the command's own words, as its parser read them.
@@ -29,9 +29,11 @@ def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         # Before the run is restored, which takes longer: a mistake in the flags is told at once.
         data = read_data(arguments, rest, arguments.folder)
         run = evaluation.load(arguments.folder, reporter=reporter)
-        tested = evaluation.evaluate(run, data, overrides=overrides, reporter=reporter)
+        tested = evaluation.evaluate(
+            run, data, split=arguments.split, overrides=overrides, reporter=reporter
+        )
     print(
-        f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
+        f"{arguments.split} error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
         f"loss {tested['loss']:.5f}, after step {run.step}"
     )
     return 0

@@ -18,7 +18,7 @@ CONFIG = "a YAML file, the name of one that ships, or data: a folder of pictures
 
 DATA = (
     "Where a run's data are now elsewhere, or others are to take their place, flags of the data say so, "
-    "such as --data.kind arrays --data.path images.npz."
+    "such as --data FOLDER, or --data.kind arrays --data.path images.npz."
 )
 
 EXAMPLES = {
@@ -33,7 +33,10 @@ EXAMPLES = {
         "capsjax compare digits",
         "capsjax compare digits --compare.modes '[stop, full]' --compare.seeds 10",
     ),
-    "evaluate": ("capsjax evaluate runs/mine",),
+    "evaluate": (
+        "capsjax evaluate runs/mine",
+        "capsjax evaluate runs/mine --data fashion_mnist --split all",
+    ),
     "report": ("capsjax report runs/mine", "capsjax report runs/one runs/two"),
     "bench": ("capsjax bench step digits", "capsjax bench routing --gradient full"),
     "step": ("capsjax bench step digits --profile", "capsjax bench step digits --batch-size 64"),
@@ -103,6 +106,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", "Measure a run's newest parameters on the test split.", DATA)
     evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
+    which = "what is measured: train, validation, test, or all (default test)"
+    evaluate.add_argument("--split", default="test", metavar="SPLIT", help=which)
     size = "images that are measured at once, where memory is short"
     evaluate.add_argument(
         "--training.eval_batch_size", dest="eval_batch_size", metavar="N", help=size

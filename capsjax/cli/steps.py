@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -35,7 +36,7 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
 
     check_flags(arguments.options, rest, all_keys(config.Config))
     name, data = _data_at(arguments.config)
-    overrides = data | parse_overrides(rest)
+    overrides = data | _overrides(rest)
     # `--seed` is a flag of the command, so that its help shows it, and a field of the configuration.
     if getattr(arguments, "seed", None) is not None:
         overrides |= parse_overrides(["--seed", arguments.seed])
@@ -70,6 +71,23 @@ def _data_at(given: str) -> tuple[str, dict[str, object]]:
         return given, {}
     source = source_at(given)
     return source.starts_with, {"data.kind": source.kind, "data.path": given}
+
+
+def _overrides(rest: Sequence[str]) -> dict[str, object]:
+    """Read flags of the configuration; `--data PATH` is short for the kind of data there, and their path."""
+    found = parse_overrides(rest)
+    given = found.get("data")
+    if isinstance(given, str):
+        from capsjax.data import Source
+        from capsjax.data.places import source_at
+        from capsjax.schema.fields import kinds_of
+
+        # A folder may be called as a data set is; what is neither there nor like a path is a kind misspelt.
+        path = Path(given)
+        if given not in kinds_of(Source) and (path.exists() or path.suffix or path.name != given):
+            source = {"data.kind": source_at(given).kind, "data.path": given}
+            return source | {key: value for key, value in found.items() if key != "data"}
+    return found
 
 
 def _tell_what_is_set_back(name: str, found: Any, overrides: Mapping[str, object]) -> None:
@@ -112,7 +130,7 @@ def read_overrides(arguments: argparse.Namespace, rest: Sequence[str]) -> dict[s
     from capsjax.schema.errors import all_keys
 
     check_flags(arguments.options, rest, all_keys(config.Config))
-    return parse_overrides(rest)
+    return _overrides(rest)
 
 
 def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) -> Any:
@@ -120,7 +138,7 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
 
     Args:
         arguments: what the command line says.
-        rest: flags, such as `--data.path x.npz`.
+        rest: flags, such as `--data FOLDER` or `--data.path x.npz`.
         folder: the run's directory.
 
     Returns:
@@ -134,7 +152,7 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
 
     keys = all_keys(config.Config)
     check_flags(arguments.options, rest, keys, data_alone=True)
-    overrides = parse_overrides(rest)
+    overrides = _overrides(rest)
     if not overrides:
         return None
     for key in overrides:
@@ -151,7 +169,9 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
 
     config = directory.read_config(folder, overrides)
     height, width, channels = description.read_data(folder)["image_shape"]
-    return load_data(config, shaped_data(config, None, (height, width, channels)), Silent())
+    dataset = load_data(config, shaped_data(config, None, (height, width, channels)), Silent())
+    place = getattr(config.data, "path", None)
+    return dataclasses.replace(dataset, name=Path(place).stem) if place else dataset
 
 
 def no_flags(arguments: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from capsjax.checks import UserError
 from capsjax.data import to_float
 from capsjax.progress import Reporter, Silent
-from capsjax.reports import figures, page, panels
+from capsjax.reports import evaluations, figures, page, panels
 from capsjax.reports.comparison import Table, percent
 from capsjax.reports.comparison_page import report_comparison
 from capsjax.reports.page import Page, Picture
@@ -55,8 +55,13 @@ def report_run(
     run = evaluation.load(folder, reporter=reporter)
     metrics, mode = run.metrics, arms.mode_of(run.config)
     figures.save(panels.run_figure(metrics, mode), folder / "curves.png")
+    measured, damaged = evaluations.held(run)
     pictures = page.draw_panels(
-        panels.run_panels(metrics, mode, run.num_classes), folder / "figures"
+        [
+            *panels.run_panels(metrics, mode, run.num_classes),
+            *evaluations.panels(run, measured),
+        ],
+        folder / "figures",
     )
     held = run.directory
     table = last_measurements(metrics, run.config.training.batch_size)
@@ -71,7 +76,11 @@ def report_run(
         if data is not None:  # given on purpose: a report without them is not what was asked for
             raise
         reading.append(f"Reconstructions are left out, since the data cannot be had: {error}.")
+    reading += [f"An evaluation is left out: {why}." for why in damaged]
     tables = {"last_measurements": table}
+    if measured:
+        tables |= evaluations.tables(run, measured)
+        reading.append(evaluations.READING)
     if run.class_names:
         tables["classes"] = classes_table(run)
     page.write_tables(tables, folder / "tables")

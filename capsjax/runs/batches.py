@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float
 
 from capsjax import room
 from capsjax.checks import UserError
@@ -57,12 +57,12 @@ class Predictor(NamedTuple):
             traces.append(jax.tree.map(lambda field, n=count: field[:, :n], traced))
         return _whole(_joined(parts, 0), _joined(traces, 1))
 
-    def classes(self, images: np.ndarray) -> Int[np.ndarray, "n"]:
-        """Return the class of each raw image [n, h, w, c], n from 0; nothing else is kept, or drawn."""
+    def lengths(self, images: np.ndarray) -> Float[np.ndarray, "n j"]:
+        """Return the belief in each class for raw images [n, h, w, c], n from 0; nothing is drawn."""
         parts = []
         for batch, count in self._batches(images):
-            self._check(_classes, batch)
-            parts.append(np.asarray(_classes(self.apply, self.params, batch))[:count])
+            self._check(_lengths, batch)
+            parts.append(np.asarray(_lengths(self.apply, self.params, batch))[:count])
         return np.concatenate(parts)
 
     def _check(self, called: Any, batch: Any, **options: bool) -> None:
@@ -118,5 +118,5 @@ def _outputs(apply: Callable[..., Any], params: Params, images: Any, *, trace: b
 
 
 @functools.partial(jax.jit, static_argnames=("apply",))
-def _classes(apply: Callable[..., NetworkOutput], params: Params, images: Any) -> Any:
-    return apply(params, images).lengths.argmax(-1)
+def _lengths(apply: Callable[..., NetworkOutput], params: Params, images: Any) -> Any:
+    return apply(params, images).lengths

@@ -1,4 +1,4 @@
-"""Load a trained run, and measure it again; nothing is trained or written."""
+"""Load a trained run, and measure it again; nothing is trained."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from capsjax import room
-from capsjax.checks import UserError
+from capsjax.checks import UserError, nearest
 from capsjax.data import Dataset, Source, Split
 from capsjax.data.classes import few
 from capsjax.data.pixels import Pixels
@@ -16,7 +16,9 @@ from capsjax.data.rescaling import Rescaling
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, description, directory, memory
 from capsjax.runs.config import Config
+from capsjax.runs.metrics_file import SPLITS
 from capsjax.runs.plan import evaluation_steps, network_functions
+from capsjax.runs.predictions import Predictions
 from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data, shaped_data
 from capsjax.schema.text import to_tree
@@ -78,16 +80,21 @@ def evaluate(
     run_dir: Run | str | Path,
     data: Any = None,
     *,
+    split: str = "test",
     overrides: Mapping[str, object] | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, float]:
-    """Measure a run's newest parameters on the test split; nothing is written.
+    """Measure a run's newest parameters on the test split, of its own data or others.
+
+    What it says of each example is kept in the run's directory, in `evaluations`, with what that comes to
+    class by class; where that cannot be written, it is said, and the numbers are returned all the same.
 
     Args:
         run_dir: the run's directory, or the run.
-        data: arrays in the forms that `train` takes: those of a run that was trained on such, or others,
-            of whose test split the numbers then are, and which may have no other; None for the data of
-            the run's configuration.
+        data: in the forms that `train` takes, arrays, a path or a `Source`: those of a run that was trained
+            on such, or others, of whose test split the numbers then are, and which may have no other; None
+            for the data of the run's configuration.
+        split: "train", "validation", "test", or "all" of what the data hold.
         overrides: `training.eval_batch_size` alone, where memory is short; the last digits depend on it.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
 
@@ -96,8 +103,12 @@ def evaluate(
         and `entropy` of the coupling in nats; and their number as `examples`.
 
     Raises:
-        UserError: If there is no such run, or the data have images or classes that it does not know.
+        UserError: If there is no such run, or the data have images or classes that it does not know, or no
+            such split.
     """
+    if split not in (*SPLITS, "all"):
+        expected = f"one of {', '.join(SPLITS)}, all{nearest(str(split), SPLITS)}"
+        raise UserError(f"split: got {split!r}, expected {expected}", argument="split")
     run = run_dir if isinstance(run_dir, Run) else load(run_dir, reporter=reporter)
     reporter = for_python(reporter)
     if isinstance(data, Mapping) and data.keys() == {"test"}:
@@ -108,6 +119,8 @@ def evaluate(
             f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
             "was trained on: bring all images to that size"
         )
+    known = (run.directory.environment.get("data") or {}).get("fingerprint")
+    other = "" if dataset.fingerprint() == known else _called(data, dataset)
     dataset = _in_unit(run, _numbered(run, dataset))
     labels = np.concatenate([split.labels for split in dataset.splits().values()])
     if labels.size and labels.max() >= run.num_classes:
@@ -118,21 +131,51 @@ def evaluate(
         )
     # What these data hold of the run's classes may be fewer. Of what is not measured one example is left, for
     # which hardly any memory is asked.
+    measured = _part(dataset, split)
     dataset = dataclasses.replace(
         dataset,
         train=Split(dataset.train.images[:1].copy(), dataset.train.labels[:1]),
         validation=None,
+        test=measured,
         num_classes=run.num_classes,
         class_names=run.class_names,
     )
     compiled = evaluation_steps(run.config, run.image_shape, run.num_classes)
     own = data is None or isinstance(data, str | Path | Source) or dataset.rescaling is not None
-    scale = dataset.scale if own else run.unit.factor(dataset.test.images)
+    scale = dataset.scale if own else run.unit.factor(measured.images)
     config = _measured(run.config, overrides or {})
     memory.check_evaluation(config, dataset)
-    feed = EvalFeed(dataset.test, scale, batch_size=config.training.eval_batch_size)
+    feed = EvalFeed(measured, scale, batch_size=config.training.eval_batch_size)
     with room.advising(f"lower {memory.BATCH['evaluation']}"):
-        return measure(compiled, compiled.strategy.replicate(run.variables), feed, reporter)
+        variables = compiled.strategy.replicate(run.variables)
+        numbers, lengths = measure(compiled, variables, feed, reporter)
+    if lengths is not None:
+        found = Predictions.of(measured, lengths, step=run.step, part=split, data=other)
+        try:
+            found.save(run.folder, run.classes.tolist())
+        except OSError as error:  # another's run, or a disk that is full
+            reporter.say(f"predictions are not kept: {error}")
+    return numbers
+
+
+def _called(data: Any, dataset: Dataset) -> str:
+    """Return what data are called that are not the run's own: by their file or folder, if they have one."""
+    place = data if isinstance(data, str | Path) else getattr(data, "path", None)
+    return Path(place).expanduser().absolute().stem if place else dataset.name
+
+
+def _part(dataset: Dataset, split: str) -> Split:
+    """Return a split of a dataset, or all of them as one."""
+    splits = dataset.splits()
+    if split in splits:
+        return splits[split]
+    if split != "all":
+        raise UserError(
+            f"split: got {split!r}, which these data do not have, expected one of {', '.join(splits)}, all",
+            argument="split",
+        )
+    images = np.concatenate([part.images for part in splits.values()])
+    return Split(images, np.concatenate([part.labels for part in splits.values()]))
 
 
 def _measured(config: Config, overrides: Mapping[str, object]) -> Config:

@@ -14,6 +14,7 @@ from capsjax.runs import advice, memory
 from capsjax.runs.config import Config
 from capsjax.runs.metrics_file import MetricsWriter
 from capsjax.runs.plan import Plan
+from capsjax.runs.predictions import Predictions
 from capsjax.runs.run import Run
 from capsjax.training import checkpoints
 from capsjax.training.config import TrainingConfig
@@ -120,7 +121,7 @@ class Recorder:
     def _validate(self, moment: Moment) -> str:
         if self._validation is None:
             return ""
-        numbers = evaluate(self._compiled, moment.state.variables, self._validation)
+        numbers, _ = evaluate(self._compiled, moment.state.variables, self._validation)
         self.metrics.write("validation", moment.step, numbers)
         return f", validation error {100 * numbers['error']:.2f} %"
 
@@ -184,9 +185,11 @@ def finish(
                 recorder.record(moment)
                 state = moment.state
         state = compiled.strategy.unreplicate(state)
-        tested = evaluate(
-            compiled, compiled.strategy.replicate(state.variables), in_order(dataset.test)
-        )
+        variables = compiled.strategy.replicate(state.variables)
+        tested, lengths = evaluate(compiled, variables, in_order(dataset.test))
+        if lengths is not None:
+            step, names = planned.total_steps, dataset.class_names or range(dataset.num_classes)
+            Predictions.of(dataset.test, lengths, step=step, part="test").save(folder, names)
         recorder.metrics.write("test", planned.total_steps, tested)
         signals.advise(
             f"The run is complete; see it with: capsjax report {shlex.quote(str(folder))}"

@@ -22,7 +22,7 @@ from capsjax.training.loop import CompiledSteps
 from capsjax.training.optimisers import Optimiser, freeze
 from capsjax.training.parallel import STRATEGIES, Parallel, StepFunction, Strategy
 from capsjax.training.state import Batch, Params, TrainState, group_of, separate
-from capsjax.training.step import LossFunction, Tracked, TrainingLoss
+from capsjax.training.step import LossFunction, Scored, Tracked, TrainingLoss, ValueFunction
 from capsjax.types import PerExample
 
 # The arguments of `network_functions`.
@@ -39,7 +39,7 @@ class NetworkFunctions:
         shapes: the parameters' shapes, without making them.
         apply: from variables, images and labels or None to the network's output at evaluation.
         loss: from variables and a batch to the values of each example in training.
-        score: the same at evaluation, where the longest capsule is drawn.
+        score: the same at evaluation, where the longest capsule is drawn, with the lengths of each example.
         training: from the axis of devices that share a batch, or None, to what a step of training takes: the
             loss, and the running statistics after it where there are any.
     """
@@ -49,7 +49,7 @@ class NetworkFunctions:
     shapes: Callable[[], dict[str, jax.ShapeDtypeStruct]]
     apply: Callable[..., NetworkOutput]
     loss: LossFunction
-    score: LossFunction
+    score: ValueFunction
     training: Callable[[str | None], TrainingLoss]
 
 
@@ -116,13 +116,17 @@ def _cached_functions(
             return lambda params, batch: track(params, batch, None).values
         return lambda variables, batch: track(variables, batch, axis)
 
+    def score(variables: Params, batch: Batch) -> Scored:
+        output = parts.apply(variables, batch.images)
+        return Scored(values(output, batch), output.lengths)
+
     return NetworkFunctions(
         initial=initial,
         statistics=statistics,
         shapes=lambda: shapes,
         apply=parts.apply,
         loss=lambda variables, batch: track(variables, batch, None).values,
-        score=lambda variables, batch: values(parts.apply(variables, batch.images), batch),
+        score=score,
         training=training,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels, shape_remedy
@@ -157,6 +157,14 @@ class Run:
         predictor, raw = self._predictor(images)
         return predictor.outputs(raw, trace=trace)
 
+    def lengths(self, images: np.ndarray) -> Float[np.ndarray, "n j"]:
+        """Return the belief in each class, [n, j], for images as `outputs` takes them.
+
+        Class capsules' lengths or activations, from 0 to 1, in the order of `classes`.
+        """
+        predictor, raw = self._predictor(images)
+        return predictor.lengths(raw)
+
     @functools.cached_property
     def classes(self) -> Shaped[np.ndarray, "j"]:
         """What the data call each class, in the order of class numbers, as `predict` returns it, [j]."""
@@ -171,8 +179,7 @@ class Run:
         Many images take the memory of one batch. Whatever their number, at most two sizes of a batch are
         compiled: 16 for a few, and `training.eval_batch_size`.
         """
-        predictor, raw = self._predictor(images)
-        numbers = predictor.classes(raw)
+        numbers = self.lengths(images).argmax(-1)
         return self.classes[numbers] if self.class_names else numbers
 
     def _predictor(self, images: np.ndarray) -> tuple[Predictor, np.ndarray]:

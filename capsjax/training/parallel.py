@@ -12,8 +12,8 @@ from jaxtyping import Array, PyTree
 
 from capsjax.training.state import Batch
 from capsjax.training.step import (
-    LossFunction,
     TrainingLoss,
+    ValueFunction,
     make_eval_step,
     make_train_step,
     make_train_steps,
@@ -111,7 +111,7 @@ class Strategy(abc.ABC):
         """
 
     @abc.abstractmethod
-    def eval_step(self, value_function: LossFunction) -> StepFunction:
+    def eval_step(self, value_function: ValueFunction) -> StepFunction:
         """Compile a step of evaluation."""
 
     def pad(self, batch: Batch) -> Batch:
@@ -169,7 +169,7 @@ class JitStrategy(Strategy):
         steps = make_train_steps(make_train_step(loss_function, optimiser), part)
         return jax.jit(steps, donate_argnums=0, out_shardings=self._everywhere)
 
-    def eval_step(self, value_function: LossFunction) -> StepFunction:
+    def eval_step(self, value_function: ValueFunction) -> StepFunction:
         """Compile a step of evaluation."""
         return jax.jit(make_eval_step(value_function), out_shardings=self._everywhere)
 
@@ -235,14 +235,18 @@ class PmapStrategy(Strategy):
             donate_argnums=0,
         )
 
-    def eval_step(self, value_function: LossFunction) -> StepFunction:
+    def eval_step(self, value_function: ValueFunction) -> StepFunction:
         """Compile a step of evaluation."""
-        step = make_eval_step(value_function, reduce=_add_up)
+        step = make_eval_step(value_function, reduce=_add_up, gather=_put_together)
         return jax.pmap(step, axis_name=AXIS, devices=self.devices)
 
 
 def _add_up(tree: Any) -> Any:
     return jax.lax.psum(tree, AXIS)
+
+
+def _put_together(tree: Any) -> Any:
+    return jax.lax.all_gather(tree, AXIS, tiled=True)
 
 
 def _average(tree: Any) -> Any:

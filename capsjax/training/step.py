@@ -27,8 +27,34 @@ class Tracked(NamedTuple):
     statistics: Params
 
 
+class Scored(NamedTuple):
+    """Hold what evaluation finds of examples.
+
+    Attributes:
+        values: the values of each example, whose means are measured.
+        lengths: the network's belief in each class, [b, j], which is kept of each example.
+    """
+
+    values: PerExample
+    lengths: Float[Array, "b j"]
+
+
+class Evaluated(NamedTuple):
+    """Hold what a step of evaluation finds.
+
+    Attributes:
+        sums: sums over the examples that count, and their number as `count`.
+        lengths: the network's belief in each class, of every example of the batch, padding too, [b, j];
+            None where the values came without.
+    """
+
+    sums: Sums
+    lengths: Float[Array, "b j"] | None
+
+
 # From parameters (and running statistics, if there are any) and a batch.
 LossFunction = Callable[[Params, Batch], PerExample]
+ValueFunction = Callable[[Params, Batch], PerExample | Scored]
 TrainingLoss = Callable[[Params, Batch], PerExample | Tracked]
 Count = int | Int[Array, ""]
 Reduce = Callable[[Any], Any]
@@ -132,19 +158,25 @@ def make_train_steps(
 
 
 def make_eval_step(
-    value_function: LossFunction, *, reduce: Reduce = lambda tree: tree
-) -> Callable[[Params, Batch], Sums]:
+    value_function: ValueFunction,
+    *,
+    reduce: Reduce = lambda tree: tree,
+    gather: Reduce = lambda tree: tree,
+) -> Callable[[Params, Batch], Evaluated]:
     """Make a step of evaluation: a pure function from parameters and a batch to sums and a count.
 
     Args:
-        value_function: from parameters and a batch to values of each example.
+        value_function: from parameters and a batch to values of each example, and what is kept of it.
         reduce: adds up a tree of sums over the devices that hold parts of the batch.
+        gather: puts together what is kept of the examples of all devices.
 
     Returns:
         The step.
     """
 
-    def eval_step(params: Params, batch: Batch) -> Sums:
-        return reduce(weighted_sums(value_function(params, batch), batch.weights))
+    def eval_step(params: Params, batch: Batch) -> Evaluated:
+        found = value_function(params, batch)
+        values, lengths = found if isinstance(found, Scored) else (found, None)
+        return Evaluated(reduce(weighted_sums(values, batch.weights)), gather(lengths))
 
     return eval_step

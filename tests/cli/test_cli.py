@@ -271,6 +271,13 @@ def test_a_file_of_arrays_serves_every_command(capsys, tmp_path, monkeypatch):
     assert err[0].startswith(f"capsjax evaluate: data.path: got '{tmp_path}/x.npz', no such file")
     code, out, _ = answer(capsys, "evaluate", "run", "--data.path", "moved.npz")
     assert (code, out[0].partition(", loss")[0]) == (0, test)
+    code, out, _ = answer(capsys, "evaluate", "run", "--data", "moved.npz")
+    assert (code, out[0].partition(", loss")[0]) == (0, test)
+    code, out, _ = answer(capsys, "evaluate", "run", "--data", "moved.npz", "--split", "all")
+    assert (code, " on 500 images" in out[0]) == (0, True)
+    code, _, err = answer(capsys, "evaluate", "run", "--data", "gone.npz")
+    assert code == 2
+    assert "got 'gone.npz', no such file or folder, expected a folder with" in err[0]
     assert answer(capsys, "report", "run", "--data.path", "moved.npz")[0] == 0
     code, _, err = answer(capsys, "evaluate", "run", "--training.epochs", "3")
     assert code == 2

@@ -50,7 +50,7 @@ def test_every_flag_has_a_description(command, answer):
     expected = {
         "train": {"--seed", "--out", "--from", "--resume", "--report", "--quiet"},
         "compare": {"--seed", "--out", "--resume", "--jobs", "--quiet"},
-        "evaluate": {"--quiet", "--training.eval_batch_size"},
+        "evaluate": {"--quiet", "--split", "--training.eval_batch_size"},
         "report": {"--out", "--quiet"},
     }
     flags = {flag for action in parser._actions for flag in action.option_strings}
@@ -131,7 +131,7 @@ def test_help_is_no_value(answer):
         ("train smoke --training.freeze [a,a]", ["a list of different groups", "[stem, primary]"]),
         (
             "train smoke --data mine.npz",
-            ["got 'mine.npz'", "; of a file: --data.kind arrays --data.path mine.npz"],
+            ["data: got 'mine.npz', no such file or folder, expected a folder with"],
         ),
         ("compare smoke --model.routing.num_iters 1", ["num_iters 1, expected at least 2"]),
         ("compare smoke --compare.modes [stop,ful]", ["got 'ful'", "did you mean 'full'?"]),

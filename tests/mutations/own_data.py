@@ -1,8 +1,22 @@
-"""Mistakes in reading data of one's own."""
+"""Mistakes in data of one's own: how they are read, and what is kept of what a run says of them."""
 
 from tests.mutations.mutation import Mutation
 
 OWN_DATA = (
+    Mutation(
+        "what fills a batch up kept among the predictions",
+        "training/loop.py",
+        '            kept.append(np.asarray(part.lengths, np.float32)[: int(sums["count"])])\n',
+        "            kept.append(np.asarray(part.lengths, np.float32))\n",
+        ("tests/runs/test_predictions.py",),
+    ),
+    Mutation(
+        "predictions of other data written over those of the same name",
+        "runs/predictions.py",
+        "            return load(path).fingerprint == self.fingerprint\n",
+        "            return load(path).split == self.split\n",
+        ("tests/runs/test_predictions.py",),
+    ),
     Mutation(
         "groups of which a part trains and a part tests",
         "data/own.py",

@@ -182,7 +182,7 @@ RUNS = (
     Mutation(
         "evaluation in the unit of the type, not of the run",
         "runs/evaluation.py",
-        "dataset.scale if own else run.unit.factor(dataset.test.images)",
+        "dataset.scale if own else run.unit.factor(measured.images)",
         "dataset.scale",
         ("tests/data/test_trainable.py",),
     ),
@@ -401,8 +401,8 @@ RUNS = (
     Mutation(
         "what fills a batch up counted as images",
         "runs/batches.py",
-        "            parts.append(np.asarray(_classes(self.apply, self.params, batch))[:count])\n",
-        "            parts.append(np.asarray(_classes(self.apply, self.params, batch)))\n",
+        "            parts.append(np.asarray(_lengths(self.apply, self.params, batch))[:count])\n",
+        "            parts.append(np.asarray(_lengths(self.apply, self.params, batch)))\n",
         ("tests/runs/test_batches.py",),
     ),
     Mutation(

@@ -4,6 +4,13 @@ from tests.mutations.mutation import Mutation
 
 VALUES = (
     Mutation(
+        "a confusion matrix on its side",
+        "metrics/classification.py",
+        "        return confusion_matrix(self.labels, self.predicted, labels=self._classes)\n",
+        "        return confusion_matrix(self.predicted, self.labels, labels=self._classes)\n",
+        ("tests/metrics/test_classification.py",),
+    ),
+    Mutation(
         "spread loss that counts the right class among the others",
         "losses/spread.py",
         "    weight = present[..., :, None] * (1 - present[..., None, :])",

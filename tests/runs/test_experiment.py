@@ -62,7 +62,8 @@ def dataset():
 
 def test_a_run_writes_what_it_should(run):
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"config.yaml", "environment.json", "metrics.jsonl", "checkpoints"}
+    files = {"config.yaml", "environment.json", "metrics.jsonl"}
+    assert names == files | {"checkpoints", "evaluations"}
     counts = {"train": 0, "validation": 0, "test": 0}
     for line in run.metrics:
         counts[line["split"]] += 1
@@ -223,7 +224,7 @@ def test_a_split_is_measured_whole_unshifted_and_by_itself(run, name):
     assert last["error"] == pytest.approx(expected["error"], abs=1e-6)
 
 
-def test_measuring_again_gives_the_same_and_writes_nothing(run):
+def test_measuring_again_gives_the_same_and_keeps_it_once(run):
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
     found = cj.evaluate(run.folder)
     for name in ("loss", "error", "examples", "entropy"):

@@ -174,7 +174,7 @@ class Record(Reporter):
 @pytest.mark.parametrize("size", [22, 10, 4, 1])
 def test_evaluation_is_the_mean_over_all_examples_whatever_the_batch(compiled, size):
     record = Record()
-    found = evaluate(
+    found, kept = evaluate(
         compiled,
         compiled.strategy.replicate({"w": jnp.asarray(0.7)}),
         EvalFeed(SPLIT, 1 / 255, batch_size=size),
@@ -186,5 +186,6 @@ def test_evaluation_is_the_mean_over_all_examples_whatever_the_batch(compiled, s
         "error": pytest.approx(np.mean((0.7 * x - SPLIT.labels) ** 2 > 1), rel=1e-5),
         "examples": 22,
     }
+    assert kept is None  # nothing was scored
     assert record.told[0] == ("start", "evaluating", -(-22 // size), 0)
     assert record.told[-1][1] == -(-22 // size)
