@@ -23,7 +23,7 @@ from capsjax.study.ledger import RUNS, Trial, outcome, read_ledger, trials_of
 from capsjax.study.pool import check_jobs, in_processes
 from capsjax.study.remaining import SequentialProgress
 from capsjax.study.results import RESULTS, write_results
-from capsjax.study.trial_runner import MOVABLE, TrialRunner, check_planned
+from capsjax.study.trial_runner import TrialRunner, check_planned, data_keys, movable
 from capsjax.training.notebook import for_python
 
 __all__ = ["compare", "failures", "resume", "routing_of", "stopped", "variant"]
@@ -103,7 +103,7 @@ def resume(
         run_dir: the comparison's directory.
         data: the user's own arrays, as `compare` got them, where they were such.
         overrides: `compare.seeds`, to add seeds; further arms (`compare.arms`, `compare.modes`) or values of
-            the grid; `data.path` or `data.folder`, where the data are now elsewhere;
+            the grid; `data.path`, `data.folder` and the like, where the data are now elsewhere;
             `training.eval_batch_size`. They are written into its `config.yaml`.
         reporter: what tells of progress; None for silence.
         jobs: how many processes train at once.
@@ -234,7 +234,7 @@ def _found_anywhere(config: Config) -> Config:
             return tuple(found(key, inner) for inner in value)
         if isinstance(value, Mapping):
             return {name: found(f"{key}.{name}", inner) for name, inner in value.items()}
-        return whole_path(value) if key in MOVABLE[:2] and isinstance(value, str) else value
+        return whole_path(value) if key in data_keys() and isinstance(value, str) else value
 
     compared = config.compare
     arms = {n: {key: found(key, v) for key, v in arm.items()} for n, arm in compared.arms.items()}
@@ -292,12 +292,12 @@ def _check_grown(
     trees = [to_tree(before), to_tree(after)]
     for tree in trees:
         tree["compare"] = {k: v for k, v in tree["compare"].items() if k not in GROWING}
-        for key in MOVABLE:
+        for key in movable():
             outer, name = key.split(".")
             tree[outer].pop(name, None)
     if trees[0] != trees[1]:
         raise UserError(
-            f"{got}, expected {', '.join(f'compare.{k}' for k in GROWING)}, {', '.join(MOVABLE)} alone: a "
+            f"{got}, expected {', '.join(f'compare.{k}' for k in GROWING)}, {', '.join(movable())} alone: a "
             "comparison is resumed as it began, with more runs if you like"
         )
     if after.compare.seeds < before.compare.seeds:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from capsjax.checks import UserError
-from capsjax.data import Dataset
+from capsjax.data import Dataset, Source
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import directory, experiment
 from capsjax.runs.config import Config
@@ -27,8 +27,6 @@ from capsjax.training.state import Batch, TrainState
 
 ALIGNMENT_EXAMPLES = 256
 ALIGNMENT = "alignment.jsonl"  # beside the metrics of a run
-# What may differ when a run is resumed, without a change of what is learnt.
-MOVABLE = ("data.path", "data.folder", "training.eval_batch_size")
 
 Align = Callable[[int, TrainState], dict[str, float]]
 
@@ -120,6 +118,17 @@ class TrialRunner:
         return make_aligner(pair, self.dataset(pair[1].data), self._config.compare.gradient_points)
 
 
+def data_keys() -> tuple[str, ...]:
+    """Return the keys of a configuration that say where data are, of every kind of them."""
+    places = dict.fromkeys(place for source in Source.variants() for place in source.places)
+    return tuple(f"data.{place}" for place in places)
+
+
+def movable() -> tuple[str, ...]:
+    """Return the keys that may differ when a run is resumed, without a change of what is learnt."""
+    return (*data_keys(), "training.eval_batch_size")
+
+
 def begun(path: Path) -> bool:
     """Return whether there is anything of a run to resume."""
     return any(
@@ -154,7 +163,7 @@ def check_planned(path: Path, config: Config) -> None:
 def _fixed(config: Config) -> dict[str, Any]:
     """Return what of a run's configuration decides what it learns."""
     tree = {key: value for key, value in to_tree(config).items() if key != "compare"}
-    for key in MOVABLE:
+    for key in movable():
         outer, name = key.split(".")
         tree[outer] = {n: value for n, value in tree[outer].items() if n != name}
     return tree
@@ -163,7 +172,7 @@ def _fixed(config: Config) -> dict[str, Any]:
 def _moved(found: Config, planned: Config) -> dict[str, Any]:
     """Return where the data of a run are now, and what else may change when it is resumed."""
     trees, changed = (to_tree(found), to_tree(planned)), {}
-    for key in MOVABLE:
+    for key in movable():
         outer, name = key.split(".")
         old, new = (tree[outer].get(name) for tree in trees)
         if old != new:

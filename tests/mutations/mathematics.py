@@ -340,7 +340,7 @@ MATHEMATICS = (
         "gradients/base.py",
         "    stays = pairs.broadcast(converged)\n",
         "    stays = pairs.broadcast(converged & False)\n",
-        ("tests/routing",),
+        ("tests/routing/test_em_released.py",),
     ),
     Mutation(
         "conjugate gradients past a point that updates leave",

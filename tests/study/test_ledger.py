@@ -168,22 +168,19 @@ def test_all_that_an_exception_says_is_kept(compared, tmp_path, monkeypatch):
     assert not (lost.trial.path / "failure.json").exists()
 
 
-def test_data_that_are_elsewhere_now_are_found_again(tmp_path, digits_file):
-    data = {"kind": "arrays", "path": str(digits_file)}
+def test_data_that_are_elsewhere_now_are_found_again(tmp_path):
+    split, moved = Digits().load().train, tmp_path / "moved"
+    moved.mkdir()
+    np.save(tmp_path / "x.npy", (split.images * 15).astype(np.uint8))
+    np.save(tmp_path / "y.npy", split.labels)
+    data = {"kind": "arrays", "path": f"{tmp_path}/x.npy", "labels_path": f"{tmp_path}/y.npy"}
     settings = {**SHORT, "data": data, "compare": {"modes": ["full"], "seeds": 1}}
     folder = compare(cj.load_config("smoke", settings), out=tmp_path / "it")
-    moved = digits_file.with_name("moved.npz")
-    digits_file.rename(moved)
+    for name in ("x.npy", "y.npy"):
+        (tmp_path / name).rename(moved / name)
     with pytest.raises(UserError, match="no such file"):
         cj.resume(folder, overrides={"compare.seeds": 2})
-    cj.resume(folder, overrides={"data.path": str(moved), "compare.seeds": 2})
-    assert directory.read_config(folder).data.path == str(moved)
+    now = {"data.path": str(moved / "x.npy"), "data.labels_path": str(moved / "y.npy")}
+    cj.resume(folder, overrides=now | {"compare.seeds": 2})
+    assert directory.read_config(folder).data.labels_path == str(moved / "y.npy")
     assert len(read_comparison(folder).errors["full"]) == 2
-
-
-@pytest.fixture
-def digits_file(tmp_path):
-    split = Digits().load().train
-    path = tmp_path / "digits.npz"
-    np.savez(path, images=(split.images * 15).astype(np.uint8), labels=split.labels)
-    return path
