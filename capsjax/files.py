@@ -39,7 +39,7 @@ def open_plain(path: Path, limit: int, expected: str) -> BinaryIO:
         # Opening a pipe would wait for its other end.
         opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
-        raise _mistake(path, _reason(path, error), expected) from error
+        raise _mistake(path, _reason(error), expected) from error
     found = os.fstat(opened)  # of what was opened, which the path may no longer lead to
     got = next((name for is_kind, name in KINDS if is_kind(found.st_mode)), None)
     if found.st_size > limit:
@@ -69,7 +69,7 @@ def read_bytes(path: Path, limit: int, expected: str) -> bytes:
         try:
             content = file.read(limit + 1)  # one more than allowed, to see that there is more
         except OSError as error:
-            raise _mistake(path, _reason(path, error), expected) from error
+            raise _mistake(path, _reason(error), expected) from error
     if len(content) > limit:  # it grew, or did not tell its size
         raise _mistake(path, f"more than {limit} bytes", expected)
     return content
@@ -120,7 +120,7 @@ def read_json(path: Path, limit: int, expected: str) -> Any:
         raise _mistake(path, f"a broken file ({str(error)[:200]})", expected) from error
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, IsADirectoryError):

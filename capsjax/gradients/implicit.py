@@ -207,10 +207,8 @@ def _of_state(
         inner=lambda x, y: jnp.sum(x * y, axis=(-2, -1)),
         spread=lambda x: jnp.broadcast_to(x[..., None, None], resting.shape),
     )
-    # The equation is linear: solved for right-hand sides near 1, whose squares are neither 0 nor infinite.
-    scale = jnp.max(jnp.abs(right), axis=(-2, -1), initial=0)
-    scale = system.spread(jnp.where(scale == 0, 1, scale))
-    z = scale * SOLVERS[mode.solver](system, right / scale, mode)
+    largest = jnp.max(jnp.abs(right), axis=(-2, -1), initial=0)
+    z = _solve(system, right, largest, mode)
     return add_cotangents(by_end, step_adjoint(z)[1])
 
 
@@ -234,13 +232,18 @@ def _of_logits(
     )
     # z eliminated: (I - pull . weigh) y = c_bar + pull(b_bar), one unknown for each pair.
     right = coupling_bar + system.pull(logits_bar)
-    # The equation is linear: solved for right-hand sides near 1, whose squares are neither 0 nor infinite.
-    scale = pairs.max_abs(right)
-    scale = pairs.broadcast(jnp.where(scale == 0, 1, scale))
-    y = scale * SOLVERS[mode.solver](system, right / scale, mode)
+    y = _solve(system, right, pairs.max_abs(right), mode)
     z = logits_bar + system.weigh(y)
     by_target, by_couple = target_adjoint(z)[1], couple_adjoint(y)[1]
     return add_cotangents(by_target, by_couple)
+
+
+def _solve(
+    system: "_System", right: Array, largest: Float[Array, "*batch"], mode: ImplicitGradient
+) -> Array:
+    # The equation is linear: solved for right-hand sides near 1, whose squares are neither 0 nor infinite.
+    scale = system.spread(jnp.where(largest == 0, 1, largest))
+    return scale * SOLVERS[mode.solver](system, right / scale, mode)
 
 
 @jax.custom_jvp

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import check_bool, check_choice, check_int, check_type
+from capsjax.checks import check_bool, check_choice, check_int
 from capsjax.convolution import Padding, Precision, conv2d
 from capsjax.layers.base import (
     Around,
@@ -65,9 +65,7 @@ class ConvConfig(Layer):
         check_choice(self, "padding", ("VALID", "SAME"))
         check_bool(self, "bias")
         check_choice(self, "activation", ACTIVATIONS)
-        if self.normalisation is not None:
-            check_type(self, "normalisation", Normalisation, "BatchNorm() or None")
-        check_normalised(self, self.normalisation, self.channels)
+        check_normalised(self, self.channels)
 
     def shape(self, given: Shape, around: Around) -> Features:
         """Compute the features that come out.

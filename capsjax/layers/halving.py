@@ -6,7 +6,7 @@ from typing import Literal
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import check_choice, check_int, check_type
+from capsjax.checks import check_choice, check_int
 from capsjax.layers.base import Around, Features, Layer, Shape, take_features
 from capsjax.layers.conv import ACTIVATIONS, Activation, Conv, ConvConfig
 from capsjax.layers.normalisation import Normalisation, check_normalised
@@ -38,9 +38,7 @@ class HalvingConfig(Layer):
         check_int(self, "channels", low=1)
         check_int(self, "grid", low=1)
         check_choice(self, "activation", ACTIVATIONS)
-        if self.normalisation is not None:
-            check_type(self, "normalisation", Normalisation, "BatchNorm() or None")
-        check_normalised(self, self.normalisation, self.channels)
+        check_normalised(self, self.channels)
 
     def shape(self, given: Shape, around: Around) -> Features:
         """Compute the features that come out.

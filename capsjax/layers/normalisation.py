@@ -2,11 +2,11 @@
 
 import abc
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from flax import nnx
 
-from capsjax.checks import FieldError, check_float, check_int
+from capsjax.checks import FieldError, check_float, check_int, check_type
 from capsjax.schema.variant import Variant
 
 
@@ -129,19 +129,22 @@ class GroupNorm(Normalisation):
         return nnx.GroupNorm(channels, num_groups=self.groups, epsilon=self.epsilon, rngs=rngs)
 
 
-def check_normalised(layer: object, normalisation: Normalisation | None, channels: int) -> None:
-    """Check that a layer's channels can be normalised so.
+def check_normalised(layer: Any, *channels: int) -> None:
+    """Check that what a layer's `normalisation` says can follow its convolutions, or that it is None.
 
     Args:
-        layer: which layer, for the message.
-        normalisation: what follows its convolutions, or None.
-        channels: its channels.
+        layer: the layer.
+        channels: how many channels each of its convolutions has.
 
     Raises:
-        FieldError: If groups do not divide the channels.
+        FieldError: If it is something else, or groups do not divide the channels.
     """
+    given = layer.normalisation
+    if given is not None:
+        check_type(layer, "normalisation", Normalisation, "BatchNorm() or None")
     # The others take any number of channels; Flax's own error would come when the module is made.
-    if isinstance(normalisation, GroupNorm) and channels % normalisation.groups:
-        expected = f"a divisor of the layer's {channels} channels: choose another number of groups"
-        field = "normalisation.groups"
-        raise FieldError(type(layer).__name__, field, normalisation.groups, expected)
+    for size in channels:
+        if isinstance(given, GroupNorm) and size % given.groups:
+            expected = f"a divisor of the layer's {size} channels: choose another number of groups"
+            field = "normalisation.groups"
+            raise FieldError(type(layer).__name__, field, given.groups, expected)

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import FieldError, check_int, check_type
+from capsjax.checks import FieldError, check_int
 from capsjax.layers.base import Around, Features, Layer, Shape, take_features
 from capsjax.layers.conv import Conv, ConvConfig
 from capsjax.layers.normalisation import BatchNorm, Normalisation, check_normalised
@@ -45,10 +45,7 @@ class ResNetConfig(Layer):
         if not sizes or not all(type(size) is int and size > 0 for size in sizes):
             expected = "a tuple of at least one number of channels, each an integer of at least 1"
             raise FieldError("ResNetConfig", "channels", self.channels, expected)
-        if self.normalisation is not None:
-            check_type(self, "normalisation", Normalisation, "BatchNorm() or None")
-        for size in sizes:
-            check_normalised(self, self.normalisation, size)
+        check_normalised(self, *sizes)
 
     def shape(self, given: Shape, around: Around) -> Features:
         """Compute the features that come out.

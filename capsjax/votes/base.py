@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from capsjax.checks import UserError
 from capsjax.display import as_table, one_line
-from capsjax.numerics import add_cotangents
+from capsjax.numerics import add_cotangents, described
 from capsjax.types import PerPair
 from capsjax.votes.pairs import AllPairs, Pairs
 from capsjax.votes.sharding import vary_as
@@ -25,6 +25,22 @@ def is_placeholder(given: Any) -> bool:
     Votes can be made of them, for that, and of nothing else that is not an array; they cannot be used.
     """
     return given is None or (isinstance(given, int) and not isinstance(given, bool))
+
+
+def check_floating(call: str, u: Any, W: Any) -> None:
+    """Check that votes are held as two arrays of floating-point numbers.
+
+    Args:
+        call: what makes such votes, for the message.
+        u: what is given as children's poses.
+        W: what is given as transformation matrices.
+
+    Raises:
+        UserError: If they are anything else.
+    """
+    if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in (u, W)):
+        got = f"u {described(u)} and W {described(W)}"
+        raise UserError(f"{call}: got {got}, expected floating-point arrays")
 
 
 @functools.cache  # asked for at every crossing of a transformation

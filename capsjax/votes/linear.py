@@ -8,8 +8,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError
-from capsjax.numerics import as_array, described
-from capsjax.votes.base import Masks, Votes, is_placeholder
+from capsjax.numerics import as_array
+from capsjax.votes.base import Masks, Votes, check_floating, is_placeholder
 from capsjax.votes.parents_first import ParentsFirstVotes
 
 
@@ -40,10 +40,7 @@ class LinearVotes(Votes):
 
     def _check_fit(self) -> None:
         """Refuse what is not arrays that fit together, also where a transformation made them."""
-        both = self.u, self.W
-        if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in both):
-            got = f"u {described(self.u)} and W {described(self.W)}"
-            raise UserError(f"predict: got {got}, expected floating-point arrays")
+        check_floating("predict", self.u, self.W)
         # `jax.vmap` over votes adds an axis to both arrays: to u it may be one of the batch, to W it may not.
         u, W = self.u.shape, self.W.shape
         fits = len(u) >= 2 and len(W) == 4 and u[-2:] == (W[0], W[2])

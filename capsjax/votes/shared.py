@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError
-from capsjax.numerics import as_array, described
-from capsjax.votes.base import Masks, Votes, is_placeholder
+from capsjax.numerics import as_array
+from capsjax.votes.base import Masks, Votes, check_floating, is_placeholder
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -36,10 +36,7 @@ class SharedVotes(Votes):
             self._check_fit()
 
     def _check_fit(self) -> None:
-        both = self.u, self.W
-        if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in both):
-            got = f"u {described(self.u)} and W {described(self.W)}"
-            raise UserError(f"shared_votes: got {got}, expected floating-point arrays")
+        check_floating("shared_votes", self.u, self.W)
         u, W = self.u.shape, self.W.shape
         fits = len(u) >= 2 and len(W) in (2, 3) and W[-2] == u[-1] and W[-1] > 0
         if not fits or (len(W) == 3 and W[0] != self.parents):

@@ -8,8 +8,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from capsjax.checks import UserError, nearest
-from capsjax.numerics import as_array, described
-from capsjax.votes.base import Masks, Votes, is_placeholder
+from capsjax.numerics import as_array
+from capsjax.votes.base import Masks, Votes, check_floating, is_placeholder
 from capsjax.votes.columns import ColumnVotes
 from capsjax.votes.grid import SHARES, Share, Window, WindowColumns, WindowPairs
 
@@ -47,10 +47,7 @@ class WindowVotes(Votes):
 
     def _check_fit(self) -> None:
         """Refuse what is not arrays that fit together, also where a transformation made them."""
-        both = self.u, self.W
-        if not all(hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) for x in both):
-            came = f"u {described(self.u)} and W {described(self.W)}"
-            raise UserError(f"window_votes: got {came}, expected floating-point arrays")
+        check_floating("window_votes", self.u, self.W)
         if isinstance(self.stride, bool) or not isinstance(self.stride, int) or self.stride < 1:
             raise UserError(
                 f"window_votes: got stride {self.stride!r}, expected an integer of at least 1"

@@ -324,7 +324,7 @@ MATHEMATICS = (
     Mutation(
         "implicit gradient after one step of the series",
         "gradients/implicit.py",
-        "    y = scale * SOLVERS[mode.solver](system, right / scale, mode)\n",
+        "    y = _solve(system, right, pairs.max_abs(right), mode)\n",
         "    y = right + system.pull(system.weigh(right))\n",
         ("tests/gradients", "tests/routing"),
     ),
