@@ -102,8 +102,9 @@ def step(mode: str, precision: str) -> Task:
     from capsjax.bench.step import random_dataset
     from capsjax.runs.config import load_config
     from capsjax.runs.plan import plan
-    from capsjax.training.state import Batch, TrainState
+    from capsjax.training.state import TrainState
     from capsjax.training.step import make_train_step
+    from capsjax.types import Batch
 
     chosen = {"model.routing.gradient": mode, "model.precision": precision}
     config = load_config("mnist_sabour2017", chosen)

@@ -9,7 +9,7 @@ import pytest
 
 import capsjax as cj
 from capsjax.progress import Reporter
-from capsjax.reports.report import report_comparison
+from capsjax.reports.comparison_page import report_comparison
 from capsjax.runs import finish
 from capsjax.study.compare import compare
 from tests.training.watched import Watched

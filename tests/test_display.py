@@ -14,7 +14,8 @@ from capsjax.losses import MarginLoss
 from capsjax.runs.config import CompareConfig
 from capsjax.training.config import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, Cosine, Exponential, Piecewise
-from capsjax.training.state import Batch, TrainState
+from capsjax.training.state import TrainState
+from capsjax.types import Batch
 
 DENSE = cj.DenseVotes(jnp.ones([2, 3, 4, 5]))
 LINEAR = cj.LinearVotes(jnp.ones([2, 3, 6]), jnp.ones([3, 4, 6, 5]))

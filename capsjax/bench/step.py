@@ -21,7 +21,7 @@ from capsjax.layers import routings
 from capsjax.runs.config import Config
 from capsjax.runs.plan import Plan, plan
 from capsjax.training.feed import Epoch, TrainFeed
-from capsjax.training.state import Batch
+from capsjax.types import Batch
 
 LONG = 1_000_000  # steps
 LARGEST = 1_000_000  # random images

@@ -37,7 +37,7 @@ def compare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     # After the configuration has been read: a mistake in it is told at once, without JAX's start.
     start_jax()
     from capsjax.reports.comparison import read_comparison
-    from capsjax.reports.report import report_comparison
+    from capsjax.reports.comparison_page import report_comparison
     from capsjax.reports.verdict import comparison_verdicts
     from capsjax.study.compare import compare as run_comparison
     from capsjax.study.compare import failures, resume

@@ -45,7 +45,7 @@ def _describe(config: Any) -> int:
     from capsjax.layers import shapes
     from capsjax.runs.plan import network_functions
     from capsjax.schema.text import dump
-    from capsjax.study.alignment import group_of
+    from capsjax.training.state import group_of
 
     print(dump(config), end="")
     data = config.data.shape()

@@ -21,7 +21,8 @@ def report(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         UserError: If a directory is neither a run's nor a comparison's, or a flag does not fit.
     """
     start_jax()
-    from capsjax.reports.report import report_comparison, report_run
+    from capsjax.reports.comparison_page import report_comparison
+    from capsjax.reports.report import report_run
     from capsjax.reports.side_by_side import report_several
     from capsjax.reports.unfinished import report_unfinished
     from capsjax.runs.folder import Folder

@@ -5,7 +5,6 @@ from pathlib import Path
 from capsjax.reports import comparison_panels, figures, page
 from capsjax.reports.comparison import (
     Comparison,
-    Table,
     alignment_table,
     arms_table,
     read_comparison,
@@ -17,7 +16,7 @@ from capsjax.runs.folder import Folder
 from capsjax.study import arms
 from capsjax.study.design import design, run_folder
 from capsjax.study.ledger import read_entry, trials_of
-from capsjax.tables import plain
+from capsjax.tables import Table, plain
 
 READING = (
     "Every mode of a seed began with the same parameters and saw the same batches. Differences are "

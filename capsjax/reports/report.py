@@ -9,7 +9,7 @@ from capsjax.checks import UserError
 from capsjax.data import to_float
 from capsjax.progress import Reporter, Silent
 from capsjax.reports import evaluations, figures, page, panels
-from capsjax.reports.comparison import Table, percent
+from capsjax.reports.comparison import percent
 from capsjax.reports.comparison_page import report_comparison
 from capsjax.reports.page import Page, Picture
 from capsjax.reports.themes import DARK, LIGHT
@@ -21,7 +21,7 @@ from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data, shaped_data
 from capsjax.study import arms
 from capsjax.study.arms import Lines
-from capsjax.tables import plain
+from capsjax.tables import Table, plain
 
 TRAINING = (
     "The training error is the mean over the logged batches of the steps named, each measured before its "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from capsjax.checks import UserError
 from capsjax.reports import page
-from capsjax.reports.comparison import Table, percent, read_comparison
+from capsjax.reports.comparison import percent, read_comparison
 from capsjax.reports.comparison_panels import comparison_arms, comparison_runs
 from capsjax.reports.page import Page
 from capsjax.reports.panels import course_panels, tests_panel
@@ -18,7 +18,7 @@ from capsjax.schema.text import to_tree
 from capsjax.study import arms
 from capsjax.study.arms import Arm, Lines
 from capsjax.study.statistics import summarise
-from capsjax.tables import plain
+from capsjax.tables import Table, plain
 
 READING = (
     "A run is an arm of one seed; a comparison gives one arm for each of its modes, and ± is the standard "

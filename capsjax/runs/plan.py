@@ -21,9 +21,9 @@ from capsjax.training.feed import BatchSlicer
 from capsjax.training.loop import CompiledSteps
 from capsjax.training.optimisers import Optimiser, freeze
 from capsjax.training.parallel import STRATEGIES, Parallel, StepFunction, Strategy
-from capsjax.training.state import Batch, Params, TrainState, group_of, separate
+from capsjax.training.state import Params, TrainState, group_of, separate
 from capsjax.training.step import LossFunction, Scored, Tracked, TrainingLoss, ValueFunction
-from capsjax.types import PerExample
+from capsjax.types import Batch, PerExample
 
 # The arguments of `network_functions`.
 NetworkArguments = tuple[Model, Loss, tuple[int, int, int], int, tuple[Metric, ...]]

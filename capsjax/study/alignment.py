@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from capsjax.training.state import NONE, Batch, Params, group_of
+from capsjax.training.state import NONE, Params, group_of
 from capsjax.training.step import LossFunction, weighted_sums
+from capsjax.types import Batch
 
 
 class Alignment(NamedTuple):

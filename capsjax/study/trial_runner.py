@@ -23,7 +23,8 @@ from capsjax.study.beginning import start_of
 from capsjax.study.design import Design, variant
 from capsjax.study.ledger import Trial, forget_failure, record_failure
 from capsjax.training.feed import EvalFeed
-from capsjax.training.state import Batch, TrainState
+from capsjax.training.state import TrainState
+from capsjax.types import Batch
 
 ALIGNMENT_EXAMPLES = 256
 ALIGNMENT = "alignment.jsonl"  # beside the metrics of a run

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, Num
 from capsjax.data.augment import Augmentation, augment
 from capsjax.data.dataset import Split
 from capsjax.data.transforms import to_float
-from capsjax.training.state import Batch
+from capsjax.types import Batch
 
 
 class Epoch(NamedTuple):

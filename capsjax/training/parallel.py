@@ -10,7 +10,6 @@ import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from capsjax.training.state import Batch
 from capsjax.training.step import (
     TrainingLoss,
     ValueFunction,
@@ -18,6 +17,7 @@ from capsjax.training.step import (
     make_train_step,
     make_train_steps,
 )
+from capsjax.types import Batch
 
 Parallel = Literal["jit", "pmap"]
 AXIS = "devices"

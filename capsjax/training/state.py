@@ -11,9 +11,6 @@ from jaxtyping import Array, Int
 
 from capsjax.checks import UserError
 from capsjax.display import as_table, one_line
-from capsjax.types import Batch
-
-__all__ = ["Batch", "Functional", "Params", "TrainState", "group_of", "separate"]
 
 Params = dict[str, Array]
 NONE: Params = {}

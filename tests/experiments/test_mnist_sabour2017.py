@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import capsjax as cj
-from capsjax.reports.report import report_comparison
+from capsjax.reports.comparison_page import report_comparison
 from capsjax.runs.comparing import CompareConfig
 from capsjax.study.compare import compare
 from capsjax.study.design import design

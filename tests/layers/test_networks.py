@@ -282,7 +282,8 @@ from flax import config, nnx
 import capsjax as cj
 from capsjax.layers import CapsNet
 from capsjax.runs.plan import network_functions
-from capsjax.training.state import Batch, TrainState, separate
+from capsjax.training.state import TrainState, separate
+from capsjax.types import Batch
 from capsjax.training.step import make_train_step
 
 smoke = cj.load_config("smoke", {"model.stem.normalisation": "batch"})

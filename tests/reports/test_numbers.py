@@ -15,10 +15,11 @@ from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
 from capsjax.runs.plan import plan
-from capsjax.study.alignment import align, group_of, make_alignment
+from capsjax.study.alignment import align, make_alignment
 from capsjax.study.statistics import paired_difference, summarise
 from capsjax.training.feed import TrainFeed
-from capsjax.training.state import Batch
+from capsjax.training.state import group_of
+from capsjax.types import Batch
 
 
 def test_mean_and_sample_deviation():

@@ -19,7 +19,8 @@ from capsjax.reports.comparison import (
     results_table,
     signed,
 )
-from capsjax.reports.report import report_comparison, report_run
+from capsjax.reports.comparison_page import report_comparison
+from capsjax.reports.report import report_run
 from tests.reports.pages import check_alone, check_picture
 
 MODES = ("uniform", "stop", "truncated", "full")

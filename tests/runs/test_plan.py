@@ -13,7 +13,7 @@ from capsjax.layers import NetworkOutput
 from capsjax.losses import MarginLoss
 from capsjax.metrics import ALWAYS, DeadCapsules, TopKError
 from capsjax.runs.plan import network_functions, plan
-from capsjax.training.state import Batch
+from capsjax.types import Batch
 
 SMOKE = cj.load_config("smoke")
 MADE = network_functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10)

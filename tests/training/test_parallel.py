@@ -10,7 +10,8 @@ import pytest
 import capsjax as cj
 from capsjax.runs.plan import network_functions
 from capsjax.training.parallel import JitStrategy, PmapStrategy
-from capsjax.training.state import Batch, TrainState
+from capsjax.training.state import TrainState
+from capsjax.types import Batch
 
 STRATEGIES = {"jit": JitStrategy, "pmap": PmapStrategy}
 SMOKE = cj.load_config("smoke")

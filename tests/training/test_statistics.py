@@ -15,8 +15,9 @@ from capsjax.losses import LossConfig
 from capsjax.runs.plan import network_functions, plan
 from capsjax.training import checkpoints
 from capsjax.training.parallel import JitStrategy, PmapStrategy
-from capsjax.training.state import Batch, TrainState, separate
+from capsjax.training.state import TrainState, separate
 from capsjax.training.step import make_train_step
+from capsjax.types import Batch
 
 SHAPE, CLASSES = (5, 5, 1), 3
 MODEL = NetworkConfig(

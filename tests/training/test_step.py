@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from capsjax.training.state import Batch, TrainState, separate
+from capsjax.training.state import TrainState, separate
 from capsjax.training.step import (
     make_eval_step,
     make_train_step,
@@ -15,6 +15,7 @@ from capsjax.training.step import (
     means,
     weighted_sums,
 )
+from capsjax.types import Batch
 
 
 def loss(params, batch):
