@@ -84,14 +84,14 @@ def test_columns_are_those_of_the_loss_of_what_is_always_measured_and_of_what_is
         SMOKE.model, SMOKE.loss, (8, 8, 1), 10, (TopKError(k=3), DeadCapsules())
     )
     for made, names in ((MADE, always), (extra, always | {"top_3_error", "dead_capsules"})):
-        assert set(jax.eval_shape(made.score, made.shapes(), given)) == names
+        assert set(jax.eval_shape(made.score, made.shapes(), given).values) == names
 
 
 def test_training_draws_the_label_s_capsule_and_evaluation_the_longest():
     params = MADE.initial(0)
     images = jnp.asarray(np.random.default_rng(0).random((6, 8, 8, 1)), jnp.float32)
     best = jax.jit(MADE.apply)(params, images).lengths.argmax(-1)
-    loss, score = jax.jit(MADE.loss), jax.jit(MADE.score)
+    loss, score = jax.jit(MADE.loss), jax.jit(lambda *given: MADE.score(*given).values)
     right = Batch(images, best, jnp.ones(6))
     wrong = Batch(images, (best + 3) % 10, jnp.ones(6))
     trained, judged = loss(params, right), score(params, right)
