@@ -5,6 +5,7 @@ from capsjax.routing.base import IterativeRouting, Routing
 from capsjax.routing.dynamic import DynamicRouting, dynamic_routing
 from capsjax.routing.em import EMRouting
 from capsjax.routing.fixed_point import FixedPointRouting
+from capsjax.routing.heinsen import HeinsenRouting
 from capsjax.routing.interest import InterestRouting, interest_mask
 from capsjax.routing.inverted_attention import InvertedAttentionRouting
 from capsjax.routing.k_means import SoftKMeansRouting
@@ -14,12 +15,14 @@ from capsjax.routing.self_attention import SelfAttentionRouting
 from capsjax.routing.self_routing import SelfRouting
 from capsjax.routing.slot_attention import SlotAttentionRouting
 from capsjax.routing.uniform import UniformRouting
+from capsjax.routing.variational import VariationalRouting
 
 __all__ = [
     "AgreementRouting",
     "DynamicRouting",
     "EMRouting",
     "FixedPointRouting",
+    "HeinsenRouting",
     "InterestRouting",
     "InvertedAttentionRouting",
     "IterativeRouting",
@@ -32,6 +35,7 @@ __all__ = [
     "SlotAttentionRouting",
     "SoftKMeansRouting",
     "UniformRouting",
+    "VariationalRouting",
     "dynamic_routing",
     "interest_mask",
 ]

@@ -213,7 +213,7 @@ def interest_mask(children: Bool[Array, "*batch i"], parents: int) -> Bool[Array
 
     Example:
         >>> import jax.numpy as jnp
-        >>> history = jnp.arange(9) < jnp.array([[1], [3], [4], [9]])  # of 1, 3, 4 and 9 behaviours
+        >>> history = jnp.arange(9)[None] < jnp.array([[1], [3], [4], [9]])  # of 1, 3, 4 and 9 behaviours
         >>> interest_mask(history, 3).sum(-1).tolist()
         [1, 1, 2, 3]
 

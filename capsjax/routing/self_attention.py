@@ -112,7 +112,7 @@ class SelfAttentionRouting(IterativeRouting[AttendedVotes, PerPair]):
         """
         del t
         votes = inputs.votes
-        whole = votes.combine(_each_pair_once(votes)) / math.sqrt(votes.shape[-1])  # [*batch, j, e]
+        whole = votes.combine(each_pair_once(votes)) / math.sqrt(votes.shape[-1])  # [*batch, j, e]
         # Logits are as large as squares of votes. In two factors, neither of which overflows; both are
         # constants whose product is 1, but where the logits are DECIDED.
         largest = jnp.max(jnp.abs(whole), axis=(-2, -1), initial=1)  # [*batch]
@@ -151,13 +151,13 @@ class SelfAttentionRouting(IterativeRouting[AttendedVotes, PerPair]):
         del t, state
         votes, pairs = inputs.votes, inputs.votes.pairs
         prior = pairs.from_array(jnp.broadcast_to(inputs.prior, pairs.shape))
-        s = votes.combine(coupling + prior * _each_pair_once(votes))  # [*batch, j, e]
+        s = votes.combine(coupling + prior * each_pair_once(votes))  # [*batch, j, e]
         pose = numerics.exponential_squash(s)
         return Parents(pose, numerics.safe_norm(pose))  # activation [*batch, j]
 
 
-def _each_pair_once(votes: Votes) -> PerPair:
-    """Return 1 for a child and a parent that it may vote for, 0 for others, masked ones among them."""
+def each_pair_once(votes: Votes) -> PerPair:
+    """Return 1 for a child and a parent that it may vote for, 0 for others, masked ones too, as held."""
     # By the first coupling: a later one may be 0 for pairs that there are.
     uniform = votes.couple(votes.zeros())
     return (uniform > 0).astype(uniform.dtype)

@@ -19,6 +19,7 @@ from capsjax.routing import (
     DynamicRouting,
     EMRouting,
     FixedPointRouting,
+    HeinsenRouting,
     InterestRouting,
     InvertedAttentionRouting,
     Routing,
@@ -28,17 +29,20 @@ from capsjax.routing import (
     SlotAttentionRouting,
     SoftKMeansRouting,
     UniformRouting,
+    VariationalRouting,
 )
 from tests.oracles import (
     em,
     em_released,
     fixed_point,
+    heinsen,
     interest,
     inverted_attention,
     k_means,
     self_attention,
     self_routing,
     slot_attention,
+    variational,
 )
 from tests.oracles import routing as oracle
 
@@ -189,6 +193,26 @@ def _em(form: str, num_iters: int, modes: tuple[GradientMode, ...], **options: f
     )
 
 
+def _through_updates(name: str, routing: Routing, own: Any, **options: Any) -> Row:
+    """A routing of three iterations that neither derives its gradient nor comes to rest."""
+    return Row(
+        name,
+        routing,
+        oracle=lambda *given: own.routing(*given, num_iters=3),
+        trace=lambda *given: own.trace(*given, num_iters=3),
+        frozen=lambda *given: own.frozen(*given[:-1], last=_last(given[-1], 3), num_iters=3),
+        modes=(StopGradient(), TruncatedGradient(last=1), FullGradient()),
+        refused=(
+            (
+                ClosedForm(),
+                rf"{type(routing).__name__}\.gradient: got ClosedForm.* no backward pass",
+            ),
+            (ImplicitGradient(), rf"{type(routing).__name__}\.gradient: .*declares no fixed point"),
+        ),
+        **options,
+    )
+
+
 TABLE = (
     _dynamic(
         "dynamic",
@@ -230,23 +254,11 @@ TABLE = (
         final_lambda=0.01,
         floor=0.2,
     ),
-    Row(
+    _through_updates(
         "inverted_attention",
         InvertedAttentionRouting(num_iters=3),
-        oracle=lambda *given: inverted_attention.routing(*given, num_iters=3),
-        trace=lambda *given: inverted_attention.trace(*given, num_iters=3),
-        frozen=lambda *given: inverted_attention.frozen(
-            *given[:-1], last=_last(given[-1], 3), num_iters=3
-        ),
+        inverted_attention,
         params=MappingProxyType({"gain": "e", "offset": "e"}),
-        modes=(StopGradient(), TruncatedGradient(last=1), FullGradient()),
-        refused=(
-            (
-                ClosedForm(),
-                r"InvertedAttentionRouting\.gradient: got ClosedForm.* no backward pass",
-            ),
-            (ImplicitGradient(), r"InvertedAttentionRouting\.gradient: .*declares no fixed point"),
-        ),
     ),
     Row(
         "self_attention",
@@ -322,6 +334,31 @@ TABLE = (
         refused=((ImplicitGradient(), r"InterestRouting\.gradient: .*declares no fixed point"),),
         kinds=("linear",),
         start=("initial",),
+    ),
+    _through_updates(
+        "heinsen",
+        HeinsenRouting(num_iters=3),
+        heinsen,
+        params=MappingProxyType(
+            {
+                "score": "id",
+                "score_bias": "i",
+                "use": "ij",
+                "ignore": "ij",
+                "predict": "ed",
+                "predict_scale": "jd",
+                "predict_bias": "jd",
+                **dict.fromkeys(("similar", "similar_bias"), "ij"),
+            }
+        ),
+        kinds=("ragged",),
+    ),
+    _through_updates(
+        "variational",
+        VariationalRouting(num_iters=3),
+        variational,
+        params=MappingProxyType({"beta_u": "j", "beta_a": "j"}),
+        kinds=("linear",),
     ),
     Row(
         "self",
