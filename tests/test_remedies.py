@@ -112,6 +112,8 @@ CARRIED_OUT = {
     "put it into a module": "study/test_pool.py::test_jobs_are_refused_where_processes_cannot_do_them",
     "delete it, and evaluate the run again": "runs/test_predictions.py::"
     "test_a_damaged_file_is_named_and_evaluated_anew",
+    "take them from how often": "losses/test_class_weights.py::"
+    "test_balanced_by_itself_says_where_weights_come_from",
     "train the run again": "test_remedies.py::test_a_run_whose_record_is_damaged_is_trained_again",
     "train the run first": "test_remedies.py::test_a_run_whose_record_is_damaged_is_trained_again",
     "train again": "runs/test_damage.py::test_where_every_checkpoint_is_damaged_a_run_starts_anew",

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from capsjax import signals, streams
 from capsjax.checks import UserError, nearest, printable
-from capsjax.cli import bench, compare, completion, evaluate, info, memory, report, train
+from capsjax.cli import bench, compare, completion, evaluate, info, memory, predict, report, train
 from capsjax.cli.flags import for_command_line, options_of, set_overrides_aside
 from capsjax.cli.parser import make_parser
 
-COMPUTING = ("train", "compare", "evaluate", "bench")
+COMPUTING = ("train", "compare", "evaluate", "predict", "bench")
 
 
 def start() -> int:
@@ -105,6 +105,7 @@ COMMANDS = {
     "train": train.train,
     "compare": compare.compare,
     "evaluate": evaluate.evaluate,
+    "predict": predict.predict,
     "report": report.report,
     "bench": bench.bench,
     "info": info.info,

@@ -37,6 +37,10 @@ EXAMPLES = {
         "capsjax evaluate runs/mine",
         "capsjax evaluate runs/mine --data fashion_mnist --split all",
     ),
+    "predict": (
+        "capsjax predict runs/mine picture.png FOLDER_OF_PICTURES",
+        "capsjax predict runs/mine images.npy --out predictions.json",
+    ),
     "report": ("capsjax report runs/mine", "capsjax report runs/one runs/two"),
     "bench": ("capsjax bench step digits", "capsjax bench routing --gradient full"),
     "step": ("capsjax bench step digits --profile", "capsjax bench step digits --batch-size 64"),
@@ -113,6 +117,19 @@ def make_parser() -> argparse.ArgumentParser:
         "--training.eval_batch_size", dest="eval_batch_size", metavar="N", help=size
     )
 
+    predict = command(
+        "predict",
+        "Classify files, and write the class of each example and the lengths of the class capsules.",
+        "A row of CSV, or an object of JSON, for each picture, array of an .npy, .npz or .mat, or row of a "
+        "table.",
+    )
+    predict.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
+    what = "pictures, folders of pictures, files of arrays, tables of rows or of pictures"
+    predict.add_argument("files", metavar="FILE", nargs="+", help=what)
+    new = "a new file to write; JSON if it ends in .json; standard output where none is given"
+    predict.add_argument("--out", type=Path, metavar="FILE", help=new)
+    predict.add_argument("--json", action="store_true", help="write JSON instead of CSV")
+
     report = command(
         "report",
         "Draw the report of a run or a comparison, or one page of several; nothing is trained.",
@@ -124,7 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     # Neither `bench` nor `info` has it: what they print is their result.
     quiet = "no progress and no tables: results and mistakes alone"
-    for sub in (train, compare, evaluate, report):
+    for sub in (train, compare, evaluate, predict, report):
         sub.add_argument("--quiet", action="store_true", help=quiet)
 
     _add_bench(command)

@@ -1,6 +1,7 @@
 """Arrays from files: .npz and .npy of NumPy, .mat of MATLAB; nothing in them is ever run."""
 
 import importlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,42 @@ def read_arrays(path: str, keys: tuple[str, str] | None, labels_path: str | None
     if suffix == ".mat":
         return _read_mat(place, keys)
     return read_npz(path, keys)
+
+
+def images_of(path: Path, keys: tuple[str, str] | None) -> np.ndarray:
+    """Read images alone from a file, by its suffix.
+
+    Args:
+        path: a file .npz, .npy or .mat, the latter with labels beside them.
+        keys: what the arrays of images and of labels are called in it; None for what they usually are.
+
+    Returns:
+        The array.
+
+    Raises:
+        UserError: If it is broken, or does not say which array is that of images.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return _read_npy(path)
+    if suffix == ".mat":
+        return _read_mat(path, keys)[0]
+    expected = "arrays that np.savez wrote"
+    with files.open_plain(path, LARGEST, expected) as stream:
+        try:
+            held = np.load(stream, allow_pickle=False)
+            usual = [keys[0]] if keys else [images for images, _ in USUAL]
+            named = [name for name in usual if name in held.files] or held.files
+            if len({*named}) != 1 and named == held.files:
+                raise UserError(
+                    f"{path}: got arrays {', '.join(held.files) or 'of no name'}, expected images, or a "
+                    "single array"
+                )
+            return held[named[0]]
+        except UserError:
+            raise
+        except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+            raise _broken(str(path), error, expected) from error
 
 
 def _read_npy(path: Path) -> np.ndarray:

@@ -162,7 +162,7 @@ class Arrays(OwnData):
                 "many, or none",
                 argument="data.num_classes",
             )
-        found = {name: _arranged(images, self.axes) for name, (images, _) in pairs.items()}
+        found = {name: arranged(images, self.axes) for name, (images, _) in pairs.items()}
         rescaling = self._of_all(list(found.values()))
         given = {
             name: _to_split(name, images, numbers[name], rescaling)
@@ -273,8 +273,19 @@ def _to_split(
         raise error.within(where) from None
 
 
-def _arranged(images: np.ndarray, axes: str | None) -> np.ndarray:
-    """Bring images whose axes are in a stated order to [n, h, w, c]; rows of features to [n, 1, f, 1]."""
+def arranged(images: np.ndarray, axes: str | None) -> np.ndarray:
+    """Bring images whose axes are in a stated order to [n, h, w, c]; rows of features to [n, 1, f, 1].
+
+    Args:
+        images: of any number of axes.
+        axes: a letter for each, as `Arrays.axes` takes them; None to leave them.
+
+    Returns:
+        The images.
+
+    Raises:
+        UserError: If there is not one letter for each axis.
+    """
     if axes is None:
         return images
     if images.ndim != len(axes):

@@ -9,7 +9,7 @@ import numpy as np
 
 from capsjax.checks import UserError
 from capsjax.data.classes import number_names
-from capsjax.data.csv_file import Table, read_csv
+from capsjax.data.csv_file import LABELS, Table, read_csv
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.own import OwnData
@@ -107,6 +107,28 @@ class NumberTable(OwnData):
             notes=notes,
             rescaling=rescaling,
         )
+
+    def unlabelled(self, path: Path) -> np.ndarray:
+        """Read the rows of another table with the same features, with or without the other columns.
+
+        Args:
+            path: the CSV file.
+
+        Returns:
+            The numbers as the table has them, [n, 1, f, 1].
+
+        Raises:
+            UserError: If there is none, or a cell is not a number.
+        """
+        table = read_csv(path)
+        others = {self.label_column, self.group_column, *self.leave_out}
+        out = {place for place, name in enumerate(table.names) if name in others}
+        if self.label_column is None:
+            out |= {table.column(None, "label_column", LABELS)}
+        features = [place for place, _ in enumerate(table.names) if place not in out]
+        read = dataclasses.replace(self, path=str(path))
+        raw = np.array([read._numbers(table, n, features) for n, _ in enumerate(table.rows)])
+        return raw[:, None, :, None]  # [n, 1, f, 1]
 
     def _of_columns(self, train: np.ndarray) -> Rescaling:
         """Return how columns are standardised, by the rows that train [n, 1, f, 1]."""

@@ -20,6 +20,7 @@ class CrossEntropyLoss(Loss):
 
     Args:
         reconstruction_weight: what the sum of squared pixel differences is multiplied by.
+        class_weights: what each class counts in training, as `Loss` has it.
         scale: what the activations are multiplied by before the softmax. They are from 0 to 1, so with 1 the
             right one of ten classes has at most the probability 0.23.
         kind: its name in a configuration.

@@ -22,6 +22,7 @@ class MarginLoss(Loss):
 
     Args:
         reconstruction_weight: what the sum of squared pixel differences is multiplied by.
+        class_weights: what each class counts in training, as `Loss` has it.
         margin: "paper" for the formula, "released" for the released code's smaller scale.
         positive_margin: the length from which a present class costs nothing.
         negative_margin: the length up to which an absent class costs nothing.

@@ -68,6 +68,7 @@ class SpreadLoss(Loss):
 
     Args:
         reconstruction_weight: what the sum of squared pixel differences is multiplied by.
+        class_weights: what each class counts in training, as `Loss` has it.
         margin: the margin, 0 to 1, or how it depends on how far training is; at evaluation it is that of the
             end of training, so that all validations of a run measure the same.
         kind: its name in a configuration.

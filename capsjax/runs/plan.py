@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array
@@ -102,14 +103,16 @@ def _cached_functions(
     def statistics(seed: int) -> Params:
         return running(jax.random.key(seed)) if parts.statistics else {}
 
-    def values(output: NetworkOutput, batch: Batch) -> PerExample:
+    unweighted = dataclasses.replace(loss, class_weights=None)
+
+    def values(output: NetworkOutput, batch: Batch, loss: Loss) -> PerExample:
         with jax.named_scope("loss"):
             measured = {metric.name: metric(output, batch) for metric in (*ALWAYS, *metrics)}
             return loss(output, batch) | measured | _entropies(output)
 
     def track(variables: Params, batch: Batch, axis: str | None) -> Tracked:
         output, after = parts.track(variables, batch.images, batch.labels, axis_name=axis)
-        return Tracked(values(output, batch), after)
+        return Tracked(values(output, batch, loss), after)
 
     def training(axis: str | None) -> TrainingLoss:
         if not parts.statistics:
@@ -118,7 +121,8 @@ def _cached_functions(
 
     def score(variables: Params, batch: Batch) -> Scored:
         output = parts.apply(variables, batch.images)
-        return Scored(values(output, batch), output.lengths)
+        # What is measured can be compared, however classes count in training.
+        return Scored(values(output, batch, unweighted), output.lengths)
 
     return NetworkFunctions(
         initial=initial,
@@ -157,8 +161,11 @@ def _compiled_steps(
     parallel: Parallel,
     slicer: BatchSlicer,
 ) -> CompiledSteps:
-    model, loss, *_, metrics = network
-    strategy, eval_step = _scoring(network, parallel)
+    model, loss, image_shape, num_classes, metrics = network
+    unweighted = dataclasses.replace(
+        loss, class_weights=None
+    )  # which what is measured is in any case
+    strategy, eval_step = _scoring((model, unweighted, image_shape, num_classes, metrics), parallel)
     updates = freeze(optimiser.make(total_steps), frozen)
     return CompiledSteps(
         strategy=strategy,
@@ -272,9 +279,10 @@ def plan(config: Config, dataset: Dataset) -> Plan:
     Raises:
         UserError: If the data do not fill a batch, or what is to be frozen is not there.
     """
+    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     network = (
         config.model,
-        config.loss,
+        config.loss.for_classes(counts),
         dataset.image_shape,
         dataset.num_classes,
         config.metrics,

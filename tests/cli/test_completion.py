@@ -19,7 +19,7 @@ words() {
 while read -r line; do eval "words capsjax $line"; done
 """
 CASES = {
-    "''": "train compare evaluate report bench info completion",
+    "''": "train compare evaluate predict report bench info completion",
     "tr": "train",
     "train sm": "smoke",
     "train mine": "mine.yaml",

@@ -13,7 +13,7 @@ from capsjax.runs.config import Config, load_config
 from capsjax.schema.errors import all_keys
 from capsjax.schema.names import USUAL
 
-COMMANDS = ("train", "compare", "evaluate", "report", "bench", "info", "completion")
+COMMANDS = ("train", "compare", "evaluate", "predict", "report", "bench", "info", "completion")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,7 @@ def test_every_flag_has_a_description(command, answer):
         "train": {"--seed", "--out", "--from", "--resume", "--report", "--quiet"},
         "compare": {"--seed", "--out", "--resume", "--jobs", "--quiet"},
         "evaluate": {"--quiet", "--split", "--training.eval_batch_size"},
+        "predict": {"--out", "--json", "--quiet"},
         "report": {"--out", "--quiet"},
     }
     flags = {flag for action in parser._actions for flag in action.option_strings}

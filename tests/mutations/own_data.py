@@ -11,6 +11,13 @@ OWN_DATA = (
         ("tests/runs/test_predictions.py",),
     ),
     Mutation(
+        "pictures of 8 bits dark to a run on 16",
+        "runs/prediction.py",
+        "    return images.astype(np.uint16) * (WHITE // BYTE) if of_16_bits and white == BYTE else images\n",
+        "    return images\n",
+        ("tests/runs/test_prediction.py",),
+    ),
+    Mutation(
         "predictions of other data written over those of the same name",
         "runs/predictions.py",
         "            return load(path).fingerprint == self.fingerprint\n",

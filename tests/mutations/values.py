@@ -4,6 +4,20 @@ from tests.mutations.mutation import Mutation
 
 VALUES = (
     Mutation(
+        "rare classes that count less instead of more",
+        "losses/base.py",
+        "            weights[there] = counts.sum() / (there.sum() * counts[there])\n",
+        "            weights[there] = counts[there] * there.sum() / counts.sum()\n",
+        ("tests/losses/test_class_weights.py",),
+    ),
+    Mutation(
+        "what is measured weighted as training is",
+        "runs/plan.py",
+        "        return Scored(values(output, batch, unweighted), output.lengths)\n",
+        "        return Scored(values(output, batch, loss), output.lengths)\n",
+        ("tests/losses/test_class_weights.py",),
+    ),
+    Mutation(
         "a confusion matrix on its side",
         "metrics/classification.py",
         "        return confusion_matrix(self.labels, self.predicted, labels=self._classes)\n",
