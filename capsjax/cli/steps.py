@@ -32,11 +32,10 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
         UserError: If the file or a flag does not fit.
     """
     from capsjax.runs import config
-    from capsjax.schema.errors import all_keys
 
-    check_flags(arguments.options, rest, all_keys(config.Config))
+    given = read_overrides(arguments, rest)
     name, data = _data_at(arguments.config)
-    overrides = data | _overrides(rest)
+    overrides = data | given
     # `--seed` is a flag of the command, so that its help shows it, and a field of the configuration.
     if getattr(arguments, "seed", None) is not None:
         overrides |= parse_overrides(["--seed", arguments.seed])
@@ -113,12 +112,15 @@ def _tell_what_is_set_back(name: str, found: Any, overrides: Mapping[str, object
         )
 
 
-def read_overrides(arguments: argparse.Namespace, rest: Sequence[str]) -> dict[str, object]:
-    """Read the flags of a configuration that are given beside a run.
+def read_overrides(
+    arguments: argparse.Namespace, rest: Sequence[str], *, data_alone: bool = False
+) -> dict[str, object]:
+    """Read the flags of a configuration.
 
     Args:
         arguments: what the command line says.
         rest: flags of the configuration.
+        data_alone: whether they may be about its data alone, for what is suggested.
 
     Returns:
         Dotted key to value; empty if there are no flags.
@@ -129,7 +131,7 @@ def read_overrides(arguments: argparse.Namespace, rest: Sequence[str]) -> dict[s
     from capsjax.runs import config
     from capsjax.schema.errors import all_keys
 
-    check_flags(arguments.options, rest, all_keys(config.Config))
+    check_flags(arguments.options, rest, all_keys(config.Config), data_alone=data_alone)
     return _overrides(rest)
 
 
@@ -147,12 +149,7 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
     Raises:
         UserError: If a flag is about anything but data, or the data cannot be had.
     """
-    from capsjax.runs import config
-    from capsjax.schema.errors import all_keys
-
-    keys = all_keys(config.Config)
-    check_flags(arguments.options, rest, keys, data_alone=True)
-    overrides = _overrides(rest)
+    overrides = read_overrides(arguments, rest, data_alone=True)
     if not overrides:
         return None
     for key in overrides:
