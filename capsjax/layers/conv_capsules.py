@@ -20,7 +20,7 @@ from capsjax.layers.base import (
     convolved,
     take_capsules,
 )
-from capsjax.layers.initialisers import KeepLength, bias_initialiser, windows_initialiser
+from capsjax.layers.initialisers import KeepLength, windows_initialiser
 from capsjax.layers.routed import route, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -161,10 +161,8 @@ class ConvCapsules(nnx.Module):
         draw = windows_initialiser(initialisation, self._windows())
         self.weight = nnx.Param(draw(rngs.params(), shape))  # W, [k, l, a, j, d, e]
         sizes = Sizes(math.prod(shape[:3]), config.types, children.dim, config.dim)
-        start = bias_initialiser(initialisation)
-        known = routing.parameters(sizes)
-        self.trained = train_routing(
-            self, known, optional=config.routing_bias, start=start, rngs=rngs
+        train_routing(
+            self, sizes, optional=config.routing_bias, initialisation=initialisation, rngs=rngs
         )
 
     def _windows(self) -> float:

@@ -16,7 +16,7 @@ from capsjax.layers.base import (
     Shape,
     take_capsules,
 )
-from capsjax.layers.initialisers import KeepLength, bias_initialiser, transformation_initialiser
+from capsjax.layers.initialisers import KeepLength, transformation_initialiser
 from capsjax.layers.routed import passed, route, train_routing
 from capsjax.numerics import safe_norm
 from capsjax.routing import Routing, Sizes
@@ -145,8 +145,7 @@ class DenseCapsules(nnx.Module):
         draw = transformation_initialiser(initialisation)
         shape = (sizes.i, sizes.j, sizes.d, sizes.e)
         self.weight = nnx.Param(draw(rngs.params(), shape))  # W, [i, j, d, e]
-        known, start = routing.parameters(sizes), bias_initialiser(initialisation)
-        self.trained = train_routing(self, known, optional=bias, start=start, rngs=rngs)
+        train_routing(self, sizes, optional=bias, initialisation=initialisation, rngs=rngs)
 
     def __call__(
         self, children: Capsules | Float[Array, "b i d"], *, trace: bool = False

@@ -7,41 +7,38 @@ import jax
 from flax import nnx
 from jaxtyping import Array
 
-from capsjax.layers.base import Passed
-from capsjax.layers.initialisers import Initialiser
-from capsjax.routing.parameters import Parameter
+from capsjax.layers.base import Initialisation, Passed
+from capsjax.layers.initialisers import KeepLength, bias_initialiser
+from capsjax.routing.parameters import Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import Votes
 
 
 def train_routing(
-    module: nnx.Module,
-    known: Mapping[str, Parameter],
+    module: Any,
+    sizes: Sizes,
     *,
     optional: bool,
-    start: Initialiser,
+    initialisation: Initialisation | KeepLength,
     rngs: nnx.Rngs,
-) -> tuple[str, ...]:
-    """Give a module the parameters that its routing trains, each under its own name.
+) -> None:
+    """Give a module the parameters that its routing trains, each under its own name, named in `trained`.
 
     What a routing cannot do without is always trained; the rest, such as a bias, if it was asked for.
 
     Args:
-        module: the module of the layer.
-        known: what the routing trains.
+        module: the module of the layer, with its `routing`.
+        sizes: children i, parents j, and the components d and e of their poses.
         optional: whether the rest is trained.
-        start: how those begin that do not say so themselves.
+        initialisation: how those begin that do not say so themselves.
         rngs: random numbers for them.
-
-    Returns:
-        The names of what is trained.
     """
-    names = tuple(name for name, one in known.items() if optional or not one.optional)
-    for name in names:
+    known, start = module.routing.parameters(sizes), bias_initialiser(initialisation)
+    module.trained = tuple(name for name, one in known.items() if optional or not one.optional)
+    for name in module.trained:
         draw = known[name].init or start
         # Under its own name in the module, and so in checkpoints: `classes.bias`.
         setattr(module, name, nnx.Param(draw(rngs.params(), known[name].shape)))
-    return names
 
 
 def route(
@@ -50,7 +47,7 @@ def route(
     """Route votes by a module's routing, with the parameters that `train_routing` gave it.
 
     Args:
-        module: the module of the layer, with its `routing`, and in `trained` what `train_routing` returned.
+        module: the module of the layer, with its `routing`, and in `trained` the names of what it trains.
         votes: of the children for the parents.
         children: what a routing may take of them, by name; only what it takes is made.
         trace: whether to return every iteration, as data.

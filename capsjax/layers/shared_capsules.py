@@ -19,7 +19,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.conv_capsules import PoseKind, check_pose, rows_of
-from capsjax.layers.initialisers import KeepLength, bias_initialiser, transformation_initialiser
+from capsjax.layers.initialisers import KeepLength, transformation_initialiser
 from capsjax.layers.routed import passed, route, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -147,10 +147,8 @@ class SharedCapsules(nnx.Module):
         whole = draw(rngs.params(), (children.capsules, parents, d, e))
         self.weight = nnx.Param(whole[: children.types])  # W, [a, j, d, e]
         sizes = Sizes(children.capsules, parents, children.dim, config.dim)
-        known = routing.parameters(sizes)
-        start = bias_initialiser(initialisation)
-        self.trained = train_routing(
-            self, known, optional=config.routing_bias, start=start, rngs=rngs
+        train_routing(
+            self, sizes, optional=config.routing_bias, initialisation=initialisation, rngs=rngs
         )
 
     def votes(self, poses: Float[Array, "b i d"]) -> WindowVotes:
