@@ -1,7 +1,7 @@
 """What a closed form for EM routing could save, beside the modes that there are: time and temporary memory.
 
-The trial keeps of each iteration what is least, the Gaussians, one vector for each parent, and makes everything
-for each pair again in its backward pass, by the adjoints of the same contractions.
+The trial keeps of each iteration what is least, the Gaussians, one vector for each parent, and makes
+everything for each pair again in its backward pass, by the adjoints of the same contractions.
 
     python benchmarks/em_closed_form.py [num_iters] [rounds]
 """
@@ -91,6 +91,7 @@ class KeptGaussians(GradientMode):
     kind: Literal["kept_gaussians"] = "kept_gaussians"
 
     def __call__(self, routing: Any, inputs: Any, num_updates: int) -> Any:
+        """Run the updates, to be differentiated from Gaussians to Gaussians."""
         coupling, logits = run(routing, num_updates, inputs)
         return coupling, EMState(logits, None)
 
