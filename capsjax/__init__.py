@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         dynamic_routing,
     )
     from capsjax.runs.config import Config, load_config
+    from capsjax.runs.estimator import CapsNetClassifier
     from capsjax.runs.evaluation import evaluate, load
     from capsjax.runs.experiment import train
     from capsjax.runs.run import Run
@@ -57,6 +58,7 @@ _HOMES = {
     "study.resume": ("resume",),
     "reports.report": ("report",),
     "runs.config": ("Config", "load_config"),
+    "runs.estimator": ("CapsNetClassifier",),
     "runs.evaluation": ("evaluate", "load"),
     "runs.experiment": ("train",),
     "runs.run": ("Run",),
@@ -100,6 +102,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "CapsNetClassifier",
     "Capsules",
     "ClosedForm",
     "Config",

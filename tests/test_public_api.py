@@ -45,6 +45,7 @@ CONTRACT = {
     "train": ["config", "data", "out", "reporter", "name", "observe", "start"],
     "load": ["run_dir", "reporter"],
     "resume": ["run_dir", "data", "overrides", "reporter", "observe", "jobs"],
+    "CapsNetClassifier": ["config", "overrides"],
     "evaluate": ["run_dir", "data", "split", "overrides", "reporter"],
     "report": ["run_dir", "data"],
     "compare": ["config", "data", "out", "name", "reporter", "jobs"],

@@ -114,6 +114,8 @@ CARRIED_OUT = {
     "test_a_damaged_file_is_named_and_evaluated_anew",
     "take them from how often": "losses/test_class_weights.py::"
     "test_balanced_by_itself_says_where_weights_come_from",
+    "of features take config='vectors', of flat images": "runs/test_estimator.py::"
+    "test_the_advice_on_forms_works",
     "train the run again": "test_remedies.py::test_a_run_whose_record_is_damaged_is_trained_again",
     "train the run first": "test_remedies.py::test_a_run_whose_record_is_damaged_is_trained_again",
     "train again": "runs/test_damage.py::test_where_every_checkpoint_is_damaged_a_run_starts_anew",

@@ -83,7 +83,7 @@ class NumberTable(OwnData):
         groups = table.groups(self.group_column)
         parts = self.divide(labels, (self.validation_fraction, self.test_fraction), groups)
         raw = raw[:, None, :, None]  # [n, 1, f, 1]
-        rescaling = self._of_columns(raw[parts[0]])
+        rescaling = self.of_columns(raw[parts[0]])
         train, validation, test = (
             None if part is None else Split(rescaling(raw[part]), labels[part]) for part in parts
         )
@@ -130,8 +130,8 @@ class NumberTable(OwnData):
         raw = np.array([read._numbers(table, n, features) for n, _ in enumerate(table.rows)])
         return raw[:, None, :, None]  # [n, 1, f, 1]
 
-    def _of_columns(self, train: np.ndarray) -> Rescaling:
-        """Return how columns are standardised, by the rows that train [n, 1, f, 1]."""
+    def of_columns(self, train: np.ndarray) -> Rescaling:
+        """Return how columns are standardised, or as `range` says, by the rows that train [n, 1, f, 1]."""
         if self.range not in (None, "any"):
             return Rescaling.of_range(*self.range)
         if self.range == "any":

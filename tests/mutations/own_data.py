@@ -11,6 +11,13 @@ OWN_DATA = (
         ("tests/runs/test_predictions.py",),
     ),
     Mutation(
+        "rows of an estimator that train as they are, and are classified standardised",
+        "runs/estimator.py",
+        "        split = Split(rescaling(images), labels)\n",
+        "        split = Split(images.astype(np.float32), labels)\n",
+        ("tests/runs/test_estimator.py",),
+    ),
+    Mutation(
         "pictures of 8 bits dark to a run on 16",
         "runs/prediction.py",
         "    return images.astype(np.uint16) * (WHITE // BYTE) if of_16_bits and white == BYTE else images\n",
@@ -69,8 +76,8 @@ OWN_DATA = (
     Mutation(
         "columns standardised by the rows that test",
         "data/table.py",
-        "self._of_columns(raw[parts[0]])",
-        "self._of_columns(raw[parts[-1]])",
+        "self.of_columns(raw[parts[0]])",
+        "self.of_columns(raw[parts[-1]])",
         ("tests/data/test_tables.py",),
     ),
     Mutation(

@@ -1,0 +1,162 @@
+"""The estimator: scikit-learn's own checks, and what it is used for."""
+
+import pickle
+import pickletools
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
+
+import capsjax as cj
+from capsjax.checks import UserError
+
+# As small as learns three clouds of points, since scikit-learn fits it some sixty times.
+LAYERS = {
+    "stem": {"kind": "dense_features", "channels": 8},
+    "primary": {"kind": "primary_capsules", "types": 4, "dim": 2, "kernel": 1, "stride": 1},
+    "classes": {"kind": "dense_capsules", "dim": 2},
+}
+TRAINING = {"epochs": None, "steps": 40, "batch_size": 32, "eval_batch_size": 16}
+TINY = cj.load_config(
+    "vectors",
+    {
+        "model.layers": LAYERS,
+        "model.routing": "uniform",
+        "training": TRAINING,
+        "optimiser.schedule": {"kind": "constant", "rate": 0.1},
+    },
+)
+# What scikit-learn leaves out, and why.
+LEFT_OUT = {
+    "check_array_api_input": "arrays of other libraries, unless SCIPY_ARRAY_API asks for them",
+    "check_classifier_data_not_an_array": "its part for pandas, where that is not installed",
+}
+IMAGES = {
+    "data": "arrays",
+    "data__range": (0, 16),
+    "training__epochs": 6,
+    "training__batch_size": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, labels = load_digits(n_class=3, return_X_y=True)
+    return images.reshape(-1, 8, 8)[:240], np.array(["zero", "one", "two"])[labels[:240]]
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    return cj.CapsNetClassifier("smoke", **IMAGES).fit(*digits)
+
+
+def test_scikit_learn_s_own_checks(as_installed):
+    results = check_estimator(cj.CapsNetClassifier(TINY), on_skip=None, on_fail=None)
+    status = {result["check_name"]: result["status"] for result in results}
+    failed = [
+        (result["check_name"], result["exception"])
+        for result in results
+        if result["status"] == "failed"
+    ]
+    assert failed == []
+    assert len(results) > 50
+    assert {name for name, came in status.items() if came != "passed"} <= LEFT_OUT.keys()
+
+
+def test_images_with_labels_of_strings(fitted, digits):
+    images, labels = digits
+    assert fitted.classes_.tolist() == ["one", "two", "zero"]
+    assert fitted.score(images, labels) > 0.8
+    found = fitted.predict_proba(images)
+    np.testing.assert_allclose(found.sum(1), 1)
+    np.testing.assert_array_equal(fitted.classes_[found.argmax(1)], fitted.predict(images))
+    lengths = fitted.run_.lengths(images)
+    np.testing.assert_allclose(found, lengths / lengths.sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(fitted.predict(images[..., None]), fitted.predict(images))
+
+
+def test_transform_gives_the_poses_of_the_classes(fitted, digits):
+    images, _ = digits
+    poses = fitted.transform(images)
+    assert poses.shape == (240, 3 * 4)
+    norms = np.linalg.norm(poses.reshape(240, 3, 4), axis=-1)
+    np.testing.assert_allclose(norms, fitted.run_.lengths(images), rtol=1e-4)
+    assert len(fitted.get_feature_names_out()) == 12
+
+
+def test_it_learns_what_a_run_learns(digits, fitted, tmp_path):
+    """To the bit: fields, order and seed are those of `cj.train` on the same examples."""
+    images, labels = digits
+    overrides = {name.replace("__", "."): value for name, value in IMAGES.items()}
+    config = cj.load_config("smoke", overrides)
+    run = cj.train(
+        config, {"train": (images, labels), "validation": (images, labels), "test": (images, labels)},
+        out=tmp_path / "run",
+    )  # fmt: skip
+    for name, value in run.params.items():
+        np.testing.assert_array_equal(fitted.run_.params[name], value)
+
+
+def test_pickles_hold_arrays_and_values_alone(fitted, digits):
+    kept = pickle.dumps(fitted)
+    np.testing.assert_array_equal(
+        pickle.loads(kept).predict_proba(digits[0]), fitted.predict_proba(digits[0])
+    )
+    words = [word for op, word, _ in pickletools.genops(kept) if isinstance(word, str)]
+    assert not any(word.split(".")[0] in ("jax", "jaxlib", "flax") for word in words)
+
+
+def test_a_clone_has_the_parameters_and_nothing_that_was_learned(fitted):
+    other = clone(fitted)
+    assert other.get_params() == fitted.get_params() == {"config": "smoke", **IMAGES}
+    assert not hasattr(other, "run_")
+    assert other.set_params(seed=3).get_params()["seed"] == 3
+    assert "training__epochs=6" in repr(other)
+
+
+def test_pipelines_searches_and_cross_validation(digits):
+    images, labels = digits
+    white = FunctionTransformer(lambda given: given / 16)
+    brief = {"data": "arrays", "training__epochs": 1, "training__batch_size": 32}
+    piped = make_pipeline(white, cj.CapsNetClassifier("smoke", **brief))
+    grid = {"capsnetclassifier__training__epochs": [1, 4]}
+    search = GridSearchCV(piped, grid, cv=2).fit(images, labels)
+    assert search.best_params_ == {"capsnetclassifier__training__epochs": 4}
+    scores = cross_val_score(search.best_estimator_, images, labels, cv=2)
+    assert scores.mean() == pytest.approx(search.best_score_)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "said"),
+    [
+        ("images", (20, 64), r"X: got rows \[20, 64\] for a configuration of images"),
+        (TINY, (20, 8, 8), r"X: got \[20, 8, 8\] for a configuration of rows"),
+    ],
+)
+def test_examples_of_another_form(config, shape, said):
+    X, y = np.random.default_rng(0).random(shape), np.arange(20) % 2
+    with pytest.raises(UserError, match=said):
+        cj.CapsNetClassifier(config).fit(X, y)
+
+
+def test_the_advice_on_forms_works():
+    X, y = np.random.default_rng(0).random((20, 8, 8)), np.arange(20) % 2
+    assert cj.CapsNetClassifier(TINY).fit(X.reshape(len(X), -1), y).n_features_in_ == 64
+    brief = {"data": "arrays", "training__epochs": 1, "training__batch_size": 8}
+    flat = X.reshape(20, 64)
+    assert cj.CapsNetClassifier("smoke", **brief).fit(flat.reshape(-1, 8, 8, 1), y).run_.step == 2
+
+
+def test_what_cannot_be_learned():
+    X = np.zeros((6, 2))
+    with pytest.raises(UserError, match="y: got one class, 'a', expected at least two"):
+        cj.CapsNetClassifier(TINY).fit(X, ["a"] * 6)
+    with pytest.raises(
+        UserError, match=r"epoch: unknown key, with value 3\s+expected .*mean 'epochs'"
+    ):
+        cj.CapsNetClassifier(TINY, training__epoch=3).fit(X, [0, 1] * 3)
