@@ -2,6 +2,7 @@
 
 from capsjax.routing.agreement import AgreementRouting
 from capsjax.routing.base import IterativeRouting, Routing
+from capsjax.routing.concurrent import concurrent_attention
 from capsjax.routing.dynamic import DynamicRouting, dynamic_routing
 from capsjax.routing.em import EMRouting
 from capsjax.routing.fixed_point import FixedPointRouting
@@ -36,6 +37,7 @@ __all__ = [
     "SoftKMeansRouting",
     "UniformRouting",
     "VariationalRouting",
+    "concurrent_attention",
     "dynamic_routing",
     "interest_mask",
 ]

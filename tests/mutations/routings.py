@@ -74,6 +74,13 @@ ROUTINGS = (
         ("tests/routing/test_heinsen.py",),
     ),
     Mutation(
+        "concurrent layers whose poses are held constant",
+        "routing/concurrent.py",
+        "lowers = [pose, *(layer.pose for layer in found[:-1])]",
+        "lowers = [pose, *(jax.lax.stop_gradient(layer.pose) for layer in found[:-1])]",
+        ("tests/routing/test_concurrent.py",),
+    ),
+    Mutation(
         "slots that average over slots instead of inputs",
         "routing/slot_attention.py",
         "mean = votes.combine(coupling / pairs.by_parent(numerics.at_least_tiny(mass)))",

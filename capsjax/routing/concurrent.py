@@ -1,0 +1,128 @@
+"""Inverted attention over several layers at once, each updated from the poses of the update before."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from capsjax.checks import UserError
+from capsjax.gradients import FullGradient, GradientMode, StopGradient
+from capsjax.numerics import compute_dtype
+from capsjax.routing.base import Parents
+from capsjax.routing.inverted_attention import InvertedAttentionRouting, NormalisedVotes
+from capsjax.routing.parameters import Sizes, named
+from capsjax.types import Capsules, RoutingResult
+from capsjax.votes import Votes
+
+Form = Callable[[Float[Array, "*batch i d"]], Votes]
+LAYER = InvertedAttentionRouting(num_iters=1)
+
+
+def concurrent_attention(
+    pose: Float[Array, "*batch i d"],
+    votes: Sequence[Form],
+    params: Sequence[Mapping[str, Array]],
+    *,
+    num_iters: int = 2,
+    gradient: GradientMode = FullGradient(),
+) -> tuple[RoutingResult, ...]:
+    """Route a stack of layers concurrently, by inverted dot-product attention.
+
+    One pass from layer to layer with uniform couplings, then num_iters - 1 updates, of all layers at once:
+    with the poses p_0, p_1, ..., p_L of the update before, and p_0 given,
+
+    c_l = softmax over the parents of V_l . p_{l+1} / sqrt(e),   V_l = votes_l(p_l)
+
+    p_{l+1} <- LayerNorm(sum_i c_l V_l)
+
+    With one layer it is `InvertedAttentionRouting`; with several an update passes news up by one layer alone,
+    where routing layer after layer passes them to the top.
+
+    Here the poses are what couplings are made from and also the signal, so that a mode which stops the state
+    would never train the lower layers. Holding the coupling constant means to stop each coupling where it is
+    used, at every update, and the poses never: `StopGradient()`. `FullGradient()` is through everything. No
+    other mode has a meaning here.
+
+    Args:
+        pose: poses of the lowest children, p_0, [*batch, i, d].
+        votes: for each layer what makes votes of its children's poses, such as `lambda u: predict(u, W)`.
+        params: `gain` and `offset` of each layer, [e] each.
+        num_iters: readouts of each layer, the paper's t; 1 is the uniform pass.
+        gradient: `FullGradient()`, which the released code runs, or `StopGradient()`.
+
+    Returns:
+        A result for each layer, the lowest first, with the coupling that its pose was read out by.
+
+    Raises:
+        UserError: If there is no layer, their number differs, or the gradient or a shape does not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from capsjax.votes import predict
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> W = [jax.random.normal(keys[0], [6, 5, 4, 4]), jax.random.normal(keys[1], [5, 3, 4, 4])]
+        >>> scale = {"gain": jnp.ones(4), "offset": jnp.zeros(4)}
+        >>> forms = [lambda u, w=w: predict(u, w) for w in W]
+        >>> u = jax.random.normal(keys[2], [2, 6, 4])
+        >>> [layer.pose.shape for layer in concurrent_attention(u, forms, [scale, scale])]
+        [(2, 5, 4), (2, 3, 4)]
+
+    Reference:
+        Tsai, Srivastava, Goh and Salakhutdinov 2020, "Capsules with inverted dot-product attention routing",
+        section 3.
+    """
+    if type(num_iters) is not int or num_iters < 1:
+        raise UserError(f"concurrent_attention: got num_iters {num_iters!r}, expected at least 1")
+    if not votes or len(votes) != len(params):
+        got = f"{len(votes)} of votes and {len(params)} of params"
+        raise UserError(f"concurrent_attention: got {got}, expected one of both for each layer")
+    if not isinstance(gradient, FullGradient | StopGradient):
+        expected = (
+            "FullGradient() or StopGradient(): the state is the poses, which no mode may stop"
+        )
+        raise UserError(f"concurrent_attention: got gradient {gradient!r}, expected {expected}")
+    dtype = pose.dtype
+    pose = pose.astype(compute_dtype(dtype))
+    found, lower = [], pose
+    for form, own in zip(votes, params, strict=True):
+        inputs = _prepared(form(lower), own)
+        found.append(_read(inputs, inputs.votes.zeros(), gradient))
+        lower = found[-1].pose
+    for _ in range(num_iters - 1):
+        lowers = [pose, *(layer.pose for layer in found[:-1])]
+        found = [
+            _attend(_prepared(form(lower), own), before, gradient)
+            for form, own, lower, before in zip(votes, params, lowers, found, strict=True)
+        ]
+    return tuple(jax.tree.map(lambda array: array.astype(dtype), layer) for layer in found)
+
+
+def _prepared(votes: Votes, params: Mapping[str, Array]) -> NormalisedVotes:
+    """Check a layer's parameters, and lay its votes out."""
+    *_, i, j, e = votes.shape
+    arrays = named("concurrent_attention", params, LAYER.parameters(Sizes(i, j, None, e)))
+    return LAYER.prepare(votes.arranged(), Capsules(None, None), arrays)
+
+
+def _attend(
+    inputs: NormalisedVotes, before: RoutingResult, gradient: GradientMode
+) -> RoutingResult:
+    """Update a layer from its own poses before and its children's."""
+    parents = Parents(before.pose, before.activation)
+    return _read(inputs, LAYER.respond(0, inputs.votes.zeros(), parents, inputs), gradient)
+
+
+def _read(inputs: NormalisedVotes, logits: Array, gradient: GradientMode) -> RoutingResult:
+    """Couple and read out; the coupling is a constant under `StopGradient`."""
+    pairs = inputs.votes.pairs
+    coupling = inputs.votes.couple(logits)
+    if isinstance(gradient, StopGradient):
+        coupling = jax.lax.stop_gradient(coupling)
+    pose, activation = LAYER.parents(0, coupling, inputs)
+    if pairs.parents is not None:
+        pose = jnp.where(pairs.parents[..., None], pose, 0)
+        activation = jnp.where(pairs.parents, activation, 0)
+    to_array = pairs.to_array
+    shown = to_array(pairs.only_present(logits))
+    return RoutingResult(pose, to_array(coupling), shown, activation)
