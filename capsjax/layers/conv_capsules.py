@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
-from capsjax.checks import FieldError, check_bool, check_choice, check_int, check_type
+from capsjax.checks import FieldError, check_choice, check_int
 from capsjax.convolution import Padding, zeros_around
 from capsjax.layers.base import (
     Around,
@@ -21,7 +21,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import KeepLength, windows_initialiser
-from capsjax.layers.routed import route, train_routing, without_positions
+from capsjax.layers.routed import check_routing, route, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import SHARES, Share, Window, WindowVotes
@@ -70,9 +70,7 @@ class ConvCapsulesConfig(Layer):
         check_choice(self, "padding", ("VALID", "SAME"))
         check_choice(self, "share", SHARES)
         check_pose(self)
-        if self.routing is not None:
-            check_type(self, "routing", Routing, "a routing such as DynamicRouting(), or None")
-        check_bool(self, "routing_bias")
+        check_routing(self)
 
     def shape(self, given: Shape, around: Around) -> CapsuleShape:
         """Compute the capsules that come out.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import UserError, check_bool, check_choice, check_int, check_type
+from capsjax.checks import UserError, check_choice, check_int
 from capsjax.layers.base import (
     Around,
     CapsuleShape,
@@ -17,7 +17,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import KeepLength, transformation_initialiser
-from capsjax.layers.routed import passed, route, train_routing
+from capsjax.layers.routed import check_routing, passed, route, train_routing
 from capsjax.numerics import safe_norm
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -50,9 +50,7 @@ class DenseConfig(Layer):
         if self.types is not None:
             check_int(self, "types", low=1)
         check_int(self, "dim", low=1)
-        if self.routing is not None:
-            check_type(self, "routing", Routing, "a routing such as DynamicRouting(), or None")
-        check_bool(self, "routing_bias")
+        check_routing(self)
         check_choice(self, "votes", FORMS)
 
     def shape(self, given: Shape, around: Around) -> CapsuleShape:

@@ -7,11 +7,27 @@ import jax
 from flax import nnx
 from jaxtyping import Array
 
+from capsjax.checks import check_bool, check_type
 from capsjax.layers.base import Initialisation, Passed
 from capsjax.layers.initialisers import KeepLength, bias_initialiser
+from capsjax.routing import Routing
 from capsjax.routing.parameters import Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import Votes
+
+
+def check_routing(layer: Any) -> None:
+    """Check what a layer says of its routing.
+
+    Args:
+        layer: the layer, with fields `routing`, which may be None, and `routing_bias`.
+
+    Raises:
+        FieldError: If one is something else.
+    """
+    if layer.routing is not None:
+        check_type(layer, "routing", Routing, "a routing such as DynamicRouting(), or None")
+    check_bool(layer, "routing_bias")
 
 
 def train_routing(

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import check_bool, check_float, check_int, check_type
+from capsjax.checks import check_float, check_int
 from capsjax.layers.base import (
     Around,
     CapsuleShape,
@@ -20,7 +20,7 @@ from capsjax.layers.base import (
 )
 from capsjax.layers.conv_capsules import PoseKind, check_pose, rows_of
 from capsjax.layers.initialisers import KeepLength, transformation_initialiser
-from capsjax.layers.routed import passed, route, train_routing, without_positions
+from capsjax.layers.routed import check_routing, passed, route, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import WindowVotes
@@ -62,9 +62,7 @@ class SharedCapsulesConfig(Layer):
         check_int(self, "dim", low=2 if self.coordinates else 1)
         check_pose(self)
         check_float(self, "coordinates", low=0.0)
-        if self.routing is not None:
-            check_type(self, "routing", Routing, "a routing such as DynamicRouting(), or None")
-        check_bool(self, "routing_bias")
+        check_routing(self)
 
     def shape(self, given: Shape, around: Around) -> CapsuleShape:
         """Compute the capsules that come out.
