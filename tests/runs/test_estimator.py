@@ -80,6 +80,13 @@ def test_images_with_labels_of_strings(fitted, digits):
     np.testing.assert_array_equal(fitted.predict(images[..., None]), fitted.predict(images))
 
 
+def test_rows_of_many_features_and_classes_are_learned_by_the_configuration_for_tables():
+    """Routing that decides before anything is learned, by large matrices, stays at chance here."""
+    rows, labels = load_digits(return_X_y=True)
+    network = cj.CapsNetClassifier("vectors", training__epochs=4).fit(rows[:600], labels[:600])
+    assert network.score(rows[600:], labels[600:]) > 0.8
+
+
 def test_transform_gives_the_poses_of_the_classes(fitted, digits):
     images, _ = digits
     poses = fitted.transform(images)
