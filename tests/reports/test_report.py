@@ -158,8 +158,10 @@ def test_a_comparison_whose_runs_are_gone_is_reported_without_curves(compared, t
 
 def test_the_page_of_a_run(compared):
     folder = compared.folder / "runs" / "full-seed0"
-    page, (table,) = report_run(folder)
-    found = check_alone(page, 4)
+    page, (table, *others) = report_run(folder)
+    titles = ["Evaluations", "By class, test split", "Confused most often"]
+    assert [other.title for other in others] == titles
+    found = check_alone(page, 6)  # three curves, confusion, calibration, reconstructions
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["split"] == "train"][-5:]
     assert [line["step"] for line in trained] == [8, 12, 16, 20, 24]
@@ -188,7 +190,7 @@ def test_a_report_without_its_data_leaves_out_reconstructions_and_says_so(compar
     monkeypatch.setattr("capsjax.reports.report.load_data", lost)
     folder = compared.folder / "runs" / "stop-seed0"
     page, _ = report_run(folder)
-    check_alone(page, 3)
+    check_alone(page, 5)
     assert "Reconstructions are left out" in page.read_text("utf-8")
     assert "got no data, expected some" in page.read_text("utf-8")
     with pytest.raises(UserError, match="got no data"):

@@ -80,6 +80,15 @@ def test_images_with_labels_of_strings(fitted, digits):
     np.testing.assert_array_equal(fitted.predict(images[..., None]), fitted.predict(images))
 
 
+def test_columns_in_any_unit_are_the_same():
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+    X[y == 1, 0] += 2
+    ours, theirs = (
+        cj.CapsNetClassifier(TINY).fit(rows, y).predict_proba(rows) for rows in (X, 1000 + 100 * X)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
 def test_rows_of_many_features_and_classes_are_learned_by_the_configuration_for_tables():
     """Routing that decides before anything is learned, by large matrices, stays at chance here."""
     rows, labels = load_digits(return_X_y=True)
