@@ -25,7 +25,7 @@ def run():
 
 def compiled(work):
     """The programs that a function has compiled in this process."""
-    return {"outputs": batches._outputs, "classes": batches._classes}[work]._cache_size()
+    return {"outputs": batches._outputs, "classes": batches._lengths}[work]._cache_size()
 
 
 def test_any_number_of_images_goes_batch_by_batch_through_two_programs(run):
@@ -61,7 +61,7 @@ def test_a_batch_that_does_not_fit_is_refused_and_fewer_at_a_time_pass(run, monk
     monkeypatch.setattr(batches, "_FITTING", set())
     whole = run.predict(IMAGES[:64])
     apply = network_functions(SMOKE.model, SMOKE.loss, (8, 8, 1), 10).apply
-    wide = batches._classes.lower(apply, run.variables, np.zeros((64, 8, 8, 1), np.float32))
+    wide = batches._lengths.lower(apply, run.variables, np.zeros((64, 8, 8, 1), np.float32))
     needed = room.needed_by(wide.compile())
     monkeypatch.setattr(batches, "_FITTING", set())
     monkeypatch.setattr(room, "available", lambda: needed - 1)
