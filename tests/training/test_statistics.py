@@ -65,9 +65,9 @@ def test_training_normalises_by_the_batch_and_evaluation_by_them(stepped):
     np.testing.assert_array_equal(
         train(state.params | other, batch())["loss"], train(state.variables, batch())["loss"]
     )
-    found = score(state.variables, batch()).values["loss"]
-    assert not np.allclose(score(state.params | other, batch()).values["loss"], found)
-    alone = score(state.variables, jax.tree.map(lambda field: field[2:3], batch())).values["loss"]
+    found = score(state.variables, batch())["loss"]
+    assert not np.allclose(score(state.params | other, batch())["loss"], found)
+    alone = score(state.variables, jax.tree.map(lambda field: field[2:3], batch()))["loss"]
     np.testing.assert_allclose(alone, found[2:3], rtol=1e-5)
 
 
