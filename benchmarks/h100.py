@@ -159,11 +159,8 @@ def count(task: Task) -> dict[str, Any]:
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
     from programs import Program
 
-    from capsjax.votes import platforms
-
-    platforms.accelerated = lambda: (
-        True
-    )  # nothing in this process runs on a GPU, but is compiled for one
+    # What is written for a GPU, though nothing in this process runs on one.
+    jax.default_backend = lambda: "gpu"
     card = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=TARGET)
     there = NamedSharding(Mesh(card.devices, ("x",)), PartitionSpec())
     placed = jax.tree.map(

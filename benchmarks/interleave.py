@@ -20,7 +20,8 @@ HERE = Path(__file__).parent
 def environment(cache: str) -> dict[str, str]:
     """Return the environment of workers: this one, compiled programs in `cache`, no other allocator."""
     env = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    path = f"{HERE}{os.pathsep}{HERE.parent}"
+    given = filter(None, [os.environ.get("PYTHONPATH")])
+    path = os.pathsep.join([str(HERE), str(HERE.parent), *given])
     return env | {"CAPSJAX_BENCH_CACHE": cache, "PYTHONPATH": path}
 
 

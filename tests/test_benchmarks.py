@@ -43,6 +43,14 @@ def test_a_worker_that_fails_is_named(scripts, tmp_path):
         interleave.interleave({"nobody": {"who": "nobody"}}, 1, env)
 
 
+def test_workers_find_what_this_process_finds(scripts, monkeypatch):
+    import interleave
+
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    found = interleave.environment("cache")["PYTHONPATH"].split(os.pathsep)
+    assert found == [str(BENCHMARKS), str(BENCHMARKS.parent), "/somewhere"]
+
+
 def test_where_several_start_at_once_one_that_fails_is_left_out(scripts, capfd):
     import interleave
 

@@ -269,8 +269,8 @@ def loss(x, k):
 @pytest.mark.parametrize("function", [loss, jax.grad(loss, argnums=(0, 1))])
 def test_the_form_follows_the_platform(platform, has_convolution, function):
     exported = jax.export.export(jax.jit(function), platforms=[platform])(
-        jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32),
-        jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32),
+        jax.ShapeDtypeStruct((2, 9, 9, 16), jnp.float32),
+        jax.ShapeDtypeStruct((3, 3, 16, 4), jnp.float32),
     )
     assert ("stablehlo.convolution" in exported.mlir_module()) == has_convolution
     assert ("stablehlo.dot_general" in exported.mlir_module()) != has_convolution
@@ -281,12 +281,22 @@ def test_the_form_follows_the_platform(platform, has_convolution, function):
 def test_a_kernel_larger_than_its_output_has_stride_one_elsewhere(platform, size, strides):
     """Of XLA's own strided gradients are right only if the kernel is the smaller one (decision 0018)."""
     exported = jax.export.export(jax.jit(jax.grad(loss, argnums=(0, 1))), platforms=[platform])(
-        jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32),
-        jax.ShapeDtypeStruct((4, 4, 3, 4), jnp.float32),
+        jax.ShapeDtypeStruct((2, size, size, 16), jnp.float32),
+        jax.ShapeDtypeStruct((4, 4, 16, 4), jnp.float32),
     )
     # The kernel's gradient has the stride as a dilation.
     found = re.findall(r"(?:stride|dilate) = (\[\d, \d\])", exported.mlir_module())
     assert sorted({"[1, 1]", *found}) == strides
+
+
+@pytest.mark.parametrize(("platform", "has_convolution"), [("tpu", True), ("cuda", False)])
+def test_a_gpu_multiplies_narrow_patches(platform, has_convolution):
+    """Nine pixels of three channels, for which its own convolution is slow."""
+    exported = jax.export.export(jax.jit(loss), platforms=[platform])(
+        jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32),
+        jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32),
+    )
+    assert ("stablehlo.convolution" in exported.mlir_module()) == has_convolution
 
 
 def test_what_runs_here_has_no_convolution():
@@ -300,7 +310,7 @@ def test_a_batch_of_any_size_can_be_exported(c, f, expected):
     shapes = (batch, 9, 9, c), (3, 3, c, f)
     assert cheapest((64, 9, 9, c), (3, 3, c, f), 1) == expected
     given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    program = jax.export.export(jax.jit(conv2d), platforms=["cpu"])(*given)
+    program = jax.export.export(jax.jit(conv2d))(*given)
     rng = np.random.default_rng(0)
     x, k = (rng.normal(size=shape) for shape in ((2, 9, 9, c), (3, 3, c, f)))
     x, k = x.astype(np.float32), k.astype(np.float32)
@@ -362,8 +372,8 @@ class TestBfloat16:
         exported = jax.export.export(
             jax.jit(jax.grad(total, argnums=(0, 1))), platforms=[platform]
         )(
-            jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32),
-            jax.ShapeDtypeStruct((3, 3, 3, 4), jnp.float32),
+            jax.ShapeDtypeStruct((2, 9, 9, 16), jnp.float32),
+            jax.ShapeDtypeStruct((3, 3, 16, 4), jnp.float32),
         )
         lines = exported.mlir_module().splitlines()
         types = [line.split(" : ")[-1] for line in lines if "stablehlo.convolution" in line]
@@ -401,7 +411,7 @@ def test_a_kernel_that_is_too_large_is_refused(size):
 
 
 @pytest.mark.parametrize("implementation", ["patches", "blocks", "transform"])
-def test_devices_that_share_a_batch_keep_their_examples(implementation, monkeypatch):
+def test_devices_that_share_a_batch_keep_their_examples(implementation, monkeypatch, four_devices):
     """Forward and backward exchange the kernel's gradient alone: no device gathers the others' images."""
     if implementation == "blocks":
         monkeypatch.setattr(direct, "BLOCK_BYTES", 7_000)  # four blocks of four examples

@@ -30,7 +30,6 @@ L0 = {
 }
 L1 = {
     "numerics",
-    "kernels",
     "votes",
     "losses",
     "metrics",
@@ -39,16 +38,18 @@ L1 = {
     "data",
 }
 L2 = {"routing"}
+L3 = {"kernels"}
 L4 = {"layers"}
 L5 = {"training"}
 L6 = {"runs"}
 L7 = ("bench", "study", "reports")  # each may use those before it
 L8 = {"cli", "__init__", "__main__"}
-BELOW = L0 | L1 | L2 | L4 | L5
+BELOW = L0 | L1 | L2 | L3 | L4 | L5
 LEVELS = {
     "L0": L0,
     "L1": L1,
     "L2": L2,
+    "L3": L3,
     "L4": L4,
     "L5": L5,
     "L6": L6,
@@ -92,15 +93,14 @@ PLACES = {
     "schema": Place({"checks"}, {"pydantic", "pydantic_core", "yaml"}),
     "numerics": Place(L0, JAX),
     "gradients": Place(L0 | {"numerics"}, JAX),
-    # Functions of arrays alone, below the votes that choose between them.
-    "kernels": Place(set(), JAX),
-    "votes": Place(L0 | {"numerics", "kernels"}, JAX),
+    "votes": Place(L0 | {"numerics"}, JAX),
     "losses": Place(L0 | {"numerics"}, JAX | {"numpy"}),
     "metrics": Place(L0 | {"numerics", "losses"}, JAX | {"numpy", "sklearn"}),
     "convolution": Place(L0 | {"numerics"}, JAX | {"numpy"}),
     "data": Place(L0 | {"numerics"}, READERS),
     "routing": Place(L0 | L1 - {"data"}, JAX),
-    "layers": Place(L0 | L1 | L2, JAX | {"flax", "numpy"}),
+    "kernels": Place(L0 | L1 - {"data"} | L2, JAX),
+    "layers": Place(L0 | L1 | L2 | L3, JAX | {"flax", "numpy"}),
     "training": Place(L0 | L1, TRAINING),
     "runs": Place(BELOW),
     **{name: Place(BELOW | L6 | set(L7[:place])) for place, name in enumerate(L7)},

@@ -442,7 +442,7 @@ class TestForms:
         u = u if examples % 8 == 0 else jnp.zeros([examples, 3, d])
         assert isinstance(form_votes(u, W_), form)
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-        assert isinstance(form_votes(u, W_), LinearVotes)
+        assert isinstance(form_votes(u, W_), DenseVotes)
 
     def test_an_unknown_form_is_refused(self, as_installed):
         with pytest.raises(UserError, match=r"got form 'dens'.*did you mean 'dense'"):

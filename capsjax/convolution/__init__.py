@@ -28,6 +28,9 @@ IMPLEMENTATIONS = {
     "transform": conv2d_transform,
 }
 
+# A GPU's patches, [b h w, kh kw c]: their most columns, and numbers.
+NARROW, LARGEST_PATCHES = 128, 2**26
+
 __all__ = ["Implementation", "Padding", "Precision", "conv2d", "output_size"]
 
 
@@ -51,7 +54,8 @@ def conv2d(
         stride: step between outputs, the same in both directions.
         padding: "VALID" for none, "SAME" for zeros around the image, ceil(h / stride) outputs.
         implementation: "lax" for XLA's operation, "patches" or "transform"; "auto" takes "lax" on a GPU or
-            TPU, and on a CPU the one of the others that costs less, when the function is compiled.
+            TPU, but "patches" on a CUDA GPU where they have no more than 128 numbers, and on a CPU the one of
+            those two that costs less, when the function is compiled.
         precision: "float32" multiplies at JAX's default precision. "bfloat16" rounds what is multiplied
             and what comes out to bfloat16, in the backward pass too, and adds up in float32 at least:
             fast where the hardware has it. A CPU rounds the same and gains nothing.
@@ -96,12 +100,30 @@ def conv2d(
     if implementation != "auto":
         return named(images, kernel).astype(given)
     # The platform is known when the function is lowered, not yet when it is traced.
-    elsewhere = _at_precision(precision, conv2d_lax, stride)
-    y = jax.lax.platform_dependent(images, kernel, cpu=named, default=elsewhere)
+    on_cuda = (
+        conv2d_patches
+        if _is_narrow(known_shape(images.shape), kernel.shape, stride)
+        else conv2d_lax
+    )
+    y = jax.lax.platform_dependent(
+        images,
+        kernel,
+        cpu=named,
+        cuda=_at_precision(precision, on_cuda, stride),
+        default=_at_precision(precision, conv2d_lax, stride),
+    )
     return y.astype(given)
 
 
 Convolution = Callable[[Float[Array, "b h w c"], Float[Array, "kh kw c f"]], Array]
+
+
+def _is_narrow(images: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> bool:
+    """Return whether a GPU has patches so narrow that its own convolution does worse than their product."""
+    b, h, w, c = images
+    kh, kw, _, _ = kernel
+    outs = math.prod((size - k) // stride + 1 for size, k in ((h, kh), (w, kw)))
+    return kh * kw * c <= NARROW and b * outs * kh * kw * c <= LARGEST_PATCHES
 
 
 def _at_precision(

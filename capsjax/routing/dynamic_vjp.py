@@ -61,9 +61,11 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
     def readout(votes_sum: Float[Array, "*batch j e"]) -> Float[Array, "*batch j e"]:
         return votes_sum + jnp.broadcast_to(bias, votes_sum.shape)
 
-    def update(total: Array, _: None) -> tuple[Array, Array]:
-        s = readout(votes.attend(total, leaky))  # [*batch, j, e]
-        return total + numerics.squash(s), s  # S_{t+1}, s_t
+    def update(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        total, logits = carry  # S_t [*batch, j, e], b_t as held
+        s = readout(votes.combine(votes.couple(logits, leaky)))  # [*batch, j, e]
+        total = total + numerics.squash(s)  # S_{t+1}
+        return (total, votes.agreement(total)), s
 
     if num_updates == 0:
         coupling = votes.couple(votes.zeros(), leaky)
@@ -71,8 +73,8 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
         return coupling, votes.zeros(), Kept(nothing, coupling)
     # While all logits are zero, a child divides itself equally among the parents that it has.
     first = readout(votes.uniform(leaky))  # s_0, [*batch, j, e]
-    total, s = jax.lax.scan(update, numerics.squash(first), length=num_updates - 1)
-    logits = votes.agreement(total)  # b_n, from S_n
+    total = numerics.squash(first)  # S_1
+    (_, logits), s = jax.lax.scan(update, (total, votes.agreement(total)), length=num_updates - 1)
     s = jnp.concatenate([first[None], s])  # [n, *batch, j, e]
     coupling = votes.couple(logits, leaky)
     return coupling, logits, Kept(s, coupling)
@@ -110,7 +112,12 @@ def adjoint(
         total_bar, votes_bar = carry
         s, total = step
         s_bar = numerics.squash_jacobian(s, total_bar)
-        more, votes_bar = votes.attend_adjoint(total, s_bar, votes_bar, leaky)
+        # The logits are made again from S_t, with c_bar in the same pass over the votes, instead of kept:
+        # one vector for each parent stands for one number for each pair.
+        logits, c_bar = votes.agreements([total, s_bar])
+        coupling = votes.couple(logits, leaky)
+        b_bar = votes.pairs.couple_vjp(coupling, c_bar)
+        more, votes_bar = votes.adjoint([b_bar, coupling], [total, s_bar], votes_bar)
         return (total_bar + more, votes_bar), s_bar
 
     b_bar = votes.pairs.couple_vjp(kept.coupling, coupling_bar) + logits_bar

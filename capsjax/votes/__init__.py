@@ -12,12 +12,12 @@ from jaxtyping import Array, Float
 
 from capsjax.checks import UserError, nearest
 from capsjax.votes.base import Votes
+from capsjax.votes.contractions import accelerated
 from capsjax.votes.dense import DenseVotes, as_votes
 from capsjax.votes.grid import SHARES, Share, Window
 from capsjax.votes.linear import LinearVotes, predict
 from capsjax.votes.masks import mask
 from capsjax.votes.pairs import AllPairs, Pairs
-from capsjax.votes.platforms import accelerated
 from capsjax.votes.shared import SharedVotes, shared_votes
 from capsjax.votes.window import WindowVotes, window_votes
 
@@ -45,8 +45,9 @@ __all__ = [
 VoteForm = Literal["auto", "linear", "dense"]
 FORMS: tuple[str, ...] = get_args(VoteForm)
 EXAMPLES = 16  # from which on linear votes fill the vector units of a CPU
-# Numbers up to which votes may be formed where that is faster: 4 MB, kept several times over.
-LARGEST = 2**20
+# Numbers up to which votes may be formed where that is faster, kept several times over: 4 MB on a CPU, and on
+# a GPU 1 GB (docs/decisions/0019).
+LARGEST, LARGEST_ACCELERATED = 2**20, 2**28
 
 
 def form_votes(
@@ -57,8 +58,8 @@ def form_votes(
     Args:
         u: child poses, [*batch, i, d].
         W: transformation matrices, [i, j, d, e].
-        form: "linear" never forms the votes; "dense" forms them once; "auto" takes what is faster on a CPU,
-            by the number of examples and the sizes of poses, and linear votes elsewhere.
+        form: "linear" never forms the votes; "dense" forms them once; "auto" takes what is faster, on a CPU
+            by the number of examples and the sizes of poses, elsewhere dense ones up to 1 GB.
 
     Returns:
         The votes, of shape (*batch, i, j, e); equal to rounding in every form.
@@ -72,17 +73,17 @@ def form_votes(
             + nearest(str(form), FORMS)
         )
     votes = predict(u, W)
-    # Elsewhere linear votes have forms of their own, which take less memory (docs/decisions/0019).
     if form == "auto":
-        form = "linear" if accelerated() else faster_form(votes)
+        form = faster_form(votes)
     return DenseVotes(votes.dense()) if form == "dense" else votes
 
 
 def faster_form(votes: LinearVotes) -> Literal["linear", "dense"]:
-    """Choose for a CPU: dense votes if they are small, and examples are few or d is larger than e.
+    """Choose dense votes if they are small, and on a CPU only if examples are few or d is larger than e.
 
     An iteration goes over d numbers for each example, child and parent with linear votes, over e with dense
-    ones; see docs/decisions/0006 for what was measured.
+    ones; see docs/decisions/0006 for what was measured. On a GPU memory is fast, and small products are not
+    (docs/decisions/0019).
 
     Args:
         votes: the votes, of shape (*batch, i, j, e).
@@ -93,5 +94,8 @@ def faster_form(votes: LinearVotes) -> Literal["linear", "dense"]:
     examples, (i, j, d, e) = math.prod(votes.u.shape[:-2]), votes.W.shape
     if not isinstance(examples, int):  # a symbol, under `jax.export`: for any number of examples
         return "linear"
-    few, small = examples < EXAMPLES or d > e, examples * i * j * e <= LARGEST
+    size = examples * i * j * e
+    if accelerated():
+        return "dense" if size <= LARGEST_ACCELERATED else "linear"
+    few, small = examples < EXAMPLES or d > e, size <= LARGEST
     return "dense" if few and small else "linear"

@@ -150,48 +150,6 @@ class Votes(abc.ABC):
         """Compare several poses, each [*batch, j, e]; returns one agreement for each, as held."""
         return [self.agreement(pose) for pose in poses]
 
-    def attend(
-        self, total: Float[Array, "*batch j e"], leaky: bool = False
-    ) -> Float[Array, "*batch j e"]:
-        """Weigh by agreement and sum: s_j = sum_i c_ij vote_ij for c = couple(agreement(S)).
-
-        Where the logits are an agreement with a sum of poses, as those of dynamic routing are, a class may
-        route without keeping logits or couplings.
-
-        Args:
-            total: S, [*batch, j, e].
-            leaky: adds a zero logit for "none of the parents".
-
-        Returns:
-            s, [*batch, j, e].
-        """
-        return self.combine(self.couple(self.agreement(total), leaky))
-
-    def attend_adjoint(
-        self,
-        total: Float[Array, "*batch j e"],
-        s_bar: Float[Array, "*batch j e"],
-        accumulate: Any,
-        leaky: bool = False,
-    ) -> tuple[Float[Array, "*batch j e"], Any]:
-        """Pull a cotangent of `attend` back to S and to the votes' own arrays.
-
-        Args:
-            total: S, [*batch, j, e].
-            s_bar: the cotangent, [*batch, j, e].
-            accumulate: votes of cotangents, to which those of these votes' arrays are added.
-            leaky: as in `attend`.
-
-        Returns:
-            The cotangent of S, [*batch, j, e]; and the cotangents, in the arrays' places.
-        """
-        # The logits are made again from S, with c_bar in the same pass over the votes, instead of kept: one
-        # vector for each parent stands for one number for each pair.
-        logits, c_bar = self.agreements([total, s_bar])
-        coupling = self.couple(logits, leaky)
-        b_bar = self.pairs.couple_vjp(coupling, c_bar)
-        return self.adjoint([b_bar, coupling], [total, s_bar], accumulate)
-
     def adjoint(
         self,
         couplings: Sequence[PerPair],

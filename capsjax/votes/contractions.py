@@ -17,13 +17,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from capsjax.kernels import children, parents
 from capsjax.numerics import reverse_only
-from capsjax.votes.platforms import Forms, chosen
+from capsjax.votes import together
 
 UNROLLED = 32  # terms up to which a reduction over a leading axis is written out
 
 Cotangents = tuple[Float[Array, "i d b"], Float[Array, "j id e"]]
+
+
+def accelerated() -> bool:
+    """Return whether programs of this process may be compiled for a GPU or TPU, and are written for one."""
+    return jax.default_backend() != "cpu"
 
 
 def combine(
@@ -78,21 +82,14 @@ def agreements(
     Returns:
         One agreement for each, [j, i, n].
     """
-    return chosen(_AGREEMENTS, (u, W), (list(v), u, W), rows=rows)
+    if accelerated():
+        return [_sum_rows(a, rows) for a in together.agreements(v, u, W)]
 
-
-def _agreements_in_turn(v: list[Array], u: Array, W: Array, rows: int) -> list[Array]:
     def one(parent: tuple[list[Array], Array]) -> list[Array]:
         poses, matrix = parent
         return [_compare(_pull(pose, matrix, u), u, rows) for pose in poses]
 
-    return jax.lax.map(one, (v, W))
-
-
-def _agreements_of_columns(
-    form: Callable[..., list[Array]], v: list[Array], u: Array, W: Array, rows: int
-) -> list[Array]:
-    return [sum_rows(a, rows) for a in form(v, u, W)]
+    return jax.lax.map(one, (list(v), W))
 
 
 def adjoint(
@@ -121,24 +118,10 @@ def adjoint(
     """
     # Equal sizes may be symbols, or 0.
     rows = 1 if c[0].shape[-1] == u.shape[-1] else u.shape[-1] // c[0].shape[-1]
-    return chosen(_ADJOINT, (u, W), (list(c), u, W, list(v), accumulate), rows=rows)
+    if accelerated():
+        s, a, cotangents = together.adjoint([for_rows(x, u) for x in c], u, W, v, accumulate)
+        return s, _sum_rows(a, rows), cotangents
 
-
-def _adjoint_of_columns(
-    form: Callable[..., Any], c: list[Array], u: Array, W: Array, *rest: Any, rows: int
-) -> tuple[Array, Array, Cotangents]:
-    s, a, cotangents = form([for_rows(x, u) for x in c], u, W, *rest)
-    return s, sum_rows(a, rows), cotangents
-
-
-def _adjoint_in_turn(
-    c: list[Array],
-    u: Array,
-    W: Array,
-    v: list[Array],
-    accumulate: Cotangents,
-    rows: int,
-) -> tuple[Array, Array, Cotangents]:
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
     # all parents in one array [b, i, j, e] five times (docs/decisions/0006).
     def one(u_bar: Array, parent: Any) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -150,7 +133,7 @@ def _adjoint_in_turn(
             W_bar = W_bar + x @ pose.T  # [i d, e], the only sum over examples
         return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u, rows), W_bar)
 
-    u_bar, (s, a, W_bar) = jax.lax.scan(one, accumulate[0], (c, W, v, accumulate[1]))
+    u_bar, (s, a, W_bar) = jax.lax.scan(one, accumulate[0], (list(c), W, list(v), accumulate[1]))
     return s, a, (u_bar, W_bar)
 
 
@@ -165,6 +148,79 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
         The sums, [j, e, b].
     """
     return _total(*reverse_only((u, W)))
+
+
+def scatter(
+    c: Float[Array, "j i n"],
+    m: Float[Array, "j e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+) -> Float[Array, "j e b"]:
+    """Return sum_i c_ij ((W_ij u_i - m_j) / unit)^2, one parent's votes at a time.
+
+    Args:
+        c: weights, [j, i, n].
+        m: centres, [j, e, b].
+        unit: what deviations are measured in, [b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+
+    Returns:
+        The sums, [j, e, b].
+    """
+
+    # Computed again in the backward pass: kept, the deviations of all parents would be the votes.
+    @jax.checkpoint
+    def one(parent: tuple[Array, Array, Array]) -> Array:
+        coupling, centre, matrix = parent
+        squares = jnp.square(_deviations(centre, unit, u, matrix))
+        return jnp.einsum("ib,ieb->eb", for_rows(coupling, u), squares)  # [e, b]
+
+    return jax.lax.map(one, (c, m, W))
+
+
+def distance(
+    m: Float[Array, "j e b"],
+    p: Float[Array, "j e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+    rows: int = 1,
+) -> Float[Array, "j i n"]:
+    """Return sum_h p_jh ((W_ij u_i - m_j)_h / unit)^2, one parent's votes at a time.
+
+    Args:
+        m: centres, [j, e, b].
+        p: precisions, [j, e, b].
+        unit: what deviations are measured in, [b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+        rows: p, rows of a pose.
+
+    Returns:
+        The distances, [j, i, n].
+    """
+
+    @jax.checkpoint
+    def one(parent: tuple[Array, Array, Array]) -> Array:
+        centre, precision, matrix = parent
+        squares = jnp.square(_deviations(centre, unit, u, matrix))
+        return _sum_rows(jnp.einsum("eb,ieb->ib", precision, squares), rows)  # [i, b / p]
+
+    return jax.lax.map(one, (m, p, W))
+
+
+def _deviations(
+    m: Float[Array, "e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    matrix: Float[Array, "id e"],
+) -> Float[Array, "i e b"]:
+    """Return (W_ij u_i - m_j) / unit for one parent."""
+    i, d, _ = u.shape
+    votes = jnp.einsum("ide,idb->ieb", matrix.reshape(i, d, -1), u)  # [i, e, b]
+    return (votes - m[None]) / unit[None, None]
 
 
 def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
@@ -216,16 +272,7 @@ def for_rows(x: Shaped[Array, "... n"], u: Float[Array, "i d b"]) -> Shaped[Arra
     return x if n == b else jnp.tile(x, [*[1] * (x.ndim - 1), b // n])
 
 
-def sum_rows(x: Float[Array, "... b"], rows: int) -> Float[Array, "... n"]:
-    """Sum numbers of columns over the rows of a pose, the other way round.
-
-    Args:
-        x: a number for each column, [..., b], b = p n.
-        rows: p.
-
-    Returns:
-        The sums, [..., n].
-    """
+def _sum_rows(x: Float[Array, "... b"], rows: int) -> Float[Array, "... n"]:
     shape = *x.shape[:-1], rows, -1
     return x if rows == 1 else reduce(jnp.add, x.reshape(shape), axis=x.ndim - 1)
 
@@ -247,7 +294,7 @@ def _pull(
 
 def _compare(x: Float[Array, "i d b"], u: Float[Array, "i d b"], rows: int) -> Float[Array, "i n"]:
     """Sum the products over d, and over the rows of a pose."""
-    return sum_rows(reduce(jnp.add, x * u, axis=1), rows)
+    return _sum_rows(reduce(jnp.add, x * u, axis=1), rows)
 
 
 def reduce(
@@ -271,14 +318,9 @@ def reduce(
 
 @jax.custom_vjp
 def _combine(c: Array, u: Array, W: Array) -> Array:
-    return chosen(_COMBINE, (u, W), (c, u, W))
+    if accelerated():
+        return together.combine(for_rows(c, u), u, W)
 
-
-def _combine_of_columns(form: Callable[..., Array], c: Array, u: Array, W: Array) -> Array:
-    return form(for_rows(c, u), u, W)
-
-
-def _combine_in_turn(c: Array, u: Array, W: Array) -> Array:
     def one(parent: tuple[Array, Array]) -> Array:
         coupling, matrix = parent
         return matrix.T @ _weigh(coupling, u)
@@ -340,18 +382,3 @@ def _total_backward(saved: tuple[Array, Array], s_bar: Array) -> tuple[Array, Ar
 _combine.defvjp(_combine_forward, _combine_backward)
 _agreement.defvjp(_agreement_forward, _agreement_backward)
 _total.defvjp(_total_forward, _total_backward)
-_COMBINE = Forms(
-    _combine_in_turn,
-    partial(_combine_of_columns, parents.combine),
-    partial(_combine_of_columns, children.combine),
-)
-_AGREEMENTS = Forms(
-    _agreements_in_turn,
-    partial(_agreements_of_columns, parents.agreements),
-    partial(_agreements_of_columns, children.agreements),
-)
-_ADJOINT = Forms(
-    _adjoint_in_turn,
-    partial(_adjoint_of_columns, parents.adjoint),
-    partial(_adjoint_of_columns, children.adjoint),
-)

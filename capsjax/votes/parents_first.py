@@ -2,12 +2,10 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from capsjax.votes import attention
 from capsjax.votes.columns import ColumnVotes
 from capsjax.votes.pairs import ParentsFirst
 
@@ -35,50 +33,6 @@ class ParentsFirstVotes(ColumnVotes):
     def pairs(self) -> ParentsFirst:
         """Every child votes for every parent; a number for each pair is held as [j, i, b]."""
         return ParentsFirst(self.shape[:-1], *self._masks())
-
-    def attend(
-        self, total: Float[Array, "*batch j e"], leaky: bool = False
-    ) -> Float[Array, "*batch j e"]:
-        """Weigh by agreement and sum, on a GPU in one pass over the children.
-
-        Args:
-            total: S, [*batch, j, e].
-            leaky: adds a zero logit for "none of the parents".
-
-        Returns:
-            s, [*batch, j, e].
-        """
-        if self.masks is not None:
-            return super().attend(total, leaky)
-        last = self.batch_last(total)
-        return self.batch_first(attention.attend(last, self.u, self.matrices, leaky))
-
-    def attend_adjoint(
-        self,
-        total: Float[Array, "*batch j e"],
-        s_bar: Float[Array, "*batch j e"],
-        accumulate: Any,
-        leaky: bool = False,
-    ) -> tuple[Float[Array, "*batch j e"], Any]:
-        """Pull a cotangent of `attend` back to S, u and the matrices, on a GPU in two passes.
-
-        Args:
-            total: S, [*batch, j, e].
-            s_bar: the cotangent, [*batch, j, e].
-            accumulate: votes of cotangents, to which those of u and the matrices are added.
-            leaky: as in `attend`.
-
-        Returns:
-            The cotangent of S, [*batch, j, e]; and the cotangents, in the arrays' places.
-        """
-        if self.masks is not None:
-            return super().attend_adjoint(total, s_bar, accumulate, leaky)
-        last = self.batch_last(total), self.batch_last(s_bar)
-        start = accumulate.u, accumulate.matrices
-        found, ended = attention.attend_adjoint(*last, self.u, self.matrices, start, leaky)
-        return self.batch_first(found), dataclasses.replace(
-            accumulate, u=ended[0], matrices=ended[1]
-        )
 
     def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
         """Return the sum under the first coupling: every child has the same parents, so it is one product."""

@@ -22,30 +22,20 @@ def vary_as(x: PyTree, like: PyTree) -> PyTree:
     Returns:
         The same arrays; outside `jax.shard_map`, unchanged.
     """
-    axes = frozenset().union(*map(varying, jax.tree.leaves(like)))
+    axes = frozenset().union(*map(_varying, jax.tree.leaves(like)))
 
     def vary(leaf: Array) -> Array:
-        missing = tuple(sorted(axes - varying(leaf)))
+        missing = tuple(sorted(axes - _varying(leaf)))
         return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(vary, x) if axes else x
 
 
-def varying(x: Any) -> frozenset[str]:
+def _varying(x: Any) -> frozenset[str]:
     """Return the names of the mesh axes over which an array varies."""
     kind = jax.typeof(x)
     # JAX 0.10.2 keeps them in `mat`, other versions in `vma`.
     return getattr(kind, "vma", None) or getattr(getattr(kind, "mat", None), "varying", frozenset())
-
-
-def spread(x: Any) -> bool:
-    """Return whether the type of an array says that devices share it."""
-    return bool(varying(x)) or any(axis is not None for axis in _spec(x))
-
-
-def _spec(x: Any) -> tuple[Any, ...]:
-    """Return over which mesh axes, by its type, each axis of an array is spread."""
-    return tuple(getattr(jax.typeof(x).sharding, "spec", ()))
 
 
 def over_mesh(function: Callable[..., Any], args: tuple[Any, ...], batch: tuple[int, ...]) -> Any:
@@ -62,12 +52,12 @@ def over_mesh(function: Callable[..., Any], args: tuple[Any, ...], batch: tuple[
     """
     args = vary_as(args, args)
     leaves = jax.tree.leaves(args)
-    specs = [_spec(leaf) for leaf in leaves]
+    spread = [getattr(jax.typeof(leaf).sharding, "spec", ()) for leaf in leaves]
     # An explicit axis stands in the array's type; inside, the compiler is to place what is made of it.
-    if not any(axis is not None for axes in specs for axis in axes):
+    if not any(axis is not None for axes in spread for axis in axes):
         return function(*args)
     size = len(batch)
-    carry = [axes for leaf, axes in zip(leaves, specs, strict=True) if leaf.shape[:size] == batch]
+    carry = [axes for leaf, axes in zip(leaves, spread, strict=True) if leaf.shape[:size] == batch]
     named = ([axes[k] for axes in carry if axes[k] is not None] for k in range(size))
     axes = [found[0] if found else None for found in named]
     return jax.sharding.auto_axes(

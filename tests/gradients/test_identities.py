@@ -211,8 +211,9 @@ def test_gradients_are_the_same_under_every_transformation(routing, votes, x64):
     remat = jax.jit(jax.grad(lambda u, W: jnp.sum(jnp.square(again(u, W)) * PROBE)))
     found = {
         "vmap": jax.jit(jax.vmap(by_u, (0, None)))(u, W_half),
-        "pmap": jax.pmap(by_u, in_axes=(0, None))(u, W_half),
         "remat": jnp.stack([remat(one, W_half) for one in u]),
     }
+    if jax.device_count() >= len(u):  # an accelerator's number is what it is
+        found["pmap"] = jax.pmap(by_u, in_axes=(0, None))(u, W_half)
     for name, one in found.items():
         np.testing.assert_allclose(one, expected, rtol=1e-8, atol=1e-11, err_msg=name)

@@ -1,6 +1,6 @@
-"""The contractions of linear votes with all parents in one product: the readable twin of `children`.
+"""The contractions of linear votes with all parents in one product, for GPUs and TPUs.
 
-A CPU goes over the parents one by one; a GPU would start several kernels for each of them.
+A CPU goes over the parents one by one (`contractions`); a GPU would start several kernels for each of them.
 """
 
 import math
