@@ -198,6 +198,7 @@ PACKAGE = Path(capsjax.__file__).parent
 OTHERWISE = {
     "activation": "a field of capsules and of layers",
     "batch": "examples that go together, and a normalisation over them",
+    "calibration_error": "a metric, and what every evaluation writes",
     "folder": "the place of a run, and of what a set's files are in",
     "group": "layers that compare as one, and a normalisation over channels",
     "cosine": "the angle between gradients in a comparison",
