@@ -11,13 +11,13 @@ import functools
 import math
 import statistics
 import sys
-import time
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 import capsjax as cj
+from capsjax.bench.timing import time_interleaved
 from capsjax.gradients import GradientMode
 from capsjax.routing.em import EMState
 
@@ -129,12 +129,8 @@ def main(num_iters: int = 3, rounds: int = 7) -> None:
         "kept Gaussians": KeptGaussians(),
     }
     programs = {name: compiled(mode, num_iters, given, bars) for name, mode in modes.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in modes}
-    for _ in range(rounds):
-        for name, program in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(given))
-            seconds[name].append(time.perf_counter() - start)
+    calls = {name: functools.partial(program, given) for name, program in programs.items()}
+    seconds = time_interleaved(calls, rounds)
     print("mode, median ms, temporary MB")
     for name, program in programs.items():
         memory = program.memory_analysis().temp_size_in_bytes / 1e6

@@ -94,10 +94,10 @@ def test_training_draws_the_label_s_capsule_and_evaluation_the_longest():
     loss, score = jax.jit(MADE.loss), jax.jit(lambda *given: MADE.score(*given).values)
     right = Batch(images, best, jnp.ones(6))
     wrong = Batch(images, (best + 3) % 10, jnp.ones(6))
-    trained, judged = loss(params, right), score(params, right).values
+    trained, judged = loss(params, right), score(params, right)
     np.testing.assert_allclose(trained["reconstruction"], judged["reconstruction"], rtol=1e-5)
     np.testing.assert_allclose(
-        score(params, wrong).values["reconstruction"], judged["reconstruction"], rtol=1e-5
+        score(params, wrong)["reconstruction"], judged["reconstruction"], rtol=1e-5
     )
     changed = np.abs(loss(params, wrong)["reconstruction"] - trained["reconstruction"])
     assert changed.min() > 1e-4
