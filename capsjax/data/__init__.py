@@ -13,6 +13,7 @@ from capsjax.data.augment import (
     Crop,
     Cutout,
     Flip,
+    Noise,
     Shift,
     affine,
 )
@@ -26,6 +27,7 @@ from capsjax.data.known import KnownFile
 from capsjax.data.mnist import Mnist
 from capsjax.data.npz import read_npz
 from capsjax.data.own import OwnData
+from capsjax.data.perturbed import Perturbed
 from capsjax.data.picture_list import PictureList
 from capsjax.data.pictures import PictureData
 from capsjax.data.pixels import Pixels
@@ -50,8 +52,10 @@ __all__ = [
     "Flip",
     "KnownFile",
     "Mnist",
+    "Noise",
     "NumberTable",
     "OwnData",
+    "Perturbed",
     "PictureData",
     "PictureFolder",
     "PictureList",

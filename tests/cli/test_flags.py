@@ -202,7 +202,8 @@ def test_beside_a_run_flags_of_the_data_alone_are_suggested(command, answer):
     code, _, err = answer(command, "here", "--foo", "3")
     assert code == 2
     assert err[0].endswith("or a field of the data, such as --data.path images.npz")
-    assert answer(command, "here", "--pth", "x.npz")[2][0].endswith("; did you mean '--data.path'?")
+    said = answer(command, "here", "--pth", "x.npz")[2][0]
+    assert said.endswith("; did you mean '--data.path' or '--data.source.path'?")
 
 
 @pytest.mark.parametrize("word", ["--verbose", "--gpu", "-v"])

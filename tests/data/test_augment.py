@@ -16,6 +16,7 @@ from capsjax.data import (
     Crop,
     Cutout,
     Flip,
+    Noise,
     Shift,
     affine,
     random_shift,
@@ -30,6 +31,7 @@ ALL = (
     Brightness(delta=0.3),
     Contrast(delta=0.5),
     Cutout(size=3),
+    Noise(std=0.2),
 )
 IMAGES = jnp.asarray(np.random.RandomState(0).uniform(size=(6, 7, 6, 2)), jnp.float32)
 KEY = jax.random.key(3)

@@ -101,4 +101,18 @@ OWN_DATA = (
         "",
         ("tests/runs/test_memory.py",),
     ),
+    Mutation(
+        "splits that are changed by the same random numbers",
+        "data/perturbed.py",
+        "jax.random.key(self.seed), STREAMS[name])",
+        "jax.random.key(self.seed), 0)",
+        ("tests/data/test_perturbed.py",),
+    ),
+    Mutation(
+        "blocks of images that are changed by the same random numbers",
+        "data/perturbed.py",
+        "augment(self.changes, jax.random.fold_in(key, number), block, scale)",
+        "augment(self.changes, key, block, scale)",
+        ("tests/data/test_perturbed.py",),
+    ),
 )

@@ -6,6 +6,7 @@ from capsjax.data.augment.colour import Brightness, Contrast
 from capsjax.data.augment.crop import Crop
 from capsjax.data.augment.cutout import Cutout
 from capsjax.data.augment.flip import Flip
+from capsjax.data.augment.noise import Noise
 from capsjax.data.augment.shift import Shift
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Crop",
     "Cutout",
     "Flip",
+    "Noise",
     "Shift",
     "affine",
     "augment",

@@ -1,0 +1,37 @@
+"""Noise."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from capsjax.checks import check_float
+from capsjax.data.augment.base import Augmentation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Noise(Augmentation):
+    """Describe noise: a number of its own is added to every pixel and channel.
+
+    Args:
+        std: the standard deviation of the normal distribution that numbers are drawn from, above 0, where
+            pixels are from 0 to 1.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If the standard deviation is out of range.
+    """
+
+    std: float = 0.1
+    kind: Literal["noise"] = "noise"
+
+    def __post_init__(self):
+        check_float(self, "std", low=0.0, open_low=True)
+
+    def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Return x + n, n normal, kept from 0 to 1, [b, h, w, c]."""
+        return jnp.clip(
+            images + self.std * jax.random.normal(key, images.shape, images.dtype), 0, 1
+        )
