@@ -171,7 +171,7 @@ def _route(
     # Laid out and widened once, before the loop: the iterations read the votes many times.
     given = jax.tree.map(widen, (votes.arranged(), children, params))
     inputs = routing.prepare(*given)
-    result = _only_present(routing.route(inputs), inputs.votes)
+    result = only_present(routing.route(inputs), inputs.votes)
     seen = routing.trace(jax.lax.stop_gradient(inputs)) if trace else None
     # Back to the votes' type here, where the result leaves: inside, no iteration rounds to half precision.
     return jax.tree.map(lambda array: array.astype(votes.dtype), (result, seen))
@@ -189,8 +189,16 @@ def _cleared(children: Capsules, votes: Votes) -> Capsules:
     )
 
 
-def _only_present(result: RoutingResult, votes: Votes) -> RoutingResult:
-    """Put zeros, of which no gradient passes, for capsules and pairs that are not there."""
+def only_present(result: RoutingResult, votes: Votes) -> RoutingResult:
+    """Put zeros, of which no gradient passes, for capsules and pairs that are not there.
+
+    Args:
+        result: what was routed.
+        votes: the votes, whose masks say what is there.
+
+    Returns:
+        The result, with zeros for the rest.
+    """
     pairs = votes.pairs
     present = pairs.present()
     if present is None:
@@ -253,9 +261,8 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
             The new state, of the same shapes and types.
         """
 
-    @abc.abstractmethod
     def couple(self, state: State, inputs: Inputs) -> PerPair:
-        """Return the coupling that a state stands for.
+        """Normalise the logits of a state over each child's parents: c = softmax(b).
 
         Args:
             state: what `init` or `update` returned.
@@ -264,6 +271,7 @@ class IterativeRouting(Routing[Inputs], Generic[Inputs, State]):
         Returns:
             c_ij, as held.
         """
+        return inputs.votes.couple(self.logits(state))
 
     @abc.abstractmethod
     def readout(self, t: Any, coupling: PerPair, state: State, inputs: Inputs) -> Any:

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError
 from capsjax.gradients import FullGradient, GradientMode, StopGradient
 from capsjax.numerics import compute_dtype
-from capsjax.routing.base import Parents
+from capsjax.routing.base import Parents, only_present
 from capsjax.routing.inverted_attention import InvertedAttentionRouting, NormalisedVotes
 from capsjax.routing.parameters import Sizes, named
 from capsjax.types import Capsules, RoutingResult
@@ -115,14 +114,10 @@ def _attend(
 
 def _read(inputs: NormalisedVotes, logits: Array, gradient: GradientMode) -> RoutingResult:
     """Couple and read out; the coupling is a constant under `StopGradient`."""
-    pairs = inputs.votes.pairs
+    to_array = inputs.votes.pairs.to_array
     coupling = inputs.votes.couple(logits)
     if isinstance(gradient, StopGradient):
         coupling = jax.lax.stop_gradient(coupling)
     pose, activation = LAYER.parents(0, coupling, inputs)
-    if pairs.parents is not None:
-        pose = jnp.where(pairs.parents[..., None], pose, 0)
-        activation = jnp.where(pairs.parents, activation, 0)
-    to_array = pairs.to_array
-    shown = to_array(pairs.only_present(logits))
-    return RoutingResult(pose, to_array(coupling), shown, activation)
+    result = RoutingResult(pose, to_array(coupling), to_array(logits), activation)
+    return only_present(result, inputs.votes)

@@ -14,7 +14,7 @@ from capsjax import numerics
 from capsjax.checks import check_choice, check_float
 from capsjax.routing.converging import ConvergingRouting
 from capsjax.routing.parameters import Parameter, Sizes, zeros
-from capsjax.routing.units import unit_of
+from capsjax.routing.units import in_squared_units, unit_of
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
 
@@ -170,18 +170,6 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         logits = inputs.votes.zeros()
         return EMState(logits, None if self.form == "paper" else logits)
 
-    def couple(self, state: EMState, inputs: EMInputs) -> PerPair:
-        """Normalise the logits over each child's parents: R = softmax(b).
-
-        Args:
-            state: logits and weights.
-            inputs: what `prepare` returned.
-
-        Returns:
-            R_ij, as held.
-        """
-        return inputs.votes.couple(state.logits)
-
     def logits(self, state: EMState) -> PerPair:
         """Return b_ij, as held."""
         return state.logits
@@ -210,9 +198,7 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
             weight = (1 - MOMENTUM) * weight + MOMENTUM * state.weight
         mean = votes.combine(weight)  # [*batch, j, e]
         unit = unit_of(votes)
-        # What a variance is resolved to, in units of the votes.
-        smallest = jnp.finfo(mean.dtype).eps ** 2
-        floor = jnp.maximum(self.floor / unit / unit, jnp.where(unit > 1, smallest, 0))
+        floor = in_squared_units(self.floor, unit)  # [*batch]
         variance = votes.scatter(share, mean, unit) + floor[..., None, None]  # [*batch, j, e]
         log_sigma = 0.5 * jnp.log(variance) + jnp.log(unit)[..., None, None]  # [*batch, j, e]
         beta_u, beta_a = (

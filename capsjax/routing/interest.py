@@ -7,12 +7,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import normal
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from capsjax import numerics
 from capsjax.checks import UserError
 from capsjax.numerics import as_array, described
 from capsjax.routing.base import Parents
+from capsjax.routing.dynamic_vjp import Kept
 from capsjax.routing.logits import LogitRouting
 from capsjax.routing.parameters import Parameter, Sizes
 from capsjax.types import Capsules, PerPair
@@ -29,18 +30,6 @@ class BegunVotes(NamedTuple):
 
     votes: Votes
     initial: PerPair
-
-
-class Kept(NamedTuple):
-    """Hold what the closed form needs of the forward pass.
-
-    Attributes:
-        s: the weighted sums before squashing, [n, *batch, j, e].
-        coupling: the final coupling, as the votes hold it.
-    """
-
-    s: Float[Array, "n *batch j e"]
-    coupling: PerPair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

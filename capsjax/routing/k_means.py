@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 from jaxtyping import Array, Float
 
-from capsjax import numerics
 from capsjax.checks import check_float
 from capsjax.routing import k_means_vjp
 from capsjax.routing.base import Parents
 from capsjax.routing.k_means_vjp import Points
 from capsjax.routing.logits import LogitRouting
+from capsjax.routing.means import means_of
 from capsjax.routing.parameters import Parameter, Sizes
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
@@ -113,12 +113,7 @@ class SoftKMeansRouting(LogitRouting[Points]):
             Means [*batch, j, e]; activations [*batch, j], which add up to 1 over the parents.
         """
         del t
-        votes, pairs = inputs.votes, inputs.votes.pairs
-        mass = pairs.sum_children(coupling)  # [*batch, j]
-        whole = jnp.sum(mass, axis=-1, keepdims=True)  # [*batch, 1], the children that there are
-        # Divided before the sum: the weights of a parent add up to 1, so nothing overflows.
-        pose = votes.combine(coupling / pairs.by_parent(numerics.at_least_tiny(mass)))
-        return Parents(pose, mass / numerics.at_least_tiny(whole))
+        return means_of(inputs.votes, coupling)
 
     def respond(self, t: Any, logits: PerPair, parents: Parents, inputs: Points) -> PerPair:
         """Replace the logits by nearness: -inverse_temperature |V_ij - m_j|^2 / 2.

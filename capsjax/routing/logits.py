@@ -60,18 +60,6 @@ class LogitRouting(ConvergingRouting[Inputs, PerPair], Generic[Inputs]):
             inputs.votes.zeros()
         )  # so that the first coupling is uniform over the parents that there are
 
-    def couple(self, state: PerPair, inputs: Inputs) -> PerPair:
-        """Normalise the logits over each child's parents: c = softmax(b).
-
-        Args:
-            state: the logits b_ij, as held.
-            inputs: what `prepare` returned.
-
-        Returns:
-            c_ij, as held.
-        """
-        return inputs.votes.couple(state)
-
     def readout(self, t: Any, coupling: PerPair, state: PerPair, inputs: Inputs) -> Any:
         """Read the parents out by `parents`.
 

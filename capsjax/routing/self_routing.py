@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from capsjax import numerics
 from capsjax.routing.base import Routing
+from capsjax.routing.means import means_of
 from capsjax.routing.parameters import Parameter, Sizes, zeros
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import Votes
@@ -83,10 +83,5 @@ class SelfRouting(Routing[GatedVotes]):
         gate = jnp.einsum("...id,ijd->...ij", inputs.poses, inputs.route)  # [*batch, i, j]
         logits = gate + jnp.broadcast_to(inputs.offset, gate.shape)  # [*batch, i, j]
         coupling = votes.couple(pairs.from_array(logits))  # c_ij, as held
-        assigned = coupling * pairs.by_child(inputs.activation)
-        mass = pairs.sum_children(assigned)  # [*batch, j]
-        whole = jnp.sum(mass, axis=-1, keepdims=True)  # [*batch, 1]
-        # Divided before the sum: the weights of a parent add up to 1, so nothing overflows.
-        pose = votes.combine(assigned / pairs.by_parent(numerics.at_least_tiny(mass)))
-        activation = mass / numerics.at_least_tiny(whole)
+        pose, activation = means_of(votes, coupling * pairs.by_child(inputs.activation))
         return RoutingResult(pose, pairs.to_array(coupling), logits, activation)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from capsjax import numerics
 from capsjax.checks import check_int
 from capsjax.routing.base import IterativeRouting, Parents
+from capsjax.routing.means import means_of
 from capsjax.routing.parameters import Parameter, Sizes, zeros
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
@@ -154,18 +155,6 @@ class SlotAttentionRouting(IterativeRouting[SlotInputs, SlotState]):
         """Return what comes to rest where the iterations do: the slots."""
         return state.slots
 
-    def couple(self, state: SlotState, inputs: SlotInputs) -> PerPair:
-        """Normalise the logits over the slots: c = softmax(b).
-
-        Args:
-            state: slots and logits.
-            inputs: what `prepare` returned.
-
-        Returns:
-            c_ij, as held.
-        """
-        return inputs.votes.couple(state.logits)
-
     def logits(self, state: SlotState) -> PerPair:
         """Return b_ij, as held."""
         return state.logits
@@ -183,17 +172,14 @@ class SlotAttentionRouting(IterativeRouting[SlotInputs, SlotState]):
             Slots [*batch, j, e], and their shares of the inputs as activations, [*batch, j].
         """
         del t
-        votes, pairs, p = inputs.votes, inputs.votes.pairs, inputs.trained
-        mass = pairs.sum_children(coupling)  # [*batch, j]
-        whole = jnp.sum(mass, axis=-1, keepdims=True)  # [*batch, 1], the inputs that there are
-        # Divided before the sum: the weights of a slot add up to 1, so nothing overflows.
-        mean = votes.combine(coupling / pairs.by_parent(numerics.at_least_tiny(mass)))
+        p = inputs.trained
+        mean, share = means_of(inputs.votes, coupling)
         slots = _gru(mean, state.slots, p)
         wide = numerics.layer_norm(slots, p["mlp_gain"], p["mlp_offset"]) @ p["mlp_in"]
         wide = jax.nn.relu(wide + jnp.broadcast_to(p["mlp_in_bias"], wide.shape))
         more = wide @ p["mlp_out"]  # [*batch, j, e]
         slots = slots + more + jnp.broadcast_to(p["mlp_out_bias"], more.shape)
-        return Parents(slots, mass / numerics.at_least_tiny(whole))
+        return Parents(slots, share)
 
     def update(self, t: Any, state: SlotState, inputs: SlotInputs) -> SlotState:
         """Rewrite the slots, and compare them with the inputs again.

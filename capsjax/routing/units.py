@@ -20,6 +20,20 @@ def unit_of(votes: Votes) -> Float[Array, "*batch"]:
     return jnp.where(bound > LARGE, bound, 1)
 
 
+def in_squared_units(least: float, unit: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Return the least that a variance can be, in units of unit^2.
+
+    Args:
+        least: the same in units of the votes, above 0.
+        unit: what deviations are measured in, [*batch].
+
+    Returns:
+        One number for each example, [*batch]: above 0 too where it is nothing beside the votes.
+    """
+    resolved = jnp.finfo(unit.dtype).eps ** 2
+    return jnp.maximum(least / unit / unit, jnp.where(unit > 1, resolved, 0))
+
+
 def squared_distance(
     votes: Votes, centre: Float[Array, "*batch j e"], factor: float
 ) -> tuple[PerPair, Float[Array, "*batch"]]:

@@ -14,7 +14,7 @@ from capsjax import numerics
 from capsjax.routing.em import EMInputs
 from capsjax.routing.logits import LogitRouting
 from capsjax.routing.parameters import Parameter, Sizes, zeros
-from capsjax.routing.units import unit_of
+from capsjax.routing.units import in_squared_units, unit_of
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
 
@@ -129,7 +129,9 @@ class VariationalRouting(LogitRouting[EMInputs]):
         mass = pairs.sum_children(assigned)  # N_j, [*batch, j]
         share = assigned / pairs.by_parent(numerics.at_least_tiny(mass))
         mean, unit = votes.combine(share), unit_of(votes)  # mu_j [*batch, j, e], [*batch]
-        prior, shrink = self._prior(unit, mean), (mass / (1 + mass))[..., None]
+        # The prior's scale is 1.
+        prior = in_squared_units(1, unit)[..., None, None]  # [*batch, 1, 1]
+        shrink = (mass / (1 + mass))[..., None]  # [*batch, j, 1]
         spread = votes.scatter(share, mean, unit) * mass[..., None]
         scale = prior + spread + shrink * jnp.square(mean / unit[..., None, None])
         e = mean.shape[-1]
@@ -164,15 +166,6 @@ class VariationalRouting(LogitRouting[EMInputs]):
         precision = (e + 1 + parents.mass)[..., None] / parents.scale
         distance = votes.distance(parents.pose, precision, parents.unit)
         return votes.pairs.by_parent(constant) - distance / 2
-
-    @staticmethod
-    def _prior(
-        unit: Float[Array, "*batch"], mean: Float[Array, "*batch j e"]
-    ) -> Float[Array, "*batch 1 1"]:
-        """Return the prior's scale, 1, in units of unit^2."""
-        # What a variance is resolved to, where the prior is nothing beside the votes.
-        smallest = jnp.finfo(mean.dtype).eps ** 2
-        return jnp.maximum(1 / unit / unit, jnp.where(unit > 1, smallest, 0))[..., None, None]
 
     @staticmethod
     def _log_weight(

@@ -379,9 +379,9 @@ MATHEMATICS = (
     ),
     Mutation(
         "self-routing by the activations alone",
-        "routing/self_routing.py",
-        "        activation = mass / numerics.at_least_tiny(whole)\n",
-        "        activation = mass\n",
+        "routing/means.py",
+        "Parents(pose, mass / numerics.at_least_tiny(whole))",
+        "Parents(pose, mass)",
         ("tests/routing/test_self_routing.py", "tests/routing"),
     ),
     Mutation(

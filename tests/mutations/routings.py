@@ -12,9 +12,9 @@ ROUTINGS = (
     ),
     Mutation(
         "soft k-means whose means are not divided by their mass",
-        "routing/k_means.py",
-        "coupling / pairs.by_parent(numerics.at_least_tiny(mass))",
-        "coupling",
+        "routing/means.py",
+        "weight / pairs.by_parent(numerics.at_least_tiny(mass))",
+        "weight",
         ("tests/routing/test_k_means.py",),
     ),
     Mutation(
@@ -83,8 +83,8 @@ ROUTINGS = (
     Mutation(
         "slots that average over slots instead of inputs",
         "routing/slot_attention.py",
-        "mean = votes.combine(coupling / pairs.by_parent(numerics.at_least_tiny(mass)))",
-        "mean = votes.combine(coupling)",
+        "mean, share = means_of(inputs.votes, coupling)",
+        "mean, share = inputs.votes.combine(coupling), means_of(inputs.votes, coupling).activation",
         ("tests/routing/test_slot_attention.py",),
     ),
     Mutation(
