@@ -1,7 +1,7 @@
 """A set that is made from another: its images on a larger canvas, and changed."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Literal
 
 import jax
@@ -93,15 +93,11 @@ class Perturbed(Source):
             name=f"{self.kind} {found.name}",
         )
 
-    def located(self) -> "Source":
-        """Return the same with absolute paths of the other set."""
-        return dataclasses.replace(self, source=self.source.located())
-
-    def moved_to(self, other: Source) -> Source:
-        """Return the same with the other set's files where those of a set of this class are."""
-        if not isinstance(other, Perturbed):
+    def shaped(self, image_shape: tuple[int, int, int]) -> Source:
+        """Return the same with images of this shape; on a canvas they have the shape of the canvas."""
+        if self.canvas is not None:
             return self
-        return dataclasses.replace(self, source=self.source.moved_to(other.source))
+        return dataclasses.replace(self, source=self.source.shaped(image_shape))
 
     def _on_canvas(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         h, w, c = image_shape
@@ -119,27 +115,32 @@ class Perturbed(Source):
         images = np.pad(split.images, around)
         if not self.changes or name not in self.splits:
             return Split(images, split.labels)
-        key, dtype = jax.random.fold_in(jax.random.key(self.seed), STREAMS[name]), images.dtype
+        key = jax.random.fold_in(jax.random.key(self.seed), STREAMS[name])
+        return Split(_in_blocks(self.changes, key, images, scale), split.labels)
 
-        @jax.jit
-        def change(number: jax.Array, block: jax.Array) -> jax.Array:
-            return augment(self.changes, jax.random.fold_in(key, number), block, scale)
 
-        return Split(_in_blocks(change, images, scale, dtype), split.labels)
+@functools.partial(jax.jit, static_argnames=("changes", "scale"))  # compiled once for all splits
+def _change(
+    changes: tuple[Augmentation, ...],
+    key: jax.Array,
+    number: jax.Array,
+    block: jax.Array,
+    scale: float,
+) -> jax.Array:
+    return augment(changes, jax.random.fold_in(key, number), block, scale)
 
 
 def _in_blocks(
-    change: Callable[..., jax.Array], images: np.ndarray, scale: float, dtype: np.dtype
+    changes: tuple[Augmentation, ...], key: jax.Array, images: np.ndarray, scale: float
 ) -> np.ndarray:
     """Change images block by block, and bring pixels from 0 to 1 back to the type and unit that they had."""
-    made = np.empty_like(images)
+    made, dtype = np.empty_like(images), images.dtype
     for number, start in enumerate(range(0, len(images), BLOCK)):
         block = images[start : start + BLOCK]
         # The last block is filled up: what becomes of an image depends on its place, not on their number.
         full = np.zeros((BLOCK, *block.shape[1:]), dtype)
         full[: len(block)] = block
-        found = (
-            np.asarray(change(jnp.uint32(number), full))[: len(block)].astype(np.float64) / scale
-        )
+        changed = np.asarray(_change(changes, key, jnp.uint32(number), full, scale))
+        found = changed[: len(block)].astype(np.float64) / scale
         made[start : start + BLOCK] = np.rint(found) if dtype == np.uint8 else found
     return made

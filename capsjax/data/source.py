@@ -67,18 +67,37 @@ class Source(Variant, abc.ABC):
         del image_shape
         return self
 
+    def origin(self) -> "Source":
+        """Return the set whose files are read: itself, or that from which it is made in the end."""
+        return next((source.origin() for source in self._inner().values()), self)
+
+    def place_keys(self) -> tuple[str, ...]:
+        """Return what `places` names, and the dotted keys of that in a set from which it is made."""
+        inner = self._inner().items()
+        return (*self.places, *(f"{name}.{key}" for name, of in inner for key in of.place_keys()))
+
     def located(self) -> "Source":
         """Return the same with absolute paths, which hold wherever they are read again."""
         given = {name: getattr(self, name) for name in self.places}
         whole = {name: whole_path(path) for name, path in given.items() if path}
-        return dataclasses.replace(self, **whole)  # a run may be resumed from another directory
+        inner = {name: source.located() for name, source in self._inner().items()}
+        return dataclasses.replace(self, **whole, **inner)  # resumed from another directory
 
     def moved_to(self, other: "Source") -> "Source":
         """Return the same with the files where another source has them, if that is of the same class."""
         # Of another class, the fields that hold places have other names and other meanings.
         if type(other) is not type(self):
             return self
-        return dataclasses.replace(self, **{name: getattr(other, name) for name in self.places})
+        theirs = other._inner()
+        inner = {name: of.moved_to(theirs.get(name, of)) for name, of in self._inner().items()}
+        return dataclasses.replace(
+            self, **{name: getattr(other, name) for name in self.places}, **inner
+        )
+
+    def _inner(self) -> dict[str, "Source"]:
+        """Return the sets from which it is made, by the names of their fields."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Source)}
 
 
 def whole_path(path: str) -> str:

@@ -82,7 +82,9 @@ def predict_files(run: Run, paths: Sequence[str], reporter: Reporter) -> Predict
         UserError: If there is no such file, it cannot be read as examples, or none of all can.
     """
     found, lengths = [], []
-    for examples in read_examples(paths, run.config.data, run.image_shape, reporter.download):
+    for examples in read_examples(
+        paths, run.config.data.origin(), run.image_shape, reporter.download
+    ):
         found.append(examples)
         if len(examples.files):
             try:

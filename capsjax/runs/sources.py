@@ -166,7 +166,7 @@ def check_overrides(before: Config, after: Config, overrides: Mapping[str, objec
     )
     data = before.data.moved_to(after.data)
     if after != dataclasses.replace(before, training=training, data=data):
-        places = "".join(f", data.{place}" for place in before.data.places)
+        places = "".join(f", data.{place}" for place in before.data.place_keys())
         got = (
             f"overrides: got {', '.join(map(str, overrides))}, expected training.epochs, training.steps, "
             f"training.eval_batch_size{places} alone: a run is resumed as it began; to "

@@ -23,7 +23,7 @@ from capsjax.study.ledger import RUNS, Trial, outcome, read_ledger, trials_of
 from capsjax.study.pool import check_jobs, in_processes
 from capsjax.study.remaining import SequentialProgress
 from capsjax.study.results import RESULTS, write_results
-from capsjax.study.trial_runner import TrialRunner, check_planned, data_keys, movable
+from capsjax.study.trial_runner import TrialRunner, check_planned, data_keys, moved, says_where
 from capsjax.training.notebook import for_python
 
 __all__ = ["compare", "failures", "resume", "routing_of", "stopped", "variant"]
@@ -234,7 +234,7 @@ def _found_anywhere(config: Config) -> Config:
             return tuple(found(key, inner) for inner in value)
         if isinstance(value, Mapping):
             return {name: found(f"{key}.{name}", inner) for name, inner in value.items()}
-        return whole_path(value) if key in data_keys() and isinstance(value, str) else value
+        return whole_path(value) if says_where(key) and isinstance(value, str) else value
 
     compared = config.compare
     arms = {n: {key: found(key, v) for key, v in arm.items()} for n, arm in compared.arms.items()}
@@ -289,15 +289,14 @@ def _check_grown(
 ) -> None:
     """Check that a comparison that is resumed has all its runs as they were, and maybe more."""
     got = f"overrides: got {', '.join(map(str, overrides))}"
-    trees = [to_tree(before), to_tree(after)]
+    trees = [to_tree(moved(before, after)), to_tree(after)]
     for tree in trees:
         tree["compare"] = {k: v for k, v in tree["compare"].items() if k not in GROWING}
-        for key in movable():
-            outer, name = key.split(".")
-            tree[outer].pop(name, None)
     if trees[0] != trees[1]:
+        places = dict.fromkeys((*data_keys(), *(f"data.{k}" for k in before.data.place_keys())))
+        expected = [*(f"compare.{k}" for k in GROWING), *places, "training.eval_batch_size"]
         raise UserError(
-            f"{got}, expected {', '.join(f'compare.{k}' for k in GROWING)}, {', '.join(movable())} alone: a "
+            f"{got}, expected {', '.join(expected)} alone: a "
             "comparison is resumed as it began, with more runs if you like"
         )
     if after.compare.seeds < before.compare.seeds:

@@ -1,7 +1,9 @@
 """Run one trial of a comparison in this process: train or resume it, or write down why it failed."""
 
 import contextlib
+import dataclasses
 import functools
+import operator
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -82,9 +84,9 @@ class TrialRunner:
     def _complete(self, trial: Trial, reporter: Reporter) -> None:
         observe = self._observer(trial)
         if begun(trial.path):
-            moved = _moved(directory.read_config(trial.path), trial.config)
+            changes = _changes(directory.read_config(trial.path), trial.config)
             experiment.resume(
-                trial.path, self._data, overrides=moved, reporter=reporter, observe=observe
+                trial.path, self._data, overrides=changes, reporter=reporter, observe=observe
             )
             return
         if trial.path.is_dir():  # killed, or failed, before there was anything to resume
@@ -125,9 +127,25 @@ def data_keys() -> tuple[str, ...]:
     return tuple(f"data.{place}" for place in places)
 
 
-def movable() -> tuple[str, ...]:
-    """Return the keys that may differ when a run is resumed, without a change of what is learnt."""
-    return (*data_keys(), "training.eval_batch_size")
+def says_where(key: str) -> bool:
+    """Return whether a key of a configuration says where data are, or those from which they are made."""
+    outer, _, inner = key.partition(".")
+    return outer == "data" and f"data.{inner.rpartition('.')[2]}" in data_keys()
+
+
+def moved(config: Config, other: Config) -> Config:
+    """Return a configuration with what may differ when a run is resumed, without a change of what is learnt.
+
+    Args:
+        config: the configuration.
+        other: the one that says where data are now, and `training.eval_batch_size`.
+
+    Returns:
+        The configuration with those of the other.
+    """
+    size = other.training.eval_batch_size
+    training = dataclasses.replace(config.training, eval_batch_size=size)
+    return dataclasses.replace(config, data=config.data.moved_to(other.data), training=training)
 
 
 def begun(path: Path) -> bool:
@@ -149,7 +167,7 @@ def check_planned(path: Path, config: Config) -> None:
     """
     if not begun(path):
         return
-    found, planned = (_fixed(c) for c in (directory.read_config(path), config))
+    found, planned = (_learnt(c) for c in (moved(directory.read_config(path), config), config))
     if found == planned:
         return
     for tree in (found, planned):
@@ -161,24 +179,17 @@ def check_planned(path: Path, config: Config) -> None:
     )
 
 
-def _fixed(config: Config) -> dict[str, Any]:
-    """Return what of a run's configuration decides what it learns."""
-    tree = {key: value for key, value in to_tree(config).items() if key != "compare"}
-    for key in movable():
-        outer, name = key.split(".")
-        tree[outer] = {n: value for n, value in tree[outer].items() if n != name}
-    return tree
+def _learnt(config: Config) -> dict[str, Any]:
+    """Return what of a configuration is a run's own."""
+    return {key: value for key, value in to_tree(config).items() if key != "compare"}
 
 
-def _moved(found: Config, planned: Config) -> dict[str, Any]:
+def _changes(found: Config, planned: Config) -> dict[str, Any]:
     """Return where the data of a run are now, and what else may change when it is resumed."""
-    trees, changed = (to_tree(found), to_tree(planned)), {}
-    for key in movable():
-        outer, name = key.split(".")
-        old, new = (tree[outer].get(name) for tree in trees)
-        if old != new:
-            changed[key] = new
-    return changed
+    changed: dict[str, Any] = {"training.eval_batch_size": planned.training.eval_batch_size}
+    for key in (f"data.{place}" for place in planned.data.place_keys()):
+        changed[key] = operator.attrgetter(key)(planned)
+    return {key: new for key, new in changed.items() if operator.attrgetter(key)(found) != new}
 
 
 def aligned(config: Config, designed: Design) -> dict[str, tuple[Config, Config]]:

@@ -168,19 +168,22 @@ def test_all_that_an_exception_says_is_kept(compared, tmp_path, monkeypatch):
     assert not (lost.trial.path / "failure.json").exists()
 
 
-def test_data_that_are_elsewhere_now_are_found_again(tmp_path):
+@pytest.mark.parametrize("key", ["data", "data.source"])
+def test_data_that_are_elsewhere_now_are_found_again(key, tmp_path):
+    """Those of a set that another is made from, too."""
     split, moved = Digits().load().train, tmp_path / "moved"
     moved.mkdir()
     np.save(tmp_path / "x.npy", (split.images * 15).astype(np.uint8))
     np.save(tmp_path / "y.npy", split.labels)
     data = {"kind": "arrays", "path": f"{tmp_path}/x.npy", "labels_path": f"{tmp_path}/y.npy"}
+    data = data if key == "data" else {"kind": "perturbed", "source": data}
     settings = {**SHORT, "data": data, "compare": {"modes": ["full"], "seeds": 1}}
     folder = compare(cj.load_config("smoke", settings), out=tmp_path / "it")
     for name in ("x.npy", "y.npy"):
         (tmp_path / name).rename(moved / name)
     with pytest.raises(UserError, match="no such file"):
         cj.resume(folder, overrides={"compare.seeds": 2})
-    now = {"data.path": str(moved / "x.npy"), "data.labels_path": str(moved / "y.npy")}
+    now = {f"{key}.path": str(moved / "x.npy"), f"{key}.labels_path": str(moved / "y.npy")}
     cj.resume(folder, overrides=now | {"compare.seeds": 2})
-    assert directory.read_config(folder).data.labels_path == str(moved / "y.npy")
+    assert directory.read_config(folder).data.origin().labels_path == str(moved / "y.npy")
     assert len(read_comparison(folder).errors["full"]) == 2
