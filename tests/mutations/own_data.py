@@ -111,8 +111,8 @@ OWN_DATA = (
     Mutation(
         "blocks of images that are changed by the same random numbers",
         "data/perturbed.py",
-        "augment(self.changes, jax.random.fold_in(key, number), block, scale)",
-        "augment(self.changes, key, block, scale)",
+        "augment(changes, jax.random.fold_in(key, number), block, scale)",
+        "augment(changes, key, block, scale)",
         ("tests/data/test_perturbed.py",),
     ),
 )

@@ -437,8 +437,15 @@ RUNS = (
     Mutation(
         "a resumed run on other data of the same kind",
         "data/source.py",
-        "        return dataclasses.replace(self, **{name: getattr(other, name) for name in self.places})\n",
-        "        return other\n",
+        "        theirs = other._inner()\n",
+        "        return other\n        theirs = other._inner()\n",
         ("tests/data/test_source.py",),
+    ),
+    Mutation(
+        "a set made from another whose files cannot move",
+        "data/source.py",
+        "        inner = {name: of.moved_to(theirs[name]) for name, of in self._inner().items()}\n",
+        "        inner = {name: of for name, of in self._inner().items()}\n",
+        ("tests/data/test_perturbed.py",),
     ),
 )
