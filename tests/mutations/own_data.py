@@ -115,4 +115,11 @@ OWN_DATA = (
         "augment(changes, key, block, scale)",
         ("tests/data/test_perturbed.py",),
     ),
+    Mutation(
+        "a set made from another whose files cannot move",
+        "data/source.py",
+        "{name: of.moved_to(theirs[name]) for name, of in self._inner().items()}",
+        "{name: of for name, of in self._inner().items()}",
+        ("tests/data/test_perturbed.py",),
+    ),
 )

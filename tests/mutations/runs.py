@@ -441,11 +441,4 @@ RUNS = (
         "        return other\n        theirs = other._inner()\n",
         ("tests/data/test_source.py",),
     ),
-    Mutation(
-        "a set made from another whose files cannot move",
-        "data/source.py",
-        "        inner = {name: of.moved_to(theirs[name]) for name, of in self._inner().items()}\n",
-        "        inner = {name: of for name, of in self._inner().items()}\n",
-        ("tests/data/test_perturbed.py",),
-    ),
 )
