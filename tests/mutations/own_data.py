@@ -118,7 +118,7 @@ OWN_DATA = (
     Mutation(
         "a set made from another whose files cannot move",
         "data/source.py",
-        "{name: of.moved_to(theirs[name]) for name, of in self._inner().items()}",
+        "{name: of.moved_to(theirs.get(name, of)) for name, of in self._inner().items()}",
         "{name: of for name, of in self._inner().items()}",
         ("tests/data/test_perturbed.py",),
     ),
