@@ -38,18 +38,16 @@ L1 = {
     "data",
 }
 L2 = {"routing"}
-L3 = {"kernels"}
 L4 = {"layers"}
 L5 = {"training"}
 L6 = {"runs"}
 L7 = ("bench", "study", "reports")  # each may use those before it
 L8 = {"cli", "__init__", "__main__"}
-BELOW = L0 | L1 | L2 | L3 | L4 | L5
+BELOW = L0 | L1 | L2 | L4 | L5
 LEVELS = {
     "L0": L0,
     "L1": L1,
     "L2": L2,
-    "L3": L3,
     "L4": L4,
     "L5": L5,
     "L6": L6,
@@ -99,8 +97,7 @@ PLACES = {
     "convolution": Place(L0 | {"numerics"}, JAX | {"numpy"}),
     "data": Place(L0 | {"numerics"}, READERS),
     "routing": Place(L0 | L1 - {"data"}, JAX),
-    "kernels": Place(L0 | L1 - {"data"} | L2, JAX),
-    "layers": Place(L0 | L1 | L2 | L3, JAX | {"flax", "numpy"}),
+    "layers": Place(L0 | L1 | L2, JAX | {"flax", "numpy"}),
     "training": Place(L0 | L1, TRAINING),
     "runs": Place(BELOW),
     **{name: Place(BELOW | L6 | set(L7[:place])) for place, name in enumerate(L7)},

@@ -1,7 +1,10 @@
 """A set that is made from another: its images on a larger canvas, and changed."""
 
+import contextlib
 import dataclasses
 import functools
+import re
+from collections.abc import Iterator
 from typing import Literal
 
 import jax
@@ -61,7 +64,8 @@ class Perturbed(Source):
 
     def shape(self) -> DataShape:
         """Return the shape of the images and the number of classes, as the other set has them."""
-        found = self.source.shape()
+        with self._told_from_here():
+            found = self.source.shape()
         return found._replace(image_shape=self._on_canvas(found.image_shape))
 
     def load(self, report: Report | None = None) -> Dataset:
@@ -77,7 +81,8 @@ class Perturbed(Source):
             UserError: If the other set cannot be read, its pixels are not from 0 to 1, the canvas is smaller
                 than its images, or a change leaves nothing of them.
         """
-        found = self.source.load(report)
+        with self._told_from_here():
+            found = self.source.load(report)
         if not found.bounded:
             raise UserError(
                 f"{found.name}: got standardised images, expected pixels from 0 to 1, as changes know them; "
@@ -98,6 +103,21 @@ class Perturbed(Source):
         if self.canvas is not None:
             return self
         return dataclasses.replace(self, source=self.source.shaped(image_shape))
+
+    @contextlib.contextmanager
+    def _told_from_here(self) -> Iterator[None]:
+        """Name the other set's fields as they are called here: data.source.range for data.range."""
+        names = "|".join(field.name for field in dataclasses.fields(self.source))
+
+        def here(text: str) -> str:
+            return re.sub(rf"\bdata\.(?=(?:{names})\b)", "data.source.", text)
+
+        try:
+            yield
+        except UserError as error:
+            argument = None if error.argument is None else here(error.argument)
+            said = here(error.on_command_line)
+            raise UserError(here(str(error)), on_command_line=said, argument=argument) from None
 
     def _on_canvas(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         h, w, c = image_shape

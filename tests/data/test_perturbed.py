@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from capsjax.checks import FieldError, UserError
-from capsjax.data import Affine, Arrays, Cutout, Digits, Mnist, Noise, Perturbed, Shift
+from capsjax.data import (
+    Affine,
+    Arrays,
+    Cutout,
+    Digits,
+    Mnist,
+    Noise,
+    NumberTable,
+    Perturbed,
+    Shift,
+)
 from capsjax.data import perturbed as module
 
 CHANGES = (Affine(degrees=20, scale=0.2, shear=0.2), Noise(std=0.1))
@@ -112,3 +122,18 @@ def test_what_does_not_fit_is_refused(tmp_path, as_installed):
     lowest, highest = float(values.min()), float(values.max())
     within = Arrays(path=str(tmp_path / "x.npz"), range=(lowest, highest))
     assert Perturbed(source=within, changes=(Noise(),)).load().bounded
+
+
+def test_mistakes_in_the_other_set_name_its_fields_as_they_are_here(tmp_path):
+    path = str(tmp_path / "data.csv")
+    values = np.random.default_rng(0).normal(size=(40, 4, 4, 1)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", images=values, labels=np.arange(40) % 2)
+    with pytest.raises(UserError, match=r"^data\.source\.range: got") as caught:
+        Perturbed(source=Arrays(path=str(tmp_path / "x.npz"), range=(0.0, 1.0))).load()
+    assert caught.value.argument == "data.source.range"
+    assert caught.value.on_command_line.startswith("data.source.range: ")
+    with pytest.raises(UserError, match=r"without data\.source\.path") as caught:
+        Perturbed(source=Arrays()).shape()
+    assert caught.value.argument == "data.source.kind"
+    with pytest.raises(UserError, match=r"/data\.csv"):  # the name of a file, not of a field
+        Perturbed(source=NumberTable(path=path)).load()
