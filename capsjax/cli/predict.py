@@ -30,11 +30,11 @@ def predict(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             argument="out",
         )
     start_jax()
-    from capsjax.runs import evaluation, prediction
+    from capsjax.runs import classify_files, evaluation
 
     with progress(arguments, "preparing") as reporter:
         run = evaluation.load(arguments.folder, reporter=reporter)
-        found = prediction.predict_files(run, arguments.files, reporter)
+        found = classify_files.predict_files(run, arguments.files, reporter)
     for line in found.left_out:
         print(printable(f"left out: {line}"), file=sys.stderr)
     as_json = arguments.json or (out is not None and out.suffix.lower() == ".json")

@@ -1,30 +1,25 @@
 """A set that is made from another: its images on a larger canvas, and changed."""
 
-import contextlib
 import dataclasses
 import functools
-import re
-from collections.abc import Iterator
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from capsjax.checks import FieldError, UserError, check_int
+from capsjax.checks import FieldError, check_int
 from capsjax.data.augment import Augmentation
 from capsjax.data.augment.base import augment
 from capsjax.data.dataset import Dataset, Split
-from capsjax.data.digits import Digits
-from capsjax.data.download import Report
-from capsjax.data.source import DataShape, Source
+from capsjax.data.derived import DerivedSource, put_on_canvas
 
 BLOCK = 512  # images that are changed at once, on the device
 STREAMS = {"train": 0, "validation": 1, "test": 2}  # of random numbers: a split has its own
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Perturbed(Source):
+class Perturbed(DerivedSource):
     """Choose a set whose images are those of another, on a canvas with zeros around, and changed once.
 
     An augmentation changes the images that are learned from anew in every step, and leaves those that judge
@@ -45,16 +40,13 @@ class Perturbed(Source):
         FieldError: If a field is out of range.
     """
 
-    source: Source = dataclasses.field(default_factory=Digits)
-    canvas: int | None = None
     changes: tuple[Augmentation, ...] = ()
     splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
     seed: int = 0
     kind: Literal["perturbed"] = "perturbed"
 
     def __post_init__(self):
-        if self.canvas is not None:
-            check_int(self, "canvas", low=1)
+        super().__post_init__()
         check_int(self, "seed", low=0, high=2**32 - 1)
         for name in self.splits:
             if name not in STREAMS:
@@ -62,34 +54,7 @@ class Perturbed(Source):
                     type(self).__name__, "splits", name, f"some of {', '.join(STREAMS)}"
                 )
 
-    def shape(self) -> DataShape:
-        """Return the shape of the images and the number of classes, as the other set has them."""
-        with self._told_from_here():
-            found = self.source.shape()
-        return found._replace(image_shape=self._on_canvas(found.image_shape))
-
-    def load(self, report: Report | None = None) -> Dataset:
-        """Read the other set, and change it.
-
-        Args:
-            report: receives the progress of downloads, as the other set's.
-
-        Returns:
-            The dataset, images of the other's type, [n, canvas, canvas, c].
-
-        Raises:
-            UserError: If the other set cannot be read, its pixels are not from 0 to 1, the canvas is smaller
-                than its images, or a change leaves nothing of them.
-        """
-        with self._told_from_here():
-            found = self.source.load(report)
-        if not found.bounded:
-            raise UserError(
-                f"{found.name}: got standardised images, expected pixels from 0 to 1, as changes know them; "
-                "give the range that they have: data.source.range",
-                argument="data.source.range",
-            )
-        shape = self._on_canvas(found.image_shape)
+    def _made(self, found: Dataset, shape: tuple[int, int, int]) -> Dataset:
         for change in self.changes:
             change.check(shape)
         parts = {split: name for name, split in found.splits().items()}
@@ -98,45 +63,13 @@ class Perturbed(Source):
             name=f"{self.kind} {found.name}",
         )
 
-    def shaped(self, image_shape: tuple[int, int, int]) -> Source:
-        """Return the same with images of this shape; on a canvas they have the shape of the canvas."""
-        if self.canvas is not None:
-            return self
-        return dataclasses.replace(self, source=self.source.shaped(image_shape))
-
-    @contextlib.contextmanager
-    def _told_from_here(self) -> Iterator[None]:
-        """Name the other set's fields as they are called here: data.source.range for data.range."""
-        names = "|".join(field.name for field in dataclasses.fields(self.source))
-
-        def here(text: str) -> str:
-            return re.sub(rf"\bdata\.(?=(?:{names})\b)", "data.source.", text)
-
-        try:
-            yield
-        except UserError as error:
-            argument = None if error.argument is None else here(error.argument)
-            said = here(error.on_command_line)
-            raise UserError(here(str(error)), on_command_line=said, argument=argument) from None
-
-    def _on_canvas(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        h, w, c = image_shape
-        if self.canvas is None:
-            return image_shape
-        if self.canvas < max(h, w):
-            expected = f"{max(h, w)} or more, as images have {h} x {w} pixels"
-            raise FieldError(type(self).__name__, "canvas", self.canvas, expected)
-        return self.canvas, self.canvas, c
-
     def _changed(self, name: str, split: Split, shape: tuple[int, int, int], scale: float) -> Split:
         """Put the images of a split on the canvas, and change them if it is one of those that are changed."""
-        zeros = [(n - m) for n, m in zip(shape[:2], split.images.shape[1:3], strict=True)]
-        around = [(0, 0), *((n // 2, n - n // 2) for n in zeros), (0, 0)]
-        images = np.pad(split.images, around)
+        whole = put_on_canvas(split, shape)
         if not self.changes or name not in self.splits:
-            return Split(images, split.labels)
+            return whole
         key = jax.random.fold_in(jax.random.key(self.seed), STREAMS[name])
-        return Split(_in_blocks(self.changes, key, images, scale), split.labels)
+        return Split(_in_blocks(self.changes, key, whole.images, scale), split.labels)
 
 
 @functools.partial(jax.jit, static_argnames=("changes", "scale"))  # compiled once for all splits

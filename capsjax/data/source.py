@@ -71,6 +71,11 @@ class Source(Variant, abc.ABC):
         """Return the set whose files are read: itself, or that from which it is made in the end."""
         return next((source.origin() for source in self._inner().values()), self)
 
+    def with_origin(self, origin: "Source") -> "Source":
+        """Return the same made from another set in the end; a set that is made from none is that itself."""
+        inner = {name: of.with_origin(origin) for name, of in self._inner().items()}
+        return dataclasses.replace(self, **inner) if inner else origin
+
     def place_keys(self) -> tuple[str, ...]:
         """Return what `places` names, and the dotted keys of that in a set from which it is made."""
         inner = self._inner().items()

@@ -13,7 +13,8 @@ from capsjax.runs.config import Config
 
 def has_arrays(config: Config) -> bool:
     """Return whether a run's data are arrays that only Python has; arrays of a file are not."""
-    return isinstance(config.data, Arrays) and config.data.path is None
+    origin = config.data.origin()
+    return isinstance(origin, Arrays) and origin.path is None
 
 
 def how_to_resume(

@@ -93,7 +93,8 @@ def evaluate(
         run_dir: the run's directory, or the run.
         data: in the forms that `train` takes, arrays, a path or a `Source`: those of a run that was trained
             on such, or others, of whose test split the numbers then are, and which may have no other; None
-            for the data of the run's configuration.
+            for the data of the run's configuration. Of a run on arrays that were changed, arrays are changed
+            as those were; of one on other data that were, they are taken as they are.
         split: "train", "validation", "test", or "all" of what the data hold.
         overrides: `training.eval_batch_size` alone, where memory is short; the last digits depend on it.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.

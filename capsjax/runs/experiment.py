@@ -38,7 +38,8 @@ def train(
         config: a configuration, a path to one, or the name of one that ships with the package.
         data: the user's own images and labels, NumPy arrays: `(images, labels)` to be split, or a
             mapping with keys train, test and, if wished, validation; the path of a folder of pictures or
-            of a file of arrays; a `Source`; None for the configuration's.
+            of a file of arrays; a `Source`; None for the configuration's. Of a configuration whose data are
+            made from another set, arrays and paths take the place of that, and are changed as it is.
         out: the run's directory, which must be new; None for `runs/<name>-<UTC time>`.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
         name: what the run is called; None for the configuration's own name.

@@ -7,6 +7,7 @@ from typing import Any
 
 from capsjax.checks import UserError
 from capsjax.data import Arrays, Dataset, OwnData, Source, source_at
+from capsjax.data.derived import DerivedSource
 from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
 from capsjax.progress import Reporter
 from capsjax.runs.config import Config
@@ -16,7 +17,8 @@ def with_data(config: Config, data: Any) -> tuple[Config, Any]:
     """Return a configuration that says where its data come from, wherever it is read again.
 
     Args:
-        config: a configuration.
+        config: a configuration; where its data are made from another set, what is given takes the place of
+            that, unless it is a `Source`, or a `Dataset`, which is whole.
         data: the user's own arrays, which no file gives again; a path or a `Source`, which the
             configuration then names; None for the configuration's data, whose paths become absolute.
 
@@ -26,19 +28,25 @@ def with_data(config: Config, data: Any) -> tuple[Config, Any]:
     Raises:
         UserError: If there is nothing at a path, or no data that can be read.
     """
-    source = named_source(config, data)
+    source, origin = named_source(config, data), config.data.origin()
     if source is not None:
+        if isinstance(data, str | Path):
+            source = config.data.with_origin(source.origin())
         return dataclasses.replace(config, data=source.located()), None
-    arrays = config.data if isinstance(config.data, Arrays) else Arrays()
+    arrays = origin if isinstance(origin, Arrays) else Arrays()
     arrays = dataclasses.replace(arrays, path=None, labels_path=None)
-    return dataclasses.replace(config, data=arrays), data
+    # Of what is whole nothing is made, unless another process made it so.
+    whole = isinstance(data, Dataset) and not isinstance(origin, Arrays)
+    found = arrays if whole else config.data.with_origin(arrays)
+    return dataclasses.replace(config, data=found), data
 
 
 def named_source(config: Config, data: Any) -> Source | None:
     """Return where data come from; None for arrays, which no file gives again.
 
     Args:
-        config: a configuration; where its data are of the kind that is at a path, its other fields hold.
+        config: a configuration; where its data are of the kind that is at a path, or are made from such, its
+            other fields hold.
         data: what a caller gave: arrays, a path, a `Source`, or None for the configuration's.
 
     Raises:
@@ -50,9 +58,9 @@ def named_source(config: Config, data: Any) -> Source | None:
         return data
     if not isinstance(data, str | Path):
         return None
-    found = source_at(data)
-    same = type(found) is type(config.data)
-    return config.data.moved_to(found) if same else found
+    found, origin = source_at(data), config.data.origin()
+    same = type(found) is type(origin)
+    return config.data.with_origin(origin.moved_to(found)) if same else found
 
 
 def shaped_data(config: Config, data: Any, image_shape: tuple[int, int, int]) -> Any:
@@ -76,6 +84,9 @@ def shaped_data(config: Config, data: Any, image_shape: tuple[int, int, int]) ->
 def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
     """Load what a configuration learns from, or split the user's own arrays as it says.
 
+    Arrays are changed as the configuration's data are, where those are made from arrays; a `Dataset` is taken
+    as it is, and so are arrays for a configuration whose data are made from a set that has its own files.
+
     Args:
         config: a configuration.
         data: the user's own arrays, a path or a `Source`; None for the configuration's data.
@@ -90,7 +101,16 @@ def load_data(config: Config, data: Any, reporter: Reporter) -> Dataset:
     source = named_source(config, data)
     if source is not None:
         return source.load(reporter.download)
-    return (config.data if isinstance(config.data, Arrays) else Arrays()).build(data)
+    if isinstance(data, Dataset) or not isinstance(config.data.origin(), Arrays):
+        return Arrays().build(data)
+    return _of_arrays(config.data, data)
+
+
+def _of_arrays(source: Source, data: Any) -> Dataset:
+    """Make a dataset of the user's own arrays, as a source does with those of a file."""
+    if isinstance(source, DerivedSource):
+        return source.made(lambda inner: _of_arrays(inner, data))
+    return (source if isinstance(source, Arrays) else Arrays()).build(data)
 
 
 def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) -> None:
@@ -105,7 +125,7 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
     Raises:
         UserError: If they are not; a file that they came from is named.
     """
-    source = config.data
+    source = config.data.origin()
     own = isinstance(source, OwnData)
     if own:  # before what may be wrong with it
         for line in (describe(dataset), *dataset.notes):

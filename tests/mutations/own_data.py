@@ -19,10 +19,10 @@ OWN_DATA = (
     ),
     Mutation(
         "pictures of 8 bits dark to a run on 16",
-        "runs/prediction.py",
+        "runs/classify_files.py",
         "    return images.astype(np.uint16) * (WHITE // BYTE) if of_16_bits and white == BYTE else images\n",
         "    return images\n",
-        ("tests/runs/test_prediction.py",),
+        ("tests/runs/test_classify_files.py",),
     ),
     Mutation(
         "predictions of other data written over those of the same name",
@@ -100,6 +100,13 @@ OWN_DATA = (
         "        train=Split(dataset.train.images[:1].copy(), dataset.train.labels[:1]),\n",
         "",
         ("tests/runs/test_memory.py",),
+    ),
+    Mutation(
+        "arrays that are not changed as the set whose place they take",
+        "runs/sources.py",
+        "found = arrays if whole else config.data.with_origin(arrays)",
+        "found = arrays",
+        ("tests/runs/test_derived_data.py",),
     ),
     Mutation(
         "splits that are changed by the same random numbers",

@@ -11,7 +11,7 @@ from PIL import Image
 import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.progress import Silent
-from capsjax.runs.prediction import predict_files
+from capsjax.runs.classify_files import predict_files
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (6, 8, 8)).astype(np.uint8)

@@ -1,0 +1,128 @@
+"""What every set is that is made from another: that set, and the canvas that its images are put on."""
+
+import abc
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from capsjax.checks import FieldError, UserError, check_int
+from capsjax.data.dataset import Dataset, Split
+from capsjax.data.digits import Digits
+from capsjax.data.download import Report
+from capsjax.data.source import DataShape, Source
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DerivedSource(Source, abc.ABC):
+    """Define a set that is made from another, whose pixels are from 0 to 1.
+
+    Args:
+        source: the set that it is made from.
+        canvas: height and width of the images, which the others are put in the middle of; None for theirs.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If the canvas is not an integer of at least 1.
+    """
+
+    source: Source = dataclasses.field(default_factory=Digits)
+    canvas: int | None = None
+
+    def __post_init__(self):
+        if self.canvas is not None:
+            check_int(self, "canvas", low=1)
+
+    def shape(self) -> DataShape:
+        """Return the shape of the images and the number of classes, as the other set has them."""
+        with self._told_from_here():
+            found = self.source.shape()
+        return found._replace(image_shape=self._on_canvas(found.image_shape))
+
+    def load(self, report: Report | None = None) -> Dataset:
+        """Read the other set, and make this one of it.
+
+        Args:
+            report: receives the progress of downloads, as the other set's.
+
+        Returns:
+            The dataset, images of the other's type, [n, canvas, canvas, c].
+
+        Raises:
+            UserError: If the other set cannot be read, its pixels are not from 0 to 1, the canvas is smaller
+                than its images, or it cannot be made into this one.
+        """
+        return self.made(lambda source: source.load(report))
+
+    def made(self, load: Callable[[Source], Dataset]) -> Dataset:
+        """Make the set of the dataset that a function gives for the other set.
+
+        Args:
+            load: from the other set to its examples, such as the user's own arrays in place of its files.
+
+        Returns:
+            The dataset.
+
+        Raises:
+            UserError: As `load`, and where the function does.
+        """
+        with self._told_from_here():
+            found = load(self.source)
+        if not found.bounded:
+            raise UserError(
+                f"{found.name}: got standardised images, expected pixels from 0 to 1, as changes know them; "
+                "give the range that they have: data.source.range",
+                argument="data.source.range",
+            )
+        return self._made(found, self._on_canvas(found.image_shape))
+
+    @abc.abstractmethod
+    def _made(self, found: Dataset, shape: tuple[int, int, int]) -> Dataset:
+        """Make the set of the other's dataset, with images of this shape, which those are put on."""
+
+    def shaped(self, image_shape: tuple[int, int, int]) -> Source:
+        """Return the same with images of this shape; on a canvas they have the shape of the canvas."""
+        if self.canvas is not None:
+            return self
+        return dataclasses.replace(self, source=self.source.shaped(image_shape))
+
+    @contextlib.contextmanager
+    def _told_from_here(self) -> Iterator[None]:
+        """Name the other set's fields as they are called here: data.source.range for data.range."""
+        names = "|".join(field.name for field in dataclasses.fields(self.source))
+
+        def here(text: str) -> str:
+            return re.sub(rf"\bdata\.(?=(?:{names})\b)", "data.source.", text)
+
+        try:
+            yield
+        except UserError as error:
+            argument = None if error.argument is None else here(error.argument)
+            said = here(error.on_command_line)
+            raise UserError(here(str(error)), on_command_line=said, argument=argument) from None
+
+    def _on_canvas(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        h, w, c = image_shape
+        if self.canvas is None:
+            return image_shape
+        if self.canvas < max(h, w):
+            expected = f"{max(h, w)} or more, as images have {h} x {w} pixels"
+            raise FieldError(type(self).__name__, "canvas", self.canvas, expected)
+        return self.canvas, self.canvas, c
+
+
+def put_on_canvas(split: Split, shape: tuple[int, int, int]) -> Split:
+    """Put the images of a split in the middle of larger ones.
+
+    Args:
+        split: the images.
+        shape: height, width and channels of the larger ones.
+
+    Returns:
+        The same with zeros around; an odd row or column more comes last.
+    """
+    zeros = [(n - m) for n, m in zip(shape[:2], split.images.shape[1:3], strict=True)]
+    around = [(0, 0), *((n // 2, n - n // 2) for n in zeros), (0, 0)]
+    return Split(np.pad(split.images, around), split.labels)
