@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import selectors
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -69,6 +70,7 @@ def in_processes(
 
         def hire(place: int) -> Worker:
             setup = {"cores": cores[place], "data": data, "modules": modules, "jax": settings}
+            setup["path"] = sys.path  # a script's own folder is among it, where its modules are
             errors = Path(scratch) / f"errors-{place}"
             return Worker(folder, setup, os.environ | {THREADS: _threads()}, errors)
 

@@ -77,6 +77,7 @@ def main(folder: Path) -> int:
     setup = json.loads(sys.stdin.readline())
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, setup["cores"])  # before JAX makes threads, which have the same
+    sys.path[:] = setup["path"]
     signals.install()
     signals.first_to_speak()  # the process that asked speaks for all
     import jax

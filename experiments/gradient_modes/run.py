@@ -1,0 +1,210 @@
+"""Carry out the study, set by set: select learning rates, train all arms and seeds, collect the raw results.
+
+    python experiments/gradient_modes/run.py SET... [--out DIR] [--jobs N]
+
+SET is one of sets.yaml, or "all". Runs go below --out (runs/gradient_modes by default); a study that was
+stopped is resumed by the same command. Of each set results/SET gets `selection.json`, which is written before
+its runs begin, `config.yaml`, `environment.json`, `comparison.json`, and `runs.json` with the last line of
+every run and the images that it got wrong.
+"""
+
+import argparse
+import base64
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import modes  # the two arms that the package does not have
+import numpy as np
+import yaml
+
+import capsjax as cj
+from capsjax.runs import directory
+from capsjax.runs.folder import Folder
+from capsjax.runs.predictions import load
+from capsjax.study.compare import compare, resume, stopped
+from capsjax.study.design import design
+from capsjax.study.ledger import read_ledger
+
+HERE = Path(__file__).resolve().parent
+STUDY = HERE / "study.yaml"
+RATE = "optimiser.schedule.rate"
+RATES = (0.001, 0.003, 0.009)
+SELECTION_SEED, SELECTION_SEEDS, SEED = 800, 2, 100
+assert modes.LeakyStopGradient.kind == "leaky_stop"
+
+
+def read_sets() -> dict[str, Any]:
+    """Read sets.yaml."""
+    return yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
+
+
+def selection_config(overrides: Mapping[str, Any]) -> cj.Config:
+    """Return the comparison of learning rates on a data set."""
+    chosen = {
+        "seed": SELECTION_SEED,
+        "compare.seeds": SELECTION_SEEDS,
+        "compare.grid": {RATE: list(RATES)},
+    }
+    return cj.load_config(STUDY, {**overrides, **chosen})
+
+
+def study_config(entry: Mapping[str, Any], rates: Mapping[str, float]) -> cj.Config:
+    """Return the comparison of arms on a data set, each with its own learning rate.
+
+    Args:
+        entry: of sets.yaml.
+        rates: of each arm.
+
+    Returns:
+        The configuration.
+    """
+    config = cj.load_config(
+        STUDY, {**entry["overrides"], "seed": SEED, "compare.seeds": entry["seeds"]}
+    )
+    arms = {name: dict(arm) for name, arm in config.compare.arms.items()}
+    arms = {name: arms[name] | {RATE: rates[name]} for name in entry.get("arms", arms)}
+    grid = {"model.routing.num_iters": tuple(entry["iterations"])} if "iterations" in entry else {}
+    return dataclasses.replace(
+        config, compare=dataclasses.replace(config.compare, arms=arms, grid=grid)
+    )
+
+
+def carry_out(config: cj.Config, folder: Path, jobs: int) -> Path:
+    """Run a comparison, or resume it, or find it finished."""
+    if not folder.exists():
+        return compare(config, out=folder, jobs=jobs)
+    return folder if stopped(folder) is None else resume(folder, jobs=jobs)
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """Read the last lines of every run, and which test images it got wrong.
+
+    Args:
+        folder: of a comparison.
+
+    Returns:
+        For each run arm, seed, state, the lines of validation and test, and `wrong`: one bit for each test
+        image in their order, packed as `numpy.packbits` does, in base 64.
+    """
+    config = directory.read_config(folder)
+    found = []
+    for entry in read_ledger(folder, config, design(config)):
+        run, trial = Folder(entry.trial.path), entry.trial
+        record: dict[str, Any] = {
+            "arm": trial.arm.name,
+            "seed": trial.seed,
+            "state": entry.state,
+            "why": entry.why,
+        }
+        if entry.state == "done":
+            for split in ("validation", "test"):
+                line = [line for line in run.metrics if line["split"] == split][-1]
+                record[split] = {
+                    key: value for key, value in line.items() if isinstance(value, int | float)
+                }
+            (path,) = sorted((trial.path / "evaluations").glob("test-*.npz"))
+            record["wrong"] = pack(~load(path).classification.right)
+        found.append(record)
+    return found
+
+
+def pack(wrong: np.ndarray) -> str:
+    """Write one bit for each image."""
+    return base64.b64encode(np.packbits(wrong).tobytes()).decode("ascii")
+
+
+def select(records: Iterable[Mapping[str, Any]], examples: int) -> dict[str, Any]:
+    """Choose the learning rate of each arm, and the margin of equivalence.
+
+    Args:
+        records: of the runs of the selection, as `collect` returns them.
+        examples: how many images validate.
+
+    Returns:
+        `rates` by arm; `margin` in percentage points; and `measured`, what they were chosen by.
+    """
+    measured: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for record in records:
+        name, _, rate = record["arm"].partition(", rate=")
+        line = {"state": record["state"], "seed": record["seed"]}
+        if record["state"] == "done":
+            line |= {key: record["validation"][key] for key in ("error", "margin")}
+        measured.setdefault(name, {}).setdefault(rate, []).append(line)
+
+    def rank(lines: list[dict[str, float]]) -> tuple[float, float]:
+        if any(line["state"] != "done" for line in lines):
+            return math.inf, math.inf
+        return round(sum(line["error"] for line in lines) * examples), sum(
+            line["margin"] for line in lines
+        )
+
+    rates = {
+        name: min(found, key=lambda rate: rank(found[rate])) for name, found in measured.items()
+    }
+    for name, rate in rates.items():
+        if rank(measured[name][rate]) == (math.inf, math.inf):
+            raise SystemExit(
+                f"{name}: runs of the selection failed at every rate: {measured[name]}"
+            )
+    full = [line["error"] for line in measured["full"][rates["full"]]]
+    margin = math.ceil(round(100 * 0.1 * sum(full) / len(full) / 0.05, 6)) * 0.05
+    chosen = {name: float(rate) for name, rate in rates.items()}
+    return {"rates": chosen, "margin": round(margin, 2), "measured": measured}
+
+
+def write(path: Path, content: Any) -> None:
+    """Write JSON, a record a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, list):
+        text = "[\n" + ",\n".join(json.dumps(record) for record in content) + "\n]\n"
+    else:
+        text = json.dumps(content, indent=1) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int) -> None:
+    """Carry out one set of the study: selection, unless it is there, then every arm and seed.
+
+    Args:
+        name: of the set.
+        entry: what sets.yaml says of it.
+        out: where runs go.
+        jobs: how many processes train at once.
+    """
+    results = HERE / "results" / name
+    chosen = HERE / "results" / entry.get("rates_of", name) / "selection.json"
+    if not chosen.exists():
+        config = selection_config(entry["overrides"])
+        folder = carry_out(config, out / f"{name}-selection", jobs)
+        examples = directory.read_json(folder / "environment.json")["data"]["examples"][
+            "validation"
+        ]
+        write(chosen, select(collect(folder), examples))
+    rates = directory.read_json(chosen)["rates"]
+    folder = carry_out(study_config(entry, rates), out / name, jobs)
+    write(results / "runs.json", collect(folder))
+    for file in ("config.yaml", "environment.json", "comparison.json"):
+        shutil.copy(folder / file, results / file)
+
+
+def main() -> None:
+    """Read the command line, and carry out what it names."""
+    sets = read_sets()
+    parser = argparse.ArgumentParser(description="Carry out the study of gradient modes.")
+    parser.add_argument("sets", nargs="+", choices=[*sets, "all"], metavar="SET")
+    parser.add_argument("--out", type=Path, default=Path("runs/gradient_modes"))
+    parser.add_argument("--jobs", type=int, default=2)
+    told = parser.parse_args()
+    for name in sets if "all" in told.sets else told.sets:
+        print(f"{name}: begins", flush=True)
+        run(name, sets[name], told.out, told.jobs)
+        print(f"{name}: done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The study of gradient modes: its own arms, what it selects, and what it collects."""
+
+import base64
+import importlib
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+
+import capsjax as cj
+from capsjax.study.design import design
+
+HERE = Path(__file__).resolve().parents[2] / "experiments" / "gradient_modes"
+
+
+@pytest.fixture(scope="module")
+def study():
+    """The experiment's modules, imported as its command imports them."""
+    sys.path.insert(0, str(HERE))
+    yield importlib.import_module("run")
+    sys.path.remove(str(HERE))
+
+
+@pytest.fixture(scope="module")
+def gradients(study):
+    """Gradients with respect to poses, matrices and bias, by the name of the arm."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    u, W = jax.random.normal(keys[0], (4, 6, 3)), jax.random.normal(keys[1], (6, 5, 3, 4))
+    bias, direction = (
+        0.1 * jax.random.normal(keys[2], (5, 4)),
+        jax.random.normal(keys[3], (4, 5, 4)),
+    )
+    arms = {
+        "stop": cj.DynamicRouting(gradient=cj.StopGradient()),
+        "full": cj.DynamicRouting(gradient=cj.FullGradient()),
+        "leaky stop": cj.DynamicRouting(gradient=study.modes.LeakyStopGradient()),
+        "rescaled": study.modes.RescaledRouting(),
+    }
+
+    def gradient(routing):
+        def total(u, W, bias):
+            return jnp.sum(direction * routing(cj.predict(u, W), params={"bias": bias}).pose)
+
+        return jax.tree.map(np.asarray, jax.value_and_grad(total, (0, 1, 2))(u, W, bias))
+
+    return {name: gradient(routing) for name, routing in arms.items()}
+
+
+def test_every_arm_computes_the_same(gradients):
+    values = [value for value, _ in gradients.values()]
+    np.testing.assert_allclose(values, values[0], rtol=1e-6)
+
+
+def test_the_leaky_stop_leaks_through_the_bias_alone(gradients):
+    (_, leaky), (_, stop), (_, full) = (gradients[name] for name in ("leaky stop", "stop", "full"))
+    for ours, theirs in zip(leaky, (*stop[:2], full[2]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert np.linalg.norm(full[2] - stop[2]) > 0.1 * np.linalg.norm(full[2])
+
+
+def test_the_rescaled_gradient_has_the_direction_of_stop_and_the_length_of_full(gradients):
+    (_, ours), (_, stop), (_, full) = (gradients[name] for name in ("rescaled", "stop", "full"))
+    for rescaled, held, live in zip(ours, stop, full, strict=True):
+        ratio = np.linalg.norm(live) / np.linalg.norm(held)
+        np.testing.assert_allclose(rescaled, ratio * held, rtol=1e-5, atol=1e-6)
+        assert abs(ratio - 1) > 0.05
+
+
+def test_a_gradient_of_zeros_stays_zero(study):
+    np.testing.assert_array_equal(study.modes._as_long_as(jnp.zeros(3), jnp.ones(3)), 0)
+
+
+def test_every_set_has_the_planned_arms(study):
+    rates = dict.fromkeys(cj.load_config(study.STUDY).compare.arms, 0.003)
+    for name, entry in study.read_sets().items():
+        config = study.study_config(entry, rates)
+        found = design(config)
+        assert found.reference == "full", name
+        assert config.seed == 100, name
+        assert config.compare.seeds == entry["seeds"], name
+        assert {arm.arm for arm in found.arms.values()} == set(entry.get("arms", rates)), name
+        assert study.selection_config(entry["overrides"]).seed == 800
+
+
+def _run(arm, seed, error, margin):
+    line = {"error": error, "margin": margin}
+    return {"arm": arm, "seed": seed, "state": "done", "validation": line}
+
+
+def test_rates_are_selected_by_wrong_images_and_then_by_loss(study):
+    found = study.select(
+        [
+            _run("full, rate=0.001", 800, 0.03, 0.2),
+            _run("full, rate=0.001", 801, 0.03, 0.2),
+            _run("full, rate=0.003", 800, 0.02, 0.5),
+            _run("full, rate=0.003", 801, 0.02, 0.5),
+            _run("stop, rate=0.001", 800, 0.04, 0.3),
+            _run("stop, rate=0.001", 801, 0.02, 0.3),
+            _run("stop, rate=0.003", 800, 0.03, 0.2),
+            _run("stop, rate=0.003", 801, 0.03, 0.3),
+        ],
+        200,
+    )
+    assert found["rates"] == {"full": 0.003, "stop": 0.003}
+    assert found["margin"] == 0.2  # a tenth of 2 %
+    failed = _run("full, rate=0.003", 800, 0.0, 0.0) | {"state": "failed"}
+    with pytest.raises(SystemExit, match="full: runs of the selection failed at every rate"):
+        study.select([failed], 200)
+    assert study.select([_run("full, rate=0.001", 800, 0.021, 0.2), failed], 200) | {
+        "measured": None
+    } == {
+        "rates": {"full": 0.001},
+        "margin": 0.25,
+        "measured": None,
+    }
+
+
+def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
+    tree = yaml.safe_load((HERE.parents[1] / "configs" / "smoke.yaml").read_text())
+    arms = {"full": {}, "leaky stop": {"model.routing.gradient": {"kind": "leaky_stop"}}}
+    tree["compare"] = {"arms": arms, "reference": "full", "gradient_points": 2, "timing_rounds": 3}
+    tree["optimiser"]["schedule"] = {"kind": "cosine", "rate": 0.01}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.setattr(study, "STUDY", tmp_path / "study.yaml")
+    monkeypatch.setattr(study, "HERE", tmp_path)
+    monkeypatch.setattr(study, "RATES", (0.001, 0.01))
+    monkeypatch.setattr(study, "SELECTION_SEEDS", 1)
+    entry = {"seeds": 2, "overrides": {"training": {"epochs": None, "steps": 4}}}
+    study.run("digits", entry, tmp_path / "runs", 2)  # in processes, which know its arms
+    results = tmp_path / "results" / "digits"
+    records = yaml.safe_load((results / "runs.json").read_text())
+    assert [(record["arm"], record["seed"]) for record in records] == [
+        (arm, seed) for seed in (100, 101) for arm in ("full", "leaky stop")
+    ]
+    for record in records:
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(record["wrong"]), np.uint8), count=500)
+        assert bits.mean() == pytest.approx(record["test"]["error"])
+    written = (results / "selection.json").stat().st_mtime_ns
+    study.run("digits", entry, tmp_path / "runs", 1)  # finished: nothing is run again
+    assert (results / "selection.json").stat().st_mtime_ns == written
