@@ -1,0 +1,110 @@
+"""The experiment with recommenders: its stream, what its arms train, and what it measures."""
+
+import importlib
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+HERE = Path(__file__).resolve().parents[2] / "experiments" / "interests"
+
+
+@pytest.fixture(scope="module")
+def measure():
+    """The experiment's module, imported as its command imports it."""
+    sys.path.insert(0, str(HERE))
+    yield importlib.import_module("measure")
+    sys.path.remove(str(HERE))
+
+
+@pytest.fixture(scope="module")
+def users(measure):
+    return measure.stream.make_users(5, 400, 0)
+
+
+def test_users_do_what_their_topics_say(measure, users):
+    stream = measure.stream
+    number = users.topics.sum(-1)
+    assert set(number) == {1, 2, 3, 4}
+    assert users.there.sum(-1).min() >= 8
+    assert users.topics[np.arange(400), stream.topic_of(users.target)].all()
+    own = np.take_along_axis(users.topics, stream.topic_of(users.history), 1)[users.there]
+    # A tenth is noise, of which every twentieth to fifth falls on a topic of theirs all the same.
+    assert own.mean() == pytest.approx(1 - 0.1 * (1 - number.mean() / 20), abs=0.01)
+    assert (users.history[~users.there] == 0).all()
+
+
+def test_a_set_of_users_is_its_own(measure, users):
+    again, other = (measure.stream.make_users(5, 400, part) for part in (0, 1))
+    for one, same, different in zip(users, again, other, strict=True):
+        np.testing.assert_array_equal(one, same)
+        assert (one != different).any()
+
+
+def test_only_the_trained_arm_has_a_gradient_of_the_first_logits(measure, users):
+    params = measure.initial(0)
+    batch = jax.tree.map(lambda array: jnp.asarray(array[:32]), users)
+    found = {
+        name: jax.grad(partial(measure.loss, arm))(params, batch)
+        for name, arm in measure.ARMS.items()
+    }
+    zero = {name: not np.any(gradient["logits"]) for name, gradient in found.items()}
+    assert zero == {"random": True, "stop": True, "full": True, "full, trained": False}
+    difference = np.abs(found["stop"]["matrix"] - found["full"]["matrix"]).max()
+    assert difference > 1e-3 * np.abs(found["full"]["matrix"]).max()
+
+
+def test_interests_that_are_the_topics_recover_all_of_them(measure, users):
+    stream = measure.stream
+    params = dict(measure.initial(0))
+    # Items of a topic have one direction, each its own: it is as good as it gets.
+    params["items"] = np.eye(32, dtype=np.float32)[stream.topic_of(np.arange(stream.ITEMS))]
+    params["matrix"] = np.eye(32, dtype=np.float32)
+    one = users.topics.sum(-1) == 1
+    alone = jax.tree.map(lambda array: array[one][:50], users)
+    _, recovery = measure.judge(measure.ARMS["random"], params, alone)
+    np.testing.assert_array_equal(recovery, 1)
+    moved = params | {"items": np.roll(params["items"], 100, axis=0)}  # of every topic the next
+    moved["matrix"] = np.roll(np.eye(32, dtype=np.float32), 1, axis=1)  # and of every interest
+    _, lost = measure.judge(measure.ARMS["random"], moved, alone)
+    assert np.mean(lost) < 0.1
+
+
+def test_rates_are_selected_by_recall(measure):
+    lines = [
+        {"arm": arm, "rate": rate, "recall": recall}
+        for arm in measure.ARMS
+        for rate, recall in ((0.001, 0.2), (0.003, 0.3), (0.003, 0.1), (0.01, 0.1))
+    ]
+    assert set(measure.select(lines).values()) == {0.001}  # equal means: the smaller
+
+
+def test_what_is_measured_is_not_measured_again(measure, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["measure.py", "--seeds", "1"])
+    asked = []
+
+    def pretended(name, rate, seed, split):
+        asked.append((name, seed, split))
+        return {"arm": name, "seed": seed, "rate": rate, "recall": rate, "recovery": 0.5}
+
+    measure.main(pretended)
+    assert len(asked) == 4 * 3 * 2 + 4
+    monkeypatch.setattr(sys, "argv", ["measure.py", "--seeds", "2"])
+    measure.main(pretended)
+    assert asked[28:] == [(name, 101, 2) for name in measure.ARMS]
+    lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+    assert {line["rate"] for line in lines} == {0.01}
+
+
+def test_training_learns(measure, monkeypatch):
+    monkeypatch.setattr(measure, "STEPS", 20)
+    record = measure.run("stop", 0.01, 3, 1)
+    assert record["loss"] < 0.999 * np.log(measure.stream.ITEMS)
+    assert record["recall"] > 50 / 2000
+    assert 0 < record["recovery"] < 1
