@@ -43,7 +43,7 @@ CONTRACT = {
     "spread_loss": ["activation", "labels", "margin"],
     "safe_norm": ["x", "axis", "keepdims"],
     "train": ["config", "data", "out", "reporter", "name", "observe", "start"],
-    "load": ["run_dir", "reporter"],
+    "load": ["run_dir", "step", "reporter"],
     "resume": ["run_dir", "data", "overrides", "reporter", "observe", "jobs"],
     "CapsNetClassifier": ["config", "overrides"],
     "evaluate": ["run_dir", "data", "split", "overrides", "reporter"],

@@ -28,7 +28,7 @@ def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     with progress(arguments, "preparing") as reporter:
         # Before the run is restored, which takes longer: a mistake in the flags is told at once.
         data = read_data(arguments, rest, arguments.folder)
-        run = evaluation.load(arguments.folder, reporter=reporter)
+        run = evaluation.load(arguments.folder, step=arguments.step, reporter=reporter)
         tested = evaluation.evaluate(
             run, data, split=arguments.split, overrides=overrides, reporter=reporter
         )

@@ -36,6 +36,7 @@ EXAMPLES = {
     "evaluate": (
         "capsjax evaluate runs/mine",
         "capsjax evaluate runs/mine --data fashion_mnist --split all",
+        "capsjax evaluate runs/mine --step 400",
     ),
     "predict": (
         "capsjax predict runs/mine picture.png FOLDER_OF_PICTURES",
@@ -112,6 +113,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("folder", metavar="RUN", type=Path, help="a run's directory")
     which = "what is measured: train, validation, test, or all (default test)"
     evaluate.add_argument("--split", default="test", metavar="SPLIT", help=which)
+    when = "measure the checkpoint of this step, one of those that were kept (default the newest)"
+    evaluate.add_argument("--step", type=int, metavar="N", help=when)
     size = "images that are measured at once, where memory is short"
     evaluate.add_argument(
         "--training.eval_batch_size", dest="eval_batch_size", metavar="N", help=size

@@ -20,10 +20,11 @@ from capsjax.data.augment import (
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.digits import Digits
 from capsjax.data.download import Report, download
+from capsjax.data.eth80 import Eth80
 from capsjax.data.fashion_mnist import FashionMnist
 from capsjax.data.folder import PictureFolder
 from capsjax.data.idx import parse_idx, read_idx
-from capsjax.data.known import KnownFile
+from capsjax.data.known import KnownArchive, KnownFile
 from capsjax.data.mnist import Mnist
 from capsjax.data.npz import read_npz
 from capsjax.data.own import OwnData
@@ -32,10 +33,13 @@ from capsjax.data.picture_list import PictureList
 from capsjax.data.pictures import PictureData
 from capsjax.data.pixels import Pixels
 from capsjax.data.places import source_at
+from capsjax.data.published import Published, PublishedFiles, PublishedSet
 from capsjax.data.rescaling import Rescaling
 from capsjax.data.source import DataShape, Source
 from capsjax.data.table import NumberTable
 from capsjax.data.transforms import random_shift, shift, to_float
+from capsjax.data.usps import Usps
+from capsjax.data.viewpoints import Viewpoints
 
 __all__ = [
     "Affine",
@@ -48,8 +52,10 @@ __all__ = [
     "DataShape",
     "Dataset",
     "Digits",
+    "Eth80",
     "FashionMnist",
     "Flip",
+    "KnownArchive",
     "KnownFile",
     "Mnist",
     "Noise",
@@ -60,11 +66,16 @@ __all__ = [
     "PictureFolder",
     "PictureList",
     "Pixels",
+    "Published",
+    "PublishedFiles",
+    "PublishedSet",
     "Report",
     "Rescaling",
     "Shift",
     "Source",
     "Split",
+    "Usps",
+    "Viewpoints",
     "affine",
     "download",
     "parse_idx",

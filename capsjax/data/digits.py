@@ -7,13 +7,13 @@ import numpy as np
 
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
-from capsjax.data.source import DataShape, Source
+from capsjax.data.published import Published, PublishedSet
 
-TRAIN, VALIDATION = 1097, 200  # of 1797; the other 500 test
+TRAIN, VALIDATION, TEST = 1097, 200, 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(Source):
+class Digits(PublishedSet):
     """Choose the 1797 digits of 8 x 8 pixels that scikit-learn ships, in a fixed split.
 
     Args:
@@ -25,12 +25,19 @@ class Digits(Source):
     """
 
     image_shape: ClassVar[tuple[int, int, int]] = (8, 8, 1)
-    num_classes: ClassVar[int] = 10
     kind: Literal["digits"] = "digits"
 
-    def shape(self) -> DataShape:
-        """Return the shape of the images and the number of classes."""
-        return DataShape(self.image_shape, self.num_classes)
+    @classmethod
+    def published(cls) -> Published:
+        """Return where the digits are from: scikit-learn holds them, so there are no files."""
+        return Published(
+            "digits",
+            files={},
+            examples={"train": TRAIN + VALIDATION, "test": TEST},
+            licence="CC BY 4.0",
+            page="https://archive.ics.uci.edu/dataset/80",
+            reference="Alpaydin and Kaynak 1998",
+        )
 
     def load(self, report: Report | None = None) -> Dataset:
         """Read the digits: 1097 to train, 200 to validate, 500 to test, uint8 from 0 to 16.

@@ -32,7 +32,7 @@ def download(
     It is written under a temporary name beside its own, and renamed only when its content is right.
 
     Args:
-        file: what to get; it is looked for as `<mirror><name>.gz`.
+        file: what to get; it is looked for as `<mirror><name>`, by the first of its names.
         mirrors: addresses to try in order, each ending in a slash.
         folder: where it goes; made if need be.
         report: receives (name, bytes done, bytes in all or None) during the download.
@@ -46,7 +46,7 @@ def download(
         UserError: If no mirror gives the file, each named with the reason, or nothing can be
             written to the folder.
     """
-    target = folder / f"{file.name}.gz"
+    target = folder / file.names[0]
     reasons: dict[str, str] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def read_known(
         report: receives the progress of a download.
 
     Returns:
-        The decompressed content, checked, and the path of the file.
+        The content, as `file.check` gives it, and the path of the file.
 
     Raises:
         UserError: If it is missing, unreadable or not the known content, or no download succeeds.
@@ -97,8 +97,9 @@ def read_known(
     if path is None and place.is_cache:
         path = download(file, mirrors, place.folder, report=report)
     if path is None:
+        also = ", also without .gz" if len(file.names) > 1 else ""
         raise UserError(
-            f"{place.folder / file.name}.gz: is missing, also without .gz "
+            f"{place.folder / file.names[0]}: is missing{also} "
             f"({_describe(place.folder)}), {file.expected}; {place.advice}"
         )
     try:
@@ -125,7 +126,7 @@ def _fetch(file: KnownFile, url: str, part: Path, report: Report | None) -> str 
     import pooch  # here, since most runs download nothing, and both take time to import
     import requests
 
-    progress = _Progress(f"{file.name}.gz", report) if report else False
+    progress = _Progress(file.names[0], report) if report else False
     fetch = pooch.HTTPDownloader(
         progressbar=progress,
         chunk_size=CHUNK,
@@ -140,6 +141,8 @@ def _fetch(file: KnownFile, url: str, part: Path, report: Report | None) -> str 
         file.check(part.read_bytes(), "what came")
     except requests.HTTPError as error:
         return f"HTTP status {error.response.status_code}"
+    except requests.TooManyRedirects:
+        return "redirects in circles"
     except requests.Timeout:
         return f"no answer in {TIMEOUT:g} seconds"
     except requests.exceptions.ChunkedEncodingError:

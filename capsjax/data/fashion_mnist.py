@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from capsjax.data.known import KnownFile
-from capsjax.data.mnist import MnistFamily, Published
+from capsjax.data.mnist import EXAMPLES, MnistFamily
+from capsjax.data.published import Published
 
 # The address in the authors' own README; there is no https there, so the checksums are what is trusted.
 MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
@@ -59,6 +60,15 @@ class FashionMnist(MnistFamily):
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"
 
-    def published(self) -> Published:
-        """Return the set's files and where they are published."""
-        return Published(self.kind, FILES, MIRRORS)
+    @classmethod
+    def published(cls) -> Published:
+        """Return the set's files, where they are published, and their licence."""
+        return Published(
+            "fashion_mnist",
+            FILES,
+            MIRRORS,
+            examples=EXAMPLES,
+            licence="MIT",
+            page="https://github.com/zalandoresearch/fashion-mnist",
+            reference="Xiao, Rasul and Vollgraf 2017",
+        )

@@ -9,6 +9,8 @@ from capsjax import files
 from capsjax.checks import UserError
 from capsjax.data.idx import decompress
 
+PAGES = (b"<!doctype html", b"<html")
+
 
 @dataclass(frozen=True)
 class KnownFile:
@@ -27,9 +29,19 @@ class KnownFile:
     sha256: str
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called: as it is published, then decompressed."""
+        return f"{self.name}.gz", self.name
+
+    @property
+    def unit(self) -> str:
+        """What its size counts."""
+        return "bytes decompressed"
+
+    @property
     def expected(self) -> str:
         """What the content must be, in words."""
-        return f"expected {self.size} bytes decompressed, SHA-256 {self.sha256}"
+        return f"expected {self.size} {self.unit}, SHA-256 {self.sha256}"
 
     @property
     def limit(self) -> int:
@@ -38,7 +50,7 @@ class KnownFile:
 
     def find(self, folder: Path) -> Path | None:
         """Return the path of the file in a folder, compressed before plain; None if it is not there."""
-        candidates = (folder / f"{self.name}.gz", folder / self.name)
+        candidates = (folder / name for name in self.names)
         return next((path for path in candidates if os.path.exists(path)), None)
 
     def check(self, raw: bytes, source: str) -> bytes:
@@ -55,31 +67,90 @@ class KnownFile:
             UserError: If it is not the known content; size and checksum, found and expected, are
                 named.
         """
-        # The known content, not the known compression: mirrors and users compress as they like.
-        try:
-            content = decompress(raw, source, self.limit)
-        except UserError as error:
-            raise UserError(f"{error}: found {len(raw)} bytes, {self.expected}") from None
+        if raw[:256].lstrip().lower().startswith(PAGES):
+            came = f"is a web page, not data: found {len(raw)} bytes of HTML"
+            raise UserError(f"{source}: {came}, {self.expected}")
+        content = self.content(raw, source)
         found = hashlib.sha256(content).hexdigest()
         if found != self.sha256:
             problem = "is truncated" if len(content) < self.size else "has the wrong content"
             raise UserError(
-                f"{source}: {problem}: found {len(content)} bytes decompressed, SHA-256 {found}, "
+                f"{source}: {problem}: found {len(content)} {self.unit}, SHA-256 {found}, "
                 f"{self.expected}"
             )
         return content
+
+    def content(self, raw: bytes, source: str) -> bytes:
+        """Return what the size and the SHA-256 are of.
+
+        Args:
+            raw: the content as found.
+            source: where it is from, for the message.
+
+        Returns:
+            The decompressed content, of at most `limit` bytes.
+
+        Raises:
+            UserError: If it is empty, or gzip that is broken or holds more.
+        """
+        # The known content, not the known compression: mirrors and users compress as they like.
+        try:
+            return decompress(raw, source, self.limit)
+        except UserError as error:
+            raise UserError(f"{error}: found {len(raw)} bytes, {self.expected}") from None
 
     def read(self, path: Path) -> bytes:
         """Read the file.
 
         Returns:
-            The decompressed content, checked.
+            The content, checked.
 
         Raises:
             UserError: If it cannot be read or is not the known content.
         """
         expected = self.expected.removeprefix("expected ")
         return self.check(files.read_bytes(path, self.limit, expected), str(path))
+
+
+@dataclass(frozen=True)
+class KnownArchive(KnownFile):
+    """Describe a published file by the size and the SHA-256 of its bytes as they are, compressed or not.
+
+    Of many sets these alone are known, of what is in the file nothing but what readers check.
+
+    Args:
+        name: its whole name.
+        size: its bytes.
+        sha256: SHA-256 of its bytes, in hexadecimal.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it is called."""
+        return (self.name,)
+
+    @property
+    def unit(self) -> str:
+        """What its size counts."""
+        return "bytes"
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that it may have."""
+        return self.size
+
+    def content(self, raw: bytes, source: str) -> bytes:
+        """Return the bytes as they are.
+
+        Args:
+            raw: the content as found.
+            source: where it is from, unused.
+
+        Returns:
+            The same bytes.
+        """
+        del source
+        return raw
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,27 @@
 """MNIST, and what the sets that are published as it is have in common."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from capsjax.checks import FieldError, UserError, check_int
+from capsjax.checks import UserError, check_int
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report, read_known
-from capsjax.data.idx import parse_idx
-from capsjax.data.known import KnownFile, Place, find_place
-from capsjax.data.source import DataShape, Source
+from capsjax.data.idx import decompress, parse_idx
+from capsjax.data.known import KnownFile, Place
+from capsjax.data.published import Published, PublishedFiles
 
 VALIDATION = 10_000
 TRAIN = 60_000  # images in the training files
-
-
-class Published(NamedTuple):
-    """Name the files of a set that is published as MNIST is.
-
-    Attributes:
-        name: what the set is called, and its folder.
-        files: the files `train_images`, `train_labels`, `test_images` and `test_labels`.
-        mirrors: addresses to download from.
-    """
-
-    name: str
-    files: Mapping[str, KnownFile]
-    mirrors: Sequence[str]
+EXAMPLES = MappingProxyType({"train": TRAIN, "test": 10_000})
 
 
 @dataclass(frozen=True, kw_only=True)
-class MnistFamily(Source, abc.ABC):
+class MnistFamily(PublishedFiles, abc.ABC):
     """Choose a set in MNIST's form: 60,000 images to train and 10,000 to test, 28 x 28 pixels, ten classes.
 
     Of the training images the first validate and the others train. The four IDX files, plain or compressed,
@@ -57,29 +44,16 @@ class MnistFamily(Source, abc.ABC):
         FieldError: If a field is out of range.
     """
 
-    places: ClassVar[tuple[str, ...]] = ("folder",)
     image_shape: ClassVar[tuple[int, int, int]] = (28, 28, 1)
-    num_classes: ClassVar[int] = 10
 
-    folder: str | None = None
     validation: int = VALIDATION
     train_limit: int | None = None
 
     def __post_init__(self):
-        if self.folder is not None and not (isinstance(self.folder, str) and self.folder):
-            expected = "the path of a folder as a string, or nothing"
-            raise FieldError(type(self).__name__, "folder", self.folder, expected)
+        super().__post_init__()
         check_int(self, "validation", low=0, high=VALIDATION)
         if self.train_limit is not None:
             check_int(self, "train_limit", low=1, high=TRAIN - self.validation)
-
-    @abc.abstractmethod
-    def published(self) -> Published:
-        """Return what the set's files are called and hold, and where they are published."""
-
-    def shape(self) -> DataShape:
-        """Return the shape of the images and the number of classes; nothing is read."""
-        return DataShape(self.image_shape, self.num_classes)
 
     def load(self, report: Report | None = None) -> Dataset:
         """Read the files, and download them first if they belong into the cache and are not there.
@@ -94,11 +68,9 @@ class MnistFamily(Source, abc.ABC):
             UserError: If a file is missing, unreadable or not the published one, or no download
                 succeeds.
         """
-        published = self.published()
-        place = find_place(self.folder, published.name)
         return read_family(
-            place,
-            published,
+            self.place(),
+            self.published(),
             train_limit=self.train_limit,
             report=report,
             validation=self.validation,
@@ -132,7 +104,7 @@ def read_family(
     def read(key: str) -> np.ndarray:
         content, path = read_known(place, published.files[key], published.mirrors, report=report)
         try:
-            return parse_idx(content, path)
+            return parse_idx(decompress(content, path), path)
         except UserError as error:
             raise UserError(f"{error}; {place.advice}") from None
 
@@ -203,6 +175,15 @@ class Mnist(MnistFamily):
 
     kind: Literal["mnist"] = "mnist"
 
-    def published(self) -> Published:
-        """Return MNIST's files and their mirrors."""
-        return Published(self.kind, FILES, MIRRORS)
+    @classmethod
+    def published(cls) -> Published:
+        """Return MNIST's files, their mirrors and their licence."""
+        return Published(
+            "mnist",
+            FILES,
+            MIRRORS,
+            examples=EXAMPLES,
+            licence="CC BY-SA 3.0",
+            page="https://yann.lecun.com/exdb/mnist/",
+            reference="LeCun, Cortes and Burges 1998",
+        )

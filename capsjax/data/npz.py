@@ -1,7 +1,10 @@
 """Images and labels from a NumPy file, as `np.savez` writes them."""
 
+import io
+import math
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +55,64 @@ def read_npz(path: str | Path, keys: tuple[str, str] | None = None) -> Pair | di
         # What NumPy says of a file of objects advises to read them, and so to run what is in it.
         got = "a file of another kind" if "pickle" in str(error) else f"a broken file ({error})"
         raise UserError(f"{path}: got {got}, {EXPECTED}") from error
+
+
+def read_members(
+    content: bytes, source: str, expected: Mapping[str, tuple[str, int]]
+) -> dict[str, np.ndarray]:
+    """Read arrays of known names, types and numbers of axes, each looked at before it takes memory.
+
+    Args:
+        content: the bytes of a file that `np.savez` or `np.savez_compressed` wrote.
+        source: where it is from, for the message.
+        expected: the type of each array, such as "uint8" or "<U" for any strings, and how many axes it has.
+
+    Returns:
+        The arrays, by name.
+
+    Raises:
+        UserError: If the file is broken, an array is missing, of another type or number of axes, or its
+            header tells another size than there is.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name, (dtype, ndim) in expected.items():
+                member = f"{name}.npy"
+                if member not in archive.namelist():
+                    raise UserError(f"{source}: got no array {name!r}, expected one")
+                arrays[name] = _member(archive, member, f"{source}: {name}", dtype, ndim)
+    except UserError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{source}: got a broken file ({error}), expected arrays of NumPy"
+        ) from error
+    return arrays
+
+
+def _member(archive: zipfile.ZipFile, member: str, what: str, dtype: str, ndim: int) -> np.ndarray:
+    """Read one array; its header is compared with what is expected, and with the bytes that there are."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:
+            raise UserError(f"{what}: got version {version} of NumPy's format, expected 1.0 or 2.0")
+        shape, by_columns, found = read_header(stream)
+        text = f"{found.str[:2]}" if found.kind == "U" else found.name
+        if text != dtype or len(shape) != ndim:
+            got = f"{'Python objects' if found.hasobject else found.name} of shape {list(shape)}"
+            raise UserError(f"{what}: got {got}, expected {dtype} of {ndim} axes")
+        # What the header says would be allocated, however little there is.
+        told = math.prod(shape) * found.itemsize
+        there = archive.getinfo(member).file_size - stream.tell()
+        if told != there:
+            raise UserError(f"{what}: got {there} bytes, expected {told} for shape {list(shape)}")
+        values = np.frombuffer(stream.read(told), found)
+        return values.reshape(shape, order="F" if by_columns else "C")
 
 
 def splits_named(path: str, keys: list[str]) -> list[str]:

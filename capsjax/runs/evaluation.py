@@ -31,18 +31,20 @@ from capsjax.training.optimisers import freeze
 from capsjax.training.state import TrainState
 
 
-def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
+def load(run_dir: str | Path, *, step: int | None = None, reporter: Reporter | None = None) -> Run:
     """Load a run's newest parameters, to predict with or to look into.
 
     Args:
         run_dir: the run's directory.
+        step: load the checkpoint of this step instead, one of those that were kept
+            (`training.keep_checkpoints`); None for the newest.
         reporter: told where a checkpoint is damaged or gone, and what is loaded instead; None to warn.
 
     Returns:
         The run.
 
     Raises:
-        UserError: If there is no such run, or it has no checkpoint.
+        UserError: If there is no such run, or it has no checkpoint, or none of that step.
     """
     folder = Path(run_dir).absolute()
     config = directory.read_config(folder)
@@ -63,15 +65,17 @@ def load(run_dir: str | Path, *, reporter: Reporter | None = None) -> Run:
     target = TrainState.create(initial, optimiser, statistics)
     quiet = reporter is None or type(reporter) is Silent
     say = checkpoints.warn if quiet else reporter.say
-    state = checkpoints.restore(folder / "checkpoints", target, say=say)
-    pixels, step = Pixels.recorded(data), int(state.step)
-    known = data["scale"], shape, classes, step, pixels
+    state = checkpoints.restore(folder / "checkpoints", target, step, say=say)
+    pixels, reached = Pixels.recorded(data), int(state.step)
+    known = data["scale"], shape, classes, reached, pixels
     told = tuple(data.get("class_names", ())), Rescaling.recorded(data.get("rescaling"))
     run = Run(config, folder, state.params, *known, state.statistics, *told)
-    found = run.mismatch()
+    found = run.mismatch() if step is None else None  # an earlier one is not what was tested
     if found is not None:
         call, command = advice.how_to_resume(folder, config)
-        why = "resume it" if step > (directory.tested_step(folder) or 0) else "to have those again"
+        why = (
+            "resume it" if reached > (directory.tested_step(folder) or 0) else "to have those again"
+        )
         say(f"{folder}: {found}; {why}: {call if reporter is None else command}")
     return run
 

@@ -71,8 +71,12 @@ class Folder:
     @property
     def step(self) -> int | None:
         """The step of a run's newest checkpoint; None if there is none."""
-        steps = checkpoints.steps(self.path / "checkpoints")
-        return steps[-1] if steps else None
+        return self.steps[-1] if self.steps else None
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that were kept, ascending."""
+        return checkpoints.steps(self.path / "checkpoints")
 
     @property
     def is_comparison(self) -> bool:

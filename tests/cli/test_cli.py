@@ -238,6 +238,8 @@ def test_evaluate_repeats_the_run_s_own_test(trained, capsys):
     code, out, _ = answer(capsys, "evaluate", folder)
     assert code == 0
     assert out[0].startswith(done.stdout.splitlines()[0] + ", loss ")
+    assert answer(capsys, "evaluate", folder, "--step", "24")[1] == out
+    assert answer(capsys, "evaluate", folder, "--step", "16")[1][0].endswith("after step 16")
 
 
 def test_resume_ends_a_run_and_refuses_a_finished_one(trained, capsys, tmp_path):

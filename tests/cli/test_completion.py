@@ -81,7 +81,7 @@ def test_every_shell_knows_commands_flags_and_configurations(shell, tmp_path, an
 def test_keys_admit_what_their_fields_do():
     found = admitted()
     kinds = {"digits", "mnist", "fashion_mnist", "arrays", "folder", "picture_list", "table"}
-    kinds |= {"perturbed"}
+    kinds |= {"perturbed", "usps", "eth80"}
     assert set(found["data.kind"]) == set(found["data"]) == kinds
     assert found["model.precision"] == ("float32", "bfloat16")
     assert found["training.epochs"] == ()

@@ -50,7 +50,7 @@ def test_every_flag_has_a_description(command, answer):
     expected = {
         "train": {"--seed", "--out", "--from", "--resume", "--report", "--quiet"},
         "compare": {"--seed", "--out", "--resume", "--jobs", "--quiet"},
-        "evaluate": {"--quiet", "--split", "--training.eval_batch_size"},
+        "evaluate": {"--quiet", "--split", "--step", "--training.eval_batch_size"},
         "predict": {"--out", "--json", "--quiet"},
         "report": {"--out", "--quiet"},
     }

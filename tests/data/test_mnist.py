@@ -9,7 +9,8 @@ import pytest
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Digits, FashionMnist, Mnist, known
 from capsjax.data.known import Place
-from capsjax.data.mnist import FILES, MIRRORS, Published, read_family
+from capsjax.data.mnist import FILES, MIRRORS, read_family
+from capsjax.data.published import Published
 
 
 def find_place(folder):
@@ -92,7 +93,7 @@ def flip(raw):
         (flip, "has the wrong content"),
         (lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "is truncated"),
         (lambda raw: gzip.compress(gzip.decompress(raw) + b"x"), "has the wrong content"),
-        (lambda raw: b"<html>not found</html>", "is truncated"),
+        (lambda raw: b"<html>not found</html>", "is a web page, not data"),
     ],
 )
 @pytest.mark.parametrize("is_cache", [False, True])

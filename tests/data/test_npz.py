@@ -1,12 +1,15 @@
 """Arrays from a file: what np.savez writes, and nothing that could run code."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
 
 from capsjax.checks import UserError
 from capsjax.data import Arrays, read_npz
+from capsjax.data.npz import read_members
 
 IMAGES = np.arange(20 * 6, dtype=np.uint8).reshape(20, 3, 2)
 LABELS = np.arange(20) % 4
@@ -125,3 +128,51 @@ def test_what_is_no_such_file_is_refused_and_nothing_in_it_runs(tmp_path, save):
     harm = np.array([Harm()], dtype=object)
     with pytest.raises(UserError, match="got Python objects in 'images'"):
         read_npz(save(images=harm, labels=LABELS))
+
+
+def packed(**arrays):
+    """The bytes of a file that np.savez wrote."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def lying(shape):
+    """The bytes of a file whose one array x has six bytes, and a header that tells of others."""
+    stream, array = io.BytesIO(), io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(array, header)
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("x.npy", array.getvalue() + bytes(6))
+    return stream.getvalue()
+
+
+def test_members_are_read_by_name_type_and_axes():
+    asked = {"x": ("uint8", 2), "n": ("<U", 1), "f": ("float32", 2)}
+    columns = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+    found = read_members(packed(x=IMAGES[0], n=np.array(["a", "bc"]), f=columns), "x.npz", asked)
+    assert (found["x"] == IMAGES[0]).all()
+    assert found["n"].tolist() == ["a", "bc"]
+    assert (found["f"] == columns).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (packed(x=IMAGES), r"x.npz: x: got uint8 of shape \[20, 3, 2\], expected uint8 of 2 axes"),
+        (packed(x=LABELS), "got int64"),
+        (packed(x=OBJECTS), "got Python objects of shape"),
+        (packed(y=IMAGES), "got no array 'x', expected one"),
+        (
+            lying((1 << 20, 1 << 20)),
+            r"x: got 6 bytes, expected 1099511627776 for shape \[1048576, 1",
+        ),
+        (lying((2, 2)), "x: got 6 bytes, expected 4"),
+        (packed(x=IMAGES[0])[:-30], "got a broken file"),
+        (b"<html>", "got a broken file"),
+        (b"", "got a broken file"),
+    ],
+)
+def test_members_that_are_not_what_they_should_be_are_refused(content, said):
+    with pytest.raises(UserError, match=said):
+        read_members(content, "x.npz", {"x": ("uint8", 2)})

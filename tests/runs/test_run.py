@@ -59,3 +59,17 @@ def test_pixels_of_another_scale_than_the_data_s_are_refused(run):
         UserError, match=r"images: got float.* from 0 to 255, expected integers from 0 to 16"
     ):
         run.predict(np.full((2, 8, 8), 255.0, np.float32) * np.arange(2).reshape(2, 1, 1))
+
+
+def test_an_earlier_checkpoint_is_loaded_by_its_step(run):
+    """One run measured at several moments, without a word about the step that was tested."""
+    assert run.directory.steps == [8, 16, 24]
+    earlier = cj.load(run.folder, step=16)
+    assert earlier.step == 16
+    errors = {step: cj.evaluate(cj.load(run.folder, step=step))["error"] for step in (16, 24)}
+    assert errors[24] == pytest.approx(run.test["error"], abs=1e-6)
+    assert errors[16] == pytest.approx(
+        np.mean(earlier.predict(dataset().test.images) != dataset().test.labels), abs=1e-6
+    )
+    with pytest.raises(UserError, match=r"got no checkpoint of step 7, expected one of: 8, 16, 24"):
+        cj.load(run.folder, step=7)
