@@ -19,6 +19,8 @@ from capsjax.schema.text import to_tree
 from capsjax.study.arms import iterations, mode_of, routing_kind
 from capsjax.study.comparison_file import read_comparison_file
 from capsjax.study.design import Group, design
+from capsjax.study.ledger import read_ledger
+from capsjax.study.outcomes import outcomes, wrong_by_seed
 from capsjax.study.statistics import Difference, paired_difference, summarise
 from capsjax.tables import Table
 
@@ -49,6 +51,9 @@ class Comparison(NamedTuple):
         seeds: the seeds, the same for every arm.
         iterations: r of the routing, as `arms.iterations` says it.
         errors: test errors by arm, from 0 to 1, in the order of seeds; NaN of a run that failed.
+        losses: losses of the classes in the test, the same way; NaN also where nothing tells them.
+        wrong: which test images were wrong, by arm, in the order of seeds, [n] each; None of a run that
+            failed. An arm whose runs kept no predictions is not there.
         costs: cost of a step by arm; an arm whose runs all failed has none.
         alignment: one record for each group of parameters, epoch, seed and arm.
         groups: arms that are compared with each other, one group for each cell of the grid.
@@ -62,6 +67,8 @@ class Comparison(NamedTuple):
     seeds: list[int]
     iterations: str
     errors: dict[str, list[float]]
+    losses: dict[str, list[float]]
+    wrong: dict[str, list[np.ndarray | None]]
     costs: dict[str, Cost]
     alignment: list[dict[str, Any]]
     groups: tuple[Group, ...]
@@ -112,11 +119,16 @@ def read_comparison(folder: Path) -> Comparison:
             f"{folder / 'comparison.json'}: modes: got {raw['modes']}, expected the arms of config.yaml "
             f"beside it, {list(designed.arms)}; run the comparison again"
         )
+    # One from before they were written down has them in its runs, if those are there.
+    asked = "test_wrong" not in raw
+    tested = outcomes(designed, read_ledger(folder, config, designed)) if asked else raw
     return Comparison(
         modes=raw["modes"],
         seeds=raw["seeds"],
         iterations=iterations(config),
         errors={name: _errors(values) for name, values in raw["test_error"].items()},
+        losses={name: _errors(values) for name, values in tested["test_loss"].items()},
+        wrong={name: wrong_by_seed(found) for name, found in tested["test_wrong"].items()},
         costs=costs,
         alignment=[numbers(record) for record in raw["alignment"]],
         groups=designed.groups,

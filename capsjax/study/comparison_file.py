@@ -7,6 +7,10 @@ from typing import Any
 from capsjax.checks import UserError
 from capsjax.runs.directory import brief, is_count, read_json
 from capsjax.runs.metrics_file import is_finite
+from capsjax.study.outcomes import unpack
+
+# What comparisons did not write from the first on.
+SINCE = ("beginning", "test_loss", "test_wrong")
 
 
 def read_comparison_file(folder: Path) -> dict[str, Any]:
@@ -14,8 +18,8 @@ def read_comparison_file(folder: Path) -> dict[str, Any]:
 
     Returns:
         What `comparison.json` says: `modes`, the names of its arms, `seeds`, `iterations`, `test_error` and
-        `cost` by arm, the records of `alignment`, and, where it was written since arms need not be modes,
-        `reference` and `beginning`.
+        `cost` by arm, the records of `alignment`, and, where it was written since then, `reference`,
+        `beginning`, `test_loss` and `test_wrong`.
 
     Raises:
         UserError: If there is no such file, or it does not say all that was written into it.
@@ -33,6 +37,12 @@ def read_comparison_file(folder: Path) -> dict[str, Any]:
         return isinstance(values, dict) and all(
             is_right(values.get(mode)) for mode in found["modes"] if mode not in but
         )
+
+    def is_wrong(of: Any) -> bool:
+        texts = of.get("wrong") if isinstance(of, dict) else None
+        if not isinstance(texts, list) or len(texts) != len(found["seeds"]):
+            return False
+        return all(text is None or _is_packed(text, of.get("images")) for text in texts)
 
     def lost() -> list[str]:
         """Name the arms of which every run failed, so that there was nothing to time."""
@@ -62,6 +72,10 @@ def read_comparison_file(folder: Path) -> dict[str, Any]:
         "test_error": lambda errors: of_every_mode(
             errors, lambda values: numbers(values, len(found["seeds"]))
         ),
+        "test_loss": lambda losses: of_every_mode(
+            losses, lambda values: numbers(values, len(found["seeds"]))
+        ),
+        "test_wrong": lambda arms: isinstance(arms, dict) and all(map(is_wrong, arms.values())),
         "cost": lambda costs: of_every_mode(costs, is_cost, but=lost()),
         "alignment": lambda records: isinstance(records, list) and all(map(is_record, records)),
         "beginning": lambda value: (
@@ -71,13 +85,22 @@ def read_comparison_file(folder: Path) -> dict[str, Any]:
     # In this order: later checks go by what earlier ones have found to be right, such as the names of arms.
     for name, is_right in wanted.items():
         value = found.get(name) if isinstance(found, dict) else None
-        there = name != "beginning" or (isinstance(found, dict) and name in found)
+        there = name not in SINCE or (isinstance(found, dict) and name in found)
         if there and not is_right(value):
             raise UserError(
                 f"{path}: {name}: got {brief(value)}, expected what a comparison writes there; run the "
                 "comparison again"
             )
     return found
+
+
+def _is_packed(text: Any, images: Any) -> bool:
+    if not isinstance(text, str) or not is_count(images):
+        return False
+    try:
+        return len(unpack(text, images)) == images
+    except ValueError:
+        return False
 
 
 def _is_beginning(value: Any) -> bool:

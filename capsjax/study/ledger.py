@@ -7,8 +7,9 @@ import os
 import platform
 import re
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from capsjax import room
 from capsjax.checks import UserError
@@ -53,6 +54,7 @@ class Entry(NamedTuple):
         step: of its newest checkpoint; None if there is none.
         error: its test error, from 0 to 1; None unless it is done.
         why: why it failed, in a line; empty unless it did.
+        tested: the line of its test; None unless it is done.
     """
 
     trial: Trial
@@ -60,6 +62,13 @@ class Entry(NamedTuple):
     step: int | None
     error: float | None
     why: str
+    tested: Mapping[str, Any] | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of the classes in its test, without that of reconstruction; None unless it is done."""
+        # A loss writes it under its own kind; it moves where no image changes sides.
+        return (self.tested or {}).get(self.trial.config.loss.kind)
 
 
 def trials_of(folder: Path, config: Config, designed: Design) -> list[Trial]:
@@ -86,7 +95,7 @@ def read_entry(trial: Trial) -> Entry:
     found = Folder(trial.path)
     line, step = found.tested, found.step
     if line is not None:
-        return Entry(trial, "done", step, line["error"], "")
+        return Entry(trial, "done", step, line["error"], "", line)
     if is_running(trial.path):
         return Entry(trial, "running", step, None, "")
     why = failure(trial.path)

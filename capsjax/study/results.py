@@ -13,6 +13,7 @@ from capsjax.runs.plan import plan
 from capsjax.study.beginning import beginning
 from capsjax.study.design import Design
 from capsjax.study.ledger import Entry, read_ledger
+from capsjax.study.outcomes import outcomes
 from capsjax.study.trial_runner import TrialRunner, read_alignment
 from capsjax.training.feed import Epoch, TrainFeed
 
@@ -43,6 +44,7 @@ def write_results(
             "seeds": sorted({entry.trial.seed for entry in entries}),
             "iterations": getattr(last, "num_iters", 1),
             "test_error": {name: _errors(name, entries) for name in designed.arms},
+            **outcomes(designed, entries),
             "cost": {name: cost._asdict() for name, cost in costs.items()},
             "alignment": [record for e in entries for record in read_alignment(e.trial)],
             "beginning": _beginnings(designed, runner),

@@ -5,6 +5,7 @@ from tests.mutations.mathematics import MATHEMATICS
 from tests.mutations.own_data import OWN_DATA
 from tests.mutations.routings import ROUTINGS
 from tests.mutations.runs import RUNS
+from tests.mutations.studies import STUDIES
 from tests.mutations.values import VALUES
 
-MUTATIONS = (*MATHEMATICS, *ROUTINGS, *ACCELERATORS, *VALUES, *RUNS, *OWN_DATA)
+MUTATIONS = (*MATHEMATICS, *ROUTINGS, *ACCELERATORS, *VALUES, *RUNS, *OWN_DATA, *STUDIES)

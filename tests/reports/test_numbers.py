@@ -1,4 +1,4 @@
-"""Statistics, alignment and cost, each against its definition."""
+"""Alignment and cost, each against its definition."""
 
 import dataclasses
 import types
@@ -7,53 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 import capsjax as cj
 from capsjax.bench.timing import Cost, TimedStep, ratio, time_steps
-from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
 from capsjax.runs.plan import plan
 from capsjax.study.alignment import align, make_alignment
-from capsjax.study.statistics import paired_difference, summarise
 from capsjax.training.feed import TrainFeed
 from capsjax.training.state import group_of
 from capsjax.types import Batch
-
-
-def test_mean_and_sample_deviation():
-    found = summarise([0.1, 0.4, 0.2])
-    assert found.mean == pytest.approx(np.mean([0.1, 0.4, 0.2]))
-    assert found.sd == pytest.approx(np.std([0.1, 0.4, 0.2], ddof=1))
-    assert found.values == (0.1, 0.4, 0.2)
-    assert np.isnan(summarise([0.3]).sd)
-
-
-@pytest.mark.parametrize("count", [2, 3, 10])
-def test_the_interval_is_student_s(count):
-    rng = np.random.default_rng(count)
-    ours, theirs = rng.random(count), rng.random(count)
-    found = paired_difference(list(ours), list(theirs))
-    low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-    assert found.mean == pytest.approx(np.mean(ours - theirs))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
-    assert found.low < found.mean < found.high
-
-
-def test_one_seed_has_a_difference_without_interval():
-    found = paired_difference([0.5], [0.2])
-    assert found.mean == pytest.approx(0.3)
-    assert np.isnan([found.low, found.high]).all()
-
-
-def test_series_that_do_not_pair_are_refused():
-    with pytest.raises(UserError, match="got 1 and 2 values, expected one of each"):
-        paired_difference([1.0], [1.0, 2.0])
-    with pytest.raises(UserError, match="got 0 and 0 values"):
-        paired_difference([], [])
-    with pytest.raises(UserError, match="got no values"):
-        summarise([])
 
 
 def test_gradients_are_compared_group_by_group():

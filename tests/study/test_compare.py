@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,11 @@ import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
+from capsjax.reports.comparison import read_comparison
 from capsjax.runs.metrics_file import read_metrics
 from capsjax.runs.plan import network_functions
 from capsjax.study.compare import compare, routing_of, variant
+from capsjax.study.outcomes import pack, unpack, wrong_by_seed
 from capsjax.training.feed import EvalFeed
 
 MODES = ("uniform", "stop", "truncated", "full")
@@ -101,10 +104,47 @@ def test_what_is_written_is_what_the_runs_measured(compared, raw, runs):
             read_metrics(runs[mode, seed].folder / "metrics.jsonl")[-1]["error"] for seed in (0, 1)
         ]
         assert raw["test_error"][mode] == found
+        lines = [read_metrics(runs[mode, seed].folder / "metrics.jsonl")[-1] for seed in (0, 1)]
+        # Of the classes alone: what is minimised is that and a little of the reconstruction.
+        assert raw["test_loss"][mode] == [line["margin"] for line in lines]
+        assert all(line["margin"] < line["loss"] for line in lines)
     names = {path.name for path in compared.folder.iterdir()}
     written = {"config.yaml", "environment.json", "comparison.json", "runs"}
     drawn = {"report.html", "report.md", "comparison.png", "figures", "tables", "metrics.csv"}
     assert names == written | drawn
+
+
+def test_it_says_of_every_seed_which_test_images_were_wrong(raw, runs):
+    test = Digits().load().test
+    for (mode, seed), run in runs.items():
+        found = wrong_by_seed(raw["test_wrong"][mode])[seed]
+        predicted = run.predict(test.images)
+        np.testing.assert_array_equal(found, predicted != test.labels)
+        assert found.mean() == pytest.approx(raw["test_error"][mode][seed])
+
+
+def test_what_a_comparison_from_before_lacks_is_read_off_its_runs(compared, raw, tmp_path):
+    known = read_comparison(compared.folder)
+    old = {key: value for key, value in raw.items() if key not in ("test_loss", "test_wrong")}
+    folder = tmp_path / "old"
+    shutil.copytree(compared.folder, folder)
+    (folder / "comparison.json").write_text(json.dumps(old))
+    found = read_comparison(folder)
+    assert found.losses == known.losses == raw["test_loss"]
+    jax.tree.map(np.testing.assert_array_equal, found.wrong, known.wrong)
+    shutil.rmtree(folder / "runs")  # and nothing is said of what is gone
+    found = read_comparison(folder)
+    assert found.errors == known.errors
+    assert found.wrong == {}
+    assert np.isnan([*found.losses.values()]).all()
+
+
+def test_bits_of_images_are_packed_and_unpacked():
+    wrong = np.random.default_rng(0).random(500) < 0.1
+    np.testing.assert_array_equal(unpack(pack(wrong), 500), wrong)
+    for text, count in ((pack(wrong), 600), ("AAA", 8), ("é", 8)):
+        with pytest.raises(ValueError, match=r"of 600 images|padding|ASCII"):
+            unpack(text, count)
 
 
 def test_every_cost_is_measured_in_turn(raw):

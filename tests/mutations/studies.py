@@ -1,0 +1,64 @@
+"""Mistakes in what is concluded from a comparison's runs."""
+
+from tests.mutations.mutation import Mutation
+
+STATISTICS = ("tests/study/test_statistics.py",)
+
+STUDIES = (
+    Mutation(
+        "a two-sided interval with all of the error at one end",
+        "study/statistics/paired.py",
+        "    return float(special.stdtrit(freedom, (1 + confidence) / 2))\n",
+        "    return float(special.stdtrit(freedom, confidence))\n",
+        STATISTICS,
+    ),
+    Mutation(
+        "a retained gain whose interval takes the gain as known",
+        "study/statistics/retained.py",
+        "    A, B, C = mean_b**2 - t**2 * v_bb, mean_a",
+        "    A, B, C = mean_b**2, mean_a",
+        STATISTICS,
+    ),
+    Mutation(
+        "a retained gain where routing loses",
+        "study/statistics/retained.py",
+        "    if gain.high < 0:\n",
+        "    if gain.high < -math.inf:\n",
+        STATISTICS,
+    ),
+    Mutation(
+        "test images as the same ones for ever",
+        "study/statistics/images.py",
+        "    error = math.sqrt((ms_seeds + shared) / (s * i))\n",
+        "    error = math.sqrt(ms_seeds / (s * i))\n",
+        STATISTICS,
+    ),
+    Mutation(
+        "Holm without the smaller p-values before",
+        "study/statistics/significance.py",
+        "    adjusted[order] = np.maximum.accumulate(scaled)\n",
+        "    adjusted[order] = scaled\n",
+        STATISTICS,
+    ),
+    Mutation(
+        "equivalence by one side of the margin",
+        "study/statistics/equivalence.py",
+        "    nearer = margin - abs(found.mean)",
+        "    nearer = margin - found.mean",
+        STATISTICS,
+    ),
+    Mutation(
+        "data sets that all have one effect",
+        "study/statistics/pooled.py",
+        "    if excess(0.0) > 0:\n",
+        "    if excess(0.0) > math.inf:\n",
+        STATISTICS,
+    ),
+    Mutation(
+        "the whole loss where that of the classes is compared",
+        "study/ledger.py",
+        "        return (self.tested or {}).get(self.trial.config.loss.kind)\n",
+        '        return (self.tested or {}).get("loss")\n',
+        ("tests/study/test_compare.py",),
+    ),
+)
