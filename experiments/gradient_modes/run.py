@@ -9,7 +9,6 @@ every run and the images that it got wrong.
 """
 
 import argparse
-import base64
 import dataclasses
 import json
 import math
@@ -19,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import modes  # the two arms that the package does not have
-import numpy as np
 import yaml
 
 import capsjax as cj
 from capsjax.runs import directory
 from capsjax.runs.folder import Folder
-from capsjax.runs.predictions import load
+from capsjax.study import outcomes
 from capsjax.study.compare import compare, resume, stopped
 from capsjax.study.design import design
 from capsjax.study.ledger import read_ledger
@@ -107,15 +105,9 @@ def collect(folder: Path) -> list[dict[str, Any]]:
                 record[split] = {
                     key: value for key, value in line.items() if isinstance(value, int | float)
                 }
-            (path,) = sorted((trial.path / "evaluations").glob("test-*.npz"))
-            record["wrong"] = pack(~load(path).classification.right)
+            record["wrong"] = outcomes.pack(outcomes.wrong_images(entry))
         found.append(record)
     return found
-
-
-def pack(wrong: np.ndarray) -> str:
-    """Write one bit for each image."""
-    return base64.b64encode(np.packbits(wrong).tobytes()).decode("ascii")
 
 
 def select(records: Iterable[Mapping[str, Any]], examples: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The study of gradient modes: its own arms, what it selects, and what it collects."""
 
-import base64
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import yaml
 
 import capsjax as cj
 from capsjax.study.design import design
+from capsjax.study.outcomes import pack, unpack
 
 HERE = Path(__file__).resolve().parents[2] / "experiments" / "gradient_modes"
 
@@ -21,6 +22,7 @@ HERE = Path(__file__).resolve().parents[2] / "experiments" / "gradient_modes"
 def study():
     """The experiment's modules, imported as its command imports them."""
     sys.path.insert(0, str(HERE))
+    importlib.import_module("finding")
     yield importlib.import_module("run")
     sys.path.remove(str(HERE))
 
@@ -137,8 +139,80 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
         (arm, seed) for seed in (100, 101) for arm in ("full", "leaky stop")
     ]
     for record in records:
-        bits = np.unpackbits(np.frombuffer(base64.b64decode(record["wrong"]), np.uint8), count=500)
-        assert bits.mean() == pytest.approx(record["test"]["error"])
+        assert unpack(record["wrong"], 500).mean() == pytest.approx(record["test"]["error"])
     written = (results / "selection.json").stat().st_mtime_ns
     study.run("digits", entry, tmp_path / "runs", 1)  # finished: nothing is run again
     assert (results / "selection.json").stat().st_mtime_ns == written
+
+
+@pytest.fixture
+def measured(study, tmp_path, monkeypatch):
+    """Raw results of two sets that are made up, of which one has a failed run and one has grids of r."""
+    finding = sys.modules["finding"]
+    monkeypatch.setattr(finding, "HERE", tmp_path)
+    monkeypatch.setattr(finding, "RESULTS", tmp_path / "results")
+    entries = {"digits": {"seeds": 4}, "usps": {"seeds": 3}}
+    entries["digits_iterations"] = {"seeds": 3, "iterations": [2], "rates_of": "digits"}
+    (tmp_path / "sets.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
+    draw = np.random.default_rng(0)
+    count = {
+        "uniform": 30,
+        "stop": 20,
+        "full": 10,
+        "stop, num_iters=2": 16,
+        "full, num_iters=2": 12,
+    }
+    for name in entries:
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        runs = []
+        for seed in range(100, 104):
+            for arm in [
+                arm for arm in count if ("num_iters" in arm) == ("iterations" in entries[name])
+            ]:
+                wrong = np.arange(1000) < count[arm] + draw.integers(0, 4)
+                test = {
+                    "error": wrong.mean(),
+                    "margin": wrong.mean(),
+                    "entropy": 2.3,
+                    "examples": 1000.0,
+                }
+                run = {
+                    "arm": arm,
+                    "seed": seed,
+                    "state": "done",
+                    "test": test,
+                    "wrong": pack(wrong),
+                }
+                runs.append(run)
+        if name == "usps":
+            runs[-1] = {"arm": "full", "seed": 103, "state": "failed"}
+        (folder / "runs.json").write_text(json.dumps(runs))
+        chosen = {"rates": {"stop": 0.003, "full": 0.001}, "margin": 0.1}
+        (folder / "selection.json").write_text(json.dumps(chosen))
+    return finding
+
+
+def test_the_tables_say_what_the_raw_results_say(measured):
+    found = measured.read("digits")
+    stop, full = found.errors["stop"], found.errors["full"]
+    assert found.seeds == (100, 101, 102, 103)
+    np.testing.assert_allclose(stop, 100 * found.wrong["stop"].mean(-1))
+    said = measured.tables()
+    assert (
+        f"| stop | {stop.mean():.2f} ± {stop.std(ddof=1):.2f} | {(stop - full).mean():+.2f} ("
+        in said
+    )
+    # Only seeds that every arm has.
+    assert measured.read("usps").seeds == (100, 101, 102)
+    assert "| USPS | 3 (3) |" in said
+    assert "Failed runs: 1." in said
+    assert "| digits, 8×8 | 2 |" in said
+    assert "Over the 2 sets" in said
+    gain = found.errors["uniform"].mean()
+    assert f"| {(gain - stop.mean()) / (gain - full.mean()):.2f} (" in said
+
+
+def test_the_readme_has_the_tables_of_the_raw_results(study):
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    assert sys.modules["finding"].written(text) == text

@@ -1,0 +1,230 @@
+"""Make the tables of README.md from the raw results of the study.
+
+    python experiments/gradient_modes/finding.py
+
+Replaces what stands between the two marks in README.md; a test holds that nothing else stands there.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from capsjax.study.outcomes import unpack
+from capsjax.study.statistics import (
+    Difference,
+    equivalence_test,
+    holm,
+    paired_difference,
+    random_effects,
+    retained_gain,
+    sign_flip_test,
+    summarise,
+    two_way_difference,
+)
+
+HERE = Path(__file__).resolve().parent
+RESULTS, README = HERE / "results", HERE / "README.md"
+BEGIN, END = "<!-- tables: finding.py -->", "<!-- end of tables -->"
+NAMES = {
+    "digits": "digits, 8×8",
+    "usps": "USPS",
+    "mnist_1k": "MNIST, 1,000 images",
+    "mnist_10k": "MNIST, 10,000 images",
+    "fashion_10k": "Fashion-MNIST, 10,000 images",
+    "multimnist": "MultiMNIST",
+    "eth80_objects": "ETH-80, new objects",
+    "eth80_azimuth": "ETH-80, new azimuth",
+    "eth80_elevation": "ETH-80, new elevation",
+}
+UNIFORM, STOP, FULL = "uniform", "stop", "full"
+
+
+class Measured(NamedTuple):
+    """Hold what the runs of a set said, of the seeds that every arm has.
+
+    Attributes:
+        seeds: those seeds.
+        failed: how many runs failed.
+        errors: test errors in per cent by arm, [seeds].
+        losses: test margin losses by arm, [seeds].
+        wrong: which test images were wrong by arm, [seeds, images].
+        entropy: mean entropy of the coupling on test images in nats by arm.
+    """
+
+    seeds: tuple[int, ...]
+    failed: int
+    errors: dict[str, np.ndarray]
+    losses: dict[str, np.ndarray]
+    wrong: dict[str, np.ndarray]
+    entropy: dict[str, float]
+
+
+def read(name: str) -> Measured | None:
+    """Read the raw results of a set; None if there are none.
+
+    Args:
+        name: of the set, as sets.yaml has it.
+
+    Returns:
+        What was measured, arm by arm.
+    """
+    path = RESULTS / name / "runs.json"
+    if not path.exists():
+        return None
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    done = {(run["arm"], run["seed"]): run for run in runs if run["state"] == "done"}
+    arms = list(dict.fromkeys(run["arm"] for run in runs))
+    seeds = [
+        s for s in dict.fromkeys(run["seed"] for run in runs) if all((a, s) in done for a in arms)
+    ]
+    if not seeds:
+        return None
+
+    def collect(arm: str, key: str) -> np.ndarray:
+        return np.array([done[arm, seed]["test"][key] for seed in seeds])
+
+    def images(arm: str) -> np.ndarray:
+        found = [done[arm, seed] for seed in seeds]
+        return np.stack([unpack(run["wrong"], int(run["test"]["examples"])) for run in found])
+
+    return Measured(
+        tuple(seeds),
+        sum(run["state"] == "failed" for run in runs),
+        {arm: 100 * collect(arm, "error") for arm in arms},
+        {arm: collect(arm, "margin") for arm in arms},
+        {arm: images(arm) for arm in arms},
+        {arm: float(collect(arm, "entropy").mean()) for arm in arms},
+    )
+
+
+def between(found: Any, digits: int = 2) -> str:
+    """Write a mean and its interval, such as "+0.32 (0.17 to 0.47)"."""
+    if math.isnan(found.low):
+        return f"{found.mean:+.{digits}f}"
+    return f"{found.mean:+.{digits}f} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
+
+
+def arms_table(measured: Measured, margin: float) -> list[str]:
+    """Return the table of a set: every arm beside full."""
+    others = [arm for arm in measured.errors if arm != FULL]
+    full = measured.errors[FULL]
+    p = dict(
+        zip(others, holm([sign_flip_test(measured.errors[a], full) for a in others]), strict=True)
+    )
+    lines = [
+        "| arm | test error, % (mean ± sd) | minus full, points (95 %) | over seeds and images | "
+        "margin loss minus full, 10⁻³ | p (Holm) | equivalent to full | retained gain ρ |",
+        "|---|---:|---:|---:|---:|---:|---|---:|",
+    ]
+    for arm, errors in measured.errors.items():
+        mean = summarise(errors)
+        cells = [arm, f"{mean.mean:.2f} ± {mean.sd:.2f}"]
+        if arm == FULL:
+            lines.append("| " + " | ".join([*cells, *[""] * 6]) + " |")
+            continue
+        losses = 1000 * measured.losses[arm], 1000 * measured.losses[FULL]
+        both = two_way_difference(100.0 * measured.wrong[arm], 100.0 * measured.wrong[FULL])
+        equal = equivalence_test(errors, full, margin=margin)
+        cells += [
+            between(paired_difference(errors, full)),
+            between(both),
+            between(paired_difference(*losses)),
+            f"{p[arm]:.2g}",
+            f"{'yes' if equal.shown else 'not shown'} (p = {equal.p:.2g})",
+            "" if arm == UNIFORM else retained(measured, arm),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def retained(measured: Measured, arm: str) -> str:
+    """Write the retained gain of an arm, or why there is none."""
+    found = retained_gain(measured.errors[UNIFORM], measured.errors[arm], measured.errors[FULL])
+    return found.why or f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def summary_table(sets: Mapping[str, Measured], planned: Mapping[str, Any]) -> list[str]:
+    """Return the primary comparison on every set, and its mean over sets."""
+    lines = [
+        "| set | seeds (planned) | uniform, % | full, % | stop minus full, points (95 %) | p | "
+        "the same, % of full's error | retained gain ρ of stop |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    effects, errors = [], []
+    for name, measured in sets.items():
+        stop, full = measured.errors[STOP], measured.errors[FULL]
+        found, level = paired_difference(stop, full), float(full.mean())
+        relative = Difference(*(100 * x / level for x in found))
+        effects.append(relative.mean)
+        errors.append(relative.standard_error)
+        cells = (
+            f"{NAMES[name]} | {len(measured.seeds)} ({planned[name]['seeds']})",
+            f"{measured.errors[UNIFORM].mean():.2f} | {level:.2f} | {between(found)}",
+            f"{sign_flip_test(stop, full):.2g} | {between(relative, 0)} | {retained(measured, STOP)}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    if len(effects) > 1 and min(errors) > 0:
+        pooled = random_effects(effects, errors)
+        lines.append(
+            f"\nOver the {len(effects)} sets, by random effects: stop minus full is {between(pooled, 0)} % "
+            f"of full's error; sets differ with a standard deviation of {pooled.between:.0f} %."
+        )
+    return lines
+
+
+def iterations_table(planned: Mapping[str, Any]) -> list[str]:
+    """Return stop minus full at r = 2 and 5, on the sets that have them."""
+    rows = []
+    for name, entry in planned.items():
+        measured = read(name) if "iterations" in entry else None
+        for r in entry.get("iterations", ()) if measured else ():
+            stop, full = (measured.errors[f"{arm}, num_iters={r}"] for arm in (STOP, FULL))
+            both = (f"{errors.mean():.2f}" for errors in (stop, full))
+            base = NAMES[entry["rates_of"]]
+            rows.append(
+                f"| {base} | {r} | {' | '.join(both)} | {between(paired_difference(stop, full))} | "
+                f"{sign_flip_test(stop, full):.2g} |"
+            )
+    head = [
+        "| set | r | stop, % | full, % | stop minus full, points (95 %) | p |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    return [*head, *rows] if rows else []
+
+
+def tables() -> str:
+    """Return all tables, in Markdown."""
+    planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
+    found = {name: read(name) for name, entry in planned.items() if "iterations" not in entry}
+    sets = {name: measured for name, measured in found.items() if measured is not None}
+    if not sets:
+        return "Nothing has been measured yet."
+    parts: list[Sequence[str]] = [summary_table(sets, planned)]
+    for name, measured in sets.items():
+        chosen = json.loads((RESULTS / name / "selection.json").read_text(encoding="utf-8"))
+        rates = ", ".join(f"{arm} {rate:g}" for arm, rate in chosen["rates"].items())
+        entropy = ", ".join(f"{arm} {x:.3f}" for arm, x in measured.entropy.items())
+        told = (
+            f"Learning rates: {rates}. Margin of equivalence: {chosen['margin']:.2f} points. Entropy of the "
+            f"coupling on test images, nats: {entropy}. Failed runs: {measured.failed}."
+        )
+        parts.append([f"### {NAMES[name]}, {len(measured.seeds)} seeds", "", told, ""])
+        parts[-1] = [*parts[-1], *arms_table(measured, chosen["margin"])]
+    if rows := iterations_table(planned):
+        parts.append(["### By the number of iterations", "", *rows])
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def written(text: str) -> str:
+    """Return README.md with the tables of the raw results."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{tables()}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
