@@ -9,6 +9,7 @@ from capsjax.metrics.coupling import (
     CouplingEntropy,
     children_entropy,
     coupled_agreement,
+    coupling_distance,
     coupling_entropy,
 )
 from capsjax.metrics.dead import DeadCapsules, dead_capsules
@@ -30,6 +31,7 @@ __all__ = [
     "children_entropy",
     "correct",
     "coupled_agreement",
+    "coupling_distance",
     "coupling_entropy",
     "dead_capsules",
     "top_k_error",

@@ -96,6 +96,27 @@ def children_entropy(coupling: Float[Array, "b ..."]) -> Float[Array, "b"]:
     return entropy / jnp.where(children > 0, children, 1)
 
 
+def coupling_distance(
+    coupling: Float[Array, "b ..."], other: Float[Array, "b ..."]
+) -> Float[Array, "b"]:
+    """Measure how far apart two couplings are: sum_j |c_ij - o_ij| / 2, averaged over children.
+
+    The total variation distance: 0 where every child divides itself alike, 1 where none shares a parent.
+
+    Args:
+        coupling: coupling coefficients, [b, i, j], or at positions [b, y, x, i, j].
+        other: the same of another routing of the same votes.
+
+    Returns:
+        Mean distance, [b].
+    """
+    axes = tuple(range(1, coupling.ndim))
+    apart = jnp.sum(jnp.abs(coupling - other), axis=axes) / 2  # over pairs, [b]
+    # What a child couples adds up to 1, at one position or over several, but for what leaks away.
+    children = jnp.sum(coupling, axis=axes)
+    return apart / jnp.where(children > 0, children, 1)
+
+
 def coupled_agreement(
     coupling: Float[Array, "*batch i j"], agreement: Float[Array, "*batch i j"]
 ) -> Float[Array, "*batch"]:

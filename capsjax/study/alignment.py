@@ -1,12 +1,14 @@
-"""How far one gradient points where another does, one group of parameters at a time."""
+"""How far one gradient points where another does: group by group, example by example, after the optimiser."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
 
-from capsjax.training.state import NONE, Params, group_of
+from capsjax.training.state import NONE, Params, TrainState, group_of
 from capsjax.training.step import LossFunction, weighted_sums
 from capsjax.types import Batch
 
@@ -21,6 +23,34 @@ class Alignment(NamedTuple):
 
     cosine: Any
     norm_ratio: Any
+
+    @property
+    def share(self) -> Any:
+        """Which part of the reference, along itself, the gradient lacks: 1 - cosine norm_ratio.
+
+        Of a stop gradient beside the full one it is what flows through the couplings, projected:
+        (full - stop) . full / |full|^2. What the other part lacks in direction is not in it.
+        """
+        return 1 - self.cosine * self.norm_ratio
+
+
+class Analysis(NamedTuple):
+    """Compare a gradient with a reference in all the ways that matter for training, group by group.
+
+    Attributes:
+        gradient: the gradients themselves.
+        update: what the optimiser makes of either, in the same state: momentum, which both share, included.
+        response: by how much either moves what the optimiser would do without a gradient: u(g) - u(0). It has
+            the optimiser's scale of each parameter, and none of the momentum.
+        examples: the gradients of single examples, [n] each; nothing where a batch normalises.
+        entropy: of the couplings of these examples, in nats, [n].
+    """
+
+    gradient: dict[str, Alignment]
+    update: dict[str, Alignment]
+    response: dict[str, Alignment]
+    examples: dict[str, Alignment]
+    entropy: Float[Array, "n"]
 
 
 def align(gradient: Params, reference: Params) -> dict[str, Alignment]:
@@ -54,6 +84,18 @@ def _align(gradient: Params, reference: Params, names: list[str]) -> Alignment:
     return Alignment(cosine, lengths[0] / jnp.where(lengths[1] > 0, lengths[1], 1))
 
 
+def _gradient(
+    loss: LossFunction, params: Params, batch: Batch, fixed: Params
+) -> tuple[Params, Float[Array, ""]]:
+    """Return the gradient of the mean loss of a batch, and the mean entropy of its couplings."""
+
+    def mean_loss(params: Params) -> tuple[Any, Any]:
+        sums = weighted_sums(loss(params | fixed, batch), batch.weights)
+        return sums["loss"] / sums["count"], sums.get("entropy", jnp.nan) / sums["count"]
+
+    return jax.grad(mean_loss, has_aux=True)(params)
+
+
 def make_alignment(
     loss: LossFunction, reference: LossFunction
 ) -> Callable[..., dict[str, Alignment]]:
@@ -68,16 +110,65 @@ def make_alignment(
         alignment of each group.
     """
 
-    def gradient(function: LossFunction, params: Params, batch: Batch, fixed: Params) -> Params:
-        def mean_loss(params: Params) -> Any:
-            sums = weighted_sums(function(params | fixed, batch), batch.weights)
-            return sums["loss"] / sums["count"]
-
-        return jax.grad(mean_loss)(params)
-
     @jax.jit
     def alignment(params: Params, batch: Batch, statistics: Params = NONE) -> dict[str, Alignment]:
-        found = (gradient(function, params, batch, statistics) for function in (loss, reference))
+        found = (
+            _gradient(function, params, batch, statistics)[0] for function in (loss, reference)
+        )
         return align(*found)
 
     return alignment
+
+
+def make_analysis(
+    loss: LossFunction,
+    reference: LossFunction,
+    optimiser: optax.GradientTransformation,
+    *,
+    examples: int = 16,
+) -> Callable[[TrainState, Batch], Analysis]:
+    """Make a function that compares the gradients of two losses, and what an optimiser makes of them.
+
+    An optimiser that divides by the size of past gradients, as Adam does, divides a constant ratio of lengths
+    away; which way the parameters are moved is the angle between updates.
+
+    Args:
+        loss: from parameters and a batch to values of each example, `loss` among them.
+        reference: the same, whose gradient is compared with.
+        optimiser: what trains, at a learning rate above 0: in the first step of a warm-up every update is 0.
+        examples: how many single examples of a batch are looked at; each costs two gradients.
+
+    Returns:
+        A compiled function from a state of training and a batch to the analysis.
+    """
+
+    def updates(state: TrainState, gradient: Params) -> Params:
+        made: Any = optimiser.update(gradient, state.opt_state, state.params)[0]
+        return made
+
+    @jax.jit
+    def analyse(state: TrainState, batch: Batch) -> Analysis:
+        def both(batch: Batch) -> tuple[Params, Params, Float[Array, ""]]:
+            ours, _ = _gradient(loss, state.params, batch, state.statistics)
+            theirs, entropy = _gradient(reference, state.params, batch, state.statistics)
+            return ours, theirs, entropy
+
+        def of_example(example: Batch) -> tuple[dict[str, Alignment], Float[Array, ""]]:
+            ours, theirs, entropy = both(example)
+            return align(ours, theirs), entropy
+
+        ours, theirs, _ = both(batch)
+        moved, other = updates(state, ours), updates(state, theirs)
+        still = updates(state, jax.tree.map(jnp.zeros_like, ours))
+        responses = (jax.tree.map(jnp.subtract, update, still) for update in (moved, other))
+        singles, entropy = {}, jnp.zeros(0)
+        if not state.statistics:  # else an example's gradient is that of its batch
+            count = min(examples, len(batch.labels))
+            # One after another: their gradients together would be as many copies of the parameters.
+            chosen = jax.tree.map(lambda x: x[:count, None], batch)  # [n, 1, ...]
+            singles, entropy = jax.lax.map(of_example, chosen)
+        return Analysis(
+            align(ours, theirs), align(moved, other), align(*responses), singles, entropy
+        )
+
+    return analyse

@@ -14,10 +14,12 @@ from capsjax.study.beginning import beginning
 from capsjax.study.design import Design
 from capsjax.study.ledger import Entry, read_ledger
 from capsjax.study.outcomes import outcomes
-from capsjax.study.trial_runner import TrialRunner, read_alignment
+from capsjax.study.seen import GRADIENTS, write_seen
+from capsjax.study.trial_runner import TrialRunner
 from capsjax.training.feed import Epoch, TrainFeed
 
 RESULTS = "comparison.json"
+ALIGNED = ("mode", "seed", "epoch", "group", "cosine", "norm_ratio")
 
 
 def write_results(
@@ -35,6 +37,7 @@ def write_results(
     entries = read_ledger(folder, config, designed)
     done = list(dict.fromkeys(e.trial.arm.name for e in entries if e.state == "done"))
     costs = _costs(config, designed, done, runner, reporter) if done else {}
+    seen = write_seen(folder, entries)
     last = list(routings(config.model).values())[-1]  # of the classes
     directory.write_json(
         folder / RESULTS,
@@ -46,7 +49,7 @@ def write_results(
             "test_error": {name: _errors(name, entries) for name in designed.arms},
             **outcomes(designed, entries),
             "cost": {name: cost._asdict() for name, cost in costs.items()},
-            "alignment": [record for e in entries for record in read_alignment(e.trial)],
+            "alignment": [{key: record[key] for key in ALIGNED} for record in seen[GRADIENTS]],
             "beginning": _beginnings(designed, runner),
         },
     )

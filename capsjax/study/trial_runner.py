@@ -1,37 +1,33 @@
 """Run one trial of a comparison in this process: train or resume it, or write down why it failed."""
 
-import contextlib
 import dataclasses
 import functools
 import operator
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from capsjax.checks import UserError
 from capsjax.data import Dataset, Source
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import directory, experiment
 from capsjax.runs.config import Config
-from capsjax.runs.metrics_file import MetricsWriter, read_metrics
-from capsjax.runs.plan import plan
 from capsjax.runs.sources import load_data
 from capsjax.schema.text import to_tree
-from capsjax.study.alignment import make_alignment
 from capsjax.study.beginning import start_of
-from capsjax.study.design import Design, variant
+from capsjax.study.design import Design
 from capsjax.study.ledger import Trial, forget_failure, record_failure
-from capsjax.training.feed import EvalFeed
+from capsjax.study.observation import (
+    Look,
+    gradient_pairs,
+    look_at_couplings,
+    look_at_gradients,
+    points,
+    routed_alike,
+    write_observation,
+)
 from capsjax.training.state import TrainState
-from capsjax.types import Batch
-
-ALIGNMENT_EXAMPLES = 256
-ALIGNMENT = "alignment.jsonl"  # beside the metrics of a run
-
-Align = Callable[[int, TrainState], dict[str, float]]
 
 
 class TrialRunner:
@@ -45,10 +41,12 @@ class TrialRunner:
 
     def __init__(self, config: Config, designed: Design, data: Any = None):
         self._config, self._design, self._data = config, designed, data
-        self._aligned = aligned(config, designed)
+        self._pairs = gradient_pairs(config, designed)
         # One at a time stays: a study goes through many, and each run loads its own.
         self.dataset = functools.lru_cache(maxsize=2)(self._load)
-        self._aligner = functools.lru_cache(maxsize=None)(self._make_aligner)
+        # Arms that differ in the gradient alone look by the same programs.
+        self._gradients = functools.lru_cache(maxsize=8)(self._look_at_gradients)
+        self._couplings = functools.lru_cache(maxsize=8)(self._look_at_couplings)
 
     def _load(self, source: Any) -> Dataset:
         arm = next(arm for arm in self._design.arms.values() if arm.config.data == source)
@@ -103,22 +101,25 @@ class TrialRunner:
         )
 
     def _observer(self, trial: Trial) -> Callable[[int, TrainState], None] | None:
-        """Make what writes down, beside a run's metrics, how its gradients agree."""
-        pair = self._aligned.get(trial.arm.name)
-        if pair is None:
+        """Make what writes down, beside a run's metrics, how gradients agree and what layers couple."""
+        pair, alike = self._pairs.get(trial.arm.name), routed_alike(trial.arm.config)
+        looks = [] if pair is None else [self._gradients(pair)]
+        looks += [] if alike is None else [self._couplings(alike)]
+        if not looks:
             return None
-        align = self._aligner(pair)
+        chosen = points(trial.config, self.dataset(trial.config.data))
 
         def observe(epoch: int, state: TrainState) -> None:
-            found = align(epoch, state)
-            if found:
-                with contextlib.closing(MetricsWriter(trial.path / ALIGNMENT)) as writer:
-                    writer.write("alignment", int(state.step), {"epoch": epoch} | found)
+            for look in looks if epoch in chosen else ():
+                write_observation(trial.path, state, epoch, look)
 
         return observe
 
-    def _make_aligner(self, pair: tuple[Config, Config]) -> Align:
-        return make_aligner(pair, self.dataset(pair[1].data), self._config.compare.gradient_points)
+    def _look_at_gradients(self, pair: tuple[Config, Config]) -> Look:
+        return look_at_gradients(pair, self.dataset(pair[1].data))
+
+    def _look_at_couplings(self, config: Config) -> Look:
+        return look_at_couplings(config, self.dataset(config.data))
 
 
 def data_keys() -> tuple[str, ...]:
@@ -190,93 +191,3 @@ def _changes(found: Config, planned: Config) -> dict[str, Any]:
     for key in (f"data.{place}" for place in planned.data.place_keys()):
         changed[key] = operator.attrgetter(key)(planned)
     return {key: new for key, new in changed.items() if operator.attrgetter(key)(found) != new}
-
-
-def aligned(config: Config, designed: Design) -> dict[str, tuple[Config, Config]]:
-    """Find the arms along whose runs the stop gradient is compared with the full one.
-
-    They are those with the one or the other where arms differ in the gradient mode alone.
-
-    Args:
-        config: the comparison's configuration.
-        designed: its arms.
-
-    Returns:
-        By the name of an arm its configuration with the stop gradient, and with the full one.
-    """
-    alone: dict[str, dict[str, str]] = {}
-    for name, arm in designed.arms.items():
-        tree = to_tree(arm.config)
-        kinds = set(_gradients(tree["model"]))
-        if len(kinds) == 1 and kinds <= {"stop", "full"}:
-            alone.setdefault(repr(_without_gradients(tree)), {})[kinds.pop()] = name
-    short = not config.compare.arms  # then all differ in the gradient alone
-    names = [
-        name for kinds in alone.values() if short or len(kinds) == 2 for name in kinds.values()
-    ]
-    pairs = {}
-    for name in names:
-        config = designed.arms[name].config
-        with contextlib.suppress(UserError):  # with one iteration every gradient is the same
-            pairs[name] = variant(config, "stop", 0), variant(config, "full", 0)
-    return pairs
-
-
-def _gradients(tree: Any) -> list[str]:
-    """List the gradient modes of a network's routings."""
-    if not isinstance(tree, Mapping):
-        return []
-    inner = [kind for value in tree.values() for kind in _gradients(value)]
-    own = tree.get("gradient")
-    return [*inner, str(own["kind"])] if isinstance(own, Mapping) and "kind" in own else inner
-
-
-def _without_gradients(tree: Any) -> Any:
-    if not isinstance(tree, Mapping):
-        return tree
-    return {key: _without_gradients(value) for key, value in tree.items() if key != "gradient"}
-
-
-def make_aligner(pair: tuple[Config, Config], dataset: Dataset, points: int) -> Align:
-    """Make the function that compares stop and full gradient at some epochs of a run.
-
-    Args:
-        pair: the configuration with the stop gradient, and with the full one.
-        dataset: what is learnt from.
-        points: the number of points of training.
-
-    Returns:
-        A function of an epoch and a state, which returns numbers at the chosen epochs and nothing at others.
-    """
-    stop, full = (plan(config, dataset) for config in pair)
-    measure = make_alignment(stop.functions.loss, full.functions.loss)
-    size = min(ALIGNMENT_EXAMPLES, len(dataset.train))
-    # The same examples at every point, without shifts: what changes is the parameters alone.
-    batch: Batch = next(iter(EvalFeed(dataset.train, dataset.scale, batch_size=size)))
-    epochs = full.total_steps // (len(dataset.train) // pair[1].training.batch_size)
-    gaps = points - 1
-    chosen = {round(epochs * point / gaps) for point in range(gaps + 1)}
-
-    def align(epoch: int, state: TrainState) -> dict[str, float]:
-        if epoch not in chosen:
-            return {}
-        groups = jax.device_get(measure(state.params, batch, state.statistics))
-        return {
-            f"{group}.{name}": float(value)
-            for group, found in groups.items()
-            for name, value in found._asdict().items()
-        }
-
-    return align
-
-
-def read_alignment(trial: Trial) -> list[dict[str, Any]]:
-    """Read how the gradients of a run agreed, one record for each epoch and group of parameters."""
-    records = []
-    for line in read_metrics(trial.path / ALIGNMENT, ("alignment",)):
-        groups = dict.fromkeys(name.rpartition(".")[0] for name in line if "." in name)
-        for group in groups:
-            measured = {name: line[f"{group}.{name}"] for name in ("cosine", "norm_ratio")}
-            known = {"mode": trial.arm.name, "seed": trial.seed, "epoch": int(line["epoch"])}
-            records.append(known | {"group": group} | measured)
-    return records

@@ -55,6 +55,27 @@ STUDIES = (
         STATISTICS,
     ),
     Mutation(
+        "an optimiser's update that is shared by both gradients",
+        "study/alignment.py",
+        "        moved, other = updates(state, ours), updates(state, theirs)\n",
+        "        moved, other = updates(state, theirs), updates(state, theirs)\n",
+        ("tests/study/test_observation.py",),
+    ),
+    Mutation(
+        "a gradient without momentum that has momentum",
+        "study/alignment.py",
+        "jax.tree.map(jnp.subtract, update, still)",
+        "jax.tree.map(jnp.add, update, still)",
+        ("tests/study/test_observation.py",),
+    ),
+    Mutation(
+        "couplings of a child at two positions counted twice",
+        "metrics/coupling.py",
+        "    return apart / jnp.where(children > 0, children, 1)\n",
+        "    return apart / coupling.shape[-2]\n",
+        ("tests/study/test_observation.py",),
+    ),
+    Mutation(
         "the whole loss where that of the classes is compared",
         "study/ledger.py",
         "        return (self.tested or {}).get(self.trial.config.loss.kind)\n",

@@ -19,6 +19,7 @@ from capsjax.runs.metrics_file import read_metrics
 from capsjax.runs.plan import network_functions
 from capsjax.study.compare import compare, routing_of, variant
 from capsjax.study.outcomes import pack, unpack, wrong_by_seed
+from capsjax.study.seen import COUPLINGS, EXAMPLES, GRADIENTS, read_seen
 from capsjax.training.feed import EvalFeed
 
 MODES = ("uniform", "stop", "truncated", "full")
@@ -110,6 +111,7 @@ def test_what_is_written_is_what_the_runs_measured(compared, raw, runs):
         assert all(line["margin"] < line["loss"] for line in lines)
     names = {path.name for path in compared.folder.iterdir()}
     written = {"config.yaml", "environment.json", "comparison.json", "runs"}
+    written |= {"gradients.csv", "examples.csv", "couplings.csv"}
     drawn = {"report.html", "report.md", "comparison.png", "figures", "tables", "metrics.csv"}
     assert names == written | drawn
 
@@ -196,6 +198,58 @@ def test_alignment_is_the_cosine_of_the_two_gradients(compared, raw, runs, gradi
         )
         assert found["cosine"] == pytest.approx(ours @ theirs / np.prod(lengths), abs=1e-4)
         assert found["norm_ratio"] == pytest.approx(lengths[0] / lengths[1], rel=1e-4)
+
+
+def test_the_first_update_of_adam_forgets_lengths(compared, gradients):
+    """From nothing Adam moves every parameter by the sign of its gradient, in a warm-up too."""
+    table = read_seen(compared.folder, GRADIENTS)
+    stop, full = (gradient(compared.began["full", 1]) for gradient in gradients)
+    for group in ("all", "classes", "decoder", "primary", "stem"):
+        ours, theirs = (np.sign(flat(x, group)) for x in (stop, full))
+        (found,) = (
+            r
+            for r in table
+            if (r["mode"], r["seed"], r["epoch"], r["group"]) == ("full", 1, 0, group)
+        )
+        cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+        # But for gradients so small that epsilon counts.
+        assert found["update_cosine"] == pytest.approx(cosine, abs=0.02)
+        assert found["response_cosine"] == pytest.approx(found["update_cosine"], abs=1e-4)
+        assert found["update_norm_ratio"] == pytest.approx(1, abs=0.02)
+        assert found["share"] == pytest.approx(1 - found["cosine"] * found["norm_ratio"], abs=1e-5)
+
+
+def test_single_examples_have_a_gradient_each(compared):
+    table = read_seen(compared.folder, EXAMPLES)
+    keys = {(r["seed"], r["mode"], r["epoch"], r["example"]) for r in table}
+    assert keys == set(itertools.product((0, 1), ("stop", "full"), (0, 3), range(16)))
+    means = [r for r in read_seen(compared.folder, GRADIENTS) if r["group"] == "all"]
+    for record in means:
+        of = [r for r in table if all(r[k] == record[k] for k in ("seed", "mode", "epoch"))]
+        assert record["example_cosine"] == pytest.approx(np.mean([r["cosine"] for r in of]))
+        assert all(2 < r["entropy"] < np.log(10) for r in of)
+
+
+def test_couplings_are_measured_at_each_iteration(compared, runs):
+    table = read_seen(compared.folder, COUPLINGS)
+    keys = [(r["seed"], r["mode"], r["epoch"], r["layer"], r["iteration"]) for r in table]
+    expected = itertools.product((0, 1), MODES[1:], (0, 3), ["classes"], (1, 2, 3))
+    assert sorted(keys) == sorted(expected)
+    for record in table:
+        if record["iteration"] == 1:
+            assert record["entropy"] == pytest.approx(np.log(10), rel=1e-5)
+            assert record["from_uniform"] == 0
+        else:
+            assert 0 < record["from_uniform"] < 0.5
+            assert 0 < record["from_random"] < 0.5
+    # Of the last iteration they are those that the network routes by.
+    output = runs["full", 1].outputs(Digits().load().train.images[:256])
+    (last,) = (
+        r for r in table if (r["seed"], r["mode"], r["epoch"], r["iteration"]) == (1, "full", 3, 3)
+    )
+    c = np.asarray(output.coupling)
+    assert last["entropy"] == pytest.approx(-(c * np.log(c)).sum(-1).mean(), rel=1e-4)
+    assert last["from_uniform"] == pytest.approx(np.abs(c - 0.1).sum(-1).mean() / 2, rel=1e-4)
 
 
 def test_the_decoder_s_gradient_does_not_care(raw):
