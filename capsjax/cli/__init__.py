@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 from capsjax import signals, streams
 from capsjax.checks import UserError, nearest, printable
-from capsjax.cli import bench, compare, completion, evaluate, info, memory, predict, report, train
+from capsjax.cli import (
+    bench,
+    compare,
+    completion,
+    data,
+    evaluate,
+    info,
+    memory,
+    predict,
+    report,
+    train,
+)
 from capsjax.cli.flags import for_command_line, options_of, set_overrides_aside
 from capsjax.cli.parser import make_parser
 
@@ -108,6 +119,7 @@ COMMANDS = {
     "predict": predict.predict,
     "report": report.report,
     "bench": bench.bench,
+    "data": data.data,
     "info": info.info,
     "completion": completion.completion,
 }

@@ -9,7 +9,7 @@ from capsjax.cli.steps import no_flags
 
 SHELLS = ("bash", "zsh", "fish")
 CONFIGURED = ("train", "compare", "info", "bench step", "bench forward")
-MEASURED = ("evaluate", "report")  # which take flags of the data alone, beside a run
+MEASURED = ("evaluate", "report", "data show")  # which take flags of the data alone, beside a run
 
 
 def completion(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -42,9 +42,11 @@ def script(shell: str) -> str:
     import shtab
 
     from capsjax.cli.parser import make_parser
+    from capsjax.data import published_sets
     from capsjax.runs.config import shipped_configs
 
     parser, words = make_parser(), " ".join(shipped_configs())
+    names = tuple(published_sets())
     configs = {
         "bash": "_capsjax_configs",
         "zsh": "_capsjax_configs",
@@ -69,7 +71,9 @@ def script(shell: str) -> str:
                 action.complete = configs
             elif action.dest in ("folder", "folders", "out", "resume", "start", "data.folder"):
                 action.complete = shtab.DIRECTORY
-            elif action.dest == "data.path":
+            elif action.dest == "set" and name != "data show":
+                action.choices = names
+            elif action.dest in ("data.path", "set"):
                 action.complete = shtab.FILE
     return shtab.complete(parser, shell=shell, preamble=preamble[shell])
 

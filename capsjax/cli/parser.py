@@ -21,6 +21,8 @@ DATA = (
     "such as --data FOLDER, or --data.kind arrays --data.path images.npz."
 )
 
+FIELDS = "Fields of the data may be set by flags, such as --data.colour true."
+
 EXAMPLES = {
     "train": (
         "capsjax train digits",
@@ -51,6 +53,14 @@ EXAMPLES = {
         "capsjax bench routing --routing em --batch 32",
     ),
     "info": ("capsjax info", "capsjax info digits --model.dim 8"),
+    "data": ("capsjax data list", "capsjax data fetch mnist", "capsjax data show mnist"),
+    "list": ("capsjax data list",),
+    "fetch": ("capsjax data fetch mnist",),
+    "verify": ("capsjax data verify mnist",),
+    "show": (
+        "capsjax data show mnist",
+        "capsjax data show eth80 --data.colour true --split test --out cows.png",
+    ),
     "completion": ("capsjax completion bash >> ~/.bash_completion",),
 }
 
@@ -148,6 +158,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument("--quiet", action="store_true", help=quiet)
 
     _add_bench(command)
+    _add_data(command)
 
     info = command(
         "info",
@@ -215,3 +226,36 @@ def _add_bench(command: Callable[..., Any]) -> None:
         work.add_argument(
             "--json", action="store_true", help="print the figures as one line of JSON at the end"
         )
+
+
+def _add_data(command: Callable[..., Any]) -> None:
+    """Add the command about published sets, with one subcommand for each thing that is done with one."""
+    data = command("data", "List, download, check and show the sets that others published.")
+    # Not required by argparse, whose error would not say what there is to do.
+    tasks = data.add_subparsers(dest="task", metavar="TASK")
+    texts = {
+        "list": "List the sets: size, classes, licence, and where each is, if it is there.",
+        "fetch": "Download a set to where it is looked for, and check it; what is there stays.",
+        "verify": "Check the files of a set by their SHA-256, and count its images.",
+        "show": "Draw images of each class of a set, or of data of one's own, as PNG.",
+    }
+    for name, text in texts.items():
+        task = tasks.add_parser(
+            name,
+            help=text,
+            description=textwrap.fill(text + (f" {FIELDS}" if name == "show" else ""), 90),
+            epilog=examples(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name != "list":
+            what = "what a configuration calls the set"
+            more = ", or a folder of pictures, a file of arrays, a table" if name == "show" else ""
+            task.add_argument("set", metavar="NAME", help=what + more)
+        if name in ("fetch", "show"):
+            task.add_argument("--quiet", action="store_true", help="no progress: the result alone")
+        if name == "show":
+            out = "a new file to write; NAME.png where none is given"
+            task.add_argument("--out", type=Path, metavar="FILE", help=out)
+            which = "train, validation or test (default train)"
+            task.add_argument("--split", default="train", metavar="SPLIT", help=which)

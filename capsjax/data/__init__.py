@@ -4,6 +4,7 @@ A configuration chooses a `Source`, whose `load` (of `Arrays`, also `build`) giv
 `Augmentation`s of the training images.
 """
 
+from capsjax.data.affnist import Affnist
 from capsjax.data.arrays import Arrays
 from capsjax.data.augment import (
     Affine,
@@ -17,6 +18,7 @@ from capsjax.data.augment import (
     Shift,
     affine,
 )
+from capsjax.data.cifar10 import Cifar10
 from capsjax.data.dataset import Dataset, Split
 from capsjax.data.digits import Digits
 from capsjax.data.download import Report, download
@@ -24,6 +26,7 @@ from capsjax.data.eth80 import Eth80
 from capsjax.data.fashion_mnist import FashionMnist
 from capsjax.data.folder import PictureFolder
 from capsjax.data.idx import parse_idx, read_idx
+from capsjax.data.kmnist import Kmnist
 from capsjax.data.known import KnownArchive, KnownFile
 from capsjax.data.mnist import Mnist
 from capsjax.data.npz import read_npz
@@ -33,9 +36,17 @@ from capsjax.data.picture_list import PictureList
 from capsjax.data.pictures import PictureData
 from capsjax.data.pixels import Pixels
 from capsjax.data.places import source_at
-from capsjax.data.published import Published, PublishedFiles, PublishedSet
+from capsjax.data.published import (
+    Published,
+    PublishedFiles,
+    PublishedSet,
+    published_set,
+    published_sets,
+)
 from capsjax.data.rescaling import Rescaling
+from capsjax.data.small_norb import SmallNorb
 from capsjax.data.source import DataShape, Source
+from capsjax.data.svhn import Svhn
 from capsjax.data.table import NumberTable
 from capsjax.data.transforms import random_shift, shift, to_float
 from capsjax.data.usps import Usps
@@ -43,9 +54,11 @@ from capsjax.data.viewpoints import Viewpoints
 
 __all__ = [
     "Affine",
+    "Affnist",
     "Arrays",
     "Augmentation",
     "Brightness",
+    "Cifar10",
     "Contrast",
     "Crop",
     "Cutout",
@@ -55,6 +68,7 @@ __all__ = [
     "Eth80",
     "FashionMnist",
     "Flip",
+    "Kmnist",
     "KnownArchive",
     "KnownFile",
     "Mnist",
@@ -72,13 +86,17 @@ __all__ = [
     "Report",
     "Rescaling",
     "Shift",
+    "SmallNorb",
     "Source",
     "Split",
+    "Svhn",
     "Usps",
     "Viewpoints",
     "affine",
     "download",
     "parse_idx",
+    "published_set",
+    "published_sets",
     "random_shift",
     "read_idx",
     "read_npz",

@@ -91,7 +91,7 @@ class Eth80(Viewpoints):
             "eth80",
             FILES,
             examples={"all": 3280},
-            licence="for research, cite the authors; none stated",
+            licence="for research, cite the authors",
             page="https://github.com/Kai-Xuan/ETH-80",
             reference="Leibe and Schiele 2003",
             obtain="it holds the photographs of Kai-Xuan/ETH-80 on GitHub, commit 9243466, brought to "

@@ -3,10 +3,11 @@
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
-from capsjax.checks import FieldError
-from capsjax.data.download import Report, read_known
+from capsjax.checks import FieldError, UserError, nearest
+from capsjax.data.download import Report, download, read_known
 from capsjax.data.known import KnownFile, Place, find_place
 from capsjax.data.source import DataShape, Source
 
@@ -48,6 +49,8 @@ class PublishedSet(Source, abc.ABC):
 
     image_shape: ClassVar[tuple[int, int, int]]
     num_classes: ClassVar[int] = 10
+
+    kind: str = ""  # each set's own, so that every one of them has defaults alone
 
     @classmethod
     @abc.abstractmethod
@@ -100,6 +103,54 @@ class PublishedFiles(PublishedSet, abc.ABC):
         """Return the files that are read, by key, such as they are in `place`."""
         return self.published().files
 
+    def missing(self) -> list[str]:
+        """Return what the files that are not there are called."""
+        folder = self.place().folder
+        return [file.names[0] for file in self.files().values() if file.find(folder) is None]
+
+    def fetch(self, report: Report | None = None) -> list[Path]:
+        """Download the files that are not there, to where they are looked for, be it the cache or not.
+
+        Nothing that is there is changed.
+
+        Args:
+            report: receives (name, bytes done, bytes in all or None) during a download.
+
+        Returns:
+            The files that came.
+
+        Raises:
+            UserError: If a file is there already and is not the published one, nobody publishes it, or no
+                download succeeds.
+        """
+        known, place = self.published(), self.place()
+        came = []
+        for file in self.files().values():
+            path = file.find(place.folder)
+            if path is None and known.mirrors:
+                came.append(download(file, known.mirrors, place.folder, report=report))
+            else:
+                read_known(place, file, ())  # says what is wrong with it, or that it is not there
+        return came
+
+    def verify(self) -> list[tuple[str, KnownFile]]:
+        """Read every file, and check that it is the published one.
+
+        Returns:
+            Path and description of each.
+
+        Raises:
+            UserError: If a file is missing, unreadable or not the published one.
+        """
+        place, known = self.place(), self.published()
+        found = []
+        for file in self.files().values():
+            if file.find(place.folder) is None and known.mirrors:
+                advice = f"have it downloaded: capsjax data fetch {known.name}"
+                place = dataclasses.replace(place, advice=advice, is_cache=False)
+            found.append((read_known(place, file, ())[1], file))
+        return found
+
     def read(self, key: str, report: Report | None = None) -> tuple[bytes, str]:
         """Read a file, and download it first if it belongs into the cache and is not there.
 
@@ -115,3 +166,28 @@ class PublishedFiles(PublishedSet, abc.ABC):
         """
         known = self.published()
         return read_known(self.place(), self.files()[key], known.mirrors, report=report)
+
+
+def published_sets() -> dict[str, PublishedSet]:
+    """Return the published sets that a configuration may name, by that name, each with its defaults."""
+    found = [cls() for cls in Source.variants() if issubclass(cls, PublishedSet)]
+    return {source.kind: source for source in sorted(found, key=lambda source: source.kind)}
+
+
+def published_set(name: str) -> PublishedSet:
+    """Return a published set by its name.
+
+    Args:
+        name: what a configuration calls it.
+
+    Returns:
+        The set, with its defaults.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    known = published_sets()
+    if name not in known:
+        expected = f"one of {', '.join(known)}{nearest(name, list(known))}"
+        raise UserError(f"data: got {name!r}, expected {expected}")
+    return known[name]

@@ -19,7 +19,7 @@ words() {
 while read -r line; do eval "words capsjax $line"; done
 """
 CASES = {
-    "''": "train compare evaluate predict report bench info completion",
+    "''": "train compare evaluate predict report bench data info completion",
     "tr": "train",
     "train sm": "smoke",
     "train mine": "mine.yaml",
@@ -39,6 +39,9 @@ CASES = {
     "evaluate runs --data.pa": "--data.path",
     "report runs --data.path mi": "mine.yaml",
     "bench st": "step",
+    "data ve": "verify",
+    "data fetch us": "usps",
+    "data show digits --data.see": "--data.seed",
     "bench step di": "digits",
     "bench routing --num": "--num-iters",
     "bench forward smoke --model.dim": "--model.dim",
@@ -82,6 +85,7 @@ def test_keys_admit_what_their_fields_do():
     found = admitted()
     kinds = {"digits", "mnist", "fashion_mnist", "arrays", "folder", "picture_list", "table"}
     kinds |= {"perturbed", "usps", "eth80"}
+    kinds |= {"affnist", "cifar10", "kmnist", "small_norb", "svhn"}
     assert set(found["data.kind"]) == set(found["data"]) == kinds
     assert found["model.precision"] == ("float32", "bfloat16")
     assert found["training.epochs"] == ()

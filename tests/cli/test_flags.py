@@ -13,7 +13,17 @@ from capsjax.runs.config import Config, load_config
 from capsjax.schema.errors import all_keys
 from capsjax.schema.names import USUAL
 
-COMMANDS = ("train", "compare", "evaluate", "predict", "report", "bench", "info", "completion")
+COMMANDS = (
+    "train",
+    "compare",
+    "evaluate",
+    "predict",
+    "report",
+    "bench",
+    "data",
+    "info",
+    "completion",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +49,8 @@ def test_every_flag_has_a_description(command, answer):
     assert code == 0
     assert parser._actions
     for action in parser._actions:
-        if command == "bench" and not action.option_strings:
-            continue  # its own subcommands, which test_bench looks at
+        if command in ("bench", "data") and not action.option_strings:
+            continue  # their own subcommands, which test_bench and test_data look at
         assert action.help
         assert " ".join(action.help.split()) in text
         for flag in action.option_strings:
@@ -255,6 +265,7 @@ def test_quiet_leaves_results_alone(command, answer):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_in_help_are_commands_as_they_are(name, answer):
     above = ["bench"] if name in ("step", "forward", "routing") else []
+    above = ["data"] if name in ("list", "fetch", "verify", "show") else above
     code, out, _ = answer(*above, name, "--help")
     shown = out[out.index("examples:") + 1 :]
     assert code == 0
@@ -267,7 +278,8 @@ def test_examples_in_help_are_commands_as_they_are(name, answer):
         known, rest = parser.parse_known_args(own)
         assert (known.command, rest) == ((above or [name])[0], [])
         if overrides:
-            load_config("digits", parse_overrides(overrides))
+            data = {"data.kind": known.set} if name == "show" else {}
+            load_config("digits", data | parse_overrides(overrides))
 
 
 def test_a_command_keeps_the_data_that_it_was_given(tmp_path):

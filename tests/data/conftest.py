@@ -61,7 +61,8 @@ def tiny():
 def server(monkeypatch):
     """A web server: `pages` maps paths to answers (status, body, length to declare or None).
 
-    A list of answers is given one at a time, the last for ever. `seen` lists the paths asked
+    The body of a redirection is where it leads. A list of answers is given one at a time, the
+    last for ever. `seen` lists the paths asked
     for, `encodings` the encodings accepted.
     """
     pages, seen, encodings = {}, [], []
@@ -75,6 +76,8 @@ def server(monkeypatch):
                 answer = answer.pop(0) if len(answer) > 1 else answer[0]
             status, body, length = answer
             self.send_response(status)
+            if status in (301, 302):
+                self.send_header("Location", body.decode())
             if length is not None:
                 self.send_header("Content-Length", str(length))
             self.end_headers()

@@ -71,7 +71,28 @@ BROKEN = {
     "no gzip": (200, b"<html>", 6),
     "broken off": (200, b"\x1f\x8b", 1000),
     "empty": (200, b"", 0),
+    "page": (200, b"\n<!DOCTYPE html><html><body>Sign in to go on</body></html>", None),
+    "shorter than it is": (200, gzip.compress(bytes(1000), 0), 500),  # no more of it is read
+    "bomb": (200, gzip.compress(bytes(1 << 22)), None),  # 4 kB that become 4 MB
+    "in circles": (302, b"/a/train-images-idx3-ubyte.gz", 0),
+    "elsewhere": (301, b"file:///etc/passwd", 0),
 }
+TOLD = {
+    "page": "is a web page, not data: found 58 bytes of HTML",
+    "shorter than it is": "is truncated",
+    "bomb": "holds more than",
+    "in circles": "redirects in circles",
+    "broken off": "the connection broke off",
+    "elsewhere": "InvalidSchema",
+}
+
+
+@pytest.mark.parametrize("how", TOLD)
+def test_what_a_mirror_did_is_told(tmp_path, file, server, how):
+    server.pages[f"/a/{file.name}.gz"] = BROKEN[how]
+    with pytest.raises(UserError, match=f"no mirror gave it .*{TOLD[how]}"):
+        get(file, server, tmp_path, rounds=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", BROKEN)
@@ -80,7 +101,7 @@ def test_second_mirror_helps(tmp_path, file, body, server, how):
     server.pages[f"/b/{file.name}.gz"] = (200, body, len(body))
     path = get(file, server, tmp_path, ["/a/", "/b/"])
     assert path.read_bytes() == body
-    assert server.seen == [f"/a/{file.name}.gz", f"/b/{file.name}.gz"]
+    assert [*dict.fromkeys(server.seen)] == [f"/a/{file.name}.gz", f"/b/{file.name}.gz"]
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 

@@ -3,9 +3,19 @@
 from tests.mutations.accelerators import ACCELERATORS
 from tests.mutations.mathematics import MATHEMATICS
 from tests.mutations.own_data import OWN_DATA
+from tests.mutations.published import PUBLISHED
 from tests.mutations.routings import ROUTINGS
 from tests.mutations.runs import RUNS
 from tests.mutations.studies import STUDIES
 from tests.mutations.values import VALUES
 
-MUTATIONS = (*MATHEMATICS, *ROUTINGS, *ACCELERATORS, *VALUES, *RUNS, *OWN_DATA, *STUDIES)
+MUTATIONS = (
+    *MATHEMATICS,
+    *ROUTINGS,
+    *ACCELERATORS,
+    *VALUES,
+    *RUNS,
+    *OWN_DATA,
+    *PUBLISHED,
+    *STUDIES,
+)

@@ -21,7 +21,7 @@ from capsjax.schema.tree import build
 from capsjax.training.config import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, Exponential, Piecewise
 
-NAMES = ["digits", "images", "mnist_sabour2017", "mnist_small", "smoke", "vectors"]
+NAMES = ["digits", "eth80", "images", "mnist_sabour2017", "mnist_small", "smoke", "usps", "vectors"]
 
 
 def test_these_configurations_ship():

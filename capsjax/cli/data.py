@@ -1,0 +1,140 @@
+"""`capsjax data`: the sets that others published."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from capsjax.checks import UserError, printable
+from capsjax.cli.flags import check_flags
+from capsjax.cli.steps import no_flags, progress, read_overrides, show
+
+
+def data(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """List, download, check or show published sets.
+
+    Args:
+        arguments: the command's own words, as its parser read them.
+        rest: flags of the data, for what is shown; none elsewhere.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: If it is not said what to do, there is no such set, or its files are not what they
+            should be.
+    """
+    tasks = {"list": _list, "fetch": _fetch, "verify": _verify, "show": _show}
+    if arguments.task is None:
+        given = f"{rest[0]!r}" if rest else "nothing"
+        raise UserError(f"got {given}, expected what to do: {', '.join(tasks)}")
+    if arguments.task != "show":
+        no_flags(arguments, rest)
+    tasks[arguments.task](arguments, rest)
+    return 0
+
+
+def _list(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    from capsjax.data import published_sets
+    from capsjax.tables import Table
+
+    del arguments, rest
+    rows = []
+    for name, source in published_sets().items():
+        known, found = source.published(), source.shape()
+        height, width, channels = found.image_shape
+        counts = " + ".join(f"{count:,} {part}" for part, count in known.examples.items())
+        pixels = f"{height} x {width}" + (f" x {channels}" if channels > 1 else "")
+        rows.append((name, counts, pixels, str(found.num_classes), known.licence, _where(source)))
+    headings = ("name", "images", "pixels", "classes", "licence", "where")
+    show([Table("Published sets", headings, tuple(rows))])
+
+
+def _where(source: Any) -> str:
+    """Say where a set is."""
+    from capsjax.data import PublishedFiles
+
+    if not isinstance(source, PublishedFiles):
+        return "comes with scikit-learn"
+    missing, folder = source.missing(), source.place().folder
+    if not missing:
+        return printable(str(folder))
+    few = "not there" if len(missing) == len(source.files()) else f"{len(missing)} files missing"
+    get = f"capsjax data fetch {source.kind}" if source.published().mirrors else "nowhere as it is"
+    return f"{few}: {get}"
+
+
+def _fetch(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    from capsjax.data import PublishedFiles, published_set
+
+    del rest
+    source = published_set(arguments.set)
+    if not isinstance(source, PublishedFiles):
+        print(f"{source.kind}: comes with scikit-learn, nothing to download")
+        return
+    with progress(arguments, "preparing") as reporter:
+        came = source.fetch(reporter.download)
+    for path in came:
+        print(f"downloaded: {printable(str(path))}")
+    files = len(source.files())
+    print(f"{source.kind}: {files} files as published, in {printable(str(source.place().folder))}")
+
+
+def _verify(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    from capsjax.data import PublishedFiles, published_set
+
+    del rest
+    source = published_set(arguments.set)
+    known = source.published()
+    if isinstance(source, PublishedFiles):
+        for path, file in source.verify():
+            told = f"{file.size} {file.unit}, SHA-256 {file.sha256}"
+            print(f"{printable(Path(path).name)}: {told}: as published")
+    dataset = source.load()
+    counts = {name: len(split) for name, split in dataset.splits().items()}
+    total, expected = sum(counts.values()), sum(known.examples.values())
+    if total != expected:
+        raise UserError(f"{source.kind}: got {total} images, expected {expected}")
+    parts = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"{source.kind}: {total} images ({parts}), {dataset.num_classes} classes")
+
+
+def _show(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    from capsjax.reports.examples import examples_figure
+    from capsjax.reports.figures import save
+
+    source, name = _named(arguments, rest)
+    out = arguments.out or Path(f"{name}.png")
+    if out.exists():
+        raise UserError(f"out: got {str(out)!r}, which exists, expected a new file", argument="out")
+    if out.suffix.lower() != ".png":
+        raise UserError(f"out: got {str(out)!r}, expected a name that ends in .png", argument="out")
+    with progress(arguments, "reading") as reporter:
+        dataset = source.load(reporter.download)
+    figure = examples_figure(dataset, arguments.split)
+    save(figure, out)
+    print(f"picture: {printable(str(out))}")
+
+
+def _named(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, str]:
+    """Return the data that a command line names, and what their picture is called."""
+    from capsjax.data import Source, published_set, source_at
+    from capsjax.runs.config import Config, load_config
+    from capsjax.schema.errors import all_keys
+    from capsjax.schema.fields import kinds_of
+
+    check_flags(arguments.options, rest, all_keys(Config), data_alone=True)
+    overrides = read_overrides(arguments, rest, data_alone=True)
+    for key in overrides:
+        if not key.startswith("data."):
+            got = f"{key}: got it beside {arguments.set}, expected fields of the data alone"
+            raise UserError(f"{got}, such as --data.path", argument=key)
+    given, path = arguments.set, Path(arguments.set)
+    # A folder may be called as a set is: then it is the set, as for every command.
+    if given in kinds_of(Source):
+        named, name = {"data.kind": given}, given
+    else:
+        if not (path.exists() or path.suffix or path.name != given):
+            published_set(given)  # says which there are
+        named, name = {"data.kind": source_at(given).kind, "data.path": given}, path.stem
+    return load_config("smoke", named | overrides).data, name

@@ -1,0 +1,76 @@
+"""A grid of what is in a dataset: images of each class, in a row."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from capsjax.checks import UserError, nearest
+from capsjax.data import Dataset
+from capsjax.reports.figures import drawn_name, new_figure
+from capsjax.reports.themes import LIGHT, drawn_with
+
+COLUMNS, ROWS = 10, 20  # images of a class, and classes that are drawn
+SIDE, GAP = 32, 2  # dots that an image has at least, and between images
+CELL = 0.55  # inches, of an image
+
+
+def examples_figure(dataset: Dataset, split: str = "train") -> Figure:
+    """Draw ten images of each class of a split, spread evenly over those that there are.
+
+    Args:
+        dataset: what is drawn; of more than 20 classes the first.
+        split: train, validation or test.
+
+    Returns:
+        The figure, a row for each class, its name before it. Channels of images that are neither grey nor
+        in colour are drawn beside each other.
+
+    Raises:
+        UserError: If there is no such split.
+    """
+    splits = dataset.splits()
+    if split not in splits:
+        expected = f"one of {', '.join(splits)}{nearest(split, list(splits))}"
+        raise UserError(f"split: got {split!r}, expected {expected}", argument="split")
+    images, labels = splits[split].images, splits[split].labels
+    classes = min(dataset.num_classes, ROWS)
+    names = [str(name) for name in dataset.class_names or range(dataset.num_classes)][:classes]
+    lowest = 0.0 if dataset.bounded else float(images.min())
+    highest = 1 / dataset.scale if dataset.bounded else float(images.max())
+    # Small images in larger dots, so that the gaps are no wider than they are elsewhere.
+    zoom = max(1, round(SIDE / max(images.shape[1:3])))
+    height, width = (zoom * side for side in _tile(images[0]).shape[:2])
+    # White between images: black would be taken for a part of those that are dark at their edges.
+    shape = classes * (height + GAP) - GAP, COLUMNS * (width + GAP) - GAP, 3
+    canvas = np.ones(shape, np.float32)
+    for row in range(classes):
+        places = np.flatnonzero(labels == row)
+        chosen = places[
+            np.linspace(0, len(places) - 1, min(COLUMNS, len(places))).round().astype(int)
+        ]
+        for column, place in enumerate(chosen):
+            top, left = row * (height + GAP), column * (width + GAP)
+            tile = _tile(images[place]).astype(np.float32).repeat(zoom, 0).repeat(zoom, 1)
+            shown = (tile - lowest) / (highest - lowest)
+            canvas[top : top + height, left : left + width] = np.clip(shown, 0, 1)
+    with drawn_with(LIGHT):
+        wide = CELL * COLUMNS
+        figure, axes = new_figure(1, 1, (wide + 1.2, wide * shape[0] / shape[1] + 0.4))
+        ax = axes[0, 0]
+        ax.imshow(canvas, interpolation="nearest")
+        ax.set_xticks([])
+        middles = np.arange(classes) * (height + GAP) + height / 2
+        drawn = [drawn_name(name, number) for number, name in enumerate(names)]
+        ax.set_yticks(middles, drawn, parse_math=False)
+        ax.tick_params(length=0)
+        ax.grid(visible=False)
+        ax.spines[:].set_visible(False)
+    return figure
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    """Return an image [h, w, c] as one in colour [h, w', 3]; several channels lie beside each other."""
+    channels = image.shape[-1]
+    if channels == 3:
+        return image
+    beside = np.concatenate([image[..., c] for c in range(channels)], axis=1)
+    return np.repeat(beside[..., None], 3, axis=-1)

@@ -1,0 +1,208 @@
+"""`capsjax data`: what is listed, downloaded, checked and drawn of published sets."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from capsjax.checks import UserError
+from capsjax.data import Dataset, KnownArchive, Mnist, Split, Usps, published_sets
+from capsjax.reports.examples import examples_figure
+from capsjax.reports.figures import save
+from tests.data.conftest import server, tiny, to_idx
+
+__all__ = ["server", "tiny", "to_idx"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("CAPSJAX_DATA", str(tmp_path / "sets"))
+
+
+@pytest.fixture
+def published(tiny, server, monkeypatch):
+    """MNIST of twelve and five images, on a server of this machine."""
+    counts = {"train": 12, "test": 5}
+    ours = dataclasses.replace(
+        Mnist.published(), files=tiny.files, mirrors=[f"{server.address}/"], examples=counts
+    )
+    monkeypatch.setattr(Mnist, "published", classmethod(lambda cls: ours))
+    for key, content in tiny.contents.items():
+        server.pages[f"/{tiny.names[key]}.gz"] = (200, content, len(content))
+    return ours
+
+
+def test_sets_are_listed_with_what_they_are_and_where(answer, tmp_path, published, tiny):
+    code, out, _ = answer("data", "list")
+    text = "\n".join(out)
+    assert code == 0
+    for name, source in published_sets().items():
+        row = next(line for line in out if f" {name} " in line)
+        assert source.published().licence in row
+        assert f" {source.num_classes} " in row
+    assert "60,000 train + 10,000 test" in text
+    assert "comes with scikit-learn" in text
+    assert "not there: capsjax data fetch mnist" in text
+    tiny.write(tmp_path / "sets" / "mnist")
+    assert f" {tmp_path / 'sets' / 'mnist'} " in "\n".join(answer("data", "list")[1])
+    next((tmp_path / "sets" / "mnist").iterdir()).unlink()
+    assert "1 files missing: capsjax data fetch mnist" in "\n".join(answer("data", "list")[1])
+
+
+def test_every_published_set_says_where_it_is_from():
+    assert {"digits", "mnist", "fashion_mnist", "usps", "eth80"} <= published_sets().keys()
+    for name, source in published_sets().items():
+        known = source.published()
+        assert known.name == name
+        assert known.page.startswith("http")
+        assert known.licence
+        assert known.reference
+        assert known.mirrors or known.obtain or not known.files
+        assert all(len(file.sha256) == 64 for file in known.files.values())
+
+
+def test_a_set_is_fetched_once_checked_and_left_alone(answer, published, server, tmp_path):
+    folder = tmp_path / "sets" / "mnist"
+    code, _, err = answer("data", "verify", "mnist")
+    assert code == 2
+    assert err[-1].endswith("; have it downloaded: capsjax data fetch mnist")
+    code, out, _ = answer(*err[-1].split("capsjax ")[-1].split())
+    assert code == 0
+    assert [line.split(": ")[0] for line in out[:4]] == ["downloaded"] * 4
+    assert out[-1] == f"mnist: 4 files as published, in {folder}"
+    seen = list(server.seen)
+    assert answer("data", "fetch", "mnist")[1] == out[-1:]
+    assert server.seen == seen
+    file = published.files["test_labels"]
+    path = folder / f"{file.name}.gz"
+    path.write_bytes(b"mine")
+    for task in ("fetch", "verify"):
+        code, _, err = answer("data", task, "mnist")
+        assert code == 2
+        assert f"{path}: is truncated: found 4 bytes" in err[-1]
+    assert path.read_bytes() == b"mine"
+    assert server.seen == seen
+
+
+def test_files_are_verified_and_images_counted(answer, published, tiny, tmp_path, monkeypatch):
+    tiny.write(tmp_path / "sets" / "mnist")
+    monkeypatch.setattr(Mnist, "load", lambda self, report=None: without_validation(tiny))
+    code, out, _ = answer("data", "verify", "mnist")
+    assert code == 0
+    file = published.files["train_images"]
+    name = f"{file.name}.gz"
+    assert out[0] == f"{name}: {file.size} bytes decompressed, SHA-256 {file.sha256}: as published"
+    assert out[-1] == "mnist: 17 images (12 train, 5 test), 10 classes"
+    fewer = dataclasses.replace(published, examples={"train": 13, "test": 5})
+    monkeypatch.setattr(Mnist, "published", classmethod(lambda cls: fewer))
+    assert "got 17 images, expected 18" in answer("data", "verify", "mnist")[2][-1]
+
+
+def without_validation(tiny):
+    """A dataset of the tiny images without a validation split."""
+    train, test = (
+        Split(
+            tiny.arrays[f"{part}_images"].astype(np.uint8)[..., None], tiny.arrays[f"{part}_labels"]
+        )
+        for part in ("train", "test")
+    )
+    return Dataset("tiny", train, None, test, 10, 1 / 255)
+
+
+def test_the_digits_need_no_download(answer):
+    assert answer("data", "fetch", "digits")[1] == [
+        "digits: comes with scikit-learn, nothing to download"
+    ]
+    code, out, _ = answer("data", "verify", "digits")
+    assert (code, out) == (
+        0,
+        ["digits: 1797 images (1097 train, 200 validation, 500 test), 10 classes"],
+    )
+
+
+def test_images_of_each_class_are_drawn(answer, tmp_path):
+    code, out, err = answer("data", "show", "digits", "--quiet")
+    assert (code, out, err) == (0, ["picture: digits.png"], [])
+    with Image.open(tmp_path / "digits.png") as drawn:
+        assert 600 < drawn.width < 1200
+    code, _, err = answer("data", "show", "digits")
+    assert code == 2
+    assert "--out: got 'digits.png', which exists, expected a new file" in err[-1]
+    code, out, _ = answer("data", "show", "digits", "--out", "again.png", "--split", "test")
+    assert (code, out[-1]) == (0, "picture: again.png")
+    assert (tmp_path / "again.png").read_bytes() != (tmp_path / "digits.png").read_bytes()
+
+
+def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
+    images = np.zeros((40, 6, 9, 2), np.uint8)
+    np.savez("mine.npz", images=images, labels=np.arange(40) % 2)
+    code, out, _ = answer("data", "show", "mine.npz", "--data.test_fraction", "0.2")
+    assert (code, out[-1]) == (0, "picture: mine.png")
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        ("data", ["got nothing, expected what to do: list, fetch, verify, show"]),
+        ("data lst", ["invalid choice: 'lst'", "did you mean 'list'?"]),
+        ("data list --data.path x", ["--data.path: unknown flag"]),
+        ("data fetch usp", ["got 'usp', expected one of", "did you mean 'usps'?"]),
+        ("data verify mnst", ["did you mean 'mnist'?"]),
+        ("data show mnst", ["did you mean 'mnist'?"]),
+        ("data show mine.npz", ["got 'mine.npz', no such file or folder"]),
+        ("data show digits --split tst", ["--split: got 'tst'", "did you mean 'test'?"]),
+        ("data show digits --out x.jpg", ["--out: got 'x.jpg', expected a name that ends in .png"]),
+        ("data show digits --seed 3", ["--seed: got it beside digits"]),
+        ("data show eth80", ["nobody publishes it in this form"]),
+        ("data fetch eth80", ["nobody publishes it in this form"]),
+    ],
+)
+def test_mistakes_are_answered_in_words(argv, parts, answer, tmp_path):
+    code, out, err = answer(*argv.split())
+    assert (code, out) == (2, [])
+    for part in parts:
+        assert part in "\n".join(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_of_the_grid_is_a_class(tmp_path):
+    """Classes of one grey each: what is drawn in a row is that grey, channels beside each other."""
+    labels = np.repeat(np.arange(3), 4)
+    images = np.zeros((12, 32, 32, 2), np.uint8)
+    images[..., 0], images[..., 1] = (60 * labels[:, None, None] + 30 for _ in range(2))
+    images[..., 1] += 20
+    split = Split(images, labels)
+    dataset = Dataset("greys", split, None, split, 3, 1 / 255, class_names=("a", "b", "c"))
+    figure = examples_figure(dataset)
+    canvas = figure.axes[0].images[0].get_array()
+    assert canvas.shape == (3 * 34 - 2, 10 * 66 - 2, 3)
+    for row in range(3):
+        middle = np.asarray(canvas[34 * row + 16])
+        for place, grey in (
+            (16, 30),
+            (48, 50),
+            (66 * 3 + 16, 30),
+        ):  # left, right, and the fourth of them
+            np.testing.assert_allclose(middle[place], (60 * row + grey) / 255, atol=1e-6)
+        assert middle[66 * 4 + 16].tolist() == [1, 1, 1]  # there is no fifth
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "c"]
+    with pytest.raises(UserError, match="split: got 'validation', expected one of train, test"):
+        examples_figure(dataset, "validation")
+    assert save(figure, tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_files_of_a_set_may_come_in_other_forms(tmp_path, monkeypatch, server):
+    """A file that is known by its own bytes is fetched under its own name."""
+    body = b"bytes of any kind"
+    file = KnownArchive("usps.bz2", len(body), hashlib.sha256(body).hexdigest())
+    ours = dataclasses.replace(
+        Usps.published(), files={"train": file}, mirrors=[f"{server.address}/"]
+    )
+    monkeypatch.setattr(Usps, "published", classmethod(lambda cls: ours))
+    server.pages["/usps.bz2"] = (200, body, len(body))
+    assert Usps().fetch() == [tmp_path / "sets" / "usps" / "usps.bz2"]
+    assert Usps().verify() == [(str(tmp_path / "sets" / "usps" / "usps.bz2"), file)]
