@@ -13,6 +13,7 @@ from capsjax.bench.timing import Cost, ratio
 from capsjax.checks import UserError
 from capsjax.reports.themes import LIGHT
 from capsjax.routing import DynamicRouting
+from capsjax.runs.config import Config
 from capsjax.runs.folder import Folder
 from capsjax.runs.metrics_file import numbers
 from capsjax.schema.text import to_tree
@@ -34,6 +35,7 @@ class ArmDescription(NamedTuple):
         routing: the kind of its routing.
         data: what it learns from; errors on different data do not compare.
         changes: what it changes of the comparison's configuration.
+        loss: what it minimises of the classes; losses of different kinds do not compare.
     """
 
     arm: str
@@ -41,6 +43,10 @@ class ArmDescription(NamedTuple):
     routing: str
     data: Any
     changes: Mapping[str, Any]
+    loss: Any = None
+
+
+NONE: Mapping[str, Any] = {}
 
 
 class Comparison(NamedTuple):
@@ -51,9 +57,6 @@ class Comparison(NamedTuple):
         seeds: the seeds, the same for every arm.
         iterations: r of the routing, as `arms.iterations` says it.
         errors: test errors by arm, from 0 to 1, in the order of seeds; NaN of a run that failed.
-        losses: losses of the classes in the test, the same way; NaN also where nothing tells them.
-        wrong: which test images were wrong, by arm, in the order of seeds, [n] each; None of a run that
-            failed. An arm whose runs kept no predictions is not there.
         costs: cost of a step by arm; an arm whose runs all failed has none.
         alignment: one record for each group of parameters, epoch, seed and arm.
         groups: arms that are compared with each other, one group for each cell of the grid.
@@ -61,20 +64,23 @@ class Comparison(NamedTuple):
         beginnings: of each arm that begins otherwise than all others, groups of `parameters` of its own, and
             whether it sees the same `batches`.
         short: whether its arms are gradient modes alone.
+        losses: losses of the classes in the test, the same way as errors; NaN also where nothing tells them.
+        wrong: which test images were wrong, by arm, in the order of seeds, [n] each; None of a run that
+            failed. An arm whose runs kept no predictions is not there.
     """
 
     modes: list[str]
     seeds: list[int]
     iterations: str
     errors: dict[str, list[float]]
-    losses: dict[str, list[float]]
-    wrong: dict[str, list[np.ndarray | None]]
     costs: dict[str, Cost]
     alignment: list[dict[str, Any]]
     groups: tuple[Group, ...]
     arms: dict[str, ArmDescription]
     beginnings: dict[str, Any]
     short: bool = True
+    losses: Mapping[str, Sequence[float]] = NONE
+    wrong: Mapping[str, Sequence[np.ndarray | None]] = NONE
 
     def comparable(self, name: str, group: Group) -> bool:
         """Return whether an arm can be compared with the reference of a group.
@@ -134,13 +140,24 @@ def read_comparison(folder: Path) -> Comparison:
         groups=designed.groups,
         arms={
             name: ArmDescription(
-                arm.arm, mode_of(arm.config), routing_kind(arm.config), arm.config.data, arm.changes
+                arm.arm,
+                mode_of(arm.config),
+                routing_kind(arm.config),
+                arm.config.data,
+                arm.changes,
+                _of_classes(arm.config),
             )
             for name, arm in designed.arms.items()
         },
         beginnings=raw.get("beginning", {}),
         short=not config.compare.arms and not config.compare.grid,
     )
+
+
+def _of_classes(config: Config) -> dict[str, Any]:
+    """Return what a loss says of the classes: weights of training and of reconstruction are not measured."""
+    other = ("class_weights", "reconstruction_weight")
+    return {key: value for key, value in to_tree(config.loss).items() if key not in other}
 
 
 def _errors(values: Sequence[float | None]) -> list[float]:
