@@ -87,9 +87,12 @@ class NetworkOutput(NamedTuple):
     Attributes:
         lengths: lengths of the class capsules, or what else the head says: the network's belief in each
             class, 0 to 1, [b, j].
-        poses: class capsules v_j, [b, j, e].
-        coupling: coupling coefficients of the last iteration of the last layer that routes, [b, i, j].
-        children: poses that came into that layer, of a `CapsNet` the primary capsules u_i, [b, i, d].
+        poses: class capsules v_j, [b, j, e]; of a network without capsules its last features, those of each
+            position, [b, h w, c].
+        coupling: coupling coefficients of the last iteration of the last layer that routes, [b, i, j]; None
+            if none does.
+        children: poses that came into that layer, of a `CapsNet` the primary capsules u_i, [b, i, d]; None if
+            there is none.
         reconstruction: what the decoder drew, pixels from 0 to 1, [b, h, w, c]; None without a decoder.
         trace: every iteration of that layer's routing as data; None unless asked for.
         layers: what the routing of each layer did, by the layer's name, in order; the last is that one.
@@ -97,8 +100,8 @@ class NetworkOutput(NamedTuple):
 
     lengths: Float[Array, "b j"]
     poses: Float[Array, "b j e"]
-    coupling: Float[Array, "b i j"]
-    children: Float[Array, "b i d"]
+    coupling: Float[Array, "b i j"] | None
+    children: Float[Array, "b i d"] | None
     reconstruction: Float[Array, "b h w c"] | None
     trace: RoutingTrace | None
     layers: dict[str, RoutingResult] = NONE

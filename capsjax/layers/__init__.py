@@ -15,6 +15,7 @@ from capsjax.layers.initialisers import KeepLength
 from capsjax.layers.model import Model, NetworkConfig, Step, shapes
 from capsjax.layers.network import CapsNet, count_parameters
 from capsjax.layers.normalisation import BatchNorm, GroupNorm, LayerNorm, Normalisation
+from capsjax.layers.pool import Pool, PoolConfig
 from capsjax.layers.primary import PrimaryCapsules, PrimaryConfig
 from capsjax.layers.resnet import ResNet, ResNetConfig
 from capsjax.layers.routings import map_routings, routing_keys, routings, with_gradient
@@ -56,6 +57,8 @@ __all__ = [
     "NetworkOutput",
     "Normalisation",
     "Passed",
+    "Pool",
+    "PoolConfig",
     "PrimaryCapsules",
     "PrimaryConfig",
     "ResNet",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
-from capsjax.checks import FieldError, check_choice, check_int
+from capsjax.checks import FieldError, check_bool, check_choice, check_int
 from capsjax.convolution import Padding, zeros_around
 from capsjax.layers.base import (
     Around,
@@ -21,6 +21,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import KeepLength, windows_initialiser
+from capsjax.layers.normalisation import Normalisation, check_normalised
 from capsjax.layers.routed import check_routing, route, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -45,12 +46,17 @@ class ConvCapsulesConfig(Layer):
         padding: "VALID", or "SAME" for windows that begin outside, where capsules are 0 and not active.
         share: what a child's couplings add up to 1 over: "child" for all its parents, at every position that
             sees it; "position" for the parents of each position by itself.
+        residual: whether the poses of the children are added to what is routed, so that lengths and gradients
+            pass through any number of layers; types, dim and grid are then those of the children.
+        normalisation: what routed poses go through, each component of each type by itself: "batch" or
+            "group"; or None.
         routing: how the capsules below choose among these; None for the network's routing.
         routing_bias: whether the routing's optional parameters are trained, such as a bias [j, e].
         kind: its name in a configuration.
 
     Reference:
-        Hinton, Sabour and Frosst 2018, section 4.
+        Hinton, Sabour and Frosst 2018, section 4; Rajasegaran et al. 2019, section 3.3, for the sum with what
+        came before.
     """
 
     types: int = 16
@@ -60,6 +66,8 @@ class ConvCapsulesConfig(Layer):
     stride: int = 1
     padding: Padding = "VALID"
     share: Share = "child"
+    residual: bool = False
+    normalisation: Normalisation | None = None
     routing: Routing | None = None
     routing_bias: bool = False
     kind: Literal["conv_capsules"] = "conv_capsules"
@@ -69,6 +77,8 @@ class ConvCapsulesConfig(Layer):
             check_int(self, field, low=1)
         check_choice(self, "padding", ("VALID", "SAME"))
         check_choice(self, "share", SHARES)
+        check_bool(self, "residual")
+        check_normalised(self, self.types * self.dim)
         check_pose(self)
         check_routing(self)
 
@@ -84,14 +94,21 @@ class ConvCapsulesConfig(Layer):
 
         Raises:
             FieldError: If features come in, the window is larger than their grid, or their poses cannot be
-                read as matrices of as many rows as these have.
+                read as matrices of as many rows as these have; or if they are to be added and differ.
         """
         children = take_capsules(self, given)
         rows_of(self, children)
         grid = convolved(
             self, children, kernel=self.kernel, stride=self.stride, padding=self.padding
         )
-        return CapsuleShape(grid, self.types, self.dim)
+        shape = CapsuleShape(grid, self.types, self.dim)
+        if self.residual and shape != children:
+            expected = (
+                f"false, as {_described(children)} come in and {_described(shape)} come out, which cannot "
+                "be added; or the same types and dim, padding SAME and stride 1"
+            )
+            raise FieldError(type(self).__name__, "residual", True, expected)
+        return shape
 
     def build(self, given: Shape, around: Around, *, rngs: nnx.Rngs) -> "ConvCapsules":
         """Make the transformation matrices and what the routing trains.
@@ -126,7 +143,12 @@ class ConvCapsulesConfig(Layer):
         """
         routed = module(value, trace=trace)
         b, y, x, j, e = routed.pose.shape
-        pose = routed.pose.reshape(b, y * x * j, e)
+        pose = routed.pose
+        if module.norm is not None:
+            pose = module.norm(pose.reshape(b, y, x, j * e))
+        pose = pose.reshape(b, y * x * j, e)
+        if self.residual:  # the activations stay the routing's own, from 0 to 1
+            pose = pose + value.pose
         capsules = Capsules(pose, routed.activation.reshape(b, y * x * j))
         return Passed(capsules, without_positions(routed) if y == x == 1 else routed)
 
@@ -156,15 +178,19 @@ class ConvCapsules(nnx.Module):
         d, e = children.dim // self.rows, config.dim // self.rows
         shape = (config.kernel, config.kernel, children.types, config.types, d, e)
         self.zeros = zeros_around(children.grid, shape[:2], config.stride, config.padding)
-        draw = windows_initialiser(initialisation, self._windows())
+        draw = windows_initialiser(initialisation, self._windows(), residual=config.residual)
         self.weight = nnx.Param(draw(rngs.params(), shape))  # W, [k, l, a, j, d, e]
         sizes = Sizes(math.prod(shape[:3]), config.types, children.dim, config.dim)
         train_routing(
             self, sizes, optional=config.routing_bias, initialisation=initialisation, rngs=rngs
         )
+        norm = config.normalisation
+        self.norm = None if norm is None else norm.build(config.types * config.dim, rngs=rngs)
 
     def _windows(self) -> float:
-        """Return how many windows see a child, on the average over those that any sees."""
+        """Return among how many windows a child is shared, on the average over those that any sees."""
+        if self.config.share == "position":  # its couplings add up to 1 in each
+            return 1.0
         (h, w), (above, left) = self.children.grid, (before for before, _ in self.zeros)
         (_, below), (_, right) = self.zeros
         window = Window(
@@ -200,6 +226,10 @@ class ConvCapsules(nnx.Module):
             "activation": lambda: votes.seen(on_grid(jnp.asarray(children.activation), a)),
         }
         return route(self, votes, takes, trace=trace)
+
+
+def _described(shape: CapsuleShape) -> str:
+    return f"{shape.types} types of {shape.dim} components on a grid {list(shape.grid)}"
 
 
 def check_pose(layer: Any) -> None:

@@ -2,17 +2,20 @@
 
 import abc
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import FieldError
+from capsjax.checks import FieldError, check_bool, check_choice
 from capsjax.layers.base import Around, CapsuleShape, Initialisation
 from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
 from capsjax.schema.variant import Variant
 from capsjax.types import Capsules
+
+Scores = Literal["sigmoid", "softmax"]
+SCORES: tuple[Scores, ...] = get_args(Scores)
 
 
 class Head(Variant, abc.ABC):
@@ -81,13 +84,25 @@ class Activations(nnx.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearHead(Head):
-    """Score each class by a sigmoid of a linear map of the poses of all last capsules.
+    """Score each class by a linear map of the poses of all last capsules, or of its own capsule's alone.
 
     Args:
+        shared: whether there is one map for all classes, from the pose of a class's capsule to its score.
+        output: "sigmoid" for each class by itself; "softmax" where each image is of one class, for scores
+            whose sum is 1, as the loss of kind likelihood takes them.
         kind: its name in a configuration.
+
+    Reference:
+        Tsai, Srivastava, Goh and Salakhutdinov 2020, section 4.2, for a map that class capsules share.
     """
 
+    shared: bool = False
+    output: Scores = "sigmoid"
     kind: Literal["linear"] = "linear"
+
+    def __post_init__(self):
+        check_bool(self, "shared")
+        check_choice(self, "output", SCORES)
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "LinearScores":
         """Make the linear map.
@@ -99,10 +114,20 @@ class LinearHead(Head):
 
         Returns:
             A module from capsules to scores, [b, classes].
+
+        Raises:
+            FieldError: If one map is to be shared, and there is not one capsule for each class.
         """
+        if self.shared and given.capsules != around.num_classes:
+            expected = (
+                f"false, as {given} come in, not one for each of the {around.num_classes} classes; or let "
+                "the last layer have one capsule of each class (types null)"
+            )
+            raise FieldError("LinearHead", "shared", True, expected)
+        size, scores = given.capsules * given.dim, around.num_classes
         return LinearScores(
-            given.capsules * given.dim,
-            around.num_classes,
+            *((given.dim, 1) if self.shared else (size, scores)),
+            output=self.output,
             initialisation=around.initialisation,
             rngs=rngs,
         )
@@ -112,15 +137,23 @@ class LinearScores(nnx.Module):
     """Map the poses of capsules to scores.
 
     Args:
-        size: numbers in all poses of an example.
-        num_classes: how many scores.
+        size: numbers in all poses of an example; or in one, for a map that all capsules share.
+        num_classes: how many scores; 1 for each capsule, of a map that they share.
+        output: what follows the map, "sigmoid" or "softmax".
         initialisation: how the parameters begin.
         rngs: random numbers for the parameters.
     """
 
     def __init__(
-        self, size: int, num_classes: int, *, initialisation: Initialisation, rngs: nnx.Rngs
+        self,
+        size: int,
+        num_classes: int,
+        *,
+        output: Scores = "sigmoid",
+        initialisation: Initialisation,
+        rngs: nnx.Rngs,
     ):
+        self.size, self.output = size, output
         self.map = nnx.Linear(
             size,
             num_classes,
@@ -133,5 +166,8 @@ class LinearScores(nnx.Module):
         """Return scores from 0 to 1, [b, classes]."""
         if capsules.pose is None:
             raise TypeError("LinearScores: got capsules without poses, expected [b, j, e]")
-        # A sigmoid, not a softmax: several classes may be present, and losses take scores from 0 to 1.
-        return jax.nn.sigmoid(self.map(capsules.pose.reshape(capsules.pose.shape[0], -1)))
+        # One row of all poses, or a row for each capsule of a map that they share.
+        rows = capsules.pose.reshape(capsules.pose.shape[0], -1, self.size)
+        scores = self.map(rows).reshape(rows.shape[0], -1)  # [b, classes]
+        # By a sigmoid several classes may be present; both give the scores from 0 to 1 that losses take.
+        return jax.nn.sigmoid(scores) if self.output == "sigmoid" else jax.nn.softmax(scores)

@@ -61,7 +61,9 @@ def kernel_initialiser(initialisation: Initialisation, *, stddev: float) -> Init
     return jax.nn.initializers.he_normal(dtype=jnp.float32)
 
 
-def windows_initialiser(initialisation: Initialisation | KeepLength, windows: float) -> Initialiser:
+def windows_initialiser(
+    initialisation: Initialisation | KeepLength, windows: float, *, residual: bool = False
+) -> Initialiser:
     """Return how the matrices of convolutional capsules, [k, l, a, j, d, e], begin.
 
     As `transformation_initialiser`, where a child has the j parents of each window that sees it: its share of
@@ -70,12 +72,15 @@ def windows_initialiser(initialisation: Initialisation | KeepLength, windows: fl
     Args:
         initialisation: how matrices begin.
         windows: how many windows see a child, on the average.
+        residual: whether the parents are added to the children: their matrices then begin at a third, so that
+            what ten layers add stays shorter than what they add it to.
 
     Returns:
         The initialiser.
     """
     draw = transformation_initialiser(initialisation)
-    larger = jnp.float32(1 if initialisation == "released" else windows)
+    share = windows / 3 if residual else windows
+    larger = jnp.float32(1 if initialisation == "released" else share)
 
     def drawn(key: Array, shape: tuple[int, ...]) -> Array:
         i = math.prod(shape[:3])  # k l a children of a parent

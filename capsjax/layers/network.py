@@ -4,16 +4,18 @@ from collections import OrderedDict
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Num
 
-from capsjax.checks import FieldError, UserError
-from capsjax.layers.base import Around, CapsuleShape
+from capsjax.checks import FieldError
+from capsjax.layers.base import CapsuleShape, Shape
 from capsjax.layers.capsnet import CapsNetConfig
 from capsjax.layers.decoder import ImageDecoder, longest
+from capsjax.layers.head import ActivationHead
 from capsjax.layers.inputs import check_class_labels, check_images
-from capsjax.layers.model import Model, Step, around, shapes
-from capsjax.types import NetworkOutput, RoutingResult
+from capsjax.layers.model import Model, NetworkConfig, Step, around, shapes
+from capsjax.types import Capsules, NetworkOutput, RoutingResult
 
 
 class CapsNet(nnx.Module):
@@ -59,17 +61,18 @@ class CapsNet(nnx.Module):
         self.image_shape, self.num_classes = image_shape, num_classes
         for name, layer, given, _ in steps:
             setattr(self, name, layer.build(given, context, rngs=rngs))
-        last = _capsules(config, steps[-1])
+        last = _capsules(network, steps[-1])
         try:
             self.head = network.head.build(last, context, rngs=rngs)
         except FieldError as error:
             raise FieldError("model.head", error.field, error.given, error.expected) from error
         # Without a sigmoid to draw them by, standardised data are as good as pixels from 0 to 1.
         self._bounded = network.decoder is None or network.decoder.bounded
+        decoder = network.decoder
+        if decoder is not None:
+            _check_drawing(decoder, steps[-1].shape, num_classes)
         # NNX decides at the first assignment whether an attribute holds parameters, so there is one.
-        self.decoder = (
-            None if network.decoder is None else _drawing(network.decoder, last, context, rngs)
-        )
+        self.decoder = None if decoder is None else decoder.build(last, context, rngs=rngs)
 
     def __call__(
         self,
@@ -92,8 +95,8 @@ class CapsNet(nnx.Module):
 
         Raises:
             UserError: If the images have another shape or type than the network was made for, there is
-                not one class number for each, or no layer routes; and, unless a transformation traces
-                them, if a pixel is not finite or not from 0 to 1, or a label not a class.
+                not one class number for each; and, unless a transformation traces them, if a pixel is not
+                finite or not from 0 to 1, or a label not a class.
         """
         check_images(images, self.image_shape, bounded=self._bounded)
         if labels is not None:
@@ -108,25 +111,25 @@ class CapsNet(nnx.Module):
             if passed.routed is not None:
                 routed[name], children = passed.routed, value
             value = passed.value  # features [b, h, w, c], or capsules
-        if children is None:
-            raise UserError(
-                "CapsNet: got a network without routing, expected a layer that routes, such as one of kind "
-                "dense_capsules"
-            )
         capsules: Any = value
-        last = next(reversed(routed.values()))  # of several routed layers, the one of the classes
+        if not isinstance(value, Capsules):  # features: each position's are read as a pose
+            capsules = Capsules(value.reshape(value.shape[0], -1, value.shape[-1]), None)
+        last = next(reversed(routed.values()), None)  # of several, the one of the classes
         scores = self.head(capsules)  # [b, j]
         reconstruction = None
         if self.decoder is not None:
             with jax.named_scope("decoder"):
-                reconstruction = self.decoder(capsules.pose, _mask(scores, labels))
+                mask = jnp.ones(capsules.pose.shape[:2])  # of features nothing belongs to a class
+                if isinstance(value, Capsules):
+                    mask = _mask(scores, labels)
+                reconstruction = self.decoder(capsules.pose, mask)
         return NetworkOutput(
             lengths=scores,
             poses=capsules.pose,
-            coupling=last.coupling,
-            children=children.pose,
+            coupling=None if last is None else last.coupling,
+            children=None if children is None else children.pose,
             reconstruction=reconstruction,
-            trace=last.trace,
+            trace=None if last is None else last.trace,
             layers=routed,
         )
 
@@ -140,24 +143,29 @@ def _mask(scores: Array, labels: Array | None) -> Array:
     return jax.nn.one_hot(labels, scores.shape[-1], dtype=scores.dtype)  # [b, j]
 
 
-def _capsules(model: Model, step: Step) -> CapsuleShape:
+def _capsules(network: NetworkConfig, step: Step) -> CapsuleShape:
+    """Return the last capsules, or features as those of a network without capsules."""
     if isinstance(step.shape, CapsuleShape):
         return step.shape
-    expected = f"a last layer that gives capsules, such as dense_capsules, not {step.shape}"
-    raise FieldError(model.key(step.name), "kind", getattr(step.layer, "kind", None), expected)
+    if isinstance(network.head, ActivationHead):  # features have none
+        expected = (
+            f"a last layer that gives capsules, such as dense_capsules, not {step.shape}; or, of a network "
+            "without capsules, model.head linear"
+        )
+        key = network.key(step.name)
+        raise FieldError(key, "kind", getattr(step.layer, "kind", None), expected)
+    return CapsuleShape(step.shape.grid, 1, step.shape.channels)
 
 
-def _drawing(
-    decoder: ImageDecoder, last: CapsuleShape, context: Around, rngs: nnx.Rngs
-) -> nnx.Module:
-    if last.capsules != context.num_classes:
+def _check_drawing(decoder: ImageDecoder, last: Shape, num_classes: int) -> None:
+    """Check that each class has a capsule to be drawn from; features are drawn from as they are."""
+    if isinstance(last, CapsuleShape) and last.capsules != num_classes:
         kind = getattr(decoder, "kind", None)
         expected = (
-            f"null, as the last layer gives {last}, not one capsule for each of the {context.num_classes} "
+            f"null, as the last layer gives {last}, not one capsule for each of the {num_classes} "
             "classes"
         )
         raise FieldError("model", "decoder", kind, expected)
-    return decoder.build(last, context, rngs=rngs)
 
 
 def count_parameters(module: nnx.Module) -> int:

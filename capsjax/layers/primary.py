@@ -1,13 +1,14 @@
 """A convolution whose channels are the first capsules."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import check_bool, check_choice, check_float, check_int
+from capsjax.checks import FieldError, check_bool, check_choice, check_float, check_int
 from capsjax.convolution import Padding, Precision, conv2d
 from capsjax.layers.base import (
     Around,
@@ -20,8 +21,16 @@ from capsjax.layers.base import (
     take_features,
 )
 from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
-from capsjax.numerics import safe_norm, squash
+from capsjax.layers.normalisation import LayerNorm, Normalisation, check_normalised
+from capsjax.numerics import exponential_squash, safe_norm, squash
 from capsjax.types import Capsules
+
+Nonlinearity = Literal["squash", "exponential", "none"]
+NONLINEARITIES: dict[Nonlinearity, Callable[[Array], Array]] = {
+    "squash": squash,
+    "exponential": exponential_squash,
+    "none": lambda poses: poses,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +49,11 @@ class PrimaryConfig(Layer):
             1/32 in the released code, whose primary capsules go through one iteration of routing from
             a single child to 32 types.
         bias: whether trained biases are added.
-        nonlinearity: "squash" for poses shorter than 1, or "none".
+        depthwise: whether each component sees a single channel, of which there are types times dim then.
+        normalisation: what follows the convolution: "batch" or "group" of all channels, "layer" for each pose
+            by itself; or None.
+        nonlinearity: "squash" for poses shorter than 1, "exponential" for Efficient-CapsNet's squash,
+            (1 - exp(-|s|)) s / |s|; or "none".
         activation: "length" of the pose, or "sigmoid" of a channel of each type's own, as EM routing wants.
         kind: its name in a configuration.
     """
@@ -52,7 +65,9 @@ class PrimaryConfig(Layer):
     padding: Padding = "VALID"
     coupling: float = 1.0
     bias: bool = True
-    nonlinearity: Literal["squash", "none"] = "squash"
+    depthwise: bool = False
+    normalisation: Normalisation | None = None
+    nonlinearity: Nonlinearity = "squash"
     activation: Literal["length", "sigmoid"] = "length"
     kind: Literal["primary_capsules"] = "primary_capsules"
 
@@ -62,7 +77,9 @@ class PrimaryConfig(Layer):
         check_choice(self, "padding", ("VALID", "SAME"))
         check_float(self, "coupling", low=0.0, open_low=True)
         check_bool(self, "bias")
-        check_choice(self, "nonlinearity", ("squash", "none"))
+        check_bool(self, "depthwise")
+        check_normalised(self, self.types * self.dim)
+        check_choice(self, "nonlinearity", tuple(NONLINEARITIES))
         check_choice(self, "activation", ("length", "sigmoid"))
 
     def shape(self, given: Shape, around: Around) -> CapsuleShape:
@@ -76,9 +93,16 @@ class PrimaryConfig(Layer):
             The grid of the convolution, with `types` capsules at each position.
 
         Raises:
-            FieldError: If capsules come in, or the kernel is larger than the features.
+            FieldError: If capsules come in, the kernel is larger than the features, or it is depthwise and
+                there are more or fewer channels than components.
         """
         features = take_features(self, given)
+        if self.depthwise and features.channels != self.types * self.dim:
+            expected = (
+                f"false, as {features.channels} channels come in for {self.types} types of {self.dim} "
+                "components; or as many channels as components"
+            )
+            raise FieldError("PrimaryConfig", "depthwise", True, expected)
         grid = convolved(
             self, features, kernel=self.kernel, stride=self.stride, padding=self.padding
         )
@@ -149,15 +173,26 @@ class PrimaryCapsules(nnx.Module):
         self.config, self.precision = config, precision
         draw = kernel_initialiser(initialisation, stddev=0.1)
         start = bias_initialiser(initialisation)
+        given = 1 if config.depthwise else channels
 
-        def trained(outputs: int) -> tuple[nnx.Param, nnx.Param | None]:
+        def trained(outputs: int, channels: int) -> tuple[nnx.Param, nnx.Param | None]:
             shape = (config.kernel, config.kernel, channels, outputs)  # [kh, kw, c, f]
             kernel = nnx.Param(draw(rngs.params(), shape))
             return kernel, nnx.Param(start(rngs.params(), shape[-1:])) if config.bias else None
 
-        self.kernel, self.bias = trained(config.types * config.dim)
+        components = config.types * config.dim
+        self.kernel, self.bias = trained(components, given)
         own = config.activation == "sigmoid"
-        self.present_kernel, self.present_bias = trained(config.types) if own else (None, None)
+        self.present_kernel, self.present_bias = (
+            trained(config.types, channels) if own else (None, None)
+        )
+        norm, each = config.normalisation, isinstance(config.normalisation, LayerNorm)
+        self.norm = (
+            None if norm is None else norm.build(config.dim if each else components, rngs=rngs)
+        )
+        # By the whole batch activations are normalised as poses are; a pose by itself says nothing of them.
+        both = own and norm is not None and not each
+        self.present_norm = norm.build(config.types, rngs=rngs) if both else None
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b i d"]:
         """Return child poses u_i, i = ho * wo * types, [b, i, d]."""
@@ -165,18 +200,31 @@ class PrimaryCapsules(nnx.Module):
         # Before the bias: the released code's coupling of 1/32 is of the votes, its bias is added to the sum.
         x = config.coupling * self._convolve(features, self.kernel)  # [b, ho, wo, types d]
         x = x if self.bias is None else x + self.bias[...].reshape(1, 1, 1, -1)
+        each = isinstance(config.normalisation, LayerNorm)
+        x = x if self.norm is None or each else self.norm(x)
         # Position by position, type by type: [b, ho, wo, types d] is read as [b, ho wo types, d].
         poses = x.reshape(x.shape[0], -1, config.dim)
-        return squash(poses) if config.nonlinearity == "squash" else poses  # [b, i, d]
+        poses = poses if self.norm is None or not each else self.norm(poses)
+        return NONLINEARITIES[config.nonlinearity](poses)  # [b, i, d]
 
     def present(self, features: Float[Array, "b h w c"]) -> Float[Array, "b i"]:
         """Return activations a_i from 0 to 1, of a layer whose activation is a sigmoid, [b, i]."""
         x = self._convolve(features, self.present_kernel)
         x = x if self.present_bias is None else x + self.present_bias[...].reshape(1, 1, 1, -1)
+        x = x if self.present_norm is None else self.present_norm(x)
         return jax.nn.sigmoid(x.reshape(x.shape[0], -1))  # [b, i], numbered as the poses are
 
     def _convolve(self, features: Float[Array, "b h w c"], kernel: Any) -> Array:
         config = self.config
+        if kernel.shape[2] < features.shape[-1]:  # depthwise
+            return jax.lax.conv_general_dilated(
+                features,
+                kernel[...],
+                (config.stride, config.stride),
+                config.padding,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=features.shape[-1],
+            )
         return conv2d(
             features,
             kernel[...],

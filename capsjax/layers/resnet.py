@@ -4,10 +4,11 @@ import dataclasses
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import FieldError, check_int
+from capsjax.checks import FieldError, check_choice, check_int
 from capsjax.layers.base import Around, Features, Layer, Shape, take_features
 from capsjax.layers.conv import Conv, ConvConfig
 from capsjax.layers.normalisation import BatchNorm, Normalisation, check_normalised
@@ -21,9 +22,11 @@ class ResNetConfig(Layer):
 
     Args:
         channels: features of each stage.
-        blocks: residual blocks in a stage, each of two 3x3 convolutions.
+        blocks: residual blocks, of two 3x3 convolutions each, in every stage; or a number for each stage.
         kernel: width of the first convolution's kernel.
         stride: step of the first convolution.
+        shortcut: what a block adds where grid or channels change: "projection" for a 1x1 convolution, or
+            "pad" for every other position and zeros for new channels, which trains nothing.
         normalisation: what follows each convolution: "batch", "layer", "group", or None for nothing.
         kind: its name in a configuration.
 
@@ -32,20 +35,31 @@ class ResNetConfig(Layer):
     """
 
     channels: tuple[int, ...] = (16, 32)
-    blocks: int = 1
+    blocks: int | tuple[int, ...] = 1
     kernel: int = 3
     stride: int = 1
+    shortcut: Literal["projection", "pad"] = "projection"
     normalisation: Normalisation | None = BatchNorm()
     kind: Literal["resnet"] = "resnet"
 
     def __post_init__(self):
-        for field in ("blocks", "kernel", "stride"):
+        for field in ("kernel", "stride"):
             check_int(self, field, low=1)
+        check_choice(self, "shortcut", ("projection", "pad"))
         sizes = self.channels if isinstance(self.channels, tuple) else ()
         if not sizes or not all(type(size) is int and size > 0 for size in sizes):
             expected = "a tuple of at least one number of channels, each an integer of at least 1"
             raise FieldError("ResNetConfig", "channels", self.channels, expected)
         check_normalised(self, *sizes)
+        if not isinstance(self.blocks, tuple):
+            check_int(self, "blocks", low=1)
+        elif len(self.blocks) != len(sizes) or not all(
+            type(n) is int and n > 0 for n in self.blocks
+        ):
+            expected = (
+                f"an integer of at least 1 for each of the {len(sizes)} stages, or one for all"
+            )
+            raise FieldError("ResNetConfig", "blocks", self.blocks, expected)
 
     def shape(self, given: Shape, around: Around) -> Features:
         """Compute the features that come out.
@@ -94,7 +108,8 @@ class ResNet(nnx.Module):
         self.first = _build(first, channels, around, rngs)
         self.blocks, before = nnx.List(), config.channels[0]
         for stage, size in enumerate(config.channels):
-            for number in range(config.blocks):
+            blocks = config.blocks
+            for number in range(blocks[stage] if isinstance(blocks, tuple) else blocks):
                 # The first block of a stage halves the grid.
                 stride = 2 if stage > 0 and number == 0 else 1
                 block = _Block(before, size, config, stride=stride, around=around, rngs=rngs)
@@ -110,7 +125,7 @@ class ResNet(nnx.Module):
 
 
 class _Block(nnx.Module):
-    """Compute relu(x + f(x)), f of two convolutions; where shapes differ, x goes through one of 1x1."""
+    """Compute relu(x + f(x)), f of two convolutions; where shapes differ, x is brought to f's."""
 
     def __init__(
         self,
@@ -125,13 +140,19 @@ class _Block(nnx.Module):
         first, second = _conv(config, after, stride=stride), _conv(config, after, last=True)
         self.first = _build(first, before, around, rngs)
         self.second = _build(second, after, around, rngs)
+        self.stride, self.more = stride, after - before
         same = stride == 1 and before == after
         # Where grid or channels differ, what is added has to be brought to theirs.
         past = _conv(config, after, kernel=1, stride=stride, last=True)
-        self.shortcut = None if same else _build(past, before, around, rngs)
+        trained = not same and config.shortcut == "projection"
+        self.shortcut = _build(past, before, around, rngs) if trained else None
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b ho wo f"]:
-        short = x if self.shortcut is None else self.shortcut(x)  # [b, ho, wo, f]
+        if self.shortcut is not None:
+            short = self.shortcut(x)  # [b, ho, wo, f]
+        else:  # every other position, and zeros for channels more; of fewer the first
+            kept = x[:, :: self.stride, :: self.stride, : x.shape[-1] + min(self.more, 0)]
+            short = jnp.pad(kept, [(0, 0)] * 3 + [(0, max(self.more, 0))])
         # After the sum, as in the paper: what comes out is again at least 0.
         return jax.nn.relu(short + self.second(self.first(x)))
 

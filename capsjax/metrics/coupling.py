@@ -28,8 +28,10 @@ class CouplingEntropy(Metric):
         return "entropy"
 
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
-        """Return `coupling_entropy` of the class capsules' routing, [b]."""
+        """Return `coupling_entropy` of the class capsules' routing, [b]; 0 where nothing is routed."""
         del batch
+        if output.coupling is None:  # nothing is undecided
+            return jnp.zeros_like(output.lengths[:, 0])
         return children_entropy(output.coupling)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from capsjax.checks import check_choice, check_float
+from capsjax.checks import UserError, check_choice, check_float
 from capsjax.metrics.base import Metric
 from capsjax.numerics import safe_norm
 from capsjax.types import Batch, NetworkOutput
@@ -40,7 +40,15 @@ class DeadCapsules(Metric):
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b n"]:
         """Return 1 for each capsule that the example activates, and 0 for the others, [b, n]."""
         del batch
-        lengths = output.lengths if self.of == "classes" else safe_norm(output.children)
+        if self.of == "classes":
+            return _active(output.lengths, self.threshold)
+        if output.children is None:
+            raise UserError(
+                "dead_capsules: got a network in which nothing is routed, expected capsules that vote; or "
+                "of='classes'",
+                argument="metrics",
+            )
+        lengths = safe_norm(output.children)
         return _active(lengths, self.threshold)
 
     def result(self, mean: Float[np.ndarray, "n"]) -> float:

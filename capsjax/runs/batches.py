@@ -104,6 +104,8 @@ def _whole(output: NetworkOutput, traces: dict[str, Any]) -> NetworkOutput:
     """Put an output together again."""
     each = output.layers.items()
     layers = OrderedDict((name, routed._replace(trace=traces[name])) for name, routed in each)
+    if not layers:  # nothing is routed
+        return output._replace(layers=layers)
     last = list(layers.values())[-1]
     return output._replace(coupling=last.coupling, trace=last.trace, layers=layers)
 

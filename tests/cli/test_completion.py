@@ -42,7 +42,7 @@ CASES = {
     "data ve": "verify",
     "data fetch us": "usps",
     "data show digits --data.see": "--data.seed",
-    "bench step di": "digits",
+    "bench step smo": "smoke",
     "bench routing --num": "--num-iters",
     "bench forward smoke --model.dim": "--model.dim",
     "completion f": "fish",

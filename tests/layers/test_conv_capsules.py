@@ -12,6 +12,7 @@ import capsjax as cj
 from capsjax.checks import FieldError
 from capsjax.layers import (
     Around,
+    BatchNorm,
     CapsNet,
     CapsuleShape,
     ConvCapsulesConfig,
@@ -128,6 +129,43 @@ def test_a_layer_routes_the_votes_of_its_windows(padding):
         passed.value.pose.reshape(expected.pose.shape), expected.pose, rtol=1e-5
     )
     np.testing.assert_allclose(passed.routed.coupling, expected.coupling, rtol=1e-5)
+
+
+def test_a_residual_layer_adds_what_comes_in():
+    given = CapsuleShape((3, 3), 2, 4)
+    plain = ConvCapsulesConfig(types=2, dim=4, padding="SAME")
+    layer = dataclasses.replace(plain, residual=True)
+    module = layer.build(given, AROUND, rngs=nnx.Rngs(0))
+    found = layer.apply(module, children(given))
+    alone = plain.apply(module, children(given))
+    np.testing.assert_allclose(found.value.pose, alone.value.pose + children(given).pose, rtol=1e-6)
+    np.testing.assert_array_equal(found.value.activation, alone.value.activation)
+    larger = plain.build(given, AROUND, rngs=nnx.Rngs(0)).weight[...]
+    np.testing.assert_allclose(3 * module.weight[...], larger, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change", [{"padding": "VALID"}, {"padding": "SAME", "types": 3}, {"padding": "SAME", "dim": 9}]
+)
+def test_what_cannot_be_added_is_refused_with_two_ways_out(change):
+    given = CapsuleShape((4, 4), 2, 4)
+    layer = ConvCapsulesConfig(types=2, dim=4, residual=True)
+    with pytest.raises(
+        FieldError, match=r"false, as 2 types of 4 components on a grid .*; or the same"
+    ):
+        dataclasses.replace(layer, **change).shape(given, AROUND)
+    dataclasses.replace(layer, **change, residual=False).shape(given, AROUND)
+    dataclasses.replace(layer, padding="SAME").shape(given, AROUND)
+
+
+def test_a_normalised_layer_normalises_each_component_of_each_type():
+    given = CapsuleShape((3, 3), 2, 4)
+    layer = ConvCapsulesConfig(types=2, dim=4, padding="SAME", normalisation=BatchNorm())
+    module = layer.build(given, AROUND, rngs=nnx.Rngs(0))
+    module.train()
+    pose = layer.apply(module, children(given)).value.pose.reshape(-1, 2, 4)
+    np.testing.assert_allclose(pose.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(pose.std(0), 1, atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,34 @@ from capsjax.schema.tree import build
 from capsjax.training.config import TrainingConfig
 from capsjax.training.optimisers import Adam, Constant, Exponential, Piecewise
 
-NAMES = ["digits", "eth80", "images", "mnist_sabour2017", "mnist_small", "smoke", "usps", "vectors"]
+NAMES = [
+    "attention_resnet",
+    "attention_simple",
+    "capsnet2017",
+    "cnn_average_pool",
+    "cnn_multimnist2017",
+    "cnn_sabour2017",
+    "digits",
+    "digits_attention",
+    "digits_cnn",
+    "digits_efficient",
+    "digits_em",
+    "digits_residual",
+    "digits_self",
+    "efficient_capsnet",
+    "em2018",
+    "em2018_small",
+    "eth80",
+    "images",
+    "images_cnn",
+    "mnist_sabour2017",
+    "mnist_small",
+    "mnist_small_cnn",
+    "self_routing",
+    "smoke",
+    "usps",
+    "vectors",
+]
 
 
 def test_these_configurations_ship():

@@ -1,0 +1,88 @@
+"""Published networks from their files: as many parameters as the papers state, found without any array."""
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+import capsjax as cj
+from capsjax.layers import CapsNet
+
+MNIST, STEREO, CIFAR, WIDE = (28, 28, 1), (32, 32, 2), (32, 32, 3), (36, 36, 1)
+
+# What the paper states, or, where it rounds, what comes to that; with and without decoder.
+STATED = [
+    ("capsnet2017", MNIST, 10, 8_215_568, 6_804_224),
+    ("em2018", STEREO, 5, 316_650, 316_650),
+    ("em2018_small", STEREO, 5, 68_618, 68_618),
+    ("efficient_capsnet", MNIST, 10, 1_573_168, 161_824),
+    ("self_routing", CIFAR, 10, 3_269_456, 3_269_456),
+    ("attention_resnet", CIFAR, 10, 1_828_817, 1_828_817),
+    ("attention_simple", CIFAR, 10, 492_177, 492_177),
+    ("cnn_sabour2017", MNIST, 10, 35_445_522, 35_445_522),
+    ("cnn_multimnist2017", WIDE, 10, 24_563_978, 24_563_978),
+    ("cnn_average_pool", (40, 40, 1), 10, 5_332_234, 5_332_234),
+]
+# A CNN, the capsule network that it stands beside, and the images of both.
+BESIDE = [
+    ("digits_cnn", "digits", (8, 8, 1), 10),
+    ("mnist_small_cnn", "mnist_small", MNIST, 10),
+    ("images_cnn", "images", CIFAR, 8),
+]
+
+
+@functools.cache
+def looked_at(name, shape, classes):
+    """Return how many numbers each part trains, and the shapes of an output of two images."""
+    model = cj.load_config(name).model
+
+    def run(key, images):
+        network = CapsNet(shape, classes, config=model, rngs=nnx.Rngs(params=key))
+        network.eval()
+        return nnx.state(network, nnx.Param), network(images)
+
+    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    state, output = jax.eval_shape(run, jax.random.key(0), images)
+    parts = collections.Counter()
+    for path, leaf in nnx.to_flat_state(state):
+        parts[path[0]] += leaf.size
+    return parts, output
+
+
+@pytest.mark.parametrize(("name", "shape", "classes", "whole", "without"), STATED)
+def test_a_published_network_has_the_parameters_that_are_stated(
+    name, shape, classes, whole, without
+):
+    parts, output = looked_at(name, shape, classes)
+    assert parts.total() == whole
+    assert parts.total() - parts["decoder"] == without
+    assert output.lengths.shape == (2, classes)
+    text = cj.runs.config.find_config(name).read_text("utf-8")
+    assert f"{without:,}" in text
+
+
+def test_self_routing_has_matrices_for_class_poses_that_the_paper_has_not():
+    parts, _ = looked_at("self_routing", CIFAR, 10)
+    assert parts.total() - 512 * 10 * 16 == 3_187_536
+
+
+def test_the_2017_network_written_out_is_its_short_form():
+    written = cj.load_config("capsnet2017").model
+    short = cj.layers.CapsNetConfig(routing=written.routing)
+    assert short.network() == written
+
+
+@pytest.mark.parametrize(("name", "beside", "shape", "classes"), BESIDE)
+def test_a_cnn_has_the_parameters_of_the_capsules_it_stands_beside(name, beside, shape, classes):
+    (ours, _), (theirs, _) = (looked_at(one, shape, classes) for one in (name, beside))
+    text = cj.runs.config.find_config(name).read_text("utf-8")
+    for drawn in ("", "decoder"):
+        cnn, capsules = (
+            parts.total() - parts["decoder"] * (drawn == "") for parts in (ours, theirs)
+        )
+        assert cnn == pytest.approx(capsules, rel=0.01)
+        assert f"{cnn:,}" in text
+        assert f"{capsules:,}" in text
