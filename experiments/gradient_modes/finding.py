@@ -40,7 +40,9 @@ NAMES = {
     "eth80_objects": "ETH-80, new objects",
     "eth80_azimuth": "ETH-80, new azimuth",
     "eth80_elevation": "ETH-80, new elevation",
+    "digits_first_plan": "digits, before the amendment of the plan",
 }
+APART = "digits_first_plan"  # not part of means over sets
 UNIFORM, STOP, FULL = "uniform", "stop", "full"
 
 
@@ -160,8 +162,9 @@ def summary_table(sets: Mapping[str, Measured], planned: Mapping[str, Any]) -> l
         stop, full = measured.errors[STOP], measured.errors[FULL]
         found, level = paired_difference(stop, full), float(full.mean())
         relative = Difference(*(100 * x / level for x in found))
-        effects.append(relative.mean)
-        errors.append(relative.standard_error)
+        if name != APART:
+            effects.append(relative.mean)
+            errors.append(relative.standard_error)
         cells = (
             f"{NAMES[name]} | {len(measured.seeds)} ({planned[name]['seeds']})",
             f"{measured.errors[UNIFORM].mean():.2f} | {level:.2f} | {between(found)}",

@@ -31,7 +31,7 @@ from capsjax.study.ledger import read_ledger
 HERE = Path(__file__).resolve().parent
 STUDY = HERE / "study.yaml"
 RATE = "optimiser.schedule.rate"
-RATES = (0.001, 0.003, 0.009)
+RATES = (0.003, 0.009, 0.027)
 SELECTION_SEED, SELECTION_SEEDS, SEED = 800, 2, 100
 assert modes.LeakyStopGradient.kind == "leaky_stop"
 
@@ -62,7 +62,8 @@ def study_config(entry: Mapping[str, Any], rates: Mapping[str, float]) -> cj.Con
         The configuration.
     """
     config = cj.load_config(
-        STUDY, {**entry["overrides"], "seed": SEED, "compare.seeds": entry["seeds"]}
+        STUDY,
+        {**entry["overrides"], "seed": entry.get("seed", SEED), "compare.seeds": entry["seeds"]},
     )
     arms = {name: dict(arm) for name, arm in config.compare.arms.items()}
     arms = {name: arms[name] | {RATE: rates[name]} for name in entry.get("arms", arms)}
@@ -110,17 +111,16 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def select(records: Iterable[Mapping[str, Any]], examples: int) -> dict[str, Any]:
-    """Choose the learning rate of each arm, and the margin of equivalence.
+def select(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Choose the learning rate of each arm by its validation margin loss, and the margin of equivalence.
 
     Args:
         records: of the runs of the selection, as `collect` returns them.
-        examples: how many images validate.
 
     Returns:
         `rates` by arm; `margin` in percentage points; and `measured`, what they were chosen by.
     """
-    measured: dict[str, dict[str, list[dict[str, float]]]] = {}
+    measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in records:
         name, _, rate = record["arm"].partition(", rate=")
         line = {"state": record["state"], "seed": record["seed"]}
@@ -128,18 +128,14 @@ def select(records: Iterable[Mapping[str, Any]], examples: int) -> dict[str, Any
             line |= {key: record["validation"][key] for key in ("error", "margin")}
         measured.setdefault(name, {}).setdefault(rate, []).append(line)
 
-    def rank(lines: list[dict[str, float]]) -> tuple[float, float]:
+    def loss(lines: list[dict[str, Any]]) -> float:
         if any(line["state"] != "done" for line in lines):
-            return math.inf, math.inf
-        return round(sum(line["error"] for line in lines) * examples), sum(
-            line["margin"] for line in lines
-        )
+            return math.inf
+        return sum(line["margin"] for line in lines)
 
-    rates = {
-        name: min(found, key=lambda rate: rank(found[rate])) for name, found in measured.items()
-    }
+    rates = {n: min(found, key=lambda rate: loss(found[rate])) for n, found in measured.items()}
     for name, rate in rates.items():
-        if rank(measured[name][rate]) == (math.inf, math.inf):
+        if loss(measured[name][rate]) == math.inf:
             raise SystemExit(
                 f"{name}: runs of the selection failed at every rate: {measured[name]}"
             )
@@ -173,10 +169,7 @@ def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int) -> None:
     if not chosen.exists():
         config = selection_config(entry["overrides"])
         folder = carry_out(config, out / f"{name}-selection", jobs)
-        examples = directory.read_json(folder / "environment.json")["data"]["examples"][
-            "validation"
-        ]
-        write(chosen, select(collect(folder), examples))
+        write(chosen, select(collect(folder)))
     rates = directory.read_json(chosen)["rates"]
     folder = carry_out(study_config(entry, rates), out / name, jobs)
     write(results / "runs.json", collect(folder))
