@@ -72,7 +72,6 @@ CARRIED_OUT = {
     "try again later": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "delete this file": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "have it downloaded": "cli/test_data.py::test_a_set_is_fetched_once_checked_and_left_alone",
-    "Put it there, or into a folder": "data/test_eth80.py::test_a_file_that_is_not_there_is_asked_for",
     "put the published file": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "save an array of one shape": "data/test_npz.py::test_the_remedy_for_objects_brings_the_same_numbers",
     "repair them, or keep": "data/test_remedies.py::test_advice_about_pixels_that_are_not_finite",

@@ -60,8 +60,7 @@ def _where(source: Any) -> str:
     if not missing:
         return printable(str(folder))
     few = "not there" if len(missing) == len(source.files()) else f"{len(missing)} files missing"
-    get = f"capsjax data fetch {source.kind}" if source.published().mirrors else "nowhere as it is"
-    return f"{few}: {get}"
+    return f"{few}: capsjax data fetch {source.kind}"
 
 
 def _fetch(arguments: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -1,13 +1,42 @@
 """Files from archives, read into memory: nothing is unpacked, leaves a folder or fills a disk."""
 
+import functools
 import gzip
 import io
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from capsjax.checks import UserError
+
+
+def each_file(
+    content: bytes, source: str, limit: int
+) -> Iterator[tuple[str, Callable[[int], bytes]]]:
+    """Go through the plain files of a tar archive that is compressed by gzip.
+
+    Args:
+        content: bytes of the archive.
+        source: where it is from, for the message.
+        limit: the most bytes that the archive may have decompressed.
+
+    Yields:
+        The name of each, and a function that reads it, given the most bytes that it may have, before the
+        next is asked for.
+
+    Raises:
+        UserError: If the archive is broken or larger.
+    """
+    try:
+        packed = _Counted(gzip.GzipFile(fileobj=io.BytesIO(content)), limit, source)
+        # As a stream: whatever else the archive holds is passed over, and counted.
+        with tarfile.open(fileobj=packed, mode="r|") as archive:
+            for member in archive:
+                yield member.name, functools.partial(_read, archive, member, source)
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        expected = "expected an archive that tar made and gzip compressed"
+        raise UserError(f"{source}: got a broken file ({error}), {expected}") from error
 
 
 def read_tar(content: bytes, source: str, sizes: Mapping[str, int], limit: int) -> dict[str, bytes]:
@@ -26,18 +55,13 @@ def read_tar(content: bytes, source: str, sizes: Mapping[str, int], limit: int) 
         UserError: If the archive is broken or larger, or a file is missing, no plain one or of another size.
     """
     found: dict[str, bytes] = {}
+    for name, read in each_file(content, source, limit):
+        if name in sizes:
+            found[name] = read(sizes[name])
+            if len(found[name]) < sizes[name]:
+                got = f"{len(found[name])} bytes in {name}"
+                raise UserError(f"{source}: got {got}, expected {sizes[name]}")
     expected = f"expected {', '.join(sizes)} in an archive that tar made and gzip compressed"
-    try:
-        packed = _Counted(gzip.GzipFile(fileobj=io.BytesIO(content)), limit, source)
-        # As a stream: whatever else the archive holds is passed over, and counted.
-        with tarfile.open(fileobj=packed, mode="r|") as archive:
-            for member in archive:
-                if member.name in sizes:
-                    _check(source, member.name, member.isfile(), member.size, sizes)
-                    stream = archive.extractfile(member)
-                    found[member.name] = stream.read() if stream is not None else b""
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise UserError(f"{source}: got a broken file ({error}), {expected}") from error
     return _complete(found, source, sizes, expected)
 
 
@@ -74,12 +98,15 @@ def read_zip(content: bytes, source: str, sizes: Mapping[str, int]) -> dict[str,
     return _complete(found, source, sizes, expected)
 
 
-def _check(source: str, name: str, plain: bool, size: int, sizes: Mapping[str, int]) -> None:
-    """Check a file of an archive before it is read."""
-    if not plain:
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, source: str, limit: int) -> bytes:
+    """Read a file of an archive, which is looked at first."""
+    name = member.name
+    if not member.isfile():
         raise UserError(f"{source}: got {name} that is a link or no file, expected a plain file")
-    if size != sizes[name]:
-        raise UserError(f"{source}: got {size} bytes in {name}, expected {sizes[name]}")
+    if member.size > limit:
+        raise UserError(f"{source}: got {member.size} bytes in {name}, expected {limit} at most")
+    stream = archive.extractfile(member)
+    return stream.read() if stream is not None else b""
 
 
 def _complete(

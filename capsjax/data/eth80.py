@@ -1,7 +1,9 @@
 """ETH-80: 80 objects of 8 categories, each photographed from 41 sides."""
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 from capsjax.checks import UserError, check_bool
 from capsjax.data.dataset import Dataset
 from capsjax.data.download import Report
+from capsjax.data.eth80_photographs import CATEGORIES, Photographs, Views
 from capsjax.data.known import KnownArchive, KnownFile
 from capsjax.data.npz import read_members
 from capsjax.data.published import Published
@@ -18,23 +21,23 @@ from capsjax.data.viewpoints import Seen, Viewpoints
 
 OBJECTS = 5  # of each category that train; the other five test
 FRONT, LEVEL = 45, 66  # degrees
+SIZE, SHA256 = 13_454_560, "1556454e496fa3d8a9e5c4c794103e921fef3631a9b3749d761d067575d299cc"
 FILES: Mapping[str, KnownFile] = MappingProxyType(
-    {
-        "whole": KnownArchive(
-            "eth80_32.npz",
-            7_594_678,
-            "12f55fc1b1c76e68befa3bda22ac0bb536a23f44ed8a2dd00fc821e56838b0c2",
-        )
-    }
+    {"photographs": Photographs("9243466b9ca5f15765c88fdaf17c4f10c15a8574.tar.gz", SIZE, SHA256)}
 )
-ARRAYS = MappingProxyType(
+# The same reduced: as it is kept once it was downloaded, and as a file of NumPy.
+PACKED = KnownFile("eth80_32", SIZE, SHA256)
+ARRAYS = KnownArchive(
+    "eth80_32.npz", 7_594_678, "12f55fc1b1c76e68befa3bda22ac0bb536a23f44ed8a2dd00fc821e56838b0c2"
+)
+MEMBERS = MappingProxyType(
     {
         "images": ("uint8", 4),
+        "masks": ("uint8", 3),
         "category": ("uint8", 1),
         "instance": ("uint8", 1),
         "polar": ("int16", 1),
         "azimuth": ("int16", 1),
-        "names": ("<U", 1),
     }
 )
 
@@ -49,8 +52,9 @@ class Eth80(Viewpoints):
     from above (1,120 images). All of that includes the objects that validate.
 
     Args:
-        folder: folder with `eth80_32.npz`, or None to look in `$CAPSJAX_DATA/eth80`, else in the user's
-            cache; nobody publishes the photographs in this form.
+        folder: folder with `eth80_32.npz`, or with the archive of the photographs as GitHub gives it; None to
+            look in `$CAPSJAX_DATA/eth80`, else in the user's cache. If missing there the archive of 300 MB is
+            downloaded, and the photographs are kept as they are reduced.
         colour: whether images keep their three channels; False for their mean, in grey.
         protocol: what is new in testing beside the objects: nothing ("objects"), "azimuth" or "elevation".
         views: which views of the test objects test: "novel" or "familiar"; with `protocol` objects all do.
@@ -66,16 +70,7 @@ class Eth80(Viewpoints):
 
     num_classes: ClassVar[int] = 8
     image_shape: ClassVar[tuple[int, int, int]] = (32, 32, 1)
-    class_names: ClassVar[tuple[str, ...]] = (
-        "apple",
-        "car",
-        "cow",
-        "cup",
-        "dog",
-        "horse",
-        "pear",
-        "tomato",
-    )
+    class_names: ClassVar[tuple[str, ...]] = CATEGORIES
 
     colour: bool = False
     kind: Literal["eth80"] = "eth80"
@@ -86,17 +81,46 @@ class Eth80(Viewpoints):
 
     @classmethod
     def published(cls) -> Published:
-        """Return the set's file, and what it was made of."""
+        """Return the archive of the photographs, and where it is published."""
         return Published(
             "eth80",
             FILES,
+            ("https://github.com/Kai-Xuan/ETH-80/archive/",),
             examples={"all": 3280},
             licence="for research, cite the authors",
             page="https://github.com/Kai-Xuan/ETH-80",
             reference="Leibe and Schiele 2003",
-            obtain="it holds the photographs of Kai-Xuan/ETH-80 on GitHub, commit 9243466, brought to "
-            "64 x 64 and then to 32 x 32 by means of blocks, and what their names say",
         )
+
+    def files(self) -> Mapping[str, KnownFile]:
+        """Return the reduced photographs where they are there, else the archive."""
+        folder = self.place().folder
+        reduced = {"arrays of NumPy": ARRAYS, "packed": PACKED}
+        there = {key: file for key, file in reduced.items() if file.find(folder)}
+        return dict(list(there.items())[:1]) or self.published().files
+
+    def fetch(self, report: Report | None = None) -> list[Path]:
+        """Download the photographs, and keep them reduced, unless they are there.
+
+        Args:
+            report: receives (name, bytes done, bytes in all or None) during a download.
+
+        Returns:
+            The file that came.
+
+        Raises:
+            UserError: If a file is there already and is not the known one, or no download succeeds.
+        """
+        came = super().fetch(report)
+        if not came:
+            return came
+        folder = self.place().folder
+        content = self.published().files["photographs"].read(came[0])
+        part, kept = (folder / f"{name}" for name in (".eth80_32.part", PACKED.names[0]))
+        part.write_bytes(gzip.compress(content))
+        part.replace(kept)  # under its name it is whole
+        came[0].unlink()  # what was downloaded just now, forty times as large
+        return [kept]
 
     def shape(self) -> DataShape:
         """Return the shape of the images and the number of classes; nothing is read."""
@@ -115,13 +139,12 @@ class Eth80(Viewpoints):
         Raises:
             UserError: If the file is missing, unreadable or not the known one.
         """
-        content, path = self.read("whole", report)
-        found = read_members(content, path, ARRAYS)
-        lengths = {len(found[name]) for name in ARRAYS if name != "names"}
-        if len(lengths) > 1 or tuple(found["names"].tolist()) != self.class_names:
-            got = f"arrays of {sorted(lengths)} examples, categories {found['names'].tolist()}"
-            raise UserError(f"{path}: got {got}, expected one number, and {list(self.class_names)}")
-        images, category, instance = found["images"], found["category"], found["instance"]
+        if self.place().is_cache and "photographs" in self.files():
+            self.fetch(report)
+        key = next(iter(self.files()))
+        content, path = self.read(key, report)
+        found = _arrays(content, path) if key == "arrays of NumPy" else Views.unpack(content, path)
+        images, category, instance = found.images, found.category, found.instance
         if not self.colour:
             # Thirds of a level of grey: rounded to bytes, nearest neighbours are others here and there.
             images = images.sum(-1, keepdims=True, dtype=np.uint16) / np.float32(3 * 255)
@@ -130,13 +153,23 @@ class Eth80(Viewpoints):
         for number in range(self.num_classes):
             ours = category == number
             trains |= ours & np.isin(instance, np.unique(instance[ours])[:OBJECTS])
-        azimuth = found["azimuth"] % 360  # 338 degrees are as far from the front as 22
+        azimuth = found.azimuth % 360  # 338 degrees are as far from the front as 22
         seen = Seen(
             images,
             category.astype(np.int32),
             instance.astype(np.int32),
             trains,
             front=np.minimum(azimuth, 360 - azimuth) <= FRONT,
-            level=found["polar"] >= LEVEL,  # 0 is from above, 90 from the side
+            level=found.polar >= LEVEL,  # 0 is from above, 90 from the side
         )
         return self.divided(seen)
+
+
+def _arrays(content: bytes, source: str) -> Views:
+    """Read the file of NumPy."""
+    found = read_members(content, source, MEMBERS)
+    lengths = {len(array) for array in found.values()}
+    if len(lengths) > 1:
+        got = f"arrays of {sorted(lengths)} examples"
+        raise UserError(f"{source}: got {got}, expected one number of them")
+    return Views(**found)

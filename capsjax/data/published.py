@@ -19,13 +19,11 @@ class Published:
     Args:
         name: what it is called, and its folder.
         files: what each of its files must be, by key; none if it comes with a library that is installed.
-        mirrors: addresses to download the files from, each ending in a slash; none if nobody publishes
-            them in this form.
+        mirrors: addresses to download the files from, each ending in a slash.
         examples: how many examples it has, by part.
         licence: under which it may be used, in words.
         page: the address of its authors' page.
         reference: whom to cite.
-        obtain: where no mirror has it, what it is made of, in words.
     """
 
     name: str
@@ -35,7 +33,6 @@ class Published:
     licence: str = ""
     page: str = ""
     reference: str = ""
-    obtain: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,16 +85,7 @@ class PublishedFiles(PublishedSet, abc.ABC):
 
     def place(self) -> Place:
         """Return where the files are, whether or not there is anything."""
-        known = self.published()
-        place = find_place(self.folder, known.name)
-        if known.mirrors:
-            return place
-        # No cache: what is missing there would be looked for in vain.
-        advice = (
-            f"nobody publishes it in this form, so it is not downloaded: {known.obtain}. Put it there, or "
-            f"into a folder {known.name} of the folder that CAPSJAX_DATA names"
-        )
-        return dataclasses.replace(place, advice=advice, is_cache=False)
+        return find_place(self.folder, self.published().name)
 
     def files(self) -> Mapping[str, KnownFile]:
         """Return the files that are read, by key, such as they are in `place`."""
@@ -120,17 +108,16 @@ class PublishedFiles(PublishedSet, abc.ABC):
             The files that came.
 
         Raises:
-            UserError: If a file is there already and is not the published one, nobody publishes it, or no
-                download succeeds.
+            UserError: If a file is there already and is not the published one, or no download succeeds.
         """
         known, place = self.published(), self.place()
         came = []
         for file in self.files().values():
             path = file.find(place.folder)
-            if path is None and known.mirrors:
+            if path is None:
                 came.append(download(file, known.mirrors, place.folder, report=report))
             else:
-                read_known(place, file, ())  # says what is wrong with it, or that it is not there
+                file.read(path)  # says what is wrong with it
         return came
 
     def verify(self) -> list[tuple[str, KnownFile]]:
@@ -145,7 +132,7 @@ class PublishedFiles(PublishedSet, abc.ABC):
         place, known = self.place(), self.published()
         found = []
         for file in self.files().values():
-            if file.find(place.folder) is None and known.mirrors:
+            if file.find(place.folder) is None:
                 advice = f"have it downloaded: capsjax data fetch {known.name}"
                 place = dataclasses.replace(place, advice=advice, is_cache=False)
             found.append((read_known(place, file, ())[1], file))

@@ -61,7 +61,7 @@ def test_every_published_set_says_where_it_is_from():
         assert known.page.startswith("http")
         assert known.licence
         assert known.reference
-        assert known.mirrors or known.obtain or not known.files
+        assert bool(known.mirrors) == bool(known.files)
         assert all(len(file.sha256) == 64 for file in known.files.values())
 
 
@@ -157,8 +157,7 @@ def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
         ("data show digits --split tst", ["--split: got 'tst'", "did you mean 'test'?"]),
         ("data show digits --out x.jpg", ["--out: got 'x.jpg', expected a name that ends in .png"]),
         ("data show digits --seed 3", ["--seed: got it beside digits"]),
-        ("data show eth80", ["nobody publishes it in this form"]),
-        ("data fetch eth80", ["nobody publishes it in this form"]),
+        ("data show usps", ["usps.bz2: is missing", "unset CAPSJAX_DATA to have it downloaded"]),
     ],
 )
 def test_mistakes_are_answered_in_words(argv, parts, answer, tmp_path):

@@ -2,16 +2,20 @@
 
 import dataclasses
 import hashlib
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from capsjax.checks import FieldError, UserError
-from capsjax.data import Eth80, KnownArchive
+from capsjax.data import Eth80, KnownArchive, KnownFile
+from capsjax.data.eth80_photographs import Photographs, Views
 from capsjax.runs.config import load_config
 from tests.data.neighbours import nearest_neighbour_error
+from tests.data.publishing import tar_of
 
 NAMES = ("apple", "car", "cow", "cup", "dog", "horse", "pear", "tomato")
 VIEWS = ((0, 0), (35, 45), (66, 333), (90, 90), (90, 180))  # polar angle, azimuth
@@ -34,7 +38,6 @@ def made():
         "instance": instance.astype(np.uint8),
         "polar": polar.astype(np.int16),
         "azimuth": azimuth.astype(np.int16),
-        "names": np.array(NAMES),
         "masks": np.zeros((len(rows), 32, 32), np.uint8),
     }
 
@@ -47,8 +50,7 @@ def write(tmp_path, monkeypatch):
         np.savez_compressed(tmp_path / "eth80_32.npz", **arrays)
         whole = (tmp_path / "eth80_32.npz").read_bytes()
         file = KnownArchive("eth80_32.npz", len(whole), hashlib.sha256(whole).hexdigest())
-        published = dataclasses.replace(Eth80.published(), files={"whole": file})
-        monkeypatch.setattr(Eth80, "published", classmethod(lambda cls: published))
+        monkeypatch.setattr("capsjax.data.eth80.ARRAYS", file)
         return str(tmp_path)
 
     return write
@@ -115,9 +117,11 @@ def test_what_is_measured_is_in_the_name(write):
     ("change", "said"),
     [
         ({"category": np.arange(400) % 8}, "category: got int64 of shape .*, expected uint8"),
-        ({"polar": np.zeros(399, np.int16)}, r"arrays of \[399, 400\] examples"),
-        ({"names": np.array(NAMES[::-1])}, "categories.*tomato.*expected one number, and"),
-        ({"names": np.array(NAMES, object)}, "names: got Python objects of shape"),
+        (
+            {"polar": np.zeros(399, np.int16)},
+            r"arrays of \[399, 400\] examples, expected one number",
+        ),
+        ({"masks": np.array(NAMES, object)}, "masks: got Python objects of shape"),
         ({"images": np.zeros((400, 32, 32), np.uint8)}, "expected uint8 of 4 axes"),
     ],
 )
@@ -127,28 +131,91 @@ def test_arrays_that_do_not_fit_are_refused(write, change, said):
         Eth80(folder=folder).load()
 
 
-def test_a_file_that_is_not_there_is_asked_for(tmp_path, monkeypatch):
-    """Wherever it may be put as the error says, it is found."""
-    file = Eth80.published().files["whole"]
-    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache")
-    monkeypatch.delenv("CAPSJAX_DATA", raising=False)
-    for source in (Eth80(), Eth80(folder=str(tmp_path / "own"))):
-        with pytest.raises(UserError) as caught:
-            source.load()
-        text = str(caught.value)
-        assert f"{source.place().folder / 'eth80_32.npz'}: is missing" in text
-        assert f"SHA-256 {file.sha256}" in text
-        assert "nobody publishes it in this form" in text
-        assert "commit 9243466" in text
-        assert text.endswith(
-            "Put it there, or into a folder eth80 of the folder that CAPSJAX_DATA names"
-        )
-    for folder in (tmp_path / "cache" / "eth80", tmp_path / "data" / "eth80"):
-        folder.mkdir(parents=True)
-        (folder / "eth80_32.npz").write_bytes(b"other")
-        with pytest.raises(UserError, match=f"{folder}/eth80_32.npz: is truncated: found 5 bytes"):
-            Eth80().load()
-        monkeypatch.setenv("CAPSJAX_DATA", str(tmp_path / "data"))
+def picture(grey, size=256, mode="RGB"):
+    """A PNG of one grey, with a white dot in its first pixel."""
+    image = Image.new(mode, (size, size), (grey,) * 3 if mode == "RGB" else grey)
+    image.putpixel((0, 0), (255, 255, 255) if mode == "RGB" else 255)
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+TOP = "ETH-80-9243466"
+PICTURES = {
+    f"{TOP}/README.md": b"# ETH-80",
+    f"{TOP}/2/car.txt": b"text",
+    f"{TOP}/2/2/car2-090-338.png": picture(100),
+    f"{TOP}/2/2/maps/car2-090-338-map.png": picture(200, mode="L"),
+    f"{TOP}/2/10/car10-000-000.png": picture(50),
+    f"{TOP}/2/10/maps/car10-000-000-map.png": picture(0, mode="L"),
+    f"{TOP}/1/1/apple1-022-090.png": picture(20),
+    f"{TOP}/1/1/maps/apple1-022-090-map.png": picture(255, mode="L"),
+}
+
+
+def test_photographs_are_reduced_and_sorted():
+    found = Views.unpack(Photographs("x", 0, "").content(tar_of(PICTURES), "x"), "x")
+    assert found.category.tolist() == [0, 1, 1]
+    assert found.instance.tolist() == [1, 2, 10]
+    assert found.polar.tolist() == [22, 90, 0]
+    assert found.azimuth.tolist() == [90, 338, 0]
+    assert found.images[:, 5, 5].tolist() == [[20] * 3, [100] * 3, [50] * 3]
+    # Of a white dot in a grey of 50: 101 in a row of four, 63 in four rows, then 57 of two, and 54.
+    assert found.images[:, 0, 0, 0].tolist() == [24, 103, 54]
+    assert found.masks[:, 5, 5].tolist() == [255, 200, 0]
+    with pytest.raises(UserError, match="x: got 7 bytes, expected a multiple of 4102"):
+        Views.unpack(bytes(7), "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"2/2/car2-090-338.png": picture(1, 128)}, "got 128 x 128 pixels, expected 256 x 256"),
+        ({"2/2/car2-090-338.png": picture(1)[:90]}, "got a broken picture"),
+        ({"2/2/car2-090-338.png": b"GIF89a"}, "got a broken picture"),
+        ({"2/2/car2-090-000.png": picture(1)}, "got 4 photographs of ETH-80 and 3 masks"),
+        ({"2/2/car2-090-338.png": bytes(2 << 20)}, "bytes in .*, expected 1048576 at most"),
+    ],
+)
+def test_photographs_that_are_none_are_refused(change, said):
+    members = PICTURES | {f"{TOP}/{name}": content for name, content in change.items()}
+    with pytest.raises(UserError, match=f"x: .*{said}"):
+        Photographs("x", 0, "").content(tar_of(members), "x")
+    with pytest.raises(UserError, match="got 0 photographs"):
+        Photographs("x", 0, "").content(tar_of({"a": b"b"}), "x")
+
+
+def test_what_is_downloaded_is_kept_reduced(tmp_path, server, monkeypatch):
+    """Once: the archive is not kept, and what is kept is checked like any file."""
+    content = Photographs("x", 0, "").content(tar_of(PICTURES), "x")
+    digest = hashlib.sha256(content).hexdigest()
+    file = Photographs("photographs.tar.gz", len(content), digest)
+    packed = KnownFile("eth80_32", len(content), digest)
+    monkeypatch.setattr("capsjax.data.eth80.PACKED", packed)
+    ours = dataclasses.replace(
+        Eth80.published(), files={"photographs": file}, mirrors=[f"{server.address}/"]
+    )
+    monkeypatch.setattr(Eth80, "published", classmethod(lambda cls: ours))
+    monkeypatch.setenv("CAPSJAX_DATA", str(tmp_path))
+    archive = tar_of(PICTURES)
+    server.pages["/photographs.tar.gz"] = (200, archive, len(archive))
+    with pytest.raises(UserError, match=r"photographs.tar.gz: is missing .*reduced photographs"):
+        Eth80().read("photographs")
+    kept = tmp_path / "eth80" / "eth80_32.gz"
+    assert Eth80().fetch() == [kept]
+    assert [path.name for path in kept.parent.iterdir()] == ["eth80_32.gz"]
+    assert Eth80().verify() == [(str(kept), packed)]
+    assert Eth80().fetch() == []
+    # From the archive itself, where someone put it, the same.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "photographs.tar.gz").write_bytes(archive)
+    for folder in (kept.parent, other):
+        source = Eth80(folder=str(folder))
+        assert source.read(next(iter(source.files())))[0] == content
+    (other / "photographs.tar.gz").write_bytes(tar_of(dict(list(PICTURES.items())[:-2])))
+    with pytest.raises(UserError, match="is truncated: found 8204 bytes of reduced photographs"):
+        Eth80(folder=str(other)).load()
 
 
 @pytest.mark.parametrize("fields", [{"views": "familiar"}, {"validation": 5}, {"validation": -1}])

@@ -48,7 +48,7 @@ PUBLISHED = (
     Mutation(
         "archives of which links are followed",
         "data/archive.py",
-        "    if not plain:\n",
+        "    if not member.isfile():\n",
         "    if False:\n",
         ("tests/data/test_archives.py",),
     ),
