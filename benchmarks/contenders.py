@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import family_work
+
 Call = Callable[[], Any]
 
 
@@ -22,7 +24,8 @@ def _ours(job: dict[str, Any]) -> Call:
     if job["work"] == "routing":
         mode, votes = gradient_named(job["gradient"]), job.get("votes", "auto")
         sizes = RoutingSizes(**job["sizes"])
-        return routing_work(sizes, gradient=mode, votes=votes, **times).call
+        kind = job.get("routing", "dynamic")
+        return routing_work(sizes, routing=kind, gradient=mode, votes=votes, **times).call
     changed = job.get("changed") or {"model.routing.gradient": job["gradient"]}
     if job.get("precision") == "bfloat16":
         changed["model.precision"] = "bfloat16"
@@ -202,6 +205,7 @@ MAKERS = {
     "pytorch": _pytorch,
     "matrix product": _matrix_product,
     "copy": _copy,
+    **family_work.MAKERS,
 }
 
 

@@ -103,7 +103,7 @@ def compile_ours(jobs: dict[str, Job], env: dict[str, str], at_once: int = 1) ->
         env: the environment of the processes.
         at_once: how many compile at a time.
     """
-    ours = {name: job for name, job in jobs.items() if job["who"] == "ours"}
+    ours = {name: job for name, job in jobs.items() if job["who"].startswith("our")}
     with workers(ours, env, at_once) as started:
         for worker in started.values():
             worker.go()
