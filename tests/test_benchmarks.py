@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -15,7 +16,7 @@ def scripts(monkeypatch):
     """Import from the folder, as the scripts do from each other."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("interleave", "report", "run", "figures", "gpu", "machine"):
+    for name in ("interleave", "report", "run", "figures", "gpu", "machine", "family"):
         sys.modules.pop(name, None)
 
 
@@ -97,6 +98,70 @@ def test_the_matrix_rate_is_that_of_the_faster_library(scripts):
     run = {"groups": {"machine": found}}
     assert machine.matrix_rate(run) == 1e9
     assert machine.bandwidth(run) == 4000
+
+
+SIZES = {"u": [2, 4, 5, 2, 2, 3], "W": [3, 3, 2, 4, 3, 2], "stride": 1}
+
+
+class TestFamily:
+    """Convolutional capsules and EM routing beside PyTorch."""
+
+    def test_every_job_has_a_maker_and_every_ratio_its_contenders(self, scripts):
+        import contenders
+        import family
+
+        groups = family.groups()
+        for name, jobs in groups.items():
+            assert {job["who"] for job in jobs.values()} <= set(contenders.MAKERS), name
+        assert len(groups) == 2 * len(family.WINDOWS) + 1
+
+    @pytest.mark.parametrize("formed", [False, True])
+    def test_our_part_is_the_gradient_of_the_routing(self, scripts, formed):
+        import family_work
+        import jax
+        import jax.numpy as jnp
+
+        import capsjax as cj
+
+        job = {"sizes": SIZES, "gradient": "stop", "share": "position", "formed": formed}
+        program, (u, W, weights) = family_work.compile_windows(job)
+        votes = cj.window_votes(u, W, share="position")
+        assert family_work.votes_bytes(SIZES) == 4 * np.prod(votes.shape)
+
+        def loss(u, W):
+            votes = cj.window_votes(u, W, share="position")
+            return jnp.sum(cj.dynamic_routing(votes).pose * weights)
+
+        value, gradients = program(u, W, weights)
+        expected, wanted = jax.value_and_grad(loss, (0, 1))(u, W)
+        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
+        for found, other in zip(gradients, wanted, strict=True):
+            np.testing.assert_allclose(found, other, rtol=1e-3, atol=1e-4)
+
+    def test_the_tables_divide_the_right_numbers(self, scripts):
+        import family
+
+        def took(*seconds):
+            return {"seconds": list(seconds)}
+
+        windows = {"ours": took(1.0, 2.0, 3.0), "ours, share position": took(1.0, 1.0, 1.0)}
+        windows |= {"public": took(10.0, 10.0, 10.0), "careful": took(4.0, 4.0, 4.0)}
+        em = {"ours, full": took(1.0), "ours, stop": took(9.0), "pytorch": took(2.0)}
+        bytes_of = {"votes": 5e6} | {
+            f"{gradient}, {form}": size
+            for gradient, sizes in {"stop": (1e6, 4e6), "closed_form": (3e6, 6e6)}.items()
+            for form, size in zip(("never formed", "formed"), sizes, strict=True)
+        }
+        groups = {"one, stop": windows, "EM routing": em}
+        time, memory = family.tables({"groups": groups, "memory": {"one": bytes_of}})
+        assert time.rows[0] == (
+            "one, stop",
+            "0.200 (0.100 to 0.300)",
+            "0.500 (0.250 to 0.750)",
+            "0.100 (0.100 to 0.100)",
+        )
+        assert time.rows[1][1].startswith("0.500")
+        assert memory.rows == (("one", "5", "1 / 4 = 0.25", "3 / 6 = 0.50"),)
 
 
 class TestGpu:

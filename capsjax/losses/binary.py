@@ -54,7 +54,7 @@ def binary_cross_entropy_loss(
         labels: class numbers, integers [*batch], or T itself, [*batch, j], as `margin_loss` takes them.
 
     Returns:
-        The loss of each example, of the activations' type, [*batch]; in float32 at least, and finite: an
+        The loss of each example, of the activations' type, [*batch]; in float32 at least, and finite, as an
         activation within rounding of 0 or 1 counts as that far from it.
 
     Raises:

@@ -55,7 +55,7 @@ def likelihood_loss(
         labels: class numbers, integers [*batch], or T itself, [*batch, j], as `margin_loss` takes them.
 
     Returns:
-        The loss of each example, of the activations' type, [*batch]; in float32 at least, and finite: an
+        The loss of each example, of the activations' type, [*batch]; in float32 at least, and finite, as an
         activation below the square root of the smallest normal number counts as that.
 
     Raises:

@@ -216,10 +216,10 @@ def tables() -> str:
             f"Learning rates: {rates}. Margin of equivalence: {chosen['margin']:.2f} points. Entropy of the "
             f"coupling on test images, nats: {entropy}. Failed runs: {measured.failed}."
         )
-        parts.append([f"### {NAMES[name]}, {len(measured.seeds)} seeds", "", told, ""])
+        parts.append([f"## {NAMES[name]}, {len(measured.seeds)} seeds", "", told, ""])
         parts[-1] = [*parts[-1], *arms_table(measured, chosen["margin"])]
     if rows := iterations_table(planned):
-        parts.append(["### By the number of iterations", "", *rows])
+        parts.append(["## By the number of iterations", "", *rows])
     return "\n\n".join("\n".join(part) for part in parts)
 
 
