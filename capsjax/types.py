@@ -93,7 +93,8 @@ class NetworkOutput(NamedTuple):
             if none does.
         children: poses that came into that layer, of a `CapsNet` the primary capsules u_i, [b, i, d]; None if
             there is none.
-        reconstruction: what the decoder drew, pixels from 0 to 1, [b, h, w, c]; None without a decoder.
+        reconstruction: what the decoder drew, pixels from 0 to 1, [b, h, w, c], or an image for each of k
+            classes, [b, k, h, w, c]; None without a decoder.
         trace: every iteration of that layer's routing as data; None unless asked for.
         layers: what the routing of each layer did, by the layer's name, in order; the last is that one.
     """
@@ -102,7 +103,7 @@ class NetworkOutput(NamedTuple):
     poses: Float[Array, "b j e"]
     coupling: Float[Array, "b i j"] | None
     children: Float[Array, "b i d"] | None
-    reconstruction: Float[Array, "b h w c"] | None
+    reconstruction: Float[Array, "b *k h w c"] | None
     trace: RoutingTrace | None
     layers: dict[str, RoutingResult] = NONE
 
@@ -118,16 +119,18 @@ class Batch(NamedTuple):
 
     Attributes:
         images: pixels from 0 to 1, [b, h, w, c].
-        labels: class numbers, [b].
+        labels: class numbers, [b]; of images that show k different classes, [b, k].
         weights: 1 for an example, 0 for padding that fills a batch up, [b].
         progress: the share of the run's steps that is done, the same for all, [b]; None at evaluation, where
             all of them are.
+        targets: what a decoder is to draw, an image for each label, [b, k, h, w, c]; None for the images.
     """
 
     images: Float[Array, "b h w c"]
-    labels: Int[Array, "b"]
+    labels: Int[Array, "b *k"]
     weights: Float[Array, "b"]
     progress: Float[Array, "b"] | None = None
+    targets: Float[Array, "b k h w c"] | None = None
 
     def __repr__(self) -> str:
         return one_line(self)

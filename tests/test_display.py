@@ -30,7 +30,7 @@ SHOWN = {
     "agreement=float32[1, 2]), residual=None)": cj.dynamic_routing(DENSE, num_iters=1, trace=True),
     "NetworkOutput(lengths=float32[1], poses=float32[1], coupling=float32[1], children=float32[1], "
     "reconstruction=None, trace=None, layers={})": NetworkOutput(*(jnp.ones(1),) * 4, None, None),
-    "Batch(images=float32[1], labels=float32[1], weights=float32[1], progress=None)": Batch(
+    "Batch(images=float32[1], labels=float32[1], weights=float32[1], progress=None, targets=None)": Batch(
         *(jnp.ones(1),) * 3
     ),
     "TrainState(step=int32[], params=2 arrays of 12 numbers, opt_state=(), statistics={})": TrainState(
@@ -40,7 +40,7 @@ SHOWN = {
     "Dataset(name='arrays', train=Split(images=uint8[16, 3, 2, 1], labels=int32[16]), "
     "validation=Split(images=uint8[2, 3, 2, 1], labels=int32[2]), "
     "test=Split(images=uint8[2, 3, 2, 1], labels=int32[2]), num_classes=2, "
-    f"scale={1 / 255}, class_names=(), notes=(), rescaling=None)": DATASET,
+    f"scale={1 / 255}, class_names=(), notes=(), rescaling=None, overlap=None)": DATASET,
 }
 
 

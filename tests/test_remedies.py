@@ -150,6 +150,7 @@ CARRIED_OUT = {
     "set data.labels_path to null": "data/test_labels.py::"
     "test_labels_beside_a_file_that_has_its_own_are_refused",
     "give the range that they have": "data/test_perturbed.py::test_what_does_not_fit_is_refused",
+    "set data.kind to overlapping": "data/test_overlapping.py::test_changes_come_before_images_meet",
     "set data.range": "data/test_folder.py::test_a_range_brings_black_and_white_to_0_and_1",
     "start again once they do": "data/test_bad_pictures.py",
     "set data.size to less": "data/test_bad_pictures.py",

@@ -110,4 +110,7 @@ def random_dataset(config: Config, examples: int) -> Dataset:
     images = rng.integers(0, 256, (examples, *data.image_shape), np.uint8)
     labels = rng.integers(0, data.num_classes, examples)
     split = Split(images, labels)
-    return Dataset("random", split, split, split, data.num_classes, 1 / 255)
+    overlap = config.data.overlap
+    if overlap is not None:  # of two classes at least, as pairs are
+        split = Split(images, np.arange(examples) % data.num_classes)
+    return Dataset("random", split, split, split, data.num_classes, 1 / 255, overlap=overlap)

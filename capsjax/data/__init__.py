@@ -30,6 +30,8 @@ from capsjax.data.kmnist import Kmnist
 from capsjax.data.known import KnownArchive, KnownFile
 from capsjax.data.mnist import Mnist
 from capsjax.data.npz import read_npz
+from capsjax.data.overlap import Overlap
+from capsjax.data.overlapping import Overlapping
 from capsjax.data.own import OwnData
 from capsjax.data.perturbed import Perturbed
 from capsjax.data.picture_list import PictureList
@@ -74,6 +76,8 @@ __all__ = [
     "Mnist",
     "Noise",
     "NumberTable",
+    "Overlap",
+    "Overlapping",
     "OwnData",
     "Perturbed",
     "PictureData",

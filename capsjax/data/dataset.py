@@ -10,6 +10,7 @@ import numpy as np
 
 from capsjax.checks import UserError
 from capsjax.data.classes import check_labels, to_class_numbers
+from capsjax.data.overlap import TOGETHER, Overlap
 from capsjax.data.pixels import Pixels, check_finite, check_range, type_remedy
 from capsjax.data.rescaling import Rescaling
 from capsjax.display import as_table, one_line
@@ -71,6 +72,8 @@ class Dataset:
         class_names: what the data call each class, by its number; empty where they call it by that number.
         notes: what was found when the data were read, in lines.
         rescaling: how the pixels became what they are; None where they are as they were given.
+        overlap: how two images of a split make an example that shows two classes; None where each image is
+            an example.
 
     Raises:
         UserError: If labels or scaled pixels are out of range, or the splits differ in image shape
@@ -86,6 +89,7 @@ class Dataset:
     class_names: tuple[str | int, ...] = ()
     notes: tuple[str, ...] = ()
     rescaling: Rescaling | None = None
+    overlap: Overlap | None = None
 
     def __post_init__(self):
         if self.num_classes < 2:
@@ -145,6 +149,11 @@ class Dataset:
         return h, w, c
 
     @property
+    def labels_per_image(self) -> int:
+        """How many classes an image shows that a network is given."""
+        return 1 if self.overlap is None else TOGETHER
+
+    @property
     def bounded(self) -> bool:
         """Whether scaled pixels are from 0 to 1; else they are any finite numbers."""
         return self.rescaling is None or self.rescaling.bounded
@@ -161,7 +170,8 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that training sees: pixels, labels, splits, classes and scale."""
-        digest = hashlib.sha256(f"{self.num_classes} {self.scale!r}".encode())
+        made = "" if self.overlap is None else f" {self.overlap!r}"
+        digest = hashlib.sha256(f"{self.num_classes} {self.scale!r}{made}".encode())
         for name, split in self.splits().items():
             for array in (split.images, split.labels):
                 digest.update(f"{name} {array.dtype.name} {array.shape} ".encode())

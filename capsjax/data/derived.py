@@ -66,7 +66,7 @@ class DerivedSource(Source, abc.ABC):
             The dataset.
 
         Raises:
-            UserError: As `load`, and where the function does.
+            UserError: If the function cannot give them, or they cannot be made into this set, as for `load`.
         """
         with self._told_from_here():
             found = load(self.source)
@@ -75,6 +75,13 @@ class DerivedSource(Source, abc.ABC):
                 f"{found.name}: got standardised images, expected pixels from 0 to 1, as changes know them; "
                 "give the range that they have: data.source.range",
                 argument="data.source.range",
+            )
+        if found.overlap is not None:
+            raise UserError(
+                f"data.source.kind: got {self.source.kind}, expected a set whose images show one class each: "
+                "they are laid over each other last, after every other change; set data.kind to overlapping, "
+                "and data.source to the set that is changed",
+                argument="data.source.kind",
             )
         return self._made(found, self._on_canvas(found.image_shape))
 

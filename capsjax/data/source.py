@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from capsjax.data.dataset import Dataset
 from capsjax.data.download import Report
+from capsjax.data.overlap import Overlap
 from capsjax.schema.variant import Variant
 
 
@@ -39,6 +40,11 @@ class Source(Variant, abc.ABC):
     places: ClassVar[tuple[str, ...]] = ()
 
     kind: str
+
+    @property
+    def overlap(self) -> Overlap | None:
+        """How two images make an example that shows two classes; None where each image is one."""
+        return None
 
     @abc.abstractmethod
     def load(self, report: Report | None = None) -> Dataset:

@@ -135,6 +135,8 @@ def describe(dataset: Dataset) -> str:
     of = f" of {dataset.num_classes}" if missing else ""
     count = sum(len(split) for split in dataset.splits().values())
     images = f"{count} images {list(dataset.image_shape)}, of which {sizes}"
+    if dataset.overlap is not None:
+        images += "; each is laid over one of another class"
     return f"{dataset.name}: {found}{of} classes{none}{_counts(dataset)}; {images}"
 
 

@@ -163,6 +163,20 @@ class Decoder(nnx.Module):
         return x.reshape(-1, *self.image_shape)  # [b, h, w, c]
 
 
+def longest_few(lengths: Float[Array, "b j"], count: int) -> Float[Array, "b k j"]:
+    """Make a mask for each of the longest capsules of an example.
+
+    Args:
+        lengths: lengths of the class capsules, [b, j].
+        count: k, how many are kept, each in a mask of its own.
+
+    Returns:
+        Masks, in the order of the classes' numbers, [b, k, j].
+    """
+    _, numbers = jax.lax.top_k(lengths, count)  # [b, k]
+    return jax.nn.one_hot(jnp.sort(numbers), lengths.shape[-1], dtype=lengths.dtype)
+
+
 def longest(lengths: Float[Array, "b j"]) -> Float[Array, "b j"]:
     """Return a mask that keeps the longest capsule of each example, [b, j]."""
     # A choice without a gradient: the decoder learns from the capsule that it is given.

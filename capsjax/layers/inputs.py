@@ -65,7 +65,7 @@ def check_class_labels(labels: Any, count: int, num_classes: int) -> None:
         num_classes: the number of classes.
 
     Raises:
-        UserError: If they are neither one class number an image, nor a 0 or 1 for each class.
+        UserError: If they are neither one class number an image, nor several, nor a 0 or 1 for each class.
     """
     if labels.shape == (count, num_classes) and labels.ndim == 2:
         if isinstance(labels, jax.core.Tracer) or np.isin(np.asarray(labels), (0, 1)).all():
@@ -74,6 +74,11 @@ def check_class_labels(labels: Any, count: int, num_classes: int) -> None:
             f"CapsNet: got labels {labels.dtype}{list(labels.shape)} that hold other numbers than 0 and 1, "
             "expected 1 for each class that an image shows and 0 for the others"
         )
+    several = labels.ndim == 2 and 1 < labels.shape[1] < num_classes
+    if several and jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape[0] == count:
+        if not isinstance(labels, jax.core.Tracer):
+            check_labels("CapsNet: labels", np.asarray(labels).ravel(), num_classes)
+        return
     if not isinstance(labels, jax.core.Tracer):
         numbers = to_class_numbers(np.asarray(labels), count)
         check_labels("CapsNet: labels", numbers, num_classes)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Num
 from capsjax.checks import FieldError
 from capsjax.layers.base import CapsuleShape, Shape
 from capsjax.layers.capsnet import CapsNetConfig
-from capsjax.layers.decoder import ImageDecoder, longest
+from capsjax.layers.decoder import ImageDecoder, longest, longest_few
 from capsjax.layers.head import ActivationHead
 from capsjax.layers.inputs import check_class_labels, check_images
 from capsjax.layers.model import Model, NetworkConfig, Step, around, shapes
@@ -77,18 +77,22 @@ class CapsNet(nnx.Module):
     def __call__(
         self,
         images: Float[Array, "b h w c"],
-        labels: Num[Array, "b"] | Num[Array, "b j"] | None = None,
+        labels: Num[Array, "b"] | Num[Array, "b k"] | Num[Array, "b j"] | None = None,
         *,
         trace: bool = False,
+        drawn: int = 1,
     ) -> NetworkOutput:
         """Classify a batch and draw it again.
 
         Args:
             images: pixels from 0 to 1, [b, h, w, c].
-            labels: the classes whose capsules are drawn, as in training: their numbers, [b], or if there
-                are several a 1 for each class and 0 for the others, [b, j]; None draws from the longest,
-                as at evaluation. Nothing else depends on them.
+            labels: the classes whose capsules are drawn, as in training: their numbers, [b], or of several
+                that are drawn each by itself, [b, k], k below j; a 1 for each class and 0 for the others,
+                [b, j], for one image of all of them; None draws from the longest, as at evaluation.
+                Nothing else depends on them.
             trace: whether to return every iteration of the routings.
+            drawn: from how many of the longest capsules an image each is drawn where there are no labels, in
+                the order of the classes' numbers.
 
         Returns:
             All that the network knows of the batch.
@@ -121,8 +125,8 @@ class CapsNet(nnx.Module):
             with jax.named_scope("decoder"):
                 mask = jnp.ones(capsules.pose.shape[:2])  # of features nothing belongs to a class
                 if isinstance(value, Capsules):
-                    mask = _mask(scores, labels)
-                reconstruction = self.decoder(capsules.pose, mask)
+                    mask = _mask(scores, labels, drawn)
+                reconstruction = _draw(self.decoder, capsules.pose, mask)
         return NetworkOutput(
             lengths=scores,
             poses=capsules.pose,
@@ -134,13 +138,22 @@ class CapsNet(nnx.Module):
         )
 
 
-def _mask(scores: Array, labels: Array | None) -> Array:
-    """Return 1 for the capsule to draw and 0 for the others, [b, j]."""
+def _mask(scores: Array, labels: Array | None, drawn: int) -> Array:
+    """Return 1 for the capsule to draw and 0 for the others, [b, j]; of several images [b, k, j]."""
     if labels is None:
-        return longest(scores)
-    if labels.ndim == 2:
+        return longest(scores) if drawn == 1 else longest_few(scores, drawn)
+    if labels.shape == scores.shape:
         return labels.astype(scores.dtype)
-    return jax.nn.one_hot(labels, scores.shape[-1], dtype=scores.dtype)  # [b, j]
+    return jax.nn.one_hot(labels, scores.shape[-1], dtype=scores.dtype)  # [b, j] or [b, k, j]
+
+
+def _draw(decoder: Any, poses: Array, mask: Array) -> Array:
+    """Draw an image for each mask: the same decoder for all that an example has."""
+    if mask.ndim == 2:
+        return decoder(poses, mask)
+    b, k, j = mask.shape
+    images = decoder(jnp.repeat(poses, k, axis=0), mask.reshape(b * k, j))  # [b k, h, w, c]
+    return images.reshape(b, k, *images.shape[1:])
 
 
 def _capsules(network: NetworkConfig, step: Step) -> CapsuleShape:

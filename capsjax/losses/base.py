@@ -85,7 +85,7 @@ class Loss(Variant, abc.ABC):
 
         Returns:
             `loss`, what is minimised; the loss of the classes under the loss's own `kind`; and
-            `reconstruction`, unweighted, 0 without a decoder; each [b].
+            `reconstruction`, unweighted, 0 without a decoder, of several images their sum; each [b].
         """
         classes = self.of_classes(output, batch)
         if self.class_weights is not None:
@@ -95,12 +95,19 @@ class Loss(Variant, abc.ABC):
                     "how often each class trains, loss.for_classes(np.bincount(labels))"
                 )
             weights = jnp.asarray(self.class_weights, classes.dtype)  # [j]
-            classes = classes * weights[batch.labels]  # [b]
+            own = weights[batch.labels]  # [b], or [b, k], whose mean an example counts
+            classes = classes * (own if own.ndim == 1 else own.mean(axis=-1))
         reconstruction = jnp.zeros_like(
             classes
         )  # a column of `metrics.jsonl` without a decoder too
         if output.reconstruction is not None:
-            reconstruction = reconstruction_loss(output.reconstruction, batch.images)
+            # Without class capsules a decoder draws one image, of all that there is to see.
+            targets = batch.images
+            if batch.targets is not None and output.reconstruction.ndim == batch.targets.ndim:
+                targets = batch.targets
+            reconstruction = reconstruction_loss(output.reconstruction, targets)  # [b], or [b, k]
+            if reconstruction.ndim == 2:
+                reconstruction = reconstruction.sum(axis=-1)  # of every image that was drawn
         return {
             "loss": classes + self.reconstruction_weight * reconstruction,
             self.kind: classes,

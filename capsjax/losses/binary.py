@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from capsjax.losses.base import Loss
-from capsjax.losses.labels import class_lengths, presence
+from capsjax.losses.labels import class_lengths, labels_of, presence
 from capsjax.numerics import compute_dtype
 from capsjax.types import Batch, NetworkOutput
 
@@ -39,7 +39,7 @@ class BinaryLoss(Loss):
         Returns:
             The loss of each example, [b].
         """
-        return binary_cross_entropy_loss(output.lengths, batch.labels)
+        return binary_cross_entropy_loss(output.lengths, labels_of(batch, output.lengths))
 
 
 def binary_cross_entropy_loss(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Num
 
 from capsjax.checks import check_float
 from capsjax.losses.base import Loss
-from capsjax.losses.labels import class_lengths, presence
+from capsjax.losses.labels import class_lengths, labels_of, presence
 from capsjax.numerics import compute_dtype
 from capsjax.types import Batch, NetworkOutput
 
@@ -46,7 +46,8 @@ class CrossEntropyLoss(Loss):
         Returns:
             The loss of each example, [b].
         """
-        return cross_entropy_loss(output.lengths, batch.labels, scale=self.scale)
+        labels = labels_of(batch, output.lengths)
+        return cross_entropy_loss(output.lengths, labels, scale=self.scale)
 
 
 def cross_entropy_loss(

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from capsjax.checks import UserError, is_traced
 from capsjax.numerics import as_array, as_floats, described
+from capsjax.types import Batch
 
 
 def class_lengths(
@@ -78,6 +79,22 @@ def class_numbers(
             "the classes from 0, or give the network as many as there are"
         )
     return numbers
+
+
+def labels_of(batch: Batch, lengths: Float[Array, "b j"]) -> Num[Array, "b *j"]:
+    """Return the labels of a batch as the functions of losses take them.
+
+    Args:
+        batch: its labels are class numbers, [b], or k of them for each example, [b, k].
+        lengths: lengths of the class capsules, [b, j].
+
+    Returns:
+        The class numbers, [b]; of several for each example T, of the lengths' type, [b, j].
+    """
+    if batch.labels.ndim == 1:
+        return batch.labels
+    each = jax.nn.one_hot(batch.labels, lengths.shape[-1], dtype=lengths.dtype)  # [b, k, j]
+    return each.sum(axis=1)
 
 
 def presence(

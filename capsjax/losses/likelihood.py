@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from capsjax.losses.base import Loss
-from capsjax.losses.labels import class_lengths, presence
+from capsjax.losses.labels import class_lengths, labels_of, presence
 from capsjax.numerics import compute_dtype
 from capsjax.types import Batch, NetworkOutput
 
@@ -40,7 +40,7 @@ class LikelihoodLoss(Loss):
         Returns:
             The loss of each example, [b].
         """
-        return likelihood_loss(output.lengths, batch.labels)
+        return likelihood_loss(output.lengths, labels_of(batch, output.lengths))
 
 
 def likelihood_loss(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Num
 
 from capsjax.checks import UserError, check_choice, check_float, nearest
 from capsjax.losses.base import Loss
-from capsjax.losses.labels import class_lengths, presence
+from capsjax.losses.labels import class_lengths, labels_of, presence
 from capsjax.numerics import compute_dtype
 from capsjax.types import Batch, NetworkOutput
 
@@ -61,7 +61,7 @@ class MarginLoss(Loss):
         """
         return margin_loss(
             output.lengths,
-            batch.labels,
+            labels_of(batch, output.lengths),
             positive_margin=self.positive_margin,
             negative_margin=self.negative_margin,
             down_weight=self.down_weight,

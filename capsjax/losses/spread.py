@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Num
 
 from capsjax.checks import FieldError, UserError, check_float, plain
 from capsjax.losses.base import Loss
-from capsjax.losses.labels import class_lengths, presence
+from capsjax.losses.labels import class_lengths, labels_of, presence
 from capsjax.numerics import compute_dtype
 from capsjax.schema.variant import Variant
 from capsjax.types import Batch, NetworkOutput
@@ -109,7 +109,7 @@ class SpreadLoss(Loss):
             # At evaluation, as at the end of training, so that all validations of a run measure the same.
             ended = jnp.ones(output.lengths.shape[:1], jnp.float32)
             margin = margin(ended if batch.progress is None else batch.progress)
-        return spread_loss(output.lengths, batch.labels, margin=margin)
+        return spread_loss(output.lengths, labels_of(batch, output.lengths), margin=margin)
 
 
 def spread_loss(

@@ -14,6 +14,7 @@ from capsjax.metrics.coupling import (
 )
 from capsjax.metrics.dead import DeadCapsules, dead_capsules
 from capsjax.metrics.error import Accuracy, ErrorRate, accuracy, correct
+from capsjax.metrics.several import LabelError
 from capsjax.metrics.top_k import TopKError, top_k_error
 
 # What every run measures: reports draw these.
@@ -25,6 +26,7 @@ __all__ = [
     "CouplingEntropy",
     "DeadCapsules",
     "ErrorRate",
+    "LabelError",
     "Metric",
     "TopKError",
     "accuracy",

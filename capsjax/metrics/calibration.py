@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from capsjax.checks import check_int
 from capsjax.metrics.base import Metric
@@ -40,14 +40,26 @@ class CalibrationError(Metric):
         check_int(self, "bins", low=1)
 
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b bins"]:
-        """Return confidence - 1 or 0 for right or wrong, in the bin of the confidence, else 0, [b, bins]."""
-        confidence = output.lengths.max(axis=-1).astype(jnp.float32)  # [b]
-        right = correct(output.lengths, batch.labels).astype(jnp.float32)
+        """Return confidence - 1 or 0 for right or wrong, in the bin of the confidence, else 0, [b, bins].
+
+        Of k labels it is the mean over the k longest capsules, each right if it is one of them.
+        """
+        if batch.labels.ndim == 1:
+            confidence = output.lengths.max(axis=-1).astype(jnp.float32)  # [b]
+            right = correct(output.lengths, batch.labels)
+            return self._in_bins(confidence, right)
+        confidence, taken = jax.lax.top_k(output.lengths, batch.labels.shape[1])  # [b, k]
+        right = (taken[:, :, None] == batch.labels[:, None]).any(axis=-1)  # [b, k]
+        return self._in_bins(confidence.astype(jnp.float32), right).mean(axis=1)
+
+    def _in_bins(
+        self, confidence: Float[Array, "*n"], right: Bool[Array, "*n"]
+    ) -> Float[Array, "*n bins"]:
         place = jnp.clip(jnp.ceil(confidence * self.bins) - 1, 0, self.bins - 1)
         # A bin has its upper end: with 15, 1/15 is in the first.
-        chosen = jax.nn.one_hot(place.astype(jnp.int32), self.bins)  # [b, bins]
+        chosen = jax.nn.one_hot(place.astype(jnp.int32), self.bins)  # [*n, bins]
         # Signed, so that the mean over examples gives each bin's difference, whose size `result` takes.
-        return (confidence - right)[:, None] * chosen  # [b, bins]
+        return (confidence - right.astype(jnp.float32))[..., None] * chosen  # [*n, bins]
 
     def result(self, mean: Float[np.ndarray, "bins"]) -> float:
         """Return the sum of the absolute means of the bins, [bins]."""

@@ -8,12 +8,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from capsjax.losses.labels import class_lengths, class_numbers
 from capsjax.metrics.base import Metric
+from capsjax.metrics.several import found
 from capsjax.types import Batch, NetworkOutput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ErrorRate(Metric):
     """Describe `error`, the share of examples whose longest class capsule is not that of their label.
+
+    Of images that show k classes it is the share whose k longest capsules are not those of all k labels.
 
     Args:
         kind: its name in a configuration.
@@ -28,13 +31,13 @@ class ErrorRate(Metric):
 
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
         """Return 1 for an example that is classified wrongly, and 0 for the others, [b]."""
-        wrong = jnp.logical_not(correct(output.lengths, batch.labels))
+        wrong = jnp.logical_not(_all_right(output, batch))
         return wrong.astype(output.lengths.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accuracy(Metric):
-    """Describe the share of examples whose longest class capsule is that of their label.
+    """Describe the share of examples whose longest class capsule is that of their label: 1 - `error`.
 
     Args:
         kind: its name in a configuration.
@@ -44,7 +47,14 @@ class Accuracy(Metric):
 
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
         """Return 1 for an example that is classified rightly, and 0 for the others, float32, [b]."""
-        return correct(output.lengths, batch.labels).astype(jnp.float32)
+        return _all_right(output, batch).astype(jnp.float32)
+
+
+def _all_right(output: NetworkOutput, batch: Batch) -> Bool[Array, "b"]:
+    """Return which examples are taken for exactly what their labels say."""
+    if batch.labels.ndim == 1:
+        return correct(output.lengths, batch.labels)
+    return found(output.lengths, batch.labels).all(axis=-1)
 
 
 def correct(

@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from capsjax.checks import UserError, check_int
 from capsjax.losses.labels import class_lengths, class_numbers
 from capsjax.metrics.base import Metric
+from capsjax.metrics.several import longer
 from capsjax.types import Batch, NetworkOutput
 
 
@@ -37,8 +37,12 @@ class TopKError(Metric):
         return f"top_{self.k}_error"
 
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:
-        """Return `top_k_error` of each example, [b]."""
-        return top_k_error(output.lengths, batch.labels, self.k)
+        """Return `top_k_error` of each example, [b]; of several labels, 1 where any is not among the k."""
+        if batch.labels.ndim == 1:
+            return top_k_error(output.lengths, batch.labels, self.k)
+        _check_k(self.k, output.lengths.shape[-1])
+        missed = longer(output.lengths, batch.labels) >= self.k  # [b, labels]
+        return missed.any(axis=-1).astype(jnp.float32)
 
 
 def top_k_error(
@@ -59,18 +63,15 @@ def top_k_error(
         UserError: If the labels are not class numbers, one for each example, or k is not below j.
     """
     lengths = class_lengths("top_k_error", lengths)
-    lengths = jnp.where(
-        jnp.isnan(lengths), jnp.inf, lengths
-    )  # argmax takes NaN for the largest too
     numbers = class_numbers("top_k_error", labels, lengths)
-    if not 0 < k < lengths.shape[-1]:
+    _check_k(k, lengths.shape[-1])
+    return (longer(lengths, numbers[..., None])[..., 0] >= k).astype(jnp.float32)
+
+
+def _check_k(k: int, classes: int) -> None:
+    if not 0 < k < classes:
         raise UserError(
-            f"top_k_error: k: got {k} for {lengths.shape[-1]} class capsules, expected an integer from 1 to "
-            f"{lengths.shape[-1] - 1}: among all of them every label is found",
+            f"top_k_error: k: got {k} for {classes} class capsules, expected an integer from 1 to "
+            f"{classes - 1}: among all of them every label is found",
             argument="k",
         )
-    own = jnp.take_along_axis(lengths, numbers[..., None], axis=-1)  # [*batch, 1]
-    place = jax.lax.broadcasted_iota(jnp.int32, lengths.shape, lengths.ndim - 1)  # [*batch, j]
-    earlier = place < numbers[..., None]  # [*batch, j]
-    before = (lengths > own) | ((lengths == own) & earlier)  # [*batch, j]
-    return (before.sum(axis=-1) >= k).astype(jnp.float32)

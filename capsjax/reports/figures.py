@@ -106,7 +106,7 @@ def reconstruction_figure(
 
     Args:
         images: pixels, [n, h, w, c]; from 0 to 1, or black is the least and white the largest of them.
-        reconstructions: the same for what was drawn.
+        reconstructions: the same for what was drawn, k of each image below each other, [n, k, h, w, c].
         labels: what their classes are called, [n].
         predicted: what the classes are called that they were taken for, [n].
         theme: of the page that it goes on.
@@ -119,18 +119,19 @@ def reconstruction_figure(
     columns = min(6, count)
     rows = -(-count // columns)
     with drawn_with(theme):
-        figure, axes = new_figure(2 * rows, columns, (1.1 * columns, 2.5 * rows))
+        high = 1 + reconstructions.shape[1]
+        figure, axes = new_figure(high * rows, columns, (1.1 * columns, 1.25 * high * rows))
         for ax in axes.flat:
             ax.set_axis_off()
         for place in range(count):
             row, column = divmod(place, columns)
-            for half, picture in enumerate((images[place], reconstructions[place])):
+            for below, picture in enumerate((images[place], *reconstructions[place])):
                 shown = np.clip((picture - black) / (white - black), 0, 1)
                 shown = shown[..., 0] if picture.shape[-1] != 3 else shown
                 # Light is light: a photograph is not shown as its negative.
-                axes[2 * row + half, column].imshow(shown, cmap="gray", vmin=0, vmax=1)
+                axes[high * row + below, column].imshow(shown, cmap="gray", vmin=0, vmax=1)
             right = labels[place] == predicted[place]
-            axes[2 * row, column].set_title(
+            axes[high * row, column].set_title(
                 _short(labels[place], predicted[place]),
                 fontsize=10 if len(labels[place] + predicted[place]) <= LONG else 7,
                 parse_math=False,  # names are not formulas, whatever signs of money they hold

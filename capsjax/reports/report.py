@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from capsjax.checks import UserError
-from capsjax.data import to_float
+from capsjax.metrics.classification import longest_classes
 from capsjax.progress import Reporter, Silent
 from capsjax.reports import evaluations, figures, page, panels
 from capsjax.reports.comparison import percent
@@ -22,6 +22,7 @@ from capsjax.runs.sources import load_data, shaped_data
 from capsjax.study import arms
 from capsjax.study.arms import Lines
 from capsjax.tables import Table, plain
+from capsjax.training.feed import EvalFeed
 
 TRAINING = (
     "The training error is the mean over the logged batches of the steps named, each measured before its "
@@ -163,30 +164,37 @@ def last_measurements(metrics: Lines, batch_size: int) -> Table:
 def _reconstructions(run: Run, data: object) -> list[Picture]:
     """Draw the first test images and what the decoder made of them, where there is a decoder."""
     dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), Silent())
-    images, labels = dataset.test.images[:SHOWN], dataset.test.labels[:SHOWN]
-    raw = images if dataset.rescaling is None else dataset.rescaling.inverse(images)
-    output = run.outputs(raw)
+    size = min(SHOWN, len(dataset.test))
+    feed = EvalFeed(dataset.test, dataset.scale, batch_size=size, overlap=dataset.overlap)
+    batch = next(iter(feed))
+    images, labels = np.asarray(batch.images), np.asarray(batch.labels).reshape(size, -1)  # [n, k]
+    raw = images if dataset.overlap is not None else dataset.test.images[:size]
+    output = run.outputs(raw if dataset.rescaling is None else dataset.rescaling.inverse(raw))
     if output.reconstruction is None:
         return []
-    predicted = np.asarray(output.lengths.argmax(-1)).tolist()
+    count = run.labels_per_image
+    predicted = longest_classes(np.asarray(output.lengths), count).reshape(size, -1)
     names = [figures.drawn_name(str(name), n) for n, name in enumerate(run.classes.tolist())]
+    told, found = (
+        [" ".join(names[number] for number in row) for row in numbers.tolist()]
+        for numbers in (labels, predicted)
+    )
+    drawn = np.asarray(output.reconstruction).reshape(size, -1, *run.image_shape)
     light, dark = (
-        figures.reconstruction_figure(
-            np.asarray(to_float(images, dataset.scale)),
-            np.asarray(output.reconstruction),
-            [names[label] for label in labels],
-            [names[number] for number in predicted],
-            theme,
-        )
-        for theme in (LIGHT, DARK)
+        figures.reconstruction_figure(images, drawn, told, found, theme) for theme in (LIGHT, DARK)
     )
     figures.save(light, run.folder / "reconstructions.png")
     for suffix in ("svg", "pdf", "png"):
         figures.save(light, run.folder / "figures" / f"reconstructions.{suffix}")
-    right = sum(a == b for a, b in zip(labels.tolist(), predicted, strict=True))
+    right = sum(a == b for a, b in zip(told, found, strict=True))
+    of, word = (
+        ("its longest capsule", "label")
+        if count == 1
+        else (f"each of its {count} longest capsules", "labels")
+    )
     caption = (
-        "Test images, and below each what the decoder drew from its longest capsule. Above: the "
-        "label → the prediction; bold where they differ."
+        f"Test images, and below each what the decoder drew from {of}. Above: the "
+        f"{word} → the prediction; bold where they differ."
     )
     alt = f"{len(images)} test images and their reconstructions; {right} of them classified correctly."
     return [page.picture(light, dark, caption, alt)]

@@ -30,12 +30,14 @@ class Predictor(NamedTuple):
         params: the parameters, and running statistics where there are any.
         scale: factor that brings raw pixels to 0 to 1.
         batch_size: the most images that go at once.
+        drawn: from how many of the longest capsules an image each is drawn.
     """
 
     apply: Callable[..., NetworkOutput]
     params: Params
     scale: float
     batch_size: int
+    drawn: int = 1
 
     def outputs(self, images: np.ndarray, *, trace: bool) -> NetworkOutput:
         """Run the network on images.
@@ -49,8 +51,9 @@ class Predictor(NamedTuple):
         """
         parts, traces = [], []
         for batch, count in self._batches(images):
-            self._check(_outputs, batch, trace=trace)
-            found = _outputs(self.apply, self.params, batch, trace=trace)
+            options = {"trace": trace, "drawn": self.drawn}
+            self._check(_outputs, batch, **options)
+            found = _outputs(self.apply, self.params, batch, **options)
             part, traced = jax.device_get(found)
             parts.append(jax.tree.map(lambda field, n=count: field[:n], part))
             # A trace has its iterations first.
@@ -65,7 +68,7 @@ class Predictor(NamedTuple):
             parts.append(np.asarray(_lengths(self.apply, self.params, batch))[:count])
         return np.concatenate(parts)
 
-    def _check(self, called: Any, batch: Any, **options: bool) -> None:
+    def _check(self, called: Any, batch: Any, **options: int) -> None:
         """Refuse a batch that does not fit into memory; what is compiled for that is what is called."""
         key = (called, self.apply, batch.shape, *options.items())
         if key in _FITTING:
@@ -114,9 +117,11 @@ def _joined(parts: list[Any], axis: int) -> Any:
     return jax.tree.map(lambda *fields: jnp.asarray(np.concatenate(fields, axis)), *parts)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "trace"))
-def _outputs(apply: Callable[..., Any], params: Params, images: Any, *, trace: bool) -> Any:
-    return _parts(apply(params, images, trace=trace))
+@functools.partial(jax.jit, static_argnames=("apply", "trace", "drawn"))
+def _outputs(
+    apply: Callable[..., Any], params: Params, images: Any, *, trace: bool, drawn: int
+) -> Any:
+    return _parts(apply(params, images, trace=trace, drawn=drawn))
 
 
 @functools.partial(jax.jit, static_argnames=("apply",))

@@ -26,7 +26,7 @@ class Prediction(NamedTuple):
     Attributes:
         files: the file of each example, as it was given, [n].
         places: the place of each in its file, from 0, [n].
-        classes: what the data call the class of each, [n].
+        classes: what the data call the class of each, [n]; of k classes of each, [n, k].
         lengths: the belief in each class, [n, j].
         names: what the data call each class, [j].
         left_out: what could not be read, and why, in lines.
@@ -34,23 +34,30 @@ class Prediction(NamedTuple):
 
     files: Sequence[str]
     places: Sequence[int]
-    classes: Shaped[np.ndarray, "n"]
+    classes: Shaped[np.ndarray, "n *k"]
     lengths: Float[np.ndarray, "n j"]
     names: Shaped[np.ndarray, "j"]
     left_out: Sequence[str]
 
     def to_csv(self) -> str:
-        """Return a row for each example: file, index in it, class, and the length of each class capsule."""
+        """Return a row for each example: file, index in it, class, and the length of each class capsule.
+
+        Of examples that show k classes there are columns class_1 to class_k.
+        """
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["file", "index", "class", *(f"length_{name}" for name in self.names)])
-        known = zip(self.files, self.places, self.classes.tolist(), strict=True)
-        for row, lengths in zip(known, self.lengths, strict=True):
-            writer.writerow([*row, *(f"{length:.6g}" for length in lengths.tolist())])
+        found = self.classes.reshape(len(self.classes), -1)  # [n, k]
+        several = [f"class_{number}" for number in range(1, found.shape[1] + 1)]
+        named = ["class"] if self.classes.ndim == 1 else several
+        writer.writerow(["file", "index", *named, *(f"length_{name}" for name in self.names)])
+        known = zip(self.files, self.places, found.tolist(), self.lengths, strict=True)
+        for file, place, classes, lengths in known:
+            each = (f"{length:.6g}" for length in lengths.tolist())
+            writer.writerow([file, place, *classes, *each])
         return stream.getvalue()
 
     def to_json(self) -> str:
-        """Return a list of objects, one for each example, each on a line."""
+        """Return a list of objects, one for each example, each on a line; several classes are a list."""
         names = [str(name) for name in self.names.tolist()]
         lines = [
             {
@@ -100,7 +107,7 @@ def predict_files(run: Run, paths: Sequence[str], reporter: Reporter) -> Predict
     return Prediction(
         files=[file for examples in found for file in examples.files],
         places=[place for examples in found for place in examples.places],
-        classes=run.classes[whole.argmax(-1)],
+        classes=run.named(whole),
         lengths=whole,
         names=run.classes,
         left_out=left_out,

@@ -38,6 +38,7 @@ def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
 def describe_data(dataset: Dataset) -> dict[str, Any]:
     """Describe data, as plain values."""
     named = {"class_names": list(dataset.class_names)} if dataset.class_names else {}
+    several = {"labels_per_image": dataset.labels_per_image} if dataset.overlap else {}
     brought = {} if dataset.rescaling is None else {"rescaling": dataset.rescaling.as_json()}
     return {
         "name": dataset.name,
@@ -49,6 +50,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint(),
         **named,
         **brought,
+        **several,
     }
 
 
@@ -105,6 +107,12 @@ def read_data(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: data.class_names: got {brief(names)}, expected a name for each of the "
             f"{data['num_classes']} classes, as a run writes them; train the run again"
+        )
+    shown = data.get("labels_per_image", 1)
+    if not is_count(shown) or shown >= data["num_classes"]:
+        raise UserError(
+            f"{path}: data.labels_per_image: got {brief(shown)}, expected fewer than the "
+            f"{data['num_classes']} classes, as a run writes it; train the run again"
         )
     try:
         Pixels.recorded(data)

@@ -69,7 +69,8 @@ def load(run_dir: str | Path, *, step: int | None = None, reporter: Reporter | N
     pixels, reached = Pixels.recorded(data), int(state.step)
     known = data["scale"], shape, classes, reached, pixels
     told = tuple(data.get("class_names", ())), Rescaling.recorded(data.get("rescaling"))
-    run = Run(config, folder, state.params, *known, state.statistics, *told)
+    shown = data.get("labels_per_image", 1)
+    run = Run(config, folder, state.params, *known, state.statistics, *told, shown)
     found = run.mismatch() if step is None else None  # an earlier one is not what was tested
     if found is not None:
         call, command = advice.how_to_resume(folder, config)
@@ -150,12 +151,14 @@ def evaluate(
     scale = dataset.scale if own else run.unit.factor(measured.images)
     config = _measured(run.config, overrides or {})
     memory.check_evaluation(config, dataset)
-    feed = EvalFeed(measured, scale, batch_size=config.training.eval_batch_size)
+    size, overlap = config.training.eval_batch_size, dataset.overlap
+    feed = EvalFeed(measured, scale, batch_size=size, overlap=overlap)
     with room.advising(f"lower {memory.BATCH['evaluation']}"):
         variables = compiled.strategy.replicate(run.variables)
         numbers, lengths = measure(compiled, variables, feed, reporter)
     if lengths is not None:
-        found = Predictions.of(measured, lengths, step=run.step, part=split, data=other)
+        about = {"step": run.step, "part": split, "data": other, "pairs": feed.pairs}
+        found = Predictions.of(measured, lengths, **about)
         try:
             found.save(run.folder, run.classes.tolist())
         except OSError as error:  # another's run, or a disk that is full

@@ -167,7 +167,12 @@ def finish(
     compiled, training = planned.compiled, config.training
 
     def in_order(split: Split) -> EvalFeed:
-        return EvalFeed(split, dataset.scale, batch_size=training.eval_batch_size)
+        return EvalFeed(
+            split,
+            dataset.scale,
+            batch_size=training.eval_batch_size,
+            overlap=dataset.overlap,
+        )
 
     validation = None if dataset.validation is None else in_order(dataset.validation)
     recorder = Recorder(compiled, training, validation, folder, reporter, observe)
@@ -186,10 +191,12 @@ def finish(
                 state = moment.state
         state = compiled.strategy.unreplicate(state)
         variables = compiled.strategy.replicate(state.variables)
-        tested, lengths = evaluate(compiled, variables, in_order(dataset.test))
+        feed = in_order(dataset.test)
+        tested, lengths = evaluate(compiled, variables, feed)
         if lengths is not None:
             step, names = planned.total_steps, dataset.class_names or range(dataset.num_classes)
-            Predictions.of(dataset.test, lengths, step=step, part="test").save(folder, names)
+            kept = Predictions.of(dataset.test, lengths, step=step, part="test", pairs=feed.pairs)
+            kept.save(folder, names)
         recorder.metrics.write("test", planned.total_steps, tested)
         signals.advise(
             f"The run is complete; see it with: capsjax report {shlex.quote(str(folder))}"
@@ -215,4 +222,5 @@ def finish(
         statistics,
         dataset.class_names,
         dataset.rescaling,
+        dataset.labels_per_image,
     )

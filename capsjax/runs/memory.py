@@ -257,7 +257,7 @@ def _training(config: Config, dataset: Dataset) -> jax.stages.Compiled:
         ),
         shapes,
     )
-    epoch = epoch_shapes(dataset.train)
+    epoch = epoch_shapes(dataset.train, dataset.overlap)
     given = strategy.replicated_shapes((state, epoch))
     return planned.compiled.train_steps.lower(*given, 0, 1).compile()
 
@@ -269,6 +269,6 @@ def _scoring(config: Config, dataset: Dataset, count: int) -> jax.stages.Compile
     strategy = compiled.strategy
     made = network_functions(config.model, config.loss, shape, classes)
     variables = made.shapes() | jax.eval_shape(lambda: made.statistics(0))
-    batch = batch_shapes(dataset.test, count)
+    batch = batch_shapes(dataset.test, count, dataset.overlap)
     given = strategy.replicated_shapes(variables), strategy.shared_shapes(batch)
     return compiled.eval_step.lower(*given).compile()

@@ -40,7 +40,8 @@ class NetworkFunctions:
         shapes: the parameters' shapes, without making them.
         apply: from variables, images and labels or None to the network's output at evaluation.
         loss: from variables and a batch to the values of each example in training.
-        score: the same at evaluation, where the longest capsule is drawn, with the lengths of each example.
+        score: the same at evaluation, where the longest capsules are drawn, as many as there are labels, with
+            the lengths of each example.
         training: from the axis of devices that share a batch, or None, to what a step of training takes: the
             loss, and the running statistics after it where there are any.
     """
@@ -120,7 +121,8 @@ def _cached_functions(
         return lambda variables, batch: track(variables, batch, axis)
 
     def score(variables: Params, batch: Batch) -> Scored:
-        output = parts.apply(variables, batch.images)
+        several = {} if batch.labels.ndim == 1 else {"drawn": batch.labels.shape[1]}
+        output = parts.apply(variables, batch.images, **several)
         # What is measured can be compared, however classes count in training.
         return Scored(values(output, batch, unweighted), output.lengths)
 
@@ -289,7 +291,11 @@ def plan(config: Config, dataset: Dataset) -> Plan:
     )
     total_steps = config.training.total_steps(len(dataset.train))
     slicer = BatchSlicer(
-        config.training.batch_size, config.augmentations, dataset.scale, total_steps
+        config.training.batch_size,
+        config.augmentations,
+        dataset.scale,
+        total_steps,
+        dataset.overlap,
     )
     made, frozen = network_functions(*network), config.training.freeze
     _check_groups(frozen, made)

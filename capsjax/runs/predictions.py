@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from capsjax import files
 from capsjax.checks import UserError
 from capsjax.data import Split
+from capsjax.data.overlap import Pairs
 from capsjax.metrics.classification import Classification
 from capsjax.runs.directory import write_json
 
@@ -37,7 +38,7 @@ class Predictions:
         split: train, validation, test or all.
         step: after how many steps of training.
         fingerprint: the SHA-256 of images and labels, in hexadecimal digits.
-        labels: class numbers, in the order of the examples, [n].
+        labels: class numbers, in the order of the examples, [n]; of k classes in ascending order, [n, k].
         lengths: the belief in each class, [n, j].
     """
 
@@ -45,7 +46,7 @@ class Predictions:
     split: str
     step: int
     fingerprint: str
-    labels: Int[np.ndarray, "n"]
+    labels: Int[np.ndarray, "n *k"]
     lengths: Float[np.ndarray, "n j"]
 
     @classmethod
@@ -57,6 +58,7 @@ class Predictions:
         step: int,
         part: str,
         data: str = "",
+        pairs: Pairs | None = None,
     ) -> "Predictions":
         """Return the predictions of a split.
 
@@ -66,6 +68,7 @@ class Predictions:
             step: after how many steps of training.
             part: which split it is.
             data: what the data are called; empty for the run's own.
+            pairs: which of them lie over each other; None where each is an example.
 
         Returns:
             The predictions.
@@ -74,7 +77,12 @@ class Predictions:
         for array in (split.images, split.labels):
             digest.update(f"{array.dtype.name} {array.shape} ".encode())
             digest.update(np.ascontiguousarray(array).data)
-        return cls(data, part, step, digest.hexdigest(), split.labels, lengths)
+        labels = split.labels
+        if pairs is not None:
+            labels = labels[np.asarray(pairs.places)]  # [n, 2]
+            for array in pairs:
+                digest.update(np.asarray(array).data)
+        return cls(data, part, step, digest.hexdigest(), labels, lengths)
 
     @functools.cached_property
     def classification(self) -> Classification:
@@ -176,8 +184,9 @@ def load(path: Path) -> Predictions:
             raise UserError(f"{path}: got a broken file ({error}), expected {EXPECTED}") from error
         except (zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: got a broken file ({error}), expected {EXPECTED}") from error
-    right = labels.ndim == 1 and lengths.ndim == 2 and len(labels) == len(lengths) > 0
+    right = labels.ndim in (1, 2) and lengths.ndim == 2 and len(labels) == len(lengths) > 0
     right = right and labels.dtype.kind == "i" and lengths.dtype.kind == "f"
+    right = right and (labels.ndim == 1 or 1 < labels.shape[1] < lengths.shape[1])
     if not (right and labels.min() >= 0 and labels.max() < lengths.shape[1]):
         got = f"labels {list(labels.shape)} and lengths {list(lengths.shape)}"
         raise UserError(f"{path}: got {got}, expected {EXPECTED}")

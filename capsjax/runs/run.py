@@ -14,6 +14,7 @@ from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.data.rescaling import Rescaling
 from capsjax.display import rows_as_table
 from capsjax.layers import CapsNet, NetworkOutput
+from capsjax.metrics.classification import longest_classes
 from capsjax.runs import advice
 from capsjax.runs.batches import Predictor
 from capsjax.runs.config import Config
@@ -39,6 +40,7 @@ class Run:
             networks.
         class_names: what its data call each class, by its number; empty where they call it by that number.
         rescaling: how raw pixels became those that it was trained on; None where they were as they are.
+        labels_per_image: how many classes each image shows that it was trained on.
     """
 
     config: Config
@@ -52,6 +54,7 @@ class Run:
     statistics: Params = dataclasses.field(default_factory=dict)
     class_names: tuple[str | int, ...] = ()
     rescaling: Rescaling | None = None
+    labels_per_image: int = 1
 
     def __repr__(self) -> str:
         facts = ", ".join(self._facts().values())
@@ -170,16 +173,28 @@ class Run:
         """What the data call each class, in the order of class numbers, as `predict` returns it, [j]."""
         return np.array(self.class_names) if self.class_names else np.arange(self.num_classes)
 
-    def predict(self, images: np.ndarray) -> Shaped[np.ndarray, "n"]:
+    def predict(self, images: np.ndarray) -> Shaped[np.ndarray, "n *k"]:
         """Classify images as `outputs` takes them, [n, h, w, c] or [n, h, w].
 
         Returns the classes, [n], as the data call them: by class numbers, or by names such as those of the
-        folders that they came from.
+        folders that they came from. Of a run on images that show k classes each, k of them, [n, k].
 
         Many images take the memory of one batch. Whatever their number, at most two sizes of a batch are
         compiled: 16 for a few, and `training.eval_batch_size`.
         """
-        numbers = self.lengths(images).argmax(-1)
+        return self.named(self.lengths(images))
+
+    def named(self, lengths: Float[np.ndarray, "n j"]) -> Shaped[np.ndarray, "n *k"]:
+        """Say which classes are the longest, as `predict` does.
+
+        Args:
+            lengths: the belief in each class, [n, j].
+
+        Returns:
+            The class of each example, [n]; of images that show k classes those of the k longest, in the
+            order of class numbers, [n, k].
+        """
+        numbers = longest_classes(lengths, self.labels_per_image)
         return self.classes[numbers] if self.class_names else numbers
 
     def _predictor(self, images: np.ndarray) -> tuple[Predictor, np.ndarray]:
@@ -204,6 +219,5 @@ class Run:
         made = network_functions(
             self.config.model, self.config.loss, self.image_shape, self.num_classes
         )
-        return Predictor(
-            made.apply, self.variables, scale, self.config.training.eval_batch_size
-        ), raw
+        size, drawn = self.config.training.eval_batch_size, self.labels_per_image
+        return Predictor(made.apply, self.variables, scale, size, drawn), raw

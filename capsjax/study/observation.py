@@ -196,7 +196,8 @@ def routed_alike(config: Config) -> Config | None:
 def _batch(dataset: Dataset) -> Batch:
     """Return the same examples at every point, without shifts: what changes is the parameters alone."""
     size = min(EXAMPLES, len(dataset.train))
-    return next(iter(EvalFeed(dataset.train, dataset.scale, batch_size=size)))
+    feed = EvalFeed(dataset.train, dataset.scale, batch_size=size, overlap=dataset.overlap)
+    return next(iter(feed))
 
 
 def points(config: Config, dataset: Dataset) -> set[int]:

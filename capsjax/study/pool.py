@@ -5,6 +5,7 @@ where they run. So every process parts its work for as many threads as this one 
 the process's own cores: the results are those of one process, to the bit.
 """
 
+import dataclasses
 import itertools
 import json
 import os
@@ -162,7 +163,8 @@ def _hand_over(scratch: Path, runner: TrialRunner) -> str | None:
         arrays |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
     known = {"num_classes": dataset.num_classes, "scale": dataset.scale, "name": dataset.name}
     rescaling = None if dataset.rescaling is None else dataset.rescaling.as_json()
-    known["told"] = json.dumps([dataset.class_names, rescaling])
+    overlap = None if dataset.overlap is None else dataclasses.asdict(dataset.overlap)
+    known["told"] = json.dumps([dataset.class_names, rescaling, overlap])
     arrays |= {key: np.asarray(value) for key, value in known.items()}
     np.savez(path, **arrays)
     return str(path)
@@ -171,6 +173,7 @@ def _hand_over(scratch: Path, runner: TrialRunner) -> str | None:
 def read_data(path: str) -> Dataset:
     """Read what `in_processes` wrote of the user's own arrays."""
     from capsjax.data.dataset import Split
+    from capsjax.data.overlap import Overlap
     from capsjax.data.rescaling import Rescaling
 
     with np.load(path, allow_pickle=False) as file:
@@ -184,7 +187,7 @@ def read_data(path: str) -> Dataset:
         assert train is not None
         assert test is not None
         name, scale = str(file["name"]), float(file["scale"])
-        names, rescaling = json.loads(str(file["told"]))
+        names, rescaling, overlap = json.loads(str(file["told"]))
         return Dataset(
             name,
             train,
@@ -194,6 +197,7 @@ def read_data(path: str) -> Dataset:
             scale,
             class_names=tuple(names),
             rescaling=Rescaling.recorded(rescaling),
+            overlap=None if overlap is None else Overlap(**overlap),
         )
 
 

@@ -8,11 +8,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
-from capsjax.data.augment import Augmentation, augment
+from capsjax.data.augment import Augmentation, Shift, augment
 from capsjax.data.dataset import Split
-from capsjax.data.transforms import to_float
+from capsjax.data.overlap import (
+    TOGETHER,
+    Others,
+    Overlap,
+    Pairs,
+    draw_pairs,
+    fixed_pairs,
+    lay_over,
+    others_of,
+)
+from capsjax.data.transforms import shift, to_float
 from capsjax.types import Batch
 
 
@@ -25,6 +35,7 @@ class Epoch(NamedTuple):
         order: the examples in the order in which they come, [n].
         first: the number of the epoch's first step, counted over all epochs, [].
         augment_key: what augmentations follow from, with the number of the step.
+        others: where examples of other classes are; None where each image is an example.
     """
 
     images: Num[Array, "n h w c"]
@@ -32,6 +43,7 @@ class Epoch(NamedTuple):
     order: Int[Array, "n"]
     first: Int[Array, ""]
     augment_key: Array
+    others: Others | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +55,15 @@ class BatchSlicer:
         augmentations: how the images are changed, in this order.
         scale: factor that brings raw pixels to 0 to 1.
         total_steps: optimiser steps of the whole run.
+        overlap: how each example of the epoch lies over one of another class that is drawn for it; both are
+            augmented before, each by itself. None where each image is an example.
     """
 
     batch_size: int
     augmentations: tuple[Augmentation, ...]
     scale: float
     total_steps: int = 1
+    overlap: Overlap | None = None
 
     def __call__(self, epoch: Epoch, step: int | Int[Array, ""]) -> Batch:
         """Return the batch of a step of that epoch; steps are counted over all epochs."""
@@ -59,36 +74,62 @@ class BatchSlicer:
         start = (step - epoch.first) * self.batch_size
         chosen = jax.lax.dynamic_slice_in_dim(epoch.order, start, self.batch_size)  # [b]
         key = jax.random.fold_in(epoch.augment_key, step)
-        images = augment(self.augmentations, key, epoch.images[chosen], self.scale)
-        return Batch(
-            images,
-            epoch.labels[chosen],
-            jnp.ones(self.batch_size, jnp.float32),
-            jnp.full(self.batch_size, step / self.total_steps, jnp.float32),
-        )
+        weights = jnp.ones(self.batch_size, jnp.float32)
+        progress = jnp.full(self.batch_size, step / self.total_steps, jnp.float32)
+        if self.overlap is None:
+            images = augment(self.augmentations, key, epoch.images[chosen], self.scale)
+            return Batch(images, epoch.labels[chosen], weights, progress)
+        assert epoch.others is not None
+        drawing, changing = jax.random.split(key)
+        places = draw_pairs(drawing, chosen, epoch.labels, epoch.others)  # [b, 2]
+        moves = (Shift(pixels=self.overlap.shift),) if self.overlap.shift else ()
+        raw = epoch.images[places.reshape(-1)]  # [2 b, h, w, c], pair after pair
+        parts = augment((*self.augmentations, *moves), changing, raw, self.scale)
+        return _overlaid(parts, epoch.labels[places], weights, progress)
 
 
-def epoch_shapes(split: Split) -> Epoch:
-    """Describe an epoch as `TrainFeed` makes it, without bringing its examples to a device."""
+def _overlaid(
+    parts: Float[Array, "n h w c"],
+    labels: Int[Array, "b k"],
+    weights: Float[Array, "b"],
+    progress: Float[Array, "b"] | None = None,
+) -> Batch:
+    """Make a batch of images that lie over each other, k after k."""
+    targets = parts.reshape(*labels.shape, *parts.shape[1:])  # [b, k, h, w, c]
+    return Batch(lay_over(targets), labels, weights, progress, targets)
+
+
+def epoch_shapes(split: Split, overlap: Overlap | None = None) -> Epoch:
+    """Describe an epoch as `TrainFeed` makes it, without bringing its examples to a device.
+
+    Args:
+        split: the examples.
+        overlap: how two of them make one, or None.
+    """
 
     def make(images: Array, labels: Array) -> Epoch:
         order, first = jnp.arange(len(split)), jnp.zeros((), jnp.int32)
-        return Epoch(images, labels, order, first, jax.random.key(0))
+        others = None if overlap is None else Others(*(jnp.zeros(len(split), jnp.int32),) * 3)
+        return Epoch(images, labels, order, first, jax.random.key(0), others)
 
     return jax.eval_shape(make, _shape(split.images), _shape(split.labels))
 
 
-def batch_shapes(split: Split, count: int) -> Batch:
+def batch_shapes(split: Split, count: int, overlap: Overlap | None = None) -> Batch:
     """Describe a batch as `EvalFeed` makes it.
 
     Args:
         split: the examples.
         count: how many are in a batch.
+        overlap: how two of them make one, or None.
     """
 
     def make(images: Array, labels: Array) -> Batch:
-        chosen = jnp.zeros(count, jnp.int32)
-        return Batch(to_float(images[chosen], 1.0), labels[chosen], jnp.ones(count, jnp.float32))
+        pairs = None
+        if overlap is not None:
+            places = jnp.zeros((len(split), TOGETHER), jnp.int32)
+            pairs = Pairs(places, jnp.zeros((*places.shape, 2), jnp.int32))
+        return _slice_in_order(images, labels, pairs, 0, scale=1.0, size=count)
 
     return jax.eval_shape(make, _shape(split.images), _shape(split.labels))
 
@@ -118,11 +159,16 @@ class TrainFeed:
         self.slicer, self.steps_per_epoch = slicer, len(split) // slicer.batch_size
         # Two keys, so that the order does not depend on how images are changed.
         self._order_key, self._augment_key = jax.random.split(jax.random.key(seed))
+        self._others = None if slicer.overlap is None else others_of(split.labels)
 
     def epoch(self, number: int) -> Epoch:
         """Return the epoch of a number, counted from 0."""
         return Epoch(
-            self.images, self.labels, augment_key=self._augment_key, **self.epoch_order(number)
+            self.images,
+            self.labels,
+            augment_key=self._augment_key,
+            others=self._others,
+            **self.epoch_order(number),
         )
 
     def epoch_order(self, number: int) -> dict[str, Array]:
@@ -144,11 +190,19 @@ class EvalFeed:
         split: the examples.
         scale: factor that brings raw pixels to 0 to 1.
         batch_size: examples in a batch.
+        overlap: how each example lies over another, the same at every evaluation; None where each image is
+            an example.
+
+    Attributes:
+        pairs: which those are, or None.
     """
 
-    def __init__(self, split: Split, scale: float, *, batch_size: int):
+    def __init__(
+        self, split: Split, scale: float, *, batch_size: int, overlap: Overlap | None = None
+    ):
         self.images, self.labels = jnp.asarray(split.images), jnp.asarray(split.labels)
         self.scale, self.batch_size = scale, min(batch_size, len(split))
+        self.pairs = None if overlap is None else fixed_pairs(split.labels, overlap)
 
     def __len__(self) -> int:
         return -(-self.labels.shape[0] // self.batch_size)
@@ -156,7 +210,7 @@ class EvalFeed:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.labels.shape[0], self.batch_size):
             yield _slice_in_order(
-                self.images, self.labels, start, scale=self.scale, size=self.batch_size
+                self.images, self.labels, self.pairs, start, scale=self.scale, size=self.batch_size
             )
 
 
@@ -164,6 +218,7 @@ class EvalFeed:
 def _slice_in_order(
     images: Num[Array, "n h w c"],
     labels: Int[Array, "n"],
+    pairs: Pairs | None,
     start: int | Int[Array, ""],
     *,
     scale: float,
@@ -172,4 +227,9 @@ def _slice_in_order(
     index = start + jnp.arange(size)
     inside = index < labels.shape[0]
     chosen = jnp.where(inside, index, 0)  # padding repeats the first example, with weight 0
-    return Batch(to_float(images[chosen], scale), labels[chosen], inside.astype(jnp.float32))
+    weights = inside.astype(jnp.float32)
+    if pairs is None:
+        return Batch(to_float(images[chosen], scale), labels[chosen], weights)
+    places, offsets = pairs.places[chosen], pairs.offsets[chosen]  # [b, 2], [b, 2, 2]
+    moved = shift(images[places.reshape(-1)], offsets.reshape(-1, 2))
+    return _overlaid(to_float(moved, scale), labels[places], weights)

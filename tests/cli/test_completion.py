@@ -84,7 +84,7 @@ def test_every_shell_knows_commands_flags_and_configurations(shell, tmp_path, an
 def test_keys_admit_what_their_fields_do():
     found = admitted()
     kinds = {"digits", "mnist", "fashion_mnist", "arrays", "folder", "picture_list", "table"}
-    kinds |= {"perturbed", "usps", "eth80"}
+    kinds |= {"perturbed", "overlapping", "usps", "eth80"}
     kinds |= {"affnist", "cifar10", "kmnist", "small_norb", "svhn"}
     assert set(found["data.kind"]) == set(found["data"]) == kinds
     assert found["model.precision"] == ("float32", "bfloat16")

@@ -3,6 +3,7 @@
 from tests.mutations.accelerators import ACCELERATORS
 from tests.mutations.mathematics import MATHEMATICS
 from tests.mutations.own_data import OWN_DATA
+from tests.mutations.pairs import PAIRS
 from tests.mutations.published import PUBLISHED
 from tests.mutations.routings import ROUTINGS
 from tests.mutations.runs import RUNS
@@ -16,6 +17,7 @@ MUTATIONS = (
     *VALUES,
     *RUNS,
     *OWN_DATA,
+    *PAIRS,
     *PUBLISHED,
     *STUDIES,
 )

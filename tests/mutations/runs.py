@@ -415,8 +415,8 @@ RUNS = (
     Mutation(
         "progress that does not move",
         "training/feed.py",
-        "            jnp.full(self.batch_size, step / self.total_steps, jnp.float32),\n",
-        "            jnp.zeros(self.batch_size, jnp.float32),\n",
+        "jnp.full(self.batch_size, step / self.total_steps, jnp.float32)",
+        "jnp.zeros(self.batch_size, jnp.float32)",
         ("tests/training/test_feed.py",),
     ),
     Mutation(

@@ -54,9 +54,9 @@ VALUES = (
     ),
     Mutation(
         "a label that is tied with k others counted as found",
-        "metrics/top_k.py",
-        "(lengths > own) | ((lengths == own) & earlier)",
-        "lengths > own",
+        "metrics/several.py",
+        "(others > own) | ((others == own) & earlier)",
+        "others > own",
         ("tests/metrics/test_values.py",),
     ),
     Mutation(

@@ -121,7 +121,7 @@ def test_images_are_drawn_as_light_as_they_are(low, high, channels):
     """A photograph is not its negative; of standardised images the least is black and the largest white."""
     images = np.full((1, 2, 2, channels), low)
     images[0, 0, 0] = high
-    figure = reconstruction_figure(images, images + 9, ["a"], ["b"])
+    figure = reconstruction_figure(images, images[:, None] + 9, ["a"], ["b"])
     drawn, above = (
         np.asarray(ax.images[0].to_rgba(ax.images[0].get_array()))[..., :3] for ax in figure.axes
     )

@@ -44,6 +44,7 @@ NAMES = [
     "mnist_sabour2017",
     "mnist_small",
     "mnist_small_cnn",
+    "multimnist",
     "self_routing",
     "smoke",
     "usps",
