@@ -16,7 +16,17 @@ def scripts(monkeypatch):
     """Import from the folder, as the scripts do from each other."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("interleave", "report", "run", "figures", "gpu", "machine", "family"):
+    for name in (
+        "interleave",
+        "report",
+        "run",
+        "figures",
+        "gpu",
+        "machine",
+        "votes",
+        "convolution",
+        "family",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -244,3 +254,27 @@ class TestGpu:
         for result in found.values():
             assert 0 < result["seconds"][0] < 1
             assert result["peak_device_bytes"] is None
+
+
+WORST_REGRET = (
+    1.15  # of what "auto" chooses, over the faster form, by measurements that are committed
+)
+
+
+def test_votes_are_formed_where_that_was_measured_to_be_faster(scripts):
+    import votes
+
+    measured = json.loads((BENCHMARKS / "results/votes.json").read_text("utf-8"))
+    assert [tuple(one["sizes"]) for one in measured] == list(votes.GRID)
+    assert max(map(votes.regret, measured)) <= WORST_REGRET
+
+
+def test_convolutions_take_the_form_that_was_measured_to_be_faster(scripts):
+    import convolution
+
+    measured = json.loads((BENCHMARKS / "results/convolution.json").read_text("utf-8"))
+    assert [*measured] == [*convolution.GRID]
+    for name, (images, size, features, stride) in convolution.GRID.items():
+        seconds = {form: np.median(taken) for form, taken in measured[name]["seconds"].items()}
+        chosen = convolution.cheapest(images, (size, size, images[3], features), stride)
+        assert seconds[chosen] <= WORST_REGRET * min(seconds.values()), name

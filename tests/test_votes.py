@@ -432,9 +432,10 @@ class TestForms:
         ("examples", "d", "e", "form"),
         [
             (16, 8, 16, LinearVotes),
-            (15, 8, 16, DenseVotes),
-            (64, 8, 8, LinearVotes),
-            (64, 9, 8, DenseVotes),
+            (8, 8, 16, LinearVotes),
+            (6, 8, 16, DenseVotes),  # rows of 6 examples take as long as rows of 16
+            (64, 24, 16, DenseVotes),
+            (64, 8, 4, LinearVotes),  # so do rows of 4 components
         ],
     )
     def test_the_faster_form_on_a_cpu(self, examples, d, e, form, monkeypatch):

@@ -6,7 +6,7 @@ arguments, T(c, u, W, v) = sum_ij c_ij (W_ij u_i) . v_j, and so are their adjoin
 """
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from jaxtyping import Array, Float
 
@@ -44,10 +44,13 @@ __all__ = [
 
 VoteForm = Literal["auto", "linear", "dense"]
 FORMS: tuple[str, ...] = get_args(VoteForm)
-EXAMPLES = 16  # from which on linear votes fill the vector units of a CPU
-# Numbers up to which votes may be formed where that is faster, kept several times over: 4 MB on a CPU, and on
-# a GPU 1 GB (docs/decisions/0019).
-LARGEST, LARGEST_ACCELERATED = 2**20, 2**28
+LANES = 16  # float32 numbers of a vector unit; shorter rows take as long
+DEARER = (
+    1.25  # by how much linear votes have to cost more, by that count, for dense ones to be taken
+)
+# Numbers up to which votes may be formed where that is faster, kept several times over: 16 MB on a CPU, and
+# on a GPU 1 GB (docs/decisions/0019).
+LARGEST, LARGEST_ACCELERATED = 2**22, 2**28
 
 
 def form_votes(
@@ -74,28 +77,37 @@ def form_votes(
         )
     votes = predict(u, W)
     if form == "auto":
-        form = faster_form(votes)
+        form = faster_form(math.prod(u.shape[:-2]), *W.shape)
     return DenseVotes(votes.dense()) if form == "dense" else votes
 
 
-def faster_form(votes: LinearVotes) -> Literal["linear", "dense"]:
-    """Choose dense votes if they are small, and on a CPU only if examples are few or d is larger than e.
+def faster_form(examples: Any, i: int, j: int, d: int, e: int) -> Literal["linear", "dense"]:
+    """Choose dense votes if they are small, and on a CPU only if linear ones cost more.
 
-    An iteration goes over d numbers for each example, child and parent with linear votes, over e with dense
-    ones; see docs/decisions/0006 for what was measured. On a GPU memory is fast, and small products are not
+    An iteration goes over d numbers for each example, child and parent with linear votes, in rows of
+    examples; with dense ones over e, in rows of e. Rows are filled up to whole vectors. Fitted to what
+    benchmarks/votes.py measured (docs/decisions/0022). On a GPU memory is fast, and small products are not
     (docs/decisions/0019).
 
     Args:
-        votes: the votes, of shape (*batch, i, j, e).
+        examples: their number; or a symbol for any, under `jax.export`.
+        i: children.
+        j: parents.
+        d: components of a child's pose.
+        e: components of a parent's pose.
 
     Returns:
         The name of the faster form.
     """
-    examples, (i, j, d, e) = math.prod(votes.u.shape[:-2]), votes.W.shape
-    if not isinstance(examples, int):  # a symbol, under `jax.export`: for any number of examples
+    if not isinstance(examples, int):
         return "linear"
     size = examples * i * j * e
     if accelerated():
         return "dense" if size <= LARGEST_ACCELERATED else "linear"
-    few, small = examples < EXAMPLES or d > e, size <= LARGEST
-    return "dense" if few and small else "linear"
+    linear, dense = d * _filled(examples) / max(examples, 1), _filled(e)
+    return "dense" if linear > DEARER * dense and size <= LARGEST else "linear"
+
+
+def _filled(numbers: int) -> int:
+    """Return how many numbers a row takes as long as, in whole vectors."""
+    return -(-numbers // LANES) * LANES
