@@ -1,6 +1,8 @@
 """How much memory there is, from what a system says, and what does not fit."""
 
 import math
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -141,3 +143,19 @@ def test_a_command_that_runs_out_of_memory_says_what_to_lower(monkeypatch, capsy
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 2
     assert err[0].startswith("capsjax train: out of memory: an array of 7 bytes was refused")
+
+
+def resident():
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x)
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library keeps what it likes elsewhere")
+def test_what_was_freed_between_what_is_held_goes_back_before_a_program_is_judged():
+    # The last of many small blocks holds the heap where it is, as a compiled program does.
+    *blocks, last = [bytes(2000) for _ in range(50_000)]
+    del blocks
+    before = resident()
+    room.check_program(jax.jit(jnp.sin).lower(1.0).compile(), "small")
+    assert before - resident() > 5e7
+    assert len(last) == 2000

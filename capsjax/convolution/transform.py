@@ -19,6 +19,9 @@ from capsjax.convolution.points import bilinear_form, num_rows
 from capsjax.numerics import compute_dtype
 
 BLOCK_BYTES = 250_000_000  # of the rows of images at a time
+KEPT_BYTES = (
+    150_000_000  # of all rows, up to which those of the kernel are kept for the backward pass
+)
 # What making a number costs beside the multiplications that it takes, in multiplications: fitted once to the
 # times of sixteen convolutions on two cores (benchmarks/convolution.py).
 MOVED = 64
@@ -50,12 +53,22 @@ def conv2d_transform(
     taps = -(-kh // stride), -(-kw // stride)
     tile, tiles = cheapest_tile(known_shape(images.shape), kernel.shape, stride)
     dtype, channels = compute_dtype(images.dtype), stride * stride * c
+    itemsize = jnp.dtype(dtype).itemsize
     of_image, of_kernel, of_output = (
         jnp.asarray(matrix, dtype) for matrix in bilinear_form(tile, taps)
     )
     k = phases(kernel.astype(dtype), (0, 1), taps, stride)  # [y, s, x, s, c, f]
     k = k.transpose(0, 2, 1, 3, 4, 5).reshape(taps[0] * taps[1], -1)  # [tap, s s c f]
-    k_rows = (of_kernel @ k).reshape(-1, channels, f)  # [r, s s c, f]
+
+    def multiply(x_rows: Float[Array, "r n c"], k: Float[Array, "tap cf"]) -> Array:
+        k_rows = (of_kernel @ k).reshape(-1, channels, f)  # [r, s s c, f]
+        return jnp.einsum("rnc,rcf->rnf", x_rows, k_rows)  # [r, n, f]
+
+    # Rows of a kernel are several times as large as the kernel, and cheap: large ones are made again for the
+    # backward pass instead of kept until then.
+    row_bytes = channels * (known_shape(images.shape)[0] * math.prod(tiles) + f) * itemsize
+    if of_kernel.shape[0] * row_bytes > KEPT_BYTES:
+        multiply = jax.checkpoint(multiply)
     grid = tuple(n * size + tap - 1 for n, size, tap in zip(tiles, tile, taps, strict=True))
 
     def product(block: Float[Array, "n h w c"]) -> Float[Array, "n ho wo f"]:
@@ -70,13 +83,13 @@ def conv2d_transform(
         x = x.transpose(0, 2, 4, 1, 3, 5)  # [p, q, n, t, u, s s c]
         x = x.reshape(x.shape[0] * x.shape[1], -1)  # [pixel, n t u s s c]
         x_rows = (of_image @ x).reshape(of_image.shape[0], -1, channels)  # [r, n t u, s s c]
-        y_rows = jnp.einsum("rnc,rcf->rnf", x_rows, k_rows)  # [r, n t u, f]
+        y_rows = multiply(x_rows, k)  # [r, n t u, f]
         y = of_output.T @ y_rows.reshape(y_rows.shape[0], -1)  # [p q, n t u f]
         y = y.reshape(*tile, block.shape[0], *tiles, f).transpose(2, 3, 0, 4, 1, 5)
         y = y.reshape(block.shape[0], tiles[0] * tile[0], tiles[1] * tile[1], f)
         return y[:, : outs[0], : outs[1]]  # the last tiles may reach beyond
 
-    example = of_image.shape[0] * math.prod(tiles) * channels * jnp.dtype(dtype).itemsize
+    example = of_image.shape[0] * math.prod(tiles) * channels * itemsize
     return in_blocks(product, images, example, BLOCK_BYTES).astype(images.dtype)
 
 
