@@ -8,6 +8,7 @@ from capsjax.data.affnist import Affnist
 from capsjax.data.arrays import Arrays
 from capsjax.data.augment import (
     Affine,
+    AffnistLike,
     Augmentation,
     Brightness,
     Contrast,
@@ -57,6 +58,7 @@ from capsjax.data.viewpoints import Viewpoints
 __all__ = [
     "Affine",
     "Affnist",
+    "AffnistLike",
     "Arrays",
     "Augmentation",
     "Brightness",

@@ -10,6 +10,7 @@ import pytest
 from capsjax.checks import FieldError
 from capsjax.data import (
     Affine,
+    AffnistLike,
     Augmentation,
     Brightness,
     Contrast,
@@ -32,6 +33,7 @@ ALL = (
     Contrast(delta=0.5),
     Cutout(size=3),
     Noise(std=0.2),
+    AffnistLike(),
 )
 IMAGES = jnp.asarray(np.random.RandomState(0).uniform(size=(6, 7, 6, 2)), jnp.float32)
 KEY = jax.random.key(3)

@@ -4,6 +4,13 @@ from tests.mutations.mutation import Mutation
 
 PAIRS = (
     Mutation(
+        "pixels beside the last that a map moves out of the image",
+        "data/augment/affnist_like.py",
+        "reach = jnp.abs(matrix).sum(-1)",
+        "reach = 0 * jnp.abs(matrix).sum(-1)",
+        ("tests/data/test_affnist_like.py",),
+    ),
+    Mutation(
         "pairs of one class",
         "data/overlap.py",
         "others.order[(others.after[chosen] + drawn) % labels.shape[0]]",

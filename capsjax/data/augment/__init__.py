@@ -1,6 +1,7 @@
 """Augmentations: random changes of training images, on the device, as frozen values of a configuration."""
 
 from capsjax.data.augment.affine import Affine, affine
+from capsjax.data.augment.affnist_like import AffnistLike
 from capsjax.data.augment.base import Augmentation, augment
 from capsjax.data.augment.colour import Brightness, Contrast
 from capsjax.data.augment.crop import Crop
@@ -11,6 +12,7 @@ from capsjax.data.augment.shift import Shift
 
 __all__ = [
     "Affine",
+    "AffnistLike",
     "Augmentation",
     "Brightness",
     "Contrast",
