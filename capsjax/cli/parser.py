@@ -39,6 +39,7 @@ EXAMPLES = {
         "capsjax evaluate runs/mine",
         "capsjax evaluate runs/mine --data fashion_mnist --split all",
         "capsjax evaluate runs/mine --step 400",
+        "capsjax evaluate runs/mine --iterations 5",
     ),
     "predict": (
         "capsjax predict runs/mine picture.png FOLDER_OF_PICTURES",
@@ -125,6 +126,10 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", default="test", metavar="SPLIT", help=which)
     when = "measure the checkpoint of this step, one of those that were kept (default the newest)"
     evaluate.add_argument("--step", type=int, metavar="N", help=when)
+    times = (
+        "iterations of routing instead of the run's own; LAYER=N for a layer alone, once or more"
+    )
+    evaluate.add_argument("--iterations", action="append", metavar="N", help=times)
     size = "images that are measured at once, where memory is short"
     evaluate.add_argument(
         "--training.eval_batch_size", dest="eval_batch_size", metavar="N", help=size

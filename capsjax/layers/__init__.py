@@ -18,7 +18,13 @@ from capsjax.layers.normalisation import BatchNorm, GroupNorm, LayerNorm, Normal
 from capsjax.layers.pool import Pool, PoolConfig
 from capsjax.layers.primary import PrimaryCapsules, PrimaryConfig
 from capsjax.layers.resnet import ResNet, ResNetConfig
-from capsjax.layers.routings import map_routings, routing_keys, routings, with_gradient
+from capsjax.layers.routings import (
+    map_routings,
+    routing_keys,
+    routings,
+    with_gradient,
+    with_iterations,
+)
 from capsjax.layers.shared_capsules import SharedCapsules, SharedCapsulesConfig
 from capsjax.types import NetworkOutput
 
@@ -72,4 +78,5 @@ __all__ = [
     "routings",
     "shapes",
     "with_gradient",
+    "with_iterations",
 ]

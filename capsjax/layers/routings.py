@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from capsjax.gradients import GradientMode
+from capsjax.checks import UserError, nearest
+from capsjax.gradients import GradientMode, StopGradient
 from capsjax.layers.model import Model
 from capsjax.routing import IterativeRouting, Routing
 from capsjax.schema.named import Named
@@ -78,6 +79,57 @@ def with_gradient(model: T, gradient: GradientMode) -> T:
         return dataclasses.replace(routing, gradient=gradient)
 
     return map_routings(model, change)
+
+
+def with_iterations(model: Model, iterations: int | Mapping[str, int]) -> Model:
+    """Return a network whose routings make another number of iterations, to be evaluated.
+
+    Their gradient mode is the stop gradient: a mode may not fit the number, and none is taken.
+
+    Args:
+        model: the network.
+        iterations: r of every layer that iterates; or of each layer by name, the others as they are.
+
+    Returns:
+        The same network, with the same parameters, as layers by name if one is named.
+
+    Raises:
+        UserError: If a name is not a layer's, or no layer iterates.
+        FieldError: If a routing cannot make so many.
+
+    Example:
+        >>> import capsjax as cj
+        >>> with_iterations(cj.load_config("digits").model, 5).routing.num_iters
+        5
+    """
+    used = routings(model)
+    known = [name for name, routing in used.items() if isinstance(routing, IterativeRouting)]
+    if not known:
+        raise UserError(
+            f"iterations: got {iterations}, expected none: no layer of the network iterates",
+            argument="iterations",
+        )
+
+    def change(routing: Routing, number: int) -> Routing:
+        if not isinstance(routing, IterativeRouting):
+            return routing
+        return dataclasses.replace(routing, num_iters=number, gradient=StopGradient())
+
+    if not isinstance(iterations, Mapping):
+        return map_routings(model, lambda routing: change(routing, iterations))
+    for name in iterations:
+        if name not in known:
+            raise UserError(
+                f"iterations: got {name!r}, expected layers that iterate: {', '.join(known)}"
+                + nearest(str(name), known),
+                argument="iterations",
+            )
+    network = model.network()
+    layers: dict[str, Any] = dict(network.layers)
+    for name, number in iterations.items():
+        own = change(used[name], number)
+        layers[name] = dataclasses.replace(layers[name], routing=own)
+    return dataclasses.replace(network, layers=layers)
 
 
 def _changed(value: Any, change: Callable[[Routing], Routing]) -> Any:

@@ -13,6 +13,7 @@ from capsjax.data import Dataset, Source, Split
 from capsjax.data.classes import few
 from capsjax.data.pixels import Pixels
 from capsjax.data.rescaling import Rescaling
+from capsjax.layers import with_iterations
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, description, directory, memory
 from capsjax.runs.config import Config
@@ -87,6 +88,7 @@ def evaluate(
     *,
     split: str = "test",
     overrides: Mapping[str, object] | None = None,
+    iterations: int | Mapping[str, int] | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, float]:
     """Measure a run's newest parameters on the test split, of its own data or others.
@@ -102,6 +104,8 @@ def evaluate(
             as those were; of one on other data that were, they are taken as they are.
         split: "train", "validation", "test", or "all" of what the data hold.
         overrides: `training.eval_batch_size` alone, where memory is short; the last digits depend on it.
+        iterations: r, how many iterations of routing measure the run instead of its own: of every layer that
+            iterates, or of each layer by name. What it then says of each example is not kept.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
 
     Returns:
@@ -110,7 +114,7 @@ def evaluate(
 
     Raises:
         UserError: If there is no such run, or the data have images or classes that it does not know, or no
-            such split.
+            such split, or a routing cannot make so many iterations.
     """
     if split not in (*SPLITS, "all"):
         expected = f"one of {', '.join(SPLITS)}, all{nearest(str(split), SPLITS)}"
@@ -146,17 +150,21 @@ def evaluate(
         num_classes=run.num_classes,
         class_names=run.class_names,
     )
-    compiled = evaluation_steps(run.config, run.image_shape, run.num_classes)
+    measured_by = run.config
+    if iterations is not None:
+        model = with_iterations(run.config.model, iterations)
+        measured_by = dataclasses.replace(run.config, model=model)
+    compiled = evaluation_steps(measured_by, run.image_shape, run.num_classes)
     own = data is None or isinstance(data, str | Path | Source) or dataset.rescaling is not None
     scale = dataset.scale if own else run.unit.factor(measured.images)
-    config = _measured(run.config, overrides or {})
+    config = _measured(measured_by, overrides or {})
     memory.check_evaluation(config, dataset)
     size, overlap = config.training.eval_batch_size, dataset.overlap
     feed = EvalFeed(measured, scale, batch_size=size, overlap=overlap)
     with room.advising(f"lower {memory.BATCH['evaluation']}"):
         variables = compiled.strategy.replicate(run.variables)
         numbers, lengths = measure(compiled, variables, feed, reporter)
-    if lengths is not None:
+    if lengths is not None and iterations is None:
         about = {"step": run.step, "part": split, "data": other, "pairs": feed.pairs}
         found = Predictions.of(measured, lengths, **about)
         try:

@@ -9,6 +9,7 @@ import pytest
 
 import capsjax as cj
 from capsjax.checks import UserError
+from capsjax.cli.evaluate import read_iterations
 
 TEXT = """
 data: {kind: arrays}
@@ -60,6 +61,49 @@ def test_the_network_and_its_outputs_use_the_running_statistics(run):
     assert (run.predict(images) == np.asarray(found.lengths).argmax(-1)).all()
     for ours, theirs in zip(run.outputs(images[:1])[:4], found[:4], strict=True):
         np.testing.assert_allclose(ours, theirs[:1], rtol=1e-5)
+
+
+def test_a_run_is_measured_by_other_iterations_of_any_layer(run):
+    kept = sorted((run.folder / "evaluations").iterdir())
+    own, first, none = (
+        cj.evaluate(run, DATA, iterations=given) for given in (None, {"classes": 1}, 1)
+    )
+    assert own["entropy.classes"] < np.log(3) - 1e-6
+    assert first["entropy.classes"] == pytest.approx(np.log(3), abs=1e-6)
+    assert first["entropy.hidden"] == pytest.approx(own["entropy.hidden"], abs=1e-6)
+    assert none["entropy.hidden"] == pytest.approx(np.log(4), abs=1e-6)
+    assert cj.evaluate(run, DATA, iterations={"hidden": 2})["loss"] == pytest.approx(own["loss"])
+    assert sorted((run.folder / "evaluations").iterdir()) == kept
+    with pytest.raises(
+        UserError, match=r"got 'class', expected layers that iterate: hidden, cl.*mean"
+    ):
+        cj.evaluate(run, DATA, iterations={"class": 1})
+    with pytest.raises(UserError, match="num_iters: got 0"):
+        cj.evaluate(run, DATA, iterations=0)
+
+
+def test_a_network_in_which_nothing_iterates_has_no_iterations():
+    model = cj.load_config("digits", {"model.routing": "uniform"}).model
+    with pytest.raises(UserError, match="iterations: got 5, expected none: no layer"):
+        cj.layers.with_iterations(model, 5)
+    short = cj.load_config("digits").model
+    by_name = cj.layers.with_iterations(short, {"classes": 5})
+    assert by_name.layers["classes"].routing.num_iters == 5
+    assert cj.layers.with_iterations(short, 5).routing == by_name.layers["classes"].routing
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, None), (["5"], 5), (["a=1", "b=2"], {"a": 1, "b": 2}), (["a=3"], {"a": 3})],
+)
+def test_iterations_on_the_command_line(given, expected):
+    assert read_iterations(given) == expected
+
+
+@pytest.mark.parametrize("given", [["x"], ["5", "6"], ["a="], ["a=1", "2"], ["-1"]])
+def test_iterations_that_are_none_say_both_forms(given):
+    with pytest.raises(UserError, match=r"such as 5, or LAYER=N for each layer, such as --it.*=5"):
+        read_iterations(given)
 
 
 def test_each_layer_s_entropy_is_measured(run):
