@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from capsjax.reports import comparison_panels, figures, page
+from capsjax.reports import comparison_panels, evidence, figures, page
 from capsjax.reports.comparison import (
     Comparison,
     alignment_table,
@@ -26,6 +26,17 @@ READING = (
     "arrays of one step."
 )
 
+# What there is beside a page to compute its numbers again.
+RAW = {
+    "comparison.json": "test errors, losses and wrong images, seed by seed, and times",
+    "metrics.csv": "every line of every run",
+    "gradients.csv": "stop gradient beside full, along training",
+    "examples.csv": "the same of single examples",
+    "couplings.csv": "couplings, iteration by iteration",
+    "config.yaml": "the configuration",
+    "environment.json": "machine and versions",
+}
+
 
 def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     """Write the report of a comparison into its directory.
@@ -46,7 +57,12 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     held = Folder(folder)
     config = held.config
     kind = arms.routing_kind(config)
-    named = {"results": results_table(comparison, kind), "alignment": alignment_table(comparison)}
+    found = evidence.gather(comparison)
+    named = {
+        "results": results_table(comparison, kind),
+        "evidence": evidence.evidence_table(comparison, found),
+        "alignment": alignment_table(comparison),
+    }
     if not comparison.short:
         named |= {"arms": arms_table(comparison)}
     # Some comparisons have no gradients to align.
@@ -56,10 +72,17 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     figures.save(whole, folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
     reading = [reading_of(comparison), *describe_losses(comparison, held)]
-    (folder / "report.md").write_text(
-        f"# {plain(folder.name)}\n\n{text}\n{reading[0]}\n\n![figures](comparison.png)\n",
-        encoding="utf-8",
-    )
+    answered = evidence.answer(comparison, found)
+    limits = "\n".join(f"- {limit}" for limit in evidence.LIMITS)
+    written = [
+        f"# {plain(folder.name)}",
+        *([" ".join(map(plain, answered))] if answered else []),
+        text + "\n" + reading[0],
+        evidence.READING,
+        "![figures](comparison.png)",
+        f"## What this does not show\n\n{limits}\n",
+    ]
+    (folder / "report.md").write_text("\n\n".join(written), encoding="utf-8")
     page.write_tables(named, folder / "tables")
     page.write_metrics(
         folder / "metrics.csv",
@@ -68,24 +91,25 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
             for (mode, seed), lines in comparison_panels.comparison_runs(comparison, folder).items()
         ],
     )
+    drawn = comparison_panels.comparison_panels(comparison, folder)
+    pictures = page.draw_panels(drawn, folder / "figures")
     of_routing = "" if kind == DynamicRouting.kind else f"of routing {kind} "
     what = f"gradient modes {of_routing}compared" if comparison.short else "arms compared"
     made = Page(
         title=f"{folder.name}: {what}",
-        lead=[describe_arms(comparison, held)],
+        lead=[*([" ".join(answered)] if answered else []), describe_arms(comparison, held)],
         tables=shown,
-        reading=reading,
-        pictures=page.draw_panels(
-            comparison_panels.comparison_panels(comparison, folder), folder / "figures"
-        ),
+        reading=[*reading, evidence.READING],
+        pictures=pictures,
         modes=list(dict.fromkeys(arm.mode for arm in comparison.arms.values())),
         routings=[kind] if comparison.short else [t.routing for t in comparison.arms.values()],
         machine=page.machine_table([("", held.environment)]),
         settings=[("", held.settings)],
         files=[
             *("report.md", "comparison.png", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)"),
-            *("metrics.csv", "comparison.json"),
         ],
+        limits=evidence.LIMITS,
+        links=[(name, what) for name, what in RAW.items() if (folder / name).exists()],
     )
     return page.write_page(folder / "report.html", made), shown
 

@@ -10,14 +10,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from capsjax.reports.arm_confusions import confusion_panels
 from capsjax.reports.comparison import Comparison
+from capsjax.reports.evidence import gather
 from capsjax.reports.figures import Panel, together
+from capsjax.reports.forest_panels import forest_panels
+from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
 from capsjax.reports.grid_panels import MOST_CELLS, grid_panels, in_cell, there
 from capsjax.reports.panels import course_panels, set_names, tests_panel
 from capsjax.reports.themes import Theme
 from capsjax.runs.folder import Folder
 from capsjax.study.arms import Arm, Lines
 from capsjax.study.design import run_folder
+from capsjax.study.seen import COUPLINGS, EXAMPLES, GRADIENTS, read_seen
 
 GROUP_MARKERS = "osD^vPX*<>hp"
 
@@ -86,6 +91,7 @@ def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
     arms = {arm.name: arm for arm in comparison_arms(comparison, folder)}
     bound = Folder(folder).num_classes
     panels = grid_panels(comparison)
+    found = gather(comparison)
     # Cell by cell, as long as a page can be read: a large grid has its panels against the axes alone.
     for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():
         within = [arms[name]._replace(name=comparison.arms[name].arm) for name in group.names]
@@ -97,10 +103,11 @@ def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
         panels += [
             in_cell(panel, group)
             for panel in (
-                *course_panels(within, bound, names=("error",)),
                 tests_panel(tested, paired=all(whole)),
+                *course_panels(within, bound, names=("error",)),
             )
         ]
+    panels += forest_panels(comparison, found)
     reference = comparison.groups[0].reference
     if reference in comparison.costs:
         panels.append(_cost_panel(comparison, reference))
@@ -112,9 +119,12 @@ def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
                 ("norm_ratio", "length of stop over full gradient"),
             ):
                 panels.append(in_cell(_alignment_panel(comparison, records, name, title), group))
+    panels += optimiser_panels(comparison, read_seen(folder, GRADIENTS))
+    panels += law_panel(comparison, read_seen(folder, EXAMPLES))
     if len(comparison.groups) == 1:
         panels += course_panels(list(arms.values()), bound, names=("entropy",))
-    return panels
+    panels += coupling_panels(comparison, read_seen(folder, COUPLINGS))
+    return panels + confusion_panels(comparison, folder)
 
 
 def _cost_panel(comparison: Comparison, reference: str) -> Panel:

@@ -136,13 +136,21 @@ def panels(run: Run, measured: Sequence[Predictions]) -> list[Panel]:
     few, found = run.num_classes <= MOST_DRAWN, []
     for number, each in enumerate(measured[:DRAWN]):
         end = f"_{number}" if number else ""
-        found += [_confusion(f"confusion{end}", each, names)] * few
+        found += [confusion_panel(f"confusion{end}", each, names, _where(each))] * few
         if each.classification.reliability.size:
             found.append(_reliability(f"calibration{end}", each))
     return found
 
 
-def _confusion(name: str, of: Predictions, names: Sequence[str]) -> Panel:
+def confusion_panel(name: str, of: Predictions, names: Sequence[str], where: str) -> Panel:
+    """Return the confusion matrix of predictions.
+
+    Args:
+        name: of its files.
+        of: the predictions.
+        names: what the classes are called.
+        where: what was measured, in words.
+    """
     counts = of.classification.confusion
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
 
@@ -166,7 +174,7 @@ def _confusion(name: str, of: Predictions, names: Sequence[str]) -> Panel:
         ax.grid(visible=False)
         ax.set_xlabel("taken for")
         ax.set_ylabel("label")
-        ax.set_title(f"confusion matrix ({_where(of)})", fontsize=10, parse_math=False)
+        ax.set_title(f"confusion matrix ({where})", fontsize=10, parse_math=False)
 
     pairs = _pairs(of.classification)
     worst = (
@@ -175,7 +183,7 @@ def _confusion(name: str, of: Predictions, names: Sequence[str]) -> Panel:
         else "none was confused"
     )
     caption = (
-        f"How many images of each class (a row) were taken for which class (a column), {_where(of)}. The "
+        f"How many images of each class (a row) were taken for which class (a column), {where}. The "
         "darker on a light page, or the lighter on a dark one, the larger the share of the row."
     )
     return Panel(name, caption, f"Confusion matrix of {len(of.labels)} images; {worst}.", draw)

@@ -73,6 +73,8 @@ class Page(NamedTuple):
         differences: what sets several configurations apart.
         routings: kinds of routing that occur, whose meaning is told.
         iterates: whether one of them does, so that r is told.
+        limits: what the results do not show.
+        links: files beside the page that it links to: addresses with what they hold.
     """
 
     title: str
@@ -87,6 +89,8 @@ class Page(NamedTuple):
     differences: Table = NO_TABLE
     routings: Sequence[str] = ()
     iterates: bool = True
+    limits: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()
 
 
 @functools.cache

@@ -10,14 +10,15 @@ from capsjax.checks import UserError
 from capsjax.study.ledger import Entry
 from capsjax.study.observation import read_observations
 
+LAYER = "layer"  # the column of a layer's name
 GRADIENTS, EXAMPLES, COUPLINGS = "gradients.csv", "examples.csv", "couplings.csv"
 # Of each table what its lines are called in a run's file, and what its records are of.
 TABLES = {
     GRADIENTS: ("alignment", ("group",)),
     EXAMPLES: ("examples", ("example",)),
-    COUPLINGS: ("couplings", ("layer", "iteration")),
+    COUPLINGS: ("couplings", (LAYER, "iteration")),
 }
-WORDS = ("mode", "group", "layer")
+WORDS = ("mode", "group", LAYER)
 LARGEST = 64 << 20
 
 Records = list[dict[str, Any]]

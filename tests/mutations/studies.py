@@ -76,6 +76,27 @@ STUDIES = (
         ("tests/study/test_observation.py",),
     ),
     Mutation(
+        "an answer from an interval that holds 0",
+        "reports/evidence.py",
+        "    if one.error.low > 0 or one.error.high < 0:\n",
+        "    if one.error.mean > 0 or one.error.high < 0:\n",
+        ("tests/reports/test_evidence.py",),
+    ),
+    Mutation(
+        "losses of different kinds subtracted",
+        "reports/evidence.py",
+        "    if comparison.arms[name].loss != comparison.arms[base].loss:\n        return None\n",
+        "",
+        ("tests/reports/test_evidence.py",),
+    ),
+    Mutation(
+        "the same data set twice as two",
+        "reports/forest_panels.py",
+        "    if len(set(data)) < len(data) or len(kept) < 2:\n",
+        "    if len(kept) < 2:\n",
+        ("tests/reports/test_evidence.py",),
+    ),
+    Mutation(
         "the whole loss where that of the classes is compared",
         "study/ledger.py",
         "        return (self.tested or {}).get(self.trial.config.loss.kind)\n",

@@ -51,12 +51,20 @@ def check_alone(path, pictures):
     """A page points to nothing but pictures that are in it, each drawn for light and for dark pages."""
     text = path.read_text("utf-8")
     page = Page(text)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert all(source.startswith(EMBEDDED) for source in page.sources)
-    assert not re.search(r"https?://|url\(|@import", re.sub(r"base64,\S+", "", text))
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    assert [found for tag, found in page.attributes if tag == "script"] == [
+        {}
+    ]  # written in the page
+    links = [found["href"] for tag, found in page.attributes if tag == "a"]
+    assert all((path.parent / link).is_file() for link in links)  # and loaded by a click alone
+    sources = [source for source in page.sources if source not in links]
+    assert all(source.startswith(EMBEDDED) for source in sources)
+    assert not re.search(
+        r"https?://|url\(|@import|fetch\(|XMLHttp", re.sub(r"base64,\S+", "", text)
+    )
     assert page.tags.count("img") == pictures
-    assert len(set(page.sources)) == len(page.sources) == 2 * pictures
-    for source in page.sources:
+    assert len(set(sources)) == len(sources) == 2 * pictures
+    for source in sources:
         drawn = ET.fromstring(base64.b64decode(source.removeprefix(EMBEDDED)))
         assert drawn.tag.endswith("svg")
         assert len(list(drawn.iter("{http://www.w3.org/2000/svg}path"))) > 10 or list(

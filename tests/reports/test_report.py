@@ -56,7 +56,7 @@ def test_the_table_is_the_raw_numbers(compared, raw):
 
 
 def test_the_table_of_alignment_is_the_raw_numbers(compared, raw):
-    table = compared.tables[1]
+    table = compared.tables[2]
     assert table.headings == ("parameters", "epoch 0", "epoch 3")
     assert [row[0] for row in table.rows] == ["all", "classes", "decoder", "primary", "stem"]
     for row in table.rows:
@@ -73,8 +73,22 @@ def test_the_table_of_alignment_is_the_raw_numbers(compared, raw):
             assert cell == f"{cosine:.4f}, {ratio:.3f}"
 
 
+def test_the_page_answers_first_and_says_last_what_it_does_not_show(compared):
+    text = compared.page.read_text("utf-8")
+    answered = text.index("2 seeds are too few to say whether stop differs from full")
+    assert answered < text.index("<h2") < text.index("What this does not show")
+    markdown = (compared.folder / "report.md").read_text("utf-8")
+    assert (
+        markdown.index("2 seeds are too few")
+        < markdown.index("|")
+        < markdown.index("does not show")
+    )
+    for name in ("comparison.json", "gradients.csv", "couplings.csv", "config.yaml"):
+        assert f'<a href="{name}">' in text
+
+
 def test_the_page_stands_alone_and_holds_the_tables(compared):
-    page = check_alone(compared.page, 6)
+    page = check_alone(compared.page, 15)
     rows = [list(row) for table in compared.tables for row in (table.headings, *table.rows)]
     found = [row for row in page.cells if row]
     assert found[: len(rows)] == rows
@@ -101,7 +115,18 @@ def test_markdown_and_picture_lie_beside_the_page(compared):
 
 
 def test_every_figure_and_table_is_a_file_of_its_own(compared):
-    names = ("error", "test_error", "cost", "cosine", "norm_ratio", "entropy")
+    names = [
+        "error",
+        "test_error",
+        "cost",
+        "cosine",
+        "norm_ratio",
+        "entropy",
+        "retained_gain",
+        "law",
+    ]
+    names += ["optimiser_cosine", "optimiser_norm_ratio", "couplings"]
+    names += [f"confusion_{mode}" for mode in MODES]
     folder = compared.folder / "figures"
     assert {path.name for path in folder.iterdir()} == {
         f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")
@@ -110,7 +135,7 @@ def test_every_figure_and_table_is_a_file_of_its_own(compared):
         check_picture((folder / f"{name}.png").read_bytes(), (300, 500))
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert "<svg" in (folder / f"{name}.svg").read_text("utf-8")
-    for name, table in zip(("results", "alignment"), compared.tables, strict=True):
+    for name, table in zip(("results", "evidence", "alignment"), compared.tables, strict=True):
         text = (compared.folder / "tables" / f"{name}.csv").read_text("utf-8")
         assert [tuple(row) for row in csv.reader(io.StringIO(text))] == [
             table.headings,
@@ -141,7 +166,7 @@ def test_drawing_again_trains_nothing_and_gives_the_same_bytes(compared):
     files = [path for path in compared.folder.rglob("*") if path.is_file()]
     drawn = {p: p.read_bytes() for p in files if p.name in made or p.parent in folders}
     kept = {path: path.stat().st_mtime_ns for path in files if path not in drawn}
-    assert len(drawn) == 4 + 18 + 4
+    assert len(drawn) == 4 + 3 * 15 + 2 * 3
     assert report_comparison(compared.folder)[0] == compared.page
     assert {path: path.read_bytes() for path in drawn} == drawn
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -152,7 +177,7 @@ def test_a_comparison_whose_runs_are_gone_is_reported_without_curves(compared, t
         shutil.copy(compared.folder / name, tmp_path)
     page, shown = report_comparison(tmp_path)
     assert shown == compared.tables
-    check_alone(page, 4)
+    check_alone(page, 5)
     assert "Curves leave out 8 of 8 runs" in page.read_text("utf-8")
 
 

@@ -1,0 +1,130 @@
+"""What arms retain of the gain of routing, arm by arm and data set by data set: a forest plot."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from capsjax.reports.comparison import Comparison
+from capsjax.reports.evidence import Evidence
+from capsjax.reports.figures import Panel
+from capsjax.reports.themes import Theme, marker_of
+from capsjax.study.statistics import Pooled, random_effects
+
+MOST = 24  # rows that stay legible
+
+
+class Row(NamedTuple):
+    """Hold a line of a forest plot.
+
+    Attributes:
+        label: what stands beside it.
+        key: of its colour.
+        value: what is retained; NaN where that is undefined.
+        low: lower end of its interval.
+        high: its upper end.
+        pooled: whether it is a mean over data sets.
+    """
+
+    label: str
+    key: str
+    value: float
+    low: float
+    high: float
+    pooled: bool = False
+
+
+def forest_panels(comparison: Comparison, found: Sequence[Evidence]) -> list[Panel]:
+    """Return the retained gain of every arm and cell, with its mean over data sets.
+
+    Args:
+        comparison: its numbers.
+        found: what the seeds tell.
+
+    Returns:
+        A panel; none where no gain can be retained.
+    """
+    colours = comparison.colours()
+    names = dict.fromkeys(
+        comparison.arms[one.name].arm for one in found if one.retained is not None
+    )
+    rows: list[Row] = []
+    for arm in names:
+        of = [
+            one
+            for one in found
+            if comparison.arms[one.name].arm == arm and one.retained is not None
+        ]
+        for one in of:
+            assert one.retained is not None
+            label = f"{arm}, {one.group.label}" if one.group.cell else arm
+            rows.append(Row(label, colours[one.name], *one.retained[:3]))
+        pooled = mean_over_data(comparison, of)
+        if pooled is not None:
+            label = f"{arm}, mean over data sets"
+            rows.append(Row(label, colours[of[0].name], *pooled[:3], pooled=True))
+    return [_panel(rows)] if rows and len(rows) <= MOST else []
+
+
+def mean_over_data(comparison: Comparison, found: Sequence[Evidence]) -> Pooled | None:
+    """Return the mean over data sets of what an arm retains, by random effects.
+
+    Args:
+        comparison: its numbers.
+        found: what the seeds tell of the arm, a cell each.
+
+    Returns:
+        The mean; None unless each cell has data of its own, and in two of them it is defined.
+    """
+    data = [repr(comparison.arms[one.name].data) for one in found]
+    kept = [
+        one.retained
+        for one in found
+        if one.retained is not None and not one.retained.why and one.retained.standard_error > 0
+    ]
+    if len(set(data)) < len(data) or len(kept) < 2:
+        return None
+    return random_effects([one.value for one in kept], [one.standard_error for one in kept])
+
+
+def _panel(rows: Sequence[Row]) -> Panel:
+    def draw(ax: Axes, theme: Theme) -> None:
+        there = [x for row in rows for x in (row.low, row.high) if not math.isnan(x)]
+        low, high = max(-1.0, min([0.0, *there])), min(2.0, max([1.0, *there]))
+        places = -np.arange(len(rows), dtype=float)
+        for place, row in zip(places, rows, strict=True):
+            if math.isnan(row.value):
+                ax.text(low, place, "no gain to retain", fontsize=8, va="center", color=theme.ink)
+                continue
+            colour = theme.of(row.key)
+            ax.plot([row.low, row.high], [place, place], color=colour, linewidth=1.8)
+            marker = "D" if row.pooled else marker_of(row.key)
+            fill = theme.page if row.pooled else colour
+            ax.plot(row.value, place, marker, color=colour, markerfacecolor=fill, markersize=7)
+        for bound in (0, 1):
+            ax.axvline(bound, color=theme.ink, linewidth=0.8, linestyle=(0, (2, 2)))
+        ax.set_xlim(low - 0.05, high + 0.05)  # what lies beyond is cut: the interval runs on
+        ax.set_ylim(-len(rows) + 0.4, 0.6)
+        ax.set_yticks(
+            places, [row.label if len(row.label) < 34 else f"{row.label[:32]}…" for row in rows]
+        )
+        ax.tick_params(axis="y", labelsize=8)
+        ax.set_xlabel("0: as uniform coupling   1: as the reference")
+        ax.set_title("part of routing's gain that is retained", fontsize=10)
+
+    told = [
+        f"{row.label} "
+        + (
+            "undefined"
+            if math.isnan(row.value)
+            else f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})"
+        )
+        for row in rows
+    ]
+    caption = (
+        "What an arm retains of the gain of routing, (uniform - arm) / (uniform - reference) of test errors, "
+        "with Fieller's 95 % interval over seeds. Hollow: the mean over data sets, by random effects."
+    )
+    return Panel("retained_gain", caption, f"Retained gain: {'; '.join(told)}.", draw)

@@ -1,0 +1,192 @@
+"""What was seen along runs: gradients before and after the optimiser, and couplings by iteration."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from scipy import stats
+
+from capsjax.reports.comparison import Comparison
+from capsjax.reports.figures import Panel
+from capsjax.reports.themes import Theme, marker_of
+from capsjax.study.seen import LAYER
+
+Records = Sequence[Mapping[str, Any]]
+# What is drawn of an optimiser, in the order of the way from a gradient to a step.
+STAGES = {
+    "": "gradient",
+    "response_": "scaled by the optimiser",
+    "update_": "update, with momentum",
+}
+LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
+
+
+def optimiser_panels(comparison: Comparison, gradients: Records) -> list[Panel]:
+    """Return how stop and full gradient agree before and after the optimiser, all parameters together.
+
+    Args:
+        comparison: its numbers.
+        gradients: the records of `gradients.csv`.
+
+    Returns:
+        A panel of cosines and one of lengths; none where nothing was measured after the optimiser.
+    """
+    known = [r for r in gradients if r["group"] == "all" and "update_cosine" in r]
+    known = [r for r in known if r["mode"] in comparison.arms]
+    if not known:
+        return []
+    titles = {"cosine": "cosine of stop and full", "norm_ratio": "length of stop over full"}
+    return [_stages(comparison, known, name, title) for name, title in titles.items()]
+
+
+def _stages(comparison: Comparison, known: Records, name: str, title: str) -> Panel:
+    keys = comparison.colours()
+    arms = [n for n in comparison.modes if any(r["mode"] == n for r in known)]
+
+    def line(arm: str, stage: str) -> tuple[list[int], list[float]]:
+        chosen = [r for r in known if r["mode"] == arm]
+        epochs = sorted({r["epoch"] for r in chosen})
+        means = [np.mean([r[stage + name] for r in chosen if r["epoch"] == e]) for e in epochs]
+        return epochs, [float(x) for x in means]
+
+    def draw(ax: Axes, theme: Theme) -> None:
+        for arm in arms:
+            for stage, style in zip(STAGES, LINES, strict=True):
+                ax.plot(
+                    *line(arm, stage), color=theme.of(keys[arm]), linestyle=style, markersize=4.5,
+                    marker=marker_of(keys[arm]),
+                )  # fmt: skip
+        ax.axhline(1, color=theme.ink, linewidth=0.7)
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_title(f"{title}, through the optimiser", fontsize=10)
+        handles = [
+            Line2D([], [], color=theme.of(keys[n]), marker=marker_of(keys[n]), label=f"along {n}")
+            for n in arms
+        ] + [
+            Line2D([], [], color=theme.muted, linestyle=style, label=label)
+            for label, style in zip(STAGES.values(), LINES, strict=True)
+        ]
+        _legend(ax, handles)
+
+    told = [
+        f"along {arm} the {label} ends at {line(arm, stage)[1][-1]:.3f}"
+        for arm in arms
+        for stage, label in STAGES.items()
+    ]
+    caption = (
+        f"{title[0].upper()}{title[1:]} gradient, all parameters, along training: of the gradients "
+        "themselves; of what the optimiser makes of either in the same state, without momentum; and of its "
+        "whole update, in which the momentum that both share hides a part of what sets them apart."
+    )
+    return Panel(f"optimiser_{name}", caption, f"{title}: {'; '.join(told)}.", draw)
+
+
+def coupling_panels(comparison: Comparison, couplings: Records) -> list[Panel]:
+    """Return how far couplings are from uniform and from random ones, iteration by iteration, at the end.
+
+    Args:
+        comparison: its numbers.
+        couplings: the records of `couplings.csv`.
+
+    Returns:
+        A panel of the last layer; none where there are no records.
+    """
+    known = [r for r in couplings if r["mode"] in comparison.arms]
+    if not known:
+        return []
+    layer = known[-1][LAYER]
+    last = {
+        n: max((r["epoch"] for r in known if r["mode"] == n), default=0) for n in comparison.modes
+    }
+    known = [r for r in known if r[LAYER] == layer and r["epoch"] == last[r["mode"]]]
+    keys = comparison.colours()
+    arms = [n for n in comparison.modes if any(r["mode"] == n for r in known)]
+    kinds = {"from_uniform": ("from uniform", "-"), "from_random": ("from random", ":")}
+
+    def line(arm: str, name: str) -> tuple[list[int], list[float]]:
+        chosen = [r for r in known if r["mode"] == arm]
+        rounds = sorted({r["iteration"] for r in chosen})
+        means = [np.mean([r[name] for r in chosen if r["iteration"] == k]) for k in rounds]
+        return rounds, [float(x) for x in means]
+
+    def draw(ax: Axes, theme: Theme) -> None:
+        for arm in arms:
+            for name, (label, style) in kinds.items():
+                ax.plot(
+                    *line(arm, name), color=theme.of(keys[arm]), linestyle=style, markersize=4.5,
+                    marker=marker_of(keys[arm]), label=f"{arm}, {label}",
+                )  # fmt: skip
+        ax.set_xlabel("iteration")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_ylim(bottom=0)
+        ax.set_title(f"distance of couplings, layer {layer}", fontsize=10)
+        _legend(ax, ax.get_legend_handles_labels()[0])
+
+    told = [f"{arm} ends {line(arm, 'from_uniform')[1][-1]:.3f} from uniform" for arm in arms]
+    caption = (
+        "How far the couplings of a trained network are from uniform ones at each iteration (total "
+        "variation: 0 alike, 1 apart), and from couplings as decided as these whose parents are dealt out "
+        "at random."
+    )
+    alt = f"Distance of couplings from uniform by iteration: {'; '.join(told)}."
+    return [Panel("couplings", caption, alt, draw)]
+
+
+def law_panel(comparison: Comparison, examples: Records) -> list[Panel]:
+    """Return the share of the gradient that flows through the couplings against their entropy.
+
+    Args:
+        comparison: its numbers.
+        examples: the records of `examples.csv`.
+
+    Returns:
+        A panel, a dot for each single example; none where there are too few.
+    """
+    known = [r for r in examples if r["mode"] in comparison.arms and np.isfinite(r["entropy"])]
+    if len(known) < 8:
+        return []
+    keys = comparison.colours()
+    arms = [n for n in comparison.modes if any(r["mode"] == n for r in known)]
+    rank: Any = stats.spearmanr(_column(known, "entropy"), _column(known, "share"))
+    together = float(rank.statistic)
+
+    def draw(ax: Axes, theme: Theme) -> None:
+        for arm in arms:
+            of = [r for r in known if r["mode"] == arm]
+            ax.plot(
+                _column(of, "entropy"), _column(of, "share"), marker_of(keys[arm]), color=theme.of(keys[arm]),
+                markersize=3, alpha=0.5, label=f"along {arm}",
+            )  # fmt: skip
+        ax.axhline(0, color=theme.ink, linewidth=0.7)
+        ax.set_xlabel("entropy of the couplings, nats")
+        ax.set_title("share of the gradient through the couplings", fontsize=10)
+        ax.legend(frameon=False, fontsize=8.5)
+
+    caption = (
+        "Of single training examples, along training: the share of the full gradient that flows through the "
+        f"couplings (projected on it), against their entropy. Rank correlation {together:+.2f} over "
+        f"{len(known)} measurements, which are not independent of each other."
+    )
+    alt = f"Share through the couplings against their entropy: rank correlation {together:+.2f}."
+    return [Panel("law", caption, alt, draw)]
+
+
+def _legend(ax: Axes, handles: list[Any]) -> None:
+    """Explain lines below the axes, where curves may run anywhere."""
+    place = (0.5, -0.2)
+    ax.legend(
+        handles=handles,
+        frameon=False,
+        fontsize=8,
+        loc="upper center",
+        bbox_to_anchor=place,
+        ncols=2,
+    )
+
+
+def _column(records: Records, name: str) -> np.ndarray:
+    return np.asarray([record[name] for record in records], float)

@@ -1,0 +1,172 @@
+"""What a comparison's seeds tell, in sentences, tables and a forest plot, from numbers made up for it."""
+
+import numpy as np
+import pytest
+
+import capsjax as cj
+from capsjax.reports.comparison import ArmDescription, Comparison
+from capsjax.reports.evidence import answer, evidence_table, gather
+from capsjax.reports.figures import panel_figure
+from capsjax.reports.forest_panels import forest_panels, mean_over_data
+from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
+from capsjax.reports.themes import DARK
+from capsjax.study.arms import mode_of, routing_kind
+from capsjax.study.design import design
+from capsjax.study.statistics import (
+    holm,
+    paired_difference,
+    random_effects,
+    retained_gain,
+    sign_flip_test,
+    two_way_difference,
+)
+
+MODES = {"compare.modes": ["uniform", "stop", "truncated", "full"]}
+DATA = {
+    "compare": {
+        "arms": {
+            "uniform": {"model.routing": "uniform"},
+            "stop": {"model.routing.gradient": "stop"},
+            "full": {},
+        },
+        "grid": {"data": ["digits", {"kind": "mnist", "validation": 5000}]},
+    }
+}
+
+
+def comparison(errors, settings=MODES, **others):
+    """A comparison whose arms have these errors, in the order of their names."""
+    designed = design(cj.load_config("smoke", settings))
+    told = {
+        name: ArmDescription(
+            a.arm, mode_of(a.config), routing_kind(a.config), a.config.data, a.changes, 1
+        )
+        for name, a in designed.arms.items()
+    }
+    found = dict(zip(designed.arms, errors, strict=True))
+    seeds = list(range(len(errors[0])))
+    known = [list(found), seeds, "3", found, {}, [], designed.groups, told, {}]
+    return Comparison(*known, short=settings is MODES, **others)
+
+
+def drawn(seeds=10, gain=0.02, kept=0.7, seed=0):
+    """Errors of uniform, stop, truncated and full coupling that share what is easy in a seed."""
+    rng = np.random.default_rng(seed)
+    shared = 0.05 + rng.normal(0, 0.004, seeds)
+    cost = np.asarray([gain, (1 - kept) * gain, 0.0, 0.0])[:, None]
+    return (shared + cost + rng.normal(0, 0.001, (4, seeds))).tolist()
+
+
+def test_the_answer_has_interval_seeds_and_what_is_retained():
+    errors = drawn()
+    made = comparison(errors)
+    first, second = answer(made, gather(made))
+    found = paired_difference(errors[1], errors[3])
+    bounds = f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
+    mean = f"{100 * found.mean:+.2f} points"
+    assert first == f"stop has more test error than full: {mean}, 95 % interval {bounds}, 10 seeds."
+    kept = retained_gain(*(errors[n] for n in (0, 1, 3)))
+    assert second.startswith(f"It retains {100 * kept.value:.0f} % of what routing gains")
+    assert f"{100 * kept.low:.0f} to {100 * kept.high:.0f} %" in second
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        (drawn(kept=1.3), "stop has less test error than full"),
+        (drawn(kept=1.0, seed=2), "These seeds do not tell stop from full"),
+        (drawn(seeds=1), "One seed is too few to say"),
+        (drawn(seeds=3, gain=0.001), "3 seeds are too few to say whether stop differs from full"),
+    ],
+)
+def test_what_seeds_cannot_tell_is_said(errors, said):
+    made = comparison(errors)
+    assert answer(made, gather(made))[0].startswith(said)
+
+
+def test_where_routing_gains_nothing_that_is_the_finding():
+    made = comparison(drawn(gain=0.0, seed=2))
+    first, second = answer(made, gather(made))
+    assert "do not tell stop from full" in first
+    assert "undefined: 10 seeds do not tell what routing gains from nothing" in second
+    assert [row[-1] for row in evidence_table(made, gather(made)).rows] == [
+        "—",
+        "undefined",
+        "undefined",
+    ]
+    (panel,) = forest_panels(made, gather(made))
+    assert "stop undefined; truncated undefined" in panel.alt
+    panel_figure(panel, DARK)
+
+
+def test_the_table_of_evidence_is_the_statistics_of_raw_numbers():
+    errors, rng = drawn(), np.random.default_rng(1)
+    names = ("uniform", "stop", "truncated", "full")
+    wrong = {n: [rng.random(50) < 0.2 for _ in range(10)] for n in names}
+    wrong["stop"][3] = None  # a run whose predictions are gone
+    losses = {n: rng.random(10).tolist() for n in names}
+    made = comparison(errors, losses=losses, wrong=wrong)
+    found = gather(made)
+    p = [sign_flip_test(errors[n], errors[3]) for n in range(3)]
+    rows = evidence_table(made, found).rows
+    assert [row[0] for row in rows] == list(names[:3])
+    for n, (row, adjusted) in enumerate(zip(rows, holm(p), strict=True)):
+        assert row[4] == f"{p[n]:.2g}, {adjusted:.2g}"
+        loss = paired_difference(losses[names[n]], losses["full"])
+        assert row[5] == f"{loss.mean:+.4f}, {loss.low:+.4f} to {loss.high:+.4f}"
+    there = [k for k in range(10) if k != 3]
+    both = two_way_difference(*(np.stack([wrong[n][k] for k in there]) for n in ("stop", "full")))
+    assert rows[1][3] == f"{100 * both.low:+.2f} to {100 * both.high:+.2f}"
+    # Losses of other kinds are not subtracted.
+    arms = made.arms | {"stop": made.arms["stop"]._replace(loss=2)}
+    assert evidence_table(made, gather(made._replace(arms=arms))).rows[1][5] == "—"
+
+
+def test_data_sets_are_averaged_by_random_effects():
+    cells = [drawn(kept=0.6, seed=3), drawn(kept=0.9, seed=4)]
+    errors = [cell[n] for cell in cells for n in (0, 1, 3)]
+    made = comparison(errors, DATA)
+    found = gather(made)
+    stops = [one for one in found if made.arms[one.name].arm == "stop"]
+    kept = [retained_gain(cell[0], cell[1], cell[3]) for cell in cells]
+    pooled = random_effects([k.value for k in kept], [k.standard_error for k in kept])
+    assert mean_over_data(made, stops) == pooled
+    assert mean_over_data(made, stops[:1]) is None
+    assert mean_over_data(made, stops[:1] * 2) is None  # the same data twice are one data set
+    (panel,) = forest_panels(made, found)
+    assert f"stop, mean over data sets {pooled.mean:.2f}" in panel.alt
+    panel_figure(panel, DARK)
+    first, second = answer(made, found)
+    assert "of 2 cells of the grid, more in" in first
+    assert second.startswith("Where routing gains, in 2 of 2, it retains")
+
+
+def test_what_was_seen_is_drawn():
+    made = comparison(drawn())
+    pairs = [(mode, epoch) for mode in ("stop", "full") for epoch in (0, 2)]
+    stages = {
+        f"{s}{n}": 0.5 for s in ("", "update_", "response_") for n in ("cosine", "norm_ratio")
+    }
+    known = [{"mode": m, "seed": 0, "epoch": e} for m, e in pairs]
+    gradients = [r | {"group": "all"} | stages for r in known]
+    panels = optimiser_panels(made, gradients)
+    assert [panel.name for panel in panels] == ["optimiser_cosine", "optimiser_norm_ratio"]
+    assert "along stop the update, with momentum ends at 0.500" in panels[0].alt
+    assert optimiser_panels(made, [r | {"group": "all"} for r in known]) == []  # from before
+    rng = np.random.default_rng(0)
+    examples = [
+        r | {"example": n, "entropy": 2 + x, "share": 1 - x}
+        for r in known
+        for n, x in enumerate(rng.random(4))
+    ]
+    panels += law_panel(made, examples)
+    assert "rank correlation -1.00" in panels[-1].alt
+    distances = {"from_uniform": 0.25, "from_random": 0.5}
+    couplings = [
+        r | {"layer": "classes", "iteration": k} | distances for r in known for k in (1, 2)
+    ]
+    panels += coupling_panels(made, couplings)
+    assert "full ends 0.250 from uniform" in panels[-1].alt
+    for panel in panels:
+        panel_figure(panel, DARK)
+    assert law_panel(made, examples[:4]) == coupling_panels(made, []) == []
