@@ -107,6 +107,7 @@ def test_nothing_is_asked_of_the_network_and_no_error_is_logged(looked, compared
 
 
 def test_axe_finds_nothing_to_object_to(looked):
-    """Where axe-core is there: npm install --no-save axe-core."""
+    if not AXE.exists():
+        pytest.skip(f"no axe-core at {AXE}: npm install --no-save axe-core")
     for found in looked[0].values():
-        assert found.get("axe", []) == []
+        assert found["axe"] == []
