@@ -338,10 +338,12 @@ def reduce(
     Returns:
         The same without that axis.
     """
-    count = x.shape[axis]
-    if count > UNROLLED and accelerated():
+    count, group = x.shape[axis], GROUP
+    if count <= UNROLLED:
+        terms = [jax.lax.index_in_dim(x, k, axis, keepdims=False) for k in range(count)]
+        return functools.reduce(fold, terms)
+    if accelerated():
         return jnp.sum(x, axis) if fold is jnp.add else jnp.max(x, axis)
-    group = count if count <= UNROLLED else GROUP
 
     def fold_from(start: int | Int[Array, ""], terms: int) -> Float[Array, "..."]:
         part = jax.lax.dynamic_slice_in_dim(x, start, terms, axis)
