@@ -46,6 +46,10 @@ CARRIED_OUT = {
     "choose a smaller batch": "data/test_trainable.py::"
     "test_a_batch_larger_than_the_data_can_be_made_to_fit_as_the_error_says",
     "choose another number of groups": "test_followed.py::test_groups_that_divide_the_channels",
+    "delete it, and the report leaves it out": "study/test_observation.py::"
+    "test_a_table_that_is_damaged_is_named",
+    "leave out data sets without one": "study/test_statistics.py::"
+    "test_the_mean_over_data_sets_by_its_definition",
     "name the splits": "data/test_remedies.py::test_advice_about_too_few_examples",
     "set data.kind or data.path": "test_followed.py::test_arrays_without_a_file",
     "bring all images to one size": "data/test_arrays.py",

@@ -295,3 +295,4 @@ def test_the_mean_over_data_sets_by_its_definition():
     for wrong in ([], [0.1, 0.0, 0.1]):
         with pytest.raises(UserError, match="leave out data sets without one"):
             random_effects([0.5] * len(wrong), wrong)
+    assert random_effects([0.5] * 2, [0.1, 0.1]).mean == pytest.approx(0.5)  # as it says
