@@ -75,7 +75,6 @@ CARRIED_OUT = {
     "make room or grant access": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "try again later": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "delete this file": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
-    "have it downloaded": "cli/test_data.py::test_a_set_is_fetched_once_checked_and_left_alone",
     "put the published file": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "save an array of one shape": "data/test_npz.py::test_the_remedy_for_objects_brings_the_same_numbers",
     "repair them, or keep": "data/test_remedies.py::test_advice_about_pixels_that_are_not_finite",
