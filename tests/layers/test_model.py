@@ -286,10 +286,12 @@ def test_what_does_not_fit_is_named_by_its_key(layers, fields, message):
         abstract(config)
 
 
-def test_a_network_that_does_not_route_is_refused():
+def test_a_network_need_not_route():
     primary = dataclasses.replace(PRIMARY, types=2, kernel=7)
-    with pytest.raises(UserError, match="expected a layer that routes"):
-        abstract(NetworkConfig(layers={"primary": primary}, head=LinearHead()))
+    part = made(NetworkConfig(layers={"primary": primary}, head=LinearHead()))
+    output = part.apply(part.params, pictures())
+    assert output.lengths.shape == (5, 4)  # the classes
+    assert not output.layers
 
 
 @pytest.mark.parametrize(
