@@ -173,8 +173,11 @@ def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int) -> None:
     rates = directory.read_json(chosen)["rates"]
     folder = carry_out(study_config(entry, rates), out / name, jobs)
     write(results / "runs.json", collect(folder))
-    for file in ("config.yaml", "environment.json", "comparison.json"):
+    for file in ("config.yaml", "comparison.json"):
         shutil.copy(folder / file, results / file)
+    # The command that does it anywhere: where this machine keeps its runs is of no use to others.
+    environment = directory.read_json(folder / "environment.json")
+    directory.write_json(results / "environment.json", environment | {"command": ["run.py", name]})
 
 
 def main() -> None:

@@ -126,6 +126,7 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "RATES", (0.001, 0.01))
     monkeypatch.setattr(study, "SELECTION_SEEDS", 1)
     entry = {"seeds": 2, "overrides": {"training": {"epochs": None, "steps": 4}}}
+    monkeypatch.setattr(sys, "argv", ["run.py", "digits", "--out", str(tmp_path / "runs")])
     study.run("digits", entry, tmp_path / "runs", 2)  # in processes, which know its arms
     results = tmp_path / "results" / "digits"
     records = yaml.safe_load((results / "runs.json").read_text())
@@ -134,6 +135,7 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
     ]
     for record in records:
         assert unpack(record["wrong"], 500).mean() == pytest.approx(record["test"]["error"])
+    assert not any(str(tmp_path) in path.read_text() for path in results.iterdir())
     written = (results / "selection.json").stat().st_mtime_ns
     study.run("digits", entry, tmp_path / "runs", 1)  # finished: nothing is run again
     assert (results / "selection.json").stat().st_mtime_ns == written
