@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_VERSION := 26.3
+AXE_VERSION := 4.14.1
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --log $(VENV)/pip.log -c constraints.txt \
 	--build-constraint constraints.txt
@@ -18,7 +19,7 @@ WORKERS ?= $(shell $(BIN)/python -c 'import os; \
 	print(min(8, max(2, cores)))')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs docs-check wheel-check h100 clean moved
+.PHONY: help demo test lint format docs docs-check wheel-check h100 axe clean moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +51,9 @@ wheel-check: $(VENV)/.dev  ## build the wheel, install it elsewhere, train from 
 
 h100: $(H100)/.installed  ## count what compiled programs would do on an H100 (on Linux, without a card)
 	@$(BIN)/python benchmarks/h100.py --check
+
+axe:  ## fetch axe-core, by which a test judges the accessibility of reports (needs npm)
+	@npm install --silent --no-save --no-package-lock axe-core@$(AXE_VERSION)
 
 clean:  ## remove caches and builds; keeps .venv, runs and data
 	@rm -rf build dist docs/_build .pytest_cache .ruff_cache .hypothesis .jax_cache ./*.egg-info

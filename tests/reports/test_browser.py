@@ -108,6 +108,6 @@ def test_nothing_is_asked_of_the_network_and_no_error_is_logged(looked, compared
 
 def test_axe_finds_nothing_to_object_to(looked):
     if not AXE.exists():
-        pytest.skip(f"no axe-core at {AXE}: npm install --no-save axe-core")
+        pytest.skip(f"no axe-core at {AXE}: make axe")
     for found in looked[0].values():
         assert found["axe"] == []
