@@ -399,6 +399,23 @@ def test_channels_that_differ_are_refused():
         inspect.unwrap(conv2d)(jnp.ones([1, 5, 5, 2]), jnp.ones([3, 3, 3, 4]))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_each_group_of_channels_is_seen_by_its_share_of_the_features(stride):
+    draw = np.random.default_rng(0)
+    x, kernel = draw.normal(size=(2, 6, 5, 6)), draw.normal(size=(3, 2, 2, 9))
+    x, kernel = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    parts = [
+        conv2d(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3], stride=stride)
+        for g in range(3)
+    ]
+    found = conv2d(x, kernel, stride=stride, groups=3)
+    np.testing.assert_allclose(found, jnp.concatenate(parts, -1), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="got 3 groups with 'patches', expected auto or lax"):
+        conv2d(x, kernel, groups=3, implementation="patches")
+    with pytest.raises(UserError, match=r"of 4 groups \[kh, kw, c / 4, f\]"):
+        conv2d(x, kernel, groups=4)
+
+
 @pytest.mark.parametrize("size", [(2, 5), (5, 2)])
 def test_a_kernel_that_is_too_large_is_refused(size):
     with pytest.raises(UserError, match=r"3x3 kernel for a .* image, expected a kernel no larger"):

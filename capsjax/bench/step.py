@@ -54,7 +54,7 @@ def step_work(
     dataset = random_dataset(config, training.batch_size * (1 if forward else times))
     made = plan(config, dataset)
     feed = TrainFeed(dataset.train, made.slicer, config.seed)
-    routing = list(routings(config.model).values())[-1]
+    routing = next(reversed(routings(config.model).values()), None)
     sizes = {
         "batch": training.batch_size,
         "image": list(dataset.image_shape),
@@ -108,9 +108,7 @@ def random_dataset(config: Config, examples: int) -> Dataset:
         raise UserError(got, argument="batch_size")
     rng, data = np.random.default_rng(0), config.data.shape()
     images = rng.integers(0, 256, (examples, *data.image_shape), np.uint8)
-    labels = rng.integers(0, data.num_classes, examples)
-    split = Split(images, labels)
-    overlap = config.data.overlap
-    if overlap is not None:  # of two classes at least, as pairs are
-        split = Split(images, np.arange(examples) % data.num_classes)
+    overlap, drawn = config.data.overlap, rng.integers(0, data.num_classes, examples)
+    # Of two classes at least, if images are paired.
+    split = Split(images, drawn if overlap is None else np.arange(examples) % data.num_classes)
     return Dataset("random", split, split, split, data.num_classes, 1 / 255, overlap=overlap)

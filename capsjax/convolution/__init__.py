@@ -36,10 +36,11 @@ __all__ = ["Implementation", "Padding", "Precision", "conv2d", "output_size"]
 
 def conv2d(
     images: Float[Array, "b h w c"],
-    kernel: Float[Array, "kh kw c f"],
+    kernel: Float[Array, "kh kw g f"],
     *,
     stride: int = 1,
     padding: Padding = "VALID",
+    groups: int = 1,
     implementation: Implementation = "auto",
     precision: Precision = "float32",
 ) -> Float[Array, "b ho wo f"]:
@@ -50,9 +51,11 @@ def conv2d(
 
     Args:
         images: a batch of images, channels last, [b, h, w, c].
-        kernel: [kh, kw, c, f].
+        kernel: [kh, kw, c, f]; of several groups, [kh, kw, c / groups, f].
         stride: step between outputs, the same in both directions.
         padding: "VALID" for none, "SAME" for zeros around the image, ceil(h / stride) outputs.
+        groups: parts of the channels, each of which the same share of the features sees alone; as many as
+            channels is a depthwise convolution. More than one are convolved by "lax".
         implementation: "lax" for XLA's operation, "patches" or "transform"; "auto" takes "lax" on a GPU or
             TPU, but "patches" on a CUDA GPU where they have no more than 128 numbers, and on a CPU the one of
             those two that costs less, when the function is compiled.
@@ -74,10 +77,11 @@ def conv2d(
     """
     _check_known("implementation", implementation, ("auto", *IMPLEMENTATIONS))
     _check_known("precision", precision, PRECISIONS)
-    if images.shape[-1] != kernel.shape[2]:
+    if images.shape[-1] != groups * kernel.shape[2] or kernel.shape[3] % groups:
+        of = "" if groups == 1 else f", of {groups} groups [kh, kw, c / {groups}, f]"
         raise UserError(
             f"conv2d: got images {list(images.shape)} and a kernel {list(kernel.shape)}, expected "
-            "equal channels: images [b, h, w, c], kernel [kh, kw, c, f]"
+            f"equal channels: images [b, h, w, c], kernel [kh, kw, c, f]{of}"
         )
     (top, bottom), (left, right) = zeros_around(
         images.shape[1:3], kernel.shape[:2], stride, padding
@@ -88,6 +92,12 @@ def conv2d(
             f"conv2d: got a {kernel.shape[0]}x{kernel.shape[1]} kernel for a {images.shape[1]}x"
             f"{images.shape[2]} image, expected a kernel no larger: choose a smaller kernel or stride"
         )
+    if groups > 1 and implementation == "auto":
+        implementation = "lax"
+    if groups > 1 and implementation != "lax":
+        raise UserError(
+            f"conv2d: got {groups} groups with {implementation!r}, expected auto or lax"
+        )
     chosen = (
         cheapest(known_shape(images.shape), kernel.shape, stride)
         if implementation == "auto"
@@ -96,7 +106,7 @@ def conv2d(
     # Back in the images' type at the end, whichever is wider: a network's precision is that of its inputs.
     given, dtype = images.dtype, jnp.promote_types(images.dtype, kernel.dtype)
     images, kernel = images.astype(dtype), kernel.astype(dtype)
-    named = _at_precision(precision, IMPLEMENTATIONS[chosen], stride)
+    named = _at_precision(precision, IMPLEMENTATIONS[chosen], stride, groups)
     if implementation != "auto":
         return named(images, kernel).astype(given)
     # The platform is known when the function is lowered, not yet when it is traced.
@@ -127,12 +137,13 @@ def _is_narrow(images: tuple[int, ...], kernel: tuple[int, ...], stride: int) ->
 
 
 def _at_precision(
-    precision: Precision, implementation: Callable[..., Array], stride: int
+    precision: Precision, implementation: Callable[..., Array], stride: int, groups: int = 1
 ) -> Convolution:
-    """Return a convolution of that precision."""
+    """Return a convolution of that precision; several groups are for `conv2d_lax`."""
+    more = {} if groups == 1 else {"groups": groups}
 
     def as_given(x: Array, k: Array) -> Array:
-        return implementation(x, k, stride)
+        return implementation(x, k, stride, **more)
 
     def rounded(x: Array, k: Array) -> Array:
         operands = _round(x), _round(k)

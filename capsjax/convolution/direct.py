@@ -13,7 +13,10 @@ BLOCK_BYTES = 32_000_000  # of patches at a time
 
 
 def conv2d_lax(
-    images: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c f"], stride: int
+    images: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw g f"],
+    stride: int,
+    groups: int = 1,
 ) -> Float[Array, "b ho wo f"]:
     """Convolve without padding by XLA's own operation.
 
@@ -22,8 +25,9 @@ def conv2d_lax(
 
     Args:
         images: [b, h, w, c].
-        kernel: [kh, kw, c, f].
+        kernel: [kh, kw, c / groups, f].
         stride: step between outputs.
+        groups: parts of the channels, each seen by the same share of the features.
 
     Returns:
         [b, ho, wo, f].
@@ -32,7 +36,7 @@ def conv2d_lax(
     # XLA exchanges image and kernel where the kernel is larger, and libraries for GPUs have nothing for
     # what becomes of a strided convolution's gradients: they are computed between the zeros that the stride
     # left, for the 2017 network in 976 GFLOP instead of 98 (docs/decisions/0018).
-    if stride > 1 and math.prod(taps) > math.prod(outs):
+    if groups == 1 and stride > 1 and math.prod(taps) > math.prod(outs):
         taps = -(-taps[0] // stride), -(-taps[1] // stride)
         grid = outs[0] + taps[0] - 1, outs[1] + taps[1] - 1
         x = phases(images, (1, 2), grid, stride)  # [b, y, s, x, s, c]
@@ -41,7 +45,12 @@ def conv2d_lax(
         kernel = k.transpose(0, 2, 1, 3, 4, 5).reshape(*taps, -1, k.shape[-1])
         stride = 1
     return jax.lax.conv_general_dilated(
-        images, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        images,
+        kernel,
+        (stride, stride),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 

@@ -21,7 +21,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import KeepLength, windows_initialiser
-from capsjax.layers.normalisation import Normalisation, check_normalised
+from capsjax.layers.normalisation import LayerNorm, Normalisation, check_normalised
 from capsjax.layers.routed import check_routing, route, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -49,7 +49,7 @@ class ConvCapsulesConfig(Layer):
         residual: whether the poses of the children are added to what is routed, so that lengths and gradients
             pass through any number of layers; types, dim and grid are then those of the children.
         normalisation: what routed poses go through, each component of each type by itself: "batch" or
-            "group"; or None.
+            "group"; "layer" each pose by itself; or None.
         routing: how the capsules below choose among these; None for the network's routing.
         routing_bias: whether the routing's optional parameters are trained, such as a bias [j, e].
         kind: its name in a configuration.
@@ -145,7 +145,8 @@ class ConvCapsulesConfig(Layer):
         b, y, x, j, e = routed.pose.shape
         pose = routed.pose
         if module.norm is not None:
-            pose = module.norm(pose.reshape(b, y, x, j * e))
+            each = isinstance(self.normalisation, LayerNorm)
+            pose = module.norm(pose if each else pose.reshape(b, y, x, j * e))
         pose = pose.reshape(b, y * x * j, e)
         if self.residual:  # the activations stay the routing's own, from 0 to 1
             pose = pose + value.pose
@@ -185,7 +186,8 @@ class ConvCapsules(nnx.Module):
             self, sizes, optional=config.routing_bias, initialisation=initialisation, rngs=rngs
         )
         norm = config.normalisation
-        self.norm = None if norm is None else norm.build(config.types * config.dim, rngs=rngs)
+        size = config.dim if isinstance(norm, LayerNorm) else config.types * config.dim
+        self.norm = None if norm is None else norm.build(size, rngs=rngs)
 
     def _windows(self) -> float:
         """Return among how many windows a child is shared, on the average over those that any sees."""

@@ -70,27 +70,27 @@ class PoolConfig(Layer):
         Returns:
             A module from [b, h, w, c] to [b, ho, wo, c].
         """
-        del around, rngs
-        return Pool(take_features(self, given).grid, self)
+        del given, around, rngs
+        return Pool(self)
 
 
 class Pool(nnx.Module):
     """Take the largest, or the mean, over squares of positions.
 
     Args:
-        grid: rows and columns of what comes in.
         config: the squares.
     """
 
-    def __init__(self, grid: tuple[int, int], config: PoolConfig):
-        self.grid, self.config = grid, config
+    def __init__(self, config: PoolConfig):
+        self.config = config
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b ho wo c"]:
         """Return pooled features, [b, ho, wo, c]."""
         config = self.config
-        kernel = self.grid if config.kernel is None else (config.kernel, config.kernel)
-        step = config.stride or config.kernel
-        strides = self.grid if step is None else (step, step)
+        kernel = x.shape[1:3] if config.kernel is None else (config.kernel, config.kernel)
+        # Of the whole grid there is one square, whatever the step.
+        whole = config.kernel is None or config.stride is None
+        strides = kernel if whole else (config.stride, config.stride)
         if config.pooling == "max":
             return nnx.max_pool(x, kernel, strides=strides, padding=config.padding)
         # Of squares that begin outside, the positions inside alone are counted.

@@ -216,19 +216,11 @@ class PrimaryCapsules(nnx.Module):
 
     def _convolve(self, features: Float[Array, "b h w c"], kernel: Any) -> Array:
         config = self.config
-        if kernel.shape[2] < features.shape[-1]:  # depthwise
-            return jax.lax.conv_general_dilated(
-                features,
-                kernel[...],
-                (config.stride, config.stride),
-                config.padding,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=features.shape[-1],
-            )
         return conv2d(
             features,
             kernel[...],
             stride=config.stride,
             padding=config.padding,
+            groups=features.shape[-1] // kernel.shape[2],  # a channel each, if depthwise
             precision=self.precision,
         )

@@ -136,6 +136,11 @@ def variant(config: Config, mode: str, seed: int) -> Config:
         UserError: If the routing has no iterations to differentiate.
     """
     keys = {routing: key for key, routing in routing_keys(config.model).items()}
+    if not keys:
+        raise UserError(
+            f"compare.modes: got mode {mode} for a network of which no layer routes, expected "
+            "compare.arms: what there is to compare"
+        )
     if not any(isinstance(routing, IterativeRouting) for routing in keys):
         routing_of(mode, *list(keys.items())[-1])
 

@@ -38,7 +38,9 @@ def write_results(
     done = list(dict.fromkeys(e.trial.arm.name for e in entries if e.state == "done"))
     costs = _costs(config, designed, done, runner, reporter) if done else {}
     seen = write_seen(folder, entries)
-    last = list(routings(config.model).values())[-1]  # of the classes
+    last = next(
+        reversed(routings(config.model).values()), None
+    )  # of the classes, if they are routed
     directory.write_json(
         folder / RESULTS,
         {

@@ -98,6 +98,10 @@ class TestStep:
         )
         assert title.startswith(f"batch {uniform.examples}, image [8, 8, 1], routing uniform; ")
 
+    def test_a_network_without_routing_is_timed(self):
+        found = step.step_work(load_config("digits_cnn"), 4).sizes
+        assert [found[name] for name in ("routing", "gradient", "num_iters")] == [None, None, None]
+
     def test_every_step_of_a_call_has_a_batch_of_its_own(self, monkeypatch):
         seen = []
         compiled = step._train_steps

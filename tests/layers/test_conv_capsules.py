@@ -18,6 +18,7 @@ from capsjax.layers import (
     ConvCapsulesConfig,
     ConvConfig,
     Features,
+    LayerNorm,
     NetworkConfig,
     PrimaryConfig,
     SharedCapsulesConfig,
@@ -158,14 +159,19 @@ def test_what_cannot_be_added_is_refused_with_two_ways_out(change):
     dataclasses.replace(layer, padding="SAME").shape(given, AROUND)
 
 
-def test_a_normalised_layer_normalises_each_component_of_each_type():
+@pytest.mark.parametrize(
+    ("normalisation", "axis"), [(BatchNorm(), 0), (LayerNorm(), -1)], ids=["batch", "layer"]
+)
+def test_a_normalised_layer_normalises_each_component_of_each_type_or_each_pose(
+    normalisation, axis
+):
     given = CapsuleShape((3, 3), 2, 4)
-    layer = ConvCapsulesConfig(types=2, dim=4, padding="SAME", normalisation=BatchNorm())
+    layer = ConvCapsulesConfig(types=2, dim=4, padding="SAME", normalisation=normalisation)
     module = layer.build(given, AROUND, rngs=nnx.Rngs(0))
     module.train()
     pose = layer.apply(module, children(given)).value.pose.reshape(-1, 2, 4)
-    np.testing.assert_allclose(pose.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(pose.std(0), 1, atol=1e-2)
+    np.testing.assert_allclose(pose.mean(axis), 0, atol=1e-5)
+    np.testing.assert_allclose(pose.std(axis), 1, atol=2e-2)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,11 @@ def test_depthwise_primary_capsules_see_a_channel_each():
     kernel = np.asarray(module.kernel[...])[:, :, 0]
     expected = [(x[:, y : y + 2] * kernel).sum((1, 2)).reshape(2, 2, 3) for y in range(2)]
     np.testing.assert_allclose(module(jnp.asarray(x)), np.concatenate(expected, 1), rtol=1e-4)
+    # The network's precision is that of every convolution.
+    half = config.build(given, dataclasses.replace(AROUND, precision="bfloat16"), rngs=nnx.Rngs(0))
+    found = half(jnp.asarray(x))
+    np.testing.assert_allclose(found, np.concatenate(expected, 1), rtol=0.05, atol=0.05)
+    np.testing.assert_array_equal(found, found.astype(jnp.bfloat16).astype(found.dtype))
     with pytest.raises(FieldError, match=r"false, as 5 channels come in for 2 types of 3"):
         config.shape(Features((3, 2), 5), AROUND)
 

@@ -304,3 +304,15 @@ def test_a_last_seed_out_of_range_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(UserError, match="seed: got 2147483648"):
         compare(config, out=tmp_path / "new", reporter=Silent())
     assert not (tmp_path / "new").exists()
+
+
+def test_networks_without_routing_are_compared(tmp_path):
+    arms = {"one": {}, "slow": {"optimiser.schedule.rate": 1e-5}}
+    changes = {"training": {"epochs": None, "steps": 2}, "compare.seeds": 1}
+    changes |= {"compare.timing_rounds": 3, "compare.arms": arms, "optimiser.schedule.warmup": 0}
+    folder = compare(cj.load_config("digits_cnn", changes), out=tmp_path / "it")
+    found = json.loads((folder / "comparison.json").read_text())
+    assert found["iterations"] == 1
+    assert list(found["test_error"]) == ["one", "slow"]
+    cj.report(folder)
+    assert (folder / "report.html").exists()

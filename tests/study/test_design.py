@@ -20,6 +20,15 @@ def designed(compare, name="smoke"):
     return design(cj.load_config(name, {"compare": compare}))
 
 
+def test_modes_of_a_network_without_routing_are_refused():
+    with pytest.raises(
+        UserError, match=r"^compare\.modes: .* no layer routes, expected compare\.arms"
+    ):
+        designed({}, name="digits_cnn")
+    arms = {"it": {}, "other": {"optimiser.schedule.rate": 0.1}}
+    assert list(designed({"arms": arms}, name="digits_cnn").arms) == ["it", "other"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
