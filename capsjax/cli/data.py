@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from capsjax.checks import UserError, printable
-from capsjax.cli.flags import check_flags
-from capsjax.cli.steps import no_flags, progress, read_overrides, show
+from capsjax.cli.steps import data_at, no_flags, progress, read_overrides, show
 
 
 def data(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -117,23 +116,15 @@ def _show(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _named(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, str]:
     """Return the data that a command line names, and what their picture is called."""
-    from capsjax.data import Source, published_set, source_at
-    from capsjax.runs.config import Config, load_config
-    from capsjax.schema.errors import all_keys
-    from capsjax.schema.fields import kinds_of
+    from capsjax.data import published_set
+    from capsjax.runs.config import load_config
 
-    check_flags(arguments.options, rest, all_keys(Config), data_alone=True)
     overrides = read_overrides(arguments, rest, data_alone=True)
     for key in overrides:
         if not key.startswith("data."):
             got = f"{key}: got it beside {arguments.set}, expected fields of the data alone"
             raise UserError(f"{got}, such as --data.path", argument=key)
-    given, path = arguments.set, Path(arguments.set)
-    # A folder may be called as a set is: then it is the set, as for every command.
-    if given in kinds_of(Source):
-        named, name = {"data.kind": given}, given
-    else:
-        if not (path.exists() or path.suffix or path.name != given):
-            published_set(given)  # says which there are
-        named, name = {"data.kind": source_at(given).kind, "data.path": given}, path.stem
-    return load_config("smoke", named | overrides).data, name
+    named = data_at(arguments.set)
+    if not named:
+        published_set(arguments.set)  # says which there are
+    return load_config("smoke", named | overrides).data, Path(arguments.set).stem

@@ -1,11 +1,14 @@
 """`capsjax evaluate`."""
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from capsjax.checks import UserError
 from capsjax.cli.flags import parse_overrides
 from capsjax.cli.steps import progress, read_data, start_jax
+
+LONGEST = 200  # characters of a message that repeat what was given
 
 
 def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -56,19 +59,24 @@ def read_iterations(given: Sequence[str] | None) -> int | dict[str, int] | None:
         The number for every layer, or that of each layer by name.
 
     Raises:
-        UserError: If it is neither.
+        UserError: If it is neither, or a layer is named twice.
     """
     if not given:
         return None
-    pairs = [text.rpartition("=")[::2] for text in given]
-    numbers = [number for _, number in pairs]
-    if not all(number.isascii() and number.isdigit() for number in numbers) or (
-        len(given) > 1 and not all(name for name, _ in pairs)
-    ):
+    # Nine digits: more iterations than any run lives to see, and a number that JAX can count.
+    found = [re.fullmatch(r"(?:(.+)=)?(\d{1,9})", text, re.ASCII) for text in given]
+    pairs = [(match[1], int(match[2])) for match in found if match]
+    several = len(given) > 1
+    if len(pairs) < len(given) or (several and not all(name for name, _ in pairs)):
+        text = " ".join(given)
+        got = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
         raise UserError(
-            f"--iterations: got {' '.join(given)}, expected a number for every layer, such as 5, or LAYER=N "
+            f"--iterations: got {got}, expected a number for every layer, such as 5, or LAYER=N "
             "for each layer, such as --iterations classes=5"
         )
-    if len(given) == 1 and not pairs[0][0]:
-        return int(numbers[0])
-    return {name: int(number) for name, number in pairs}
+    if pairs[0][0] is None:
+        return pairs[0][1]
+    numbers = dict(pairs)
+    if len(numbers) < len(pairs):
+        raise UserError(f"--iterations: got {' '.join(given)}, expected every layer once")
+    return numbers

@@ -1,6 +1,7 @@
 """What may stand on the command line: the commands, their flags, and the help about them."""
 
 import argparse
+import functools
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -81,16 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"capsjax {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-
-    def command(name: str, text: str, more: str = "") -> Any:
-        return commands.add_parser(
-            name,
-            help=text,
-            description=textwrap.fill(f"{text} {more}".strip(), 90),
-            epilog=examples(name),
-            formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the lines of the examples
-            allow_abbrev=False,
-        )
+    command = functools.partial(_add, commands)
 
     train = command("train", "Train a configuration and test it once.", OVERRIDES)
     train.add_argument("config", nargs="?", help=CONFIG)
@@ -179,88 +171,91 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_bench(command: Callable[..., Any]) -> None:
+def _add(commands: Any, name: str, text: str, more: str = "") -> argparse.ArgumentParser:
+    """Add a command to those of the program or of another command.
+
+    Args:
+        commands: what `add_subparsers` gives.
+        name: what it is called.
+        text: what it does, for the help of both.
+        more: what its own help adds to that.
+
+    Returns:
+        Its parser.
+    """
+    return commands.add_parser(
+        name,
+        help=text,
+        description=textwrap.fill(f"{text} {more}".strip(), 90),
+        epilog=examples(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the lines of the examples
+        allow_abbrev=False,
+    )
+
+
+def _add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command that times, with one subcommand for each kind of work."""
     bench = command("bench", "Time a training step, a forward pass or routing alone.")
     # Not required by argparse, whose error would not say what there is to time.
-    works = bench.add_subparsers(dest="work", metavar="WORK")
-    texts = {
-        "step": "Time a training step of a configuration, on random images of its data's shape.",
-        "forward": "Time the network's forward pass alone, as at evaluation.",
-        "routing": "Time value and gradient of routing alone; the sizes are the 2017 network's.",
-    }
-    for name, text in texts.items():
-        work = works.add_parser(
-            name,
-            help=text,
-            description=textwrap.fill(text + (f" {OVERRIDES}" if name != "routing" else ""), 90),
-            epilog=examples(name),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        if name == "routing":
-            for flag, text in (
-                ("--batch", "examples"),
-                ("--children", "child capsules i"),
-                ("--parents", "parent capsules j"),
-                ("--in-dim", "components d of a child's pose"),
-                ("--out-dim", "components e of a parent's pose"),
-                ("--num-iters", "readouts r"),
-            ):
-                work.add_argument(flag, type=int, metavar="N", help=text)
-            work.add_argument(
-                "--routing", default="dynamic", help="kind of routing, such as em (default dynamic)"
-            )
-            work.add_argument(
-                "--gradient", help="gradient mode, such as full (default stop, where it iterates)"
-            )
-            work.add_argument("--votes", default="auto", help="linear, dense or auto")
-        else:
-            work.add_argument("config", help="a YAML file, or the name of one that ships")
-            work.add_argument("--batch-size", type=int, metavar="N", help="images in a batch")
-            if name == "step":
-                work.add_argument(
-                    "--profile", action="store_true", help="also show which parts take the time"
-                )
-        work.add_argument(
-            "--times", type=int, default=1, metavar="N", help="times in each call (default 1)"
-        )
-        work.add_argument(
-            "--repeats", type=int, default=10, metavar="N", help="timings to take (default 10)"
-        )
-        work.add_argument(
-            "--json", action="store_true", help="print the figures as one line of JSON at the end"
-        )
+    work = functools.partial(_add, bench.add_subparsers(dest="work", metavar="WORK"))
+    step = work(
+        "step",
+        "Time a training step of a configuration, on random images of its data's shape.",
+        OVERRIDES,
+    )
+    forward = work("forward", "Time the network's forward pass alone, as at evaluation.", OVERRIDES)
+    routing = work(
+        "routing",
+        "Time value and gradient of routing alone; the sizes are the 2017 network's.",
+    )
+    for sub in (step, forward):
+        sub.add_argument("config", help="a YAML file, or the name of one that ships")
+        sub.add_argument("--batch-size", type=int, metavar="N", help="images in a batch")
+    parts = "also show which parts take the time"
+    step.add_argument("--profile", action="store_true", help=parts)
+    for flag, text in (
+        ("--batch", "examples"),
+        ("--children", "child capsules i"),
+        ("--parents", "parent capsules j"),
+        ("--in-dim", "components d of a child's pose"),
+        ("--out-dim", "components e of a parent's pose"),
+        ("--num-iters", "readouts r"),
+    ):
+        routing.add_argument(flag, type=int, metavar="N", help=text)
+    kind = "kind of routing, such as em (default dynamic)"
+    routing.add_argument("--routing", default="dynamic", help=kind)
+    mode = "gradient mode, such as full (default stop, where it iterates)"
+    routing.add_argument("--gradient", help=mode)
+    routing.add_argument("--votes", default="auto", help="linear, dense or auto")
+    times, repeats = "times in each call (default 1)", "timings to take (default 10)"
+    line = "print the figures as one line of JSON at the end"
+    for sub in (step, forward, routing):
+        sub.add_argument("--times", type=int, default=1, metavar="N", help=times)
+        sub.add_argument("--repeats", type=int, default=10, metavar="N", help=repeats)
+        sub.add_argument("--json", action="store_true", help=line)
 
 
-def _add_data(command: Callable[..., Any]) -> None:
+def _add_data(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command about published sets, with one subcommand for each thing that is done with one."""
     data = command("data", "List, download, check and show the sets that others published.")
     # Not required by argparse, whose error would not say what there is to do.
-    tasks = data.add_subparsers(dest="task", metavar="TASK")
-    texts = {
-        "list": "List the sets: size, classes, licence, and where each is, if it is there.",
-        "fetch": "Download a set to where it is looked for, and check it; what is there stays.",
-        "verify": "Check the files of a set by their SHA-256, and count its images.",
-        "show": "Draw images of each class of a set, or of data of one's own, as PNG.",
-    }
-    for name, text in texts.items():
-        task = tasks.add_parser(
-            name,
-            help=text,
-            description=textwrap.fill(text + (f" {FIELDS}" if name == "show" else ""), 90),
-            epilog=examples(name),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        if name != "list":
-            what = "what a configuration calls the set"
-            more = ", or a folder of pictures, a file of arrays, a table" if name == "show" else ""
-            task.add_argument("set", metavar="NAME", help=what + more)
-        if name in ("fetch", "show"):
-            task.add_argument("--quiet", action="store_true", help="no progress: the result alone")
-        if name == "show":
-            out = "a new file to write; NAME.png where none is given"
-            task.add_argument("--out", type=Path, metavar="FILE", help=out)
-            which = "train, validation or test (default train)"
-            task.add_argument("--split", default="train", metavar="SPLIT", help=which)
+    task = functools.partial(_add, data.add_subparsers(dest="task", metavar="TASK"))
+    task("list", "List the sets: size, classes, licence, and where each is, if it is there.")
+    fetch = task(
+        "fetch", "Download a set to where it is looked for, and check it; what is there stays."
+    )
+    verify = task("verify", "Check the files of a set by their SHA-256, and count its images.")
+    show = task(
+        "show", "Draw images of each class of a set, or of data of one's own, as PNG.", FIELDS
+    )
+    name = "what a configuration calls the set"
+    for sub in (fetch, verify):
+        sub.add_argument("set", metavar="NAME", help=name)
+    own = f"{name}, or a folder of pictures, a file of arrays, a table"
+    show.add_argument("set", metavar="NAME", help=own)
+    for sub in (fetch, show):
+        sub.add_argument("--quiet", action="store_true", help="no progress: the result alone")
+    out = "a new file to write; NAME.png where none is given"
+    show.add_argument("--out", type=Path, metavar="FILE", help=out)
+    which = "train, validation or test (default train)"
+    show.add_argument("--split", default="train", metavar="SPLIT", help=which)

@@ -34,7 +34,7 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     from capsjax.runs import config
 
     given = read_overrides(arguments, rest)
-    name, data = _data_at(arguments.config)
+    name, data = _start_of(arguments.config)
     overrides = data | given
     # `--seed` is a flag of the command, so that its help shows it, and a field of the configuration.
     if getattr(arguments, "seed", None) is not None:
@@ -45,7 +45,7 @@ def read(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
     return found
 
 
-def _data_at(given: str) -> tuple[str, dict[str, object]]:
+def _start_of(given: str) -> tuple[str, dict[str, object]]:
     """Find the configuration that a command starts with, and its data where these are named instead.
 
     Args:
@@ -72,20 +72,39 @@ def _data_at(given: str) -> tuple[str, dict[str, object]]:
     return source.starts_with, {"data.kind": source.kind, "data.path": given}
 
 
+def data_at(given: str) -> dict[str, object]:
+    """Find the data that one word names: a kind of data, or a path.
+
+    Args:
+        given: the word.
+
+    Returns:
+        The overrides that say so: `data.kind`, and `data.path` of a path; none where it is neither the name
+        of a kind nor like a path, and so a kind misspelt.
+
+    Raises:
+        UserError: If it is a path without data that can be read.
+    """
+    from capsjax.data import Source
+    from capsjax.data.places import source_at
+    from capsjax.schema.fields import kinds_of
+
+    path = Path(given)
+    # A folder may be called as a data set is: then it is the set, for every command.
+    if given in kinds_of(Source):
+        return {"data.kind": given}
+    if path.exists() or path.suffix or path.name != given:
+        return {"data.kind": source_at(given).kind, "data.path": given}
+    return {}
+
+
 def _overrides(rest: Sequence[str]) -> dict[str, object]:
     """Read flags of the configuration; `--data PATH` is short for the kind of data there, and their path."""
     found = parse_overrides(rest)
     given = found.get("data")
-    if isinstance(given, str):
-        from capsjax.data import Source
-        from capsjax.data.places import source_at
-        from capsjax.schema.fields import kinds_of
-
-        # A folder may be called as a data set is; what is neither there nor like a path is a kind misspelt.
-        path = Path(given)
-        if given not in kinds_of(Source) and (path.exists() or path.suffix or path.name != given):
-            source = {"data.kind": source_at(given).kind, "data.path": given}
-            return source | {key: value for key, value in found.items() if key != "data"}
+    named = data_at(given) if isinstance(given, str) else {}
+    if "data.path" in named:
+        return named | {key: value for key, value in found.items() if key != "data"}
     return found
 
 

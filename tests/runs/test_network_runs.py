@@ -100,10 +100,20 @@ def test_iterations_on_the_command_line(given, expected):
     assert read_iterations(given) == expected
 
 
-@pytest.mark.parametrize("given", [["x"], ["5", "6"], ["a="], ["a=1", "2"], ["-1"]])
+@pytest.mark.parametrize(
+    "given", [["x"], ["5", "6"], ["a="], ["a=1", "2"], ["-1"], ["=5"], ["5" * 5000], ["\u0665"]]
+)
 def test_iterations_that_are_none_say_both_forms(given):
-    with pytest.raises(UserError, match=r"such as 5, or LAYER=N for each layer, such as --it.*=5"):
+    with pytest.raises(
+        UserError, match=r"such as 5, or LAYER=N for each layer, such as --it.*=5"
+    ) as caught:
         read_iterations(given)
+    assert len(str(caught.value)) < 400
+
+
+def test_iterations_of_a_layer_are_given_once():
+    with pytest.raises(UserError, match="got a=1 b=3 a=2, expected every layer once"):
+        read_iterations(["a=1", "b=3", "a=2"])
 
 
 def test_each_layer_s_entropy_is_measured(run):
