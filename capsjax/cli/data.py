@@ -58,7 +58,9 @@ def _where(source: Any) -> str:
     missing, folder = source.missing(), source.place().folder
     if not missing:
         return printable(str(folder))
-    few = "not there" if len(missing) == len(source.files()) else f"{len(missing)} files missing"
+    # A set may need files of another, which are not its own.
+    own = {file.names[0] for file in source.files().values()}
+    few = "not there" if own <= {*missing} else f"{len(missing)} files missing"
     return f"{few}: capsjax data fetch {source.kind}"
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from capsjax.checks import UserError, check_int
 from capsjax.data.archive import read_zip
 from capsjax.data.dataset import Dataset, Split
+from capsjax.data.derived import put_on_canvas
 from capsjax.data.download import Report
 from capsjax.data.known import KnownArchive, KnownFile
 from capsjax.data.mat import read_mat
@@ -78,6 +80,39 @@ class Affnist(PublishedFiles):
             reference="Tieleman 2013",
         )
 
+    @property
+    def _digits(self) -> Mnist:
+        return Mnist(folder=self.mnist, validation=self.validation)
+
+    def missing(self) -> list[str]:
+        """Return what the files that are not there are called, MNIST's among them."""
+        return super().missing() + self._digits.missing()
+
+    def fetch(self, report: Report | None = None) -> list[Path]:
+        """Download the files of both sets that are not there, each to where it is looked for.
+
+        Args:
+            report: receives (name, bytes done, bytes in all or None) during a download.
+
+        Returns:
+            The files that came.
+
+        Raises:
+            UserError: If a file is there already and is not the published one, or no download succeeds.
+        """
+        return super().fetch(report) + self._digits.fetch(report)
+
+    def verify(self) -> list[tuple[str, KnownFile]]:
+        """Read every file of both sets, and check that it is the published one.
+
+        Returns:
+            Path and description of each.
+
+        Raises:
+            UserError: If a file is missing, unreadable or not the published one.
+        """
+        return super().verify() + self._digits.verify()
+
     def load(self, report: Report | None = None) -> Dataset:
         """Read both sets, and download them first if they belong into the cache and are not there.
 
@@ -91,10 +126,8 @@ class Affnist(PublishedFiles):
             UserError: If a file is missing, unreadable or not the published one, or no download succeeds.
         """
         images, labels = parse_affnist(*self.read("test", report))
-        digits = Mnist(folder=self.mnist, validation=self.validation).load(report)
-        around = (SIDE - digits.image_shape[0]) // 2
-        margins = (0, 0), (around, around), (around, around), (0, 0)
-        canvas = digits.map_splits(lambda part: Split(np.pad(part.images, margins), part.labels))
+        digits = self._digits.load(report)
+        canvas = digits.map_splits(lambda part: put_on_canvas(part, self.image_shape))
         return dataclasses.replace(canvas, name=self.kind, test=Split(images, labels))
 
 

@@ -1,6 +1,7 @@
 """ETH-80: 80 objects of 8 categories, each photographed from 41 sides."""
 
 import gzip
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,9 +96,10 @@ class Eth80(Viewpoints):
     def files(self) -> Mapping[str, KnownFile]:
         """Return the reduced photographs where they are there, else the archive."""
         folder = self.place().folder
-        reduced = {"arrays of NumPy": ARRAYS, "packed": PACKED}
-        there = {key: file for key, file in reduced.items() if file.find(folder)}
-        return dict(list(there.items())[:1]) or self.published().files
+        for key, file in (("arrays of NumPy", ARRAYS), ("packed", PACKED)):
+            if file.find(folder):
+                return {key: file}
+        return self.published().files
 
     def fetch(self, report: Report | None = None) -> list[Path]:
         """Download the photographs, and keep them reduced, unless they are there.
@@ -114,12 +116,13 @@ class Eth80(Viewpoints):
         came = super().fetch(report)
         if not came:
             return came
-        folder = self.place().folder
         content = self.published().files["photographs"].read(came[0])
-        part, kept = (folder / f"{name}" for name in (".eth80_32.part", PACKED.names[0]))
+        kept = self.place().folder / PACKED.names[0]
+        part = kept.with_name(f".{kept.name}.{os.getpid()}.part")  # another process may fetch too
         part.write_bytes(gzip.compress(content))
         part.replace(kept)  # under its name it is whole
-        came[0].unlink()  # what was downloaded just now, forty times as large
+        # What was downloaded just now, forty times as large.
+        came[0].unlink(missing_ok=True)
         return [kept]
 
     def shape(self) -> DataShape:
@@ -139,7 +142,7 @@ class Eth80(Viewpoints):
         Raises:
             UserError: If the file is missing, unreadable or not the known one.
         """
-        if self.place().is_cache and "photographs" in self.files():
+        if self.place().is_cache and self.missing():
             self.fetch(report)
         key = next(iter(self.files()))
         content, path = self.read(key, report)

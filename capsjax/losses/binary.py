@@ -55,7 +55,8 @@ def binary_cross_entropy_loss(
 
     Returns:
         The loss of each example, of the activations' type, [*batch]; in float32 at least, and finite, as an
-        activation within rounding of 0 or 1 counts as that far from it.
+        activation below the square root of the smallest normal number counts as that, and one within rounding
+        of 1 as that far from it.
 
     Raises:
         UserError: If the shape, type or numbers of the labels do not fit.
@@ -68,7 +69,9 @@ def binary_cross_entropy_loss(
     activation = class_lengths("binary_cross_entropy_loss", activation, argument="activation")
     wide = activation.astype(compute_dtype(activation.dtype))
     present = presence("binary_cross_entropy_loss", labels, wide)  # T, [*batch, j]
-    least = jnp.finfo(wide.dtype).eps
-    a = jnp.clip(wide, least, 1 - least)
-    loss = -jnp.sum(present * jnp.log(a) + (1 - present) * jnp.log1p(-a), axis=-1)
+    # Floats are dense about 0 and not about 1: a sigmoid tells -20 from -30 there, and keeps its gradient.
+    # The inverse of the least one, which the gradient multiplies by, does not overflow.
+    there = jnp.log(jnp.maximum(wide, jnp.finfo(wide.dtype).tiny ** 0.5))
+    absent = jnp.log1p(-jnp.minimum(wide, 1 - jnp.finfo(wide.dtype).eps))
+    loss = -jnp.sum(present * there + (1 - present) * absent, axis=-1)
     return loss.astype(activation.dtype)

@@ -1,8 +1,7 @@
-"""What predictions of a split come to, class by class: scikit-learn computes it."""
+"""What predictions of a split come to, class by class; rates, areas and calibration by scikit-learn."""
 
 import dataclasses
 import functools
-import warnings
 from typing import Any
 
 import numpy as np
@@ -59,10 +58,6 @@ class Classification:
         Of several labels, those that are found were taken for themselves; those that are missed for what was
         found beside, in the order of class numbers.
         """
-        from sklearn.metrics import confusion_matrix
-
-        if self.labels.ndim == 1:
-            return confusion_matrix(self.labels, self.predicted, labels=self._classes)
         present, taken = self._present
         counts = np.diag((present & taken).sum(axis=0))
         # As many classes are found beside as are missed, example by example.
@@ -89,8 +84,7 @@ class Classification:
 
         # NaN where nothing is divided by nothing: a class that no example has, or none is taken for.
         options: dict[str, Any] = {"labels": self._classes, "zero_division": np.nan}
-        of = (self.labels, self.predicted) if self.labels.ndim == 1 else self._present
-        found: Any = precision_recall_fscore_support(*of, **options)
+        found: Any = precision_recall_fscore_support(*self._present, **options)
         return found[:3]
 
     @property
@@ -128,13 +122,7 @@ class Classification:
     @property
     def balanced_accuracy(self) -> float:
         """The mean recall of the classes that have examples."""
-        from sklearn.metrics import balanced_accuracy_score
-
-        if self.labels.ndim == 2:
-            return _mean(self.recall)
-        with warnings.catch_warnings():  # of classes that none is of and some are taken for
-            warnings.simplefilter("ignore", UserWarning)
-            return float(balanced_accuracy_score(self.labels, self.predicted))
+        return _mean(self.recall)
 
     @functools.cached_property
     def reliability(self) -> Float[np.ndarray, "3 bins"]:

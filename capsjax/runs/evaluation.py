@@ -165,8 +165,9 @@ def evaluate(
         variables = compiled.strategy.replicate(run.variables)
         numbers, lengths = measure(compiled, variables, feed, reporter)
     if lengths is not None and iterations is None:
-        about = {"step": run.step, "part": split, "data": other, "pairs": feed.pairs}
-        found = Predictions.of(measured, lengths, **about)
+        found = Predictions.of(
+            measured, lengths, step=run.step, part=split, data=other, pairs=feed.pairs
+        )
         try:
             found.save(run.folder, run.classes.tolist())
         except OSError as error:  # another's run, or a disk that is full

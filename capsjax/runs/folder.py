@@ -71,7 +71,7 @@ class Folder:
     @property
     def step(self) -> int | None:
         """The step of a run's newest checkpoint; None if there is none."""
-        return self.steps[-1] if self.steps else None
+        return max(self.steps, default=None)
 
     @property
     def steps(self) -> list[int]:

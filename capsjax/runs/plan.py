@@ -121,8 +121,8 @@ def _cached_functions(
         return lambda variables, batch: track(variables, batch, axis)
 
     def score(variables: Params, batch: Batch) -> Scored:
-        several = {} if batch.labels.ndim == 1 else {"drawn": batch.labels.shape[1]}
-        output = parts.apply(variables, batch.images, **several)
+        drawn = 1 if batch.labels.ndim == 1 else batch.labels.shape[1]
+        output = parts.apply(variables, batch.images, drawn=drawn)
         # What is measured can be compared, however classes count in training.
         return Scored(values(output, batch, unweighted), output.lengths)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from capsjax.checks import UserError
-from capsjax.data import Dataset, KnownArchive, Mnist, Split, Usps, published_sets
+from capsjax.data import Affnist, Dataset, KnownArchive, Mnist, Split, Usps, published_sets
 from capsjax.reports.examples import examples_figure
 from capsjax.reports.figures import save
 from tests.data.conftest import server, tiny, to_idx
@@ -36,7 +36,9 @@ def published(tiny, server, monkeypatch):
     return ours
 
 
-def test_sets_are_listed_with_what_they_are_and_where(answer, tmp_path, published, tiny):
+def test_sets_are_listed_with_what_they_are_and_where(
+    answer, tmp_path, published, tiny, monkeypatch
+):
     code, out, _ = answer("data", "list")
     text = "\n".join(out)
     assert code == 0
@@ -50,7 +52,12 @@ def test_sets_are_listed_with_what_they_are_and_where(answer, tmp_path, publishe
     tiny.write(tmp_path / "sets" / "mnist")
     assert f" {tmp_path / 'sets' / 'mnist'} " in "\n".join(answer("data", "list")[1])
     next((tmp_path / "sets" / "mnist").iterdir()).unlink()
-    assert "1 files missing: capsjax data fetch mnist" in "\n".join(answer("data", "list")[1])
+    text = "\n".join(answer("data", "list")[1])
+    assert "1 files missing: capsjax data fetch mnist" in text
+    # What it lacks of another set is not all of it; but without its own there is nothing.
+    assert "not there: capsjax data fetch affnist" in text
+    monkeypatch.setattr(Affnist, "missing", lambda self: ["t10k-labels-idx1-ubyte.gz"])
+    assert "1 files missing: capsjax data fetch affnist" in "\n".join(answer("data", "list")[1])
 
 
 def test_every_published_set_says_where_it_is_from():

@@ -1,5 +1,6 @@
 """KMNIST, CIFAR-10, SVHN, affNIST: small files in their formats; archives, of which nothing is unpacked."""
 
+import dataclasses
 import gzip
 import os
 import tarfile
@@ -211,6 +212,31 @@ def test_affnist_tests_and_mnist_on_its_canvas_trains(tiny, monkeypatch, tmp_pat
     assert (found.train.images[:, 6:34, 6:34] == digits).all()
     assert found.train.images.sum() == digits.sum()
     assert (found.name, found.image_shape) == ("affnist", (40, 40, 1))
+
+
+def test_affnist_lacks_what_mnist_lacks(tiny, server, monkeypatch, tmp_path):
+    """Fetched, it loads without a network: MNIST's files are missed, downloaded and checked as its own."""
+    monkeypatch.setenv("CAPSJAX_DATA", str(tmp_path))
+    (tmp_path / "affnist").mkdir()
+    content = affnist(image=IMAGE, label_int=LABELS)
+    publish(monkeypatch, tmp_path / "affnist", Affnist, {"test": content})
+    digits = dataclasses.replace(
+        Mnist.published(), files=tiny.files, mirrors=[f"{server.address}/"]
+    )
+    monkeypatch.setattr(Mnist, "published", classmethod(lambda cls: digits))
+    names = [f"{name}.gz" for name in tiny.names.values()]
+    for key, name in zip(tiny.names, names, strict=True):
+        server.pages[f"/{name}"] = (200, tiny.contents[key], len(tiny.contents[key]))
+    assert Affnist().missing() == names
+    with pytest.raises(UserError, match=f"{names[0]}: is missing.*capsjax data fetch mnist"):
+        Affnist().verify()
+    assert server.seen == []
+    assert Affnist().fetch() == [tmp_path / "mnist" / name for name in names]
+    assert (Affnist().missing(), Affnist().fetch()) == ([], [])
+    assert len(Affnist().verify()) == 5
+    assert len(Affnist(validation=0).load().train) == 12
+    # Where MNIST is said to be, there it is looked for.
+    assert Affnist(mnist=str(tmp_path / "other")).missing() == names
 
 
 IMAGE, LABELS = np.zeros((1600, 3), np.uint8), np.zeros((1, 3), np.uint8)

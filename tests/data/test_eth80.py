@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 from PIL import Image
 
@@ -216,6 +217,30 @@ def test_what_is_downloaded_is_kept_reduced(tmp_path, server, monkeypatch):
     (other / "photographs.tar.gz").write_bytes(tar_of(dict(list(PICTURES.items())[:-2])))
     with pytest.raises(UserError, match="is truncated: found 8204 bytes of reduced photographs"):
         Eth80(folder=str(other)).load()
+
+
+def test_an_archive_in_the_cache_is_reduced_once(tmp_path, monkeypatch):
+    cars = {f"{TOP}/2/{n}/car{n}-090-000.png": picture(n) for n in range(1, 7)}
+    maps = {f"{TOP}/2/{n}/maps/car{n}-090-000-map.png": picture(0, mode="L") for n in range(1, 7)}
+    archive = tar_of(cars | maps)
+    content = Photographs("x", 0, "").content(archive, "x")
+    file = Photographs("photographs.tar.gz", len(content), hashlib.sha256(content).hexdigest())
+    ours = dataclasses.replace(Eth80.published(), files={"photographs": file}, mirrors=[])
+    monkeypatch.setattr(Eth80, "published", classmethod(lambda cls: ours))
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path)
+    monkeypatch.delenv("CAPSJAX_DATA", raising=False)
+    (tmp_path / "eth80").mkdir()
+    (tmp_path / "eth80" / "photographs.tar.gz").write_bytes(archive)
+    reduced = []
+
+    def count(self, raw, source, _content=Photographs.content):
+        reduced.append(source)
+        return _content(self, raw, source)
+
+    monkeypatch.setattr(Photographs, "content", count)
+    found = Eth80(validation=0).load()
+    assert (len(found.train), len(found.test)) == (5, 1)
+    assert len(reduced) == 1
 
 
 @pytest.mark.parametrize("fields", [{"views": "familiar"}, {"validation": 5}, {"validation": -1}])

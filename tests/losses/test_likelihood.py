@@ -44,6 +44,18 @@ def test_binary_cross_entropy_is_that_of_each_class():
     np.testing.assert_allclose(found, -logs.sum(-1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("logit", [-40.0, -20.0, -3.0, 3.0])
+def test_a_class_that_is_hardly_active_has_the_gradient_of_its_logit(logit):
+    """Of a sigmoid -log a has the gradient a - 1, and -log(1 - a) has a."""
+
+    def loss(logits, labels):
+        return binary_cross_entropy_loss(jax.nn.sigmoid(logits), labels).sum()
+
+    a = 1 / (1 + np.exp(-logit))
+    found = jax.grad(loss)(jnp.full((1, 2), logit), jnp.array([0]))
+    np.testing.assert_allclose(found, [[a - 1, a]], rtol=1e-5)
+
+
 @pytest.mark.parametrize("loss", [likelihood_loss, binary_cross_entropy_loss])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_activations_of_zero_and_one_give_finite_losses_and_gradients(loss, dtype):

@@ -20,8 +20,8 @@ VALUES = (
     Mutation(
         "a confusion matrix on its side",
         "metrics/classification.py",
-        "        return confusion_matrix(self.labels, self.predicted, labels=self._classes)\n",
-        "        return confusion_matrix(self.predicted, self.labels, labels=self._classes)\n",
+        "np.add.at(counts, (missed, beside), 1)",
+        "np.add.at(counts, (beside, missed), 1)",
         ("tests/metrics/test_classification.py",),
     ),
     Mutation(
@@ -92,6 +92,13 @@ VALUES = (
         "losses/likelihood.py",
         "jnp.log(a) - jnp.log(jnp.sum(a, axis=-1, keepdims=True))",
         "jnp.log(a)",
+        ("tests/losses/test_likelihood.py",),
+    ),
+    Mutation(
+        "a class that is present and hardly active, without a gradient",
+        "losses/binary.py",
+        "jnp.finfo(wide.dtype).tiny ** 0.5",
+        "jnp.finfo(wide.dtype).eps",
         ("tests/losses/test_likelihood.py",),
     ),
     Mutation(

@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from capsjax.checks import check_float
@@ -47,15 +48,44 @@ class Affine(Augmentation):
         draw = jax.random.uniform(key, (b, 5), images.dtype, -1.0, 1.0)  # one row for each image
         angle = draw[:, 0] * math.radians(self.degrees)
         size = 1 + self.scale * draw[:, 1]
-        turn = _rows((jnp.cos(angle), -jnp.sin(angle)), (jnp.sin(angle), jnp.cos(angle)))
+        turn = rows((jnp.cos(angle), -jnp.sin(angle)), (jnp.sin(angle), jnp.cos(angle)))
         one = jnp.ones(b, images.dtype)
-        shear = _rows((one, 0 * one), (self.shear * draw[:, 2], one))
+        shear = rows((one, 0 * one), (self.shear * draw[:, 2], one))
         offset = self.translate * jnp.array([[h, w]], images.dtype) * draw[:, 3:]
         return affine(images, shear @ turn * size[:, None, None], offset)
 
 
-def _rows(top: tuple[Array, Array], bottom: tuple[Array, Array]) -> Float[Array, "b 2 2"]:
+def rows(
+    top: tuple[Float[Array, "b"], Float[Array, "b"]],
+    bottom: tuple[Float[Array, "b"], Float[Array, "b"]],
+) -> Float[Array, "b 2 2"]:
+    """Make matrices of two rows, each given by its two entries.
+
+    Args:
+        top: the entries of the first row, each [b].
+        bottom: those of the second.
+
+    Returns:
+        The matrices, [b, 2, 2].
+    """
     return jnp.stack([jnp.stack(top, -1), jnp.stack(bottom, -1)], -2)
+
+
+def from_centre(h: int, w: int, dtype: DTypeLike) -> tuple[Float[Array, "p 2"], Float[Array, "2"]]:
+    """Return where the pixels of an image are, counted from its centre.
+
+    Args:
+        h: height.
+        w: width.
+        dtype: type of the numbers.
+
+    Returns:
+        Rows down and columns to the right of each of the p = h w pixels, row by row, [p, 2]; and the centre,
+        counted from the first pixel, [2].
+    """
+    centre = jnp.array([(h - 1) / 2, (w - 1) / 2], dtype)
+    grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1)
+    return grid.reshape(-1, 2).astype(dtype) - centre[None], centre
 
 
 def affine(
@@ -76,9 +106,7 @@ def affine(
         The mapped images, between pixels by bilinear interpolation, outside 0, [b, h, w, c].
     """
     _, h, w, c = images.shape
-    centre = jnp.array([(h - 1) / 2, (w - 1) / 2], images.dtype)
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1)
-    target = grid.reshape(-1, 2).astype(images.dtype) - centre[None]  # [h w, 2]
+    target, centre = from_centre(h, w, images.dtype)  # [h w, 2], [2]
     moved = target[None] - offset[:, None]  # [b, h w, 2]
     # Backwards, from each pixel of the result to its place in the image: forwards would leave holes.
     source = jnp.einsum("bij,bpj->bpi", _inverse(matrix), moved) + centre[None, None]  # [b, h w, 2]
@@ -93,4 +121,4 @@ def affine(
 
 def _inverse(matrix: Float[Array, "b 2 2"]) -> Float[Array, "b 2 2"]:
     (a, b), (c, d) = (matrix[:, 0, 0], matrix[:, 0, 1]), (matrix[:, 1, 0], matrix[:, 1, 1])
-    return _rows((d, -b), (-c, a)) / (a * d - b * c)[:, None, None]
+    return rows((d, -b), (-c, a)) / (a * d - b * c)[:, None, None]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from capsjax.data.augment.affine import affine
+from capsjax.data.augment.affine import affine, from_centre, rows
 from capsjax.data.augment.base import Augmentation
 
 DEGREES, SHEAR, STRETCH = 20.0, 0.2, 0.2  # the published ranges
@@ -58,7 +58,7 @@ class AffnistLike(Augmentation):
         size = 1 + (2 * draw[:, 2:4] - 1) * STRETCH  # [b, 2]
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         # Stretched, turned, sheared: [[1, 0], [s, 1]] [[cos, -sin], [sin, cos]] diag(size).
-        turned = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -2)
+        turned = rows((cos, -sin), (sin, cos))
         matrix = turned.at[:, 1].add(shear[:, None] * turned[:, 0]) * size[:, None]
         low, high = _room(images, matrix)
         return matrix, jnp.where(low <= high, low + (high - low) * draw[:, 4:], (low + high) / 2)
@@ -69,9 +69,7 @@ def _room(
 ) -> tuple[Float[Array, "b 2"], Float[Array, "b 2"]]:
     """Return by how much each image may be moved at least and at most so that nothing leaves it, [b, 2]."""
     _, h, w, _ = images.shape
-    centre = jnp.array([(h - 1) / 2, (w - 1) / 2], images.dtype)
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1)
-    places = grid.reshape(-1, 2).astype(images.dtype) - centre[None]  # [h w, 2]
+    places, centre = from_centre(h, w, images.dtype)  # [h w, 2], [2]
     there = (images > 0).any(-1).reshape(images.shape[0], -1, 1)  # [b, h w, 1]
     there = there | ~there.any(1, keepdims=True)  # of a black image all of it
     mapped = jnp.einsum("bij,pj->bpi", matrix, places)  # [b, h w, 2]
