@@ -1,6 +1,11 @@
 """One small comparison, run once, with a record of what each of its runs began with and saw."""
 
+import collections
+import contextlib
 import dataclasses
+import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -36,9 +41,26 @@ class Record(Reporter):
         pass
 
 
+@contextlib.contextmanager
+def opened(folder):
+    """Count how often each file below a directory is opened to be read."""
+    counts, on = collections.Counter(), [True]
+
+    def hook(event, arguments):
+        # Flags say it however a file is opened: by `open`, by `os.open`, by a library.
+        if event == "open" and on and isinstance(arguments[0], str | os.PathLike):
+            path = Path(arguments[0])
+            if path.is_relative_to(folder) and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+                counts[path.relative_to(folder).as_posix()] += 1
+
+    sys.addaudithook(hook)  # which nothing removes
+    yield counts
+    on.clear()
+
+
 def make(tmp_path_factory):
-    """The comparison: `folder`, `config`, `told`, `page`, `tables`; of each run, by mode and seed,
-    `began` (initial parameters) and `saw` (its batches).
+    """The comparison: `folder`, `config`, `told`, `page`, `tables`; `read`, how often its report opened each
+    file; of each run, by mode and seed, `began` (initial parameters) and `saw` (its batches).
     """
     config = cj.load_config("smoke")
     assert config.compare.modes == MODES
@@ -64,13 +86,15 @@ def make(tmp_path_factory):
         out = tmp_path_factory.mktemp("compare") / "comparison"
         folder = compare(config, out=out, reporter=record)
     names = [(mode, seed) for seed in (0, 1) for mode in MODES]
-    page, tables = report_comparison(folder)
+    with opened(folder) as read:
+        page, tables = report_comparison(folder)
     return SimpleNamespace(
         folder=folder,
         config=config,
         told=record.told,
         page=page,
         tables=tables,
+        read=read,
         began=dict(zip(names, began, strict=True)),
         saw=dict(zip(names, saw, strict=True)),
     )

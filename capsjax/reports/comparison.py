@@ -164,18 +164,17 @@ def _errors(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def paired(values: Sequence[float], reference: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Leave out the seeds of which one of two arms has no error, since a run failed.
+def paired(*series: Sequence[float]) -> tuple[list[float], ...]:
+    """Leave out the seeds of which one of several arms has no number, since a run failed.
 
     Args:
-        values: test errors of the one, in the order of seeds; NaN of a run that failed.
-        reference: those of the other.
+        series: of each arm its test errors, or losses, in the order of seeds; NaN of a run that failed.
 
     Returns:
-        Both, of the seeds that both have.
+        Each of them, of the seeds that all have.
     """
-    both = [pair for pair in zip(values, reference, strict=True) if not any(map(math.isnan, pair))]
-    return [ours for ours, _ in both], [theirs for _, theirs in both]
+    kept = [row for row in zip(*series, strict=True) if not any(map(math.isnan, row))]
+    return tuple([row[n] for row in kept] for n in range(len(series)))
 
 
 def results_table(comparison: Comparison, routing: str = DynamicRouting.kind) -> Table:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from capsjax.reports import comparison_panels, evidence, figures, page
+from capsjax.reports import evidence, figures, page
 from capsjax.reports.comparison import (
     Comparison,
     alignment_table,
@@ -10,9 +10,11 @@ from capsjax.reports.comparison import (
     read_comparison,
     results_table,
 )
+from capsjax.reports.comparison_panels import comparison_panels, comparison_runs
 from capsjax.reports.page import Page
 from capsjax.routing import DynamicRouting
 from capsjax.runs.folder import Folder
+from capsjax.runs.metrics_file import last_line
 from capsjax.study import arms
 from capsjax.study.design import design, run_folder
 from capsjax.study.ledger import read_entry, trials_of
@@ -57,7 +59,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     held = Folder(folder)
     config = held.config
     kind = arms.routing_kind(config)
-    found = evidence.gather(comparison)
+    found, runs = evidence.gather(comparison), comparison_runs(comparison, folder)
     named = {
         "results": results_table(comparison, kind),
         "evidence": evidence.evidence_table(comparison, found),
@@ -68,10 +70,10 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     # Some comparisons have no gradients to align.
     named = {name: table for name, table in named.items() if table.rows}
     shown = list(named.values())
-    whole = comparison_panels.comparison_figure(comparison, folder)
-    figures.save(whole, folder / "comparison.png")
+    drawn = comparison_panels(comparison, folder, runs, found)
+    figures.save(figures.together(drawn), folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
-    reading = [reading_of(comparison), *describe_losses(comparison, held)]
+    reading = [reading_of(comparison), *describe_losses(comparison, held, runs)]
     answered = evidence.answer(comparison, found)
     limits = "\n".join(f"- {limit}" for limit in evidence.LIMITS)
     written = [
@@ -86,12 +88,8 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     page.write_tables(named, folder / "tables")
     page.write_metrics(
         folder / "metrics.csv",
-        [
-            ({"mode": mode, "seed": seed}, lines)
-            for (mode, seed), lines in comparison_panels.comparison_runs(comparison, folder).items()
-        ],
+        [({"mode": mode, "seed": seed}, lines) for (mode, seed), lines in runs.items()],
     )
-    drawn = comparison_panels.comparison_panels(comparison, folder)
     pictures = page.draw_panels(drawn, folder / "figures")
     of_routing = "" if kind == DynamicRouting.kind else f"of routing {kind} "
     what = f"gradient modes {of_routing}compared" if comparison.short else "arms compared"
@@ -157,28 +155,25 @@ def describe_arms(comparison: Comparison, held: Folder) -> str:
     return f"{shown} {'' if several else on}{f', for each {grid}' if grid else ''}, {seeds}."
 
 
-def describe_losses(comparison: Comparison, held: Folder) -> list[str]:
+def describe_losses(comparison: Comparison, held: Folder, runs: arms.Runs) -> list[str]:
     """Say which runs failed, and whose metrics are gone.
 
     Args:
         comparison: its numbers.
         held: its directory.
+        runs: their metrics, as `comparison_runs` reads them.
 
     Returns:
         Sentences, each with the command that trains those runs again; none if nothing is lost.
     """
-    runs = comparison_panels.comparison_runs(comparison, held.path)
+    untested = [run for run, lines in runs.items() if last_line(lines, "test") is None]
     entries = [
         read_entry(trial)
         for trial in trials_of(held.path, held.config, design(held.config))
-        if trial.arm.name in comparison.modes and trial.seed in comparison.seeds
+        if (trial.arm.name, trial.seed) in untested
     ]
     lost = {(e.trial.arm.name, e.trial.seed): e for e in entries if e.state == "failed"}
-    gone = [
-        run_folder(*run)
-        for run, lines in runs.items()
-        if run not in lost and not any(line["split"] == "test" for line in lines)
-    ]
+    gone = [run_folder(*run) for run in untested if run not in lost]
     again, descriptions = held.how_to_resume()[1], []
     if lost:
         few = "; ".join(str(entry.trial) for entry in list(lost.values())[:4])

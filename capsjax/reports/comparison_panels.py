@@ -1,43 +1,35 @@
 """The panels of a comparison: curves, test errors, cost, and the stop gradient beside the full one."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from capsjax.reports.arm_confusions import confusion_panels
 from capsjax.reports.comparison import Comparison
-from capsjax.reports.evidence import gather
-from capsjax.reports.figures import Panel, together
+from capsjax.reports.evidence import Evidence
+from capsjax.reports.figures import Panel
 from capsjax.reports.forest_panels import forest_panels
-from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
+from capsjax.reports.gradient_panels import (
+    Records,
+    coupling_panels,
+    law_panel,
+    means_along,
+    optimiser_panels,
+)
 from capsjax.reports.grid_panels import MOST_CELLS, grid_panels, in_cell, there
 from capsjax.reports.panels import course_panels, set_names, tests_panel
 from capsjax.reports.themes import Theme
 from capsjax.runs.folder import Folder
-from capsjax.study.arms import Arm, Lines
+from capsjax.study.arms import Arm, Lines, Runs
 from capsjax.study.design import run_folder
 from capsjax.study.seen import COUPLINGS, EXAMPLES, GRADIENTS, read_seen
 
 GROUP_MARKERS = "osD^vPX*<>hp"
-
-
-def comparison_figure(comparison: Comparison, folder: Path) -> Figure:
-    """Draw a comparison: error on the way, test errors by seed, alignment, and cost.
-
-    Args:
-        comparison: its numbers.
-        folder: its directory, for the runs' curves.
-
-    Returns:
-        The figure.
-    """
-    return together(comparison_panels(comparison, folder))
 
 
 def comparison_runs(comparison: Comparison, folder: Path) -> dict[tuple[str, int], Lines]:
@@ -57,41 +49,44 @@ def comparison_runs(comparison: Comparison, folder: Path) -> dict[tuple[str, int
     }
 
 
-def comparison_arms(comparison: Comparison, folder: Path) -> list[Arm]:
+def comparison_arms(comparison: Comparison, runs: Runs) -> list[Arm]:
     """Gather the arms of a comparison, to be drawn.
 
     Args:
         comparison: its numbers.
-        folder: its directory, for the runs' curves.
+        runs: the metrics of its runs, as `comparison_runs` reads them.
 
     Returns:
         The arms in their order; runs that are gone or failed early are left out.
     """
-    read, colours = comparison_runs(comparison, folder), comparison.colours()
+    colours = comparison.colours()
     return [
         Arm(
             name,
             colours[name],
-            tuple(lines for (of, _), lines in read.items() if of == name and lines),
+            tuple(lines for (of, _), lines in runs.items() if of == name and lines),
         )
         for name in comparison.modes
     ]
 
 
-def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
+def comparison_panels(
+    comparison: Comparison, folder: Path, runs: Runs, found: Sequence[Evidence]
+) -> list[Panel]:
     """Make the panels of a comparison.
 
     Args:
         comparison: its numbers.
-        folder: its directory, for the runs' curves.
+        folder: its directory, for what was seen along the runs, and their predictions.
+        runs: the metrics of its runs, as `comparison_runs` reads them.
+        found: what its seeds tell, as `evidence.gather` gives it.
 
     Returns:
         The panels, without those that there are no numbers for.
     """
-    arms = {arm.name: arm for arm in comparison_arms(comparison, folder)}
+    arms = {arm.name: arm for arm in comparison_arms(comparison, runs)}
     bound = Folder(folder).num_classes
     panels = grid_panels(comparison)
-    found = gather(comparison)
     # Cell by cell, as long as a page can be read: a large grid has its panels against the axes alone.
     for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():
         within = [arms[name]._replace(name=comparison.arms[name].arm) for name in group.names]
@@ -124,7 +119,7 @@ def comparison_panels(comparison: Comparison, folder: Path) -> list[Panel]:
     if len(comparison.groups) == 1:
         panels += course_panels(list(arms.values()), bound, names=("entropy",))
     panels += coupling_panels(comparison, read_seen(folder, COUPLINGS))
-    return panels + confusion_panels(comparison, folder)
+    return panels + confusion_panels(comparison, folder, runs)
 
 
 def _cost_panel(comparison: Comparison, reference: str) -> Panel:
@@ -162,9 +157,7 @@ def _cost_panel(comparison: Comparison, reference: str) -> Panel:
     return Panel("cost", caption, alt, draw)
 
 
-def _alignment_panel(
-    comparison: Comparison, records: list[dict[str, Any]], name: str, title: str
-) -> Panel:
+def _alignment_panel(comparison: Comparison, records: Records, name: str, title: str) -> Panel:
     """Draw how stop and full gradient agree, along the runs of the arms that have the one or the other."""
     groups = list(dict.fromkeys(record["group"] for record in records))
     kinds = {r["mode"]: comparison.arms[r["mode"]].mode for r in records}
@@ -173,9 +166,7 @@ def _alignment_panel(
 
     def line(group: str, mode: str) -> tuple[list[int], list[float]]:
         chosen = [r for r in records if r["group"] == group and r["mode"] == mode]
-        epochs = sorted({record["epoch"] for record in chosen})
-        means = [float(np.mean([r[name] for r in chosen if r["epoch"] == e])) for e in epochs]
-        return epochs, means
+        return means_along(chosen, "epoch", name)
 
     def draw(ax: Axes, theme: Theme) -> None:
         for marker, group in zip(GROUP_MARKERS, groups, strict=False):

@@ -132,16 +132,10 @@ def retained(comparison: Comparison, name: str, group: Group) -> RetainedGain | 
         return None
     if not comparison.comparable(uniform, group) or not comparison.comparable(name, group):
         return None
-    rows = [
-        row
-        for row in zip(
-            *(comparison.errors[n] for n in (uniform, name, group.reference)), strict=True
-        )
-        if not any(map(math.isnan, row))
-    ]
-    if not rows:
-        return None
-    return retained_gain(*(np.asarray(column) for column in zip(*rows, strict=True)))
+    of_uniform, ours, of_full = paired(
+        *(comparison.errors[n] for n in (uniform, name, group.reference))
+    )
+    return retained_gain(of_uniform, ours, of_full) if ours else None
 
 
 def evidence_table(comparison: Comparison, found: Sequence[Evidence]) -> Table:

@@ -24,6 +24,28 @@ STAGES = {
 LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 
 
+def means_along(records: Records, along: str, name: str) -> tuple[list[int], list[float]]:
+    """Return the mean over seeds of a number, along epochs or iterations.
+
+    Args:
+        records: what was seen along the runs of one arm.
+        along: the key of the epoch, or of the iteration.
+        name: the key of the number.
+
+    Returns:
+        The epochs, or iterations, ascending, and the mean at each.
+    """
+    places = sorted({r[along] for r in records})
+    means = [np.mean([r[name] for r in records if r[along] == place]) for place in places]
+    return places, [float(x) for x in means]
+
+
+def _arms_of(comparison: Comparison, records: Records) -> list[str]:
+    """Return the arms that records are of, in the order of the comparison."""
+    there = {r["mode"] for r in records}
+    return [name for name in comparison.modes if name in there]
+
+
 def optimiser_panels(comparison: Comparison, gradients: Records) -> list[Panel]:
     """Return how stop and full gradient agree before and after the optimiser, all parameters together.
 
@@ -44,13 +66,10 @@ def optimiser_panels(comparison: Comparison, gradients: Records) -> list[Panel]:
 
 def _stages(comparison: Comparison, known: Records, name: str, title: str) -> Panel:
     keys = comparison.colours()
-    arms = [n for n in comparison.modes if any(r["mode"] == n for r in known)]
+    arms = _arms_of(comparison, known)
 
     def line(arm: str, stage: str) -> tuple[list[int], list[float]]:
-        chosen = [r for r in known if r["mode"] == arm]
-        epochs = sorted({r["epoch"] for r in chosen})
-        means = [np.mean([r[stage + name] for r in chosen if r["epoch"] == e]) for e in epochs]
-        return epochs, [float(x) for x in means]
+        return means_along([r for r in known if r["mode"] == arm], "epoch", stage + name)
 
     def draw(ax: Axes, theme: Theme) -> None:
         for arm in arms:
@@ -104,14 +123,11 @@ def coupling_panels(comparison: Comparison, couplings: Records) -> list[Panel]:
     }
     known = [r for r in known if r[LAYER] == layer and r["epoch"] == last[r["mode"]]]
     keys = comparison.colours()
-    arms = [n for n in comparison.modes if any(r["mode"] == n for r in known)]
+    arms = _arms_of(comparison, known)
     kinds = {"from_uniform": ("from uniform", "-"), "from_random": ("from random", ":")}
 
     def line(arm: str, name: str) -> tuple[list[int], list[float]]:
-        chosen = [r for r in known if r["mode"] == arm]
-        rounds = sorted({r["iteration"] for r in chosen})
-        means = [np.mean([r[name] for r in chosen if r["iteration"] == k]) for k in rounds]
-        return rounds, [float(x) for x in means]
+        return means_along([r for r in known if r["mode"] == arm], "iteration", name)
 
     def draw(ax: Axes, theme: Theme) -> None:
         for arm in arms:
@@ -150,7 +166,7 @@ def law_panel(comparison: Comparison, examples: Records) -> list[Panel]:
     if len(known) < 8:
         return []
     keys = comparison.colours()
-    arms = [n for n in comparison.modes if any(r["mode"] == n for r in known)]
+    arms = _arms_of(comparison, known)
     rank: Any = stats.spearmanr(_column(known, "entropy"), _column(known, "share"))
     together = float(rank.statistic)
 

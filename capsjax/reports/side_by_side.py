@@ -134,7 +134,8 @@ def _read(folder: Path, name: str) -> Entry:
     held = Folder(folder)
     if held.is_finished_comparison:
         found = read_comparison(folder)
-        of_modes = comparison_arms(found, folder)
+        runs = comparison_runs(found, folder)
+        of_modes = comparison_arms(found, runs)
         return Entry(
             name,
             held,
@@ -150,7 +151,7 @@ def _read(folder: Path, name: str) -> Entry:
                 f"{name}, {mode}": [e for e in found.errors[mode] if not math.isnan(e)]
                 for mode in found.modes
             },
-            [(mode, seed, lines) for (mode, seed), lines in comparison_runs(found, folder).items()],
+            [(mode, seed, lines) for (mode, seed), lines in runs.items()],
         )
     config, lines = held.config, held.metrics
     mode = arms.mode_of(config)

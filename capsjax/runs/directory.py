@@ -10,7 +10,7 @@ from typing import Any
 from capsjax import files
 from capsjax.checks import LARGEST_INT, UserError
 from capsjax.runs.config import LARGEST_CONFIG, Config
-from capsjax.runs.metrics_file import read_metrics, strict
+from capsjax.runs.metrics_file import last_line, read_metrics, strict
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
 
@@ -24,8 +24,8 @@ def is_comparison(folder: Path) -> bool:
 
 def tested_step(folder: Path) -> int | None:
     """Return the step after which a run was last tested; None if it was not."""
-    lines = [line for line in read_metrics(folder / "metrics.jsonl") if line["split"] == "test"]
-    return lines[-1]["step"] if lines else None
+    line = last_line(read_metrics(folder / "metrics.jsonl"), "test")
+    return line["step"] if line else None
 
 
 def comparison_of(folder: Path) -> Path | None:

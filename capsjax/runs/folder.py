@@ -9,7 +9,7 @@ from typing import Any
 from capsjax.checks import UserError
 from capsjax.runs import advice, description, directory
 from capsjax.runs.config import Config
-from capsjax.runs.metrics_file import read_metrics
+from capsjax.runs.metrics_file import last_line, read_metrics
 from capsjax.schema.text import dump
 from capsjax.training import checkpoints
 
@@ -65,8 +65,7 @@ class Folder:
     @property
     def tested(self) -> dict[str, Any] | None:
         """The last line of the test split; None if the run was not tested."""
-        lines = [line for line in self.metrics if line["split"] == "test"]
-        return lines[-1] if lines else None
+        return last_line(self.metrics, "test")
 
     @property
     def step(self) -> int | None:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, SupportsFloat
 
@@ -138,3 +138,16 @@ def read_metrics(path: Path, splits: Container[str] = SPLITS) -> list[dict[str, 
                 if _is_ours(line, splits):
                     lines[line["split"], line["step"]] = numbers(line)
     return sorted(lines.values(), key=lambda line: line["step"])
+
+
+def last_line(lines: Sequence[dict[str, Any]], split: str) -> dict[str, Any] | None:
+    """Return a run's last line of a split.
+
+    Args:
+        lines: the run's metrics, as `read_metrics` gives them.
+        split: train, validation or test.
+
+    Returns:
+        The line; None if the split has none.
+    """
+    return next((line for line in reversed(lines) if line["split"] == split), None)

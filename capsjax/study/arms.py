@@ -1,6 +1,6 @@
 """What is drawn and tabled together: the runs of one arm, which differ by the seed alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from capsjax.routing import DynamicRouting, IterativeRouting, Routing, UniformRo
 from capsjax.runs.config import Config
 
 Lines = list[dict[str, Any]]
+Runs = Mapping[tuple[str, int], Lines]  # the metrics of a comparison's runs, by arm and seed
 
 JOIN = " + "  # between what layers of one network have of different kinds
 

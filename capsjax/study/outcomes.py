@@ -4,6 +4,7 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Bool
 
 from capsjax.checks import UserError
 from capsjax.runs import predictions
+from capsjax.runs.predictions import Predictions
 from capsjax.study.design import Design
 from capsjax.study.ledger import Entry
 
@@ -51,14 +53,27 @@ def wrong_images(entry: Entry) -> Bool[np.ndarray, "n"] | None:
     """
     if entry.tested is None:
         return None
-    folder, step = entry.trial.path / predictions.FOLDER, int(entry.tested["step"])
-    for path in sorted(folder.glob(f"test-step{step}*.npz")):
+    found = own_test(entry.trial.path, int(entry.tested["step"]))
+    return None if found is None else ~found.classification.right
+
+
+def own_test(run: Path, step: int) -> Predictions | None:
+    """Read what a run predicted in its own test, on its own data.
+
+    Args:
+        run: its directory.
+        step: after how many steps of training it was tested.
+
+    Returns:
+        The predictions; None if it keeps none, or they cannot be read.
+    """
+    for path in sorted((run / predictions.FOLDER).glob(f"test-step{step}*.npz")):
         try:
             found = predictions.load(path)
         except UserError:
             continue
-        if not found.data and found.step == step:  # the run's own test
-            return ~found.classification.right
+        if not found.data and found.step == step:
+            return found
     return None
 
 

@@ -8,7 +8,8 @@ Writes docs/images/results/gradient_modes-light.svg and -dark.svg.
 from pathlib import Path
 
 from capsjax.reports.comparison import read_comparison
-from capsjax.reports.comparison_panels import comparison_panels
+from capsjax.reports.comparison_panels import comparison_panels, comparison_runs
+from capsjax.reports.evidence import gather
 from capsjax.reports.figures import save, together
 from capsjax.reports.themes import DARK, LIGHT
 
@@ -27,7 +28,9 @@ def draw(results: Path, images: Path) -> list[Path]:
     Returns:
         The files.
     """
-    panels = {panel.name: panel for panel in comparison_panels(read_comparison(results), results)}
+    found = read_comparison(results)
+    drawn = comparison_panels(found, results, comparison_runs(found, results), gather(found))
+    panels = {panel.name: panel for panel in drawn}
     images.mkdir(parents=True, exist_ok=True)
     return [
         save(

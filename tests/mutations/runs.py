@@ -105,7 +105,7 @@ RUNS = (
     Mutation(
         "a seed of which one run failed paired with another",
         "reports/comparison.py",
-        "if not any(map(math.isnan, pair))]\n",
+        "if not any(map(math.isnan, row))]\n",
         "]\n",
         ("tests/reports/test_arms.py",),
     ),

@@ -89,6 +89,8 @@ def test_seeds_that_failed_are_left_out_in_pairs():
     assert rows["stop", "2"][:2] == ("40.00 ± 14.14 (2 of 3)", "+25.00")
     assert rows["plain", "2"][:3] == ("—", "—", "—")
     assert paired([0.1, NAN, 0.3], [NAN, 0.5, 0.2]) == ([0.3], [0.2])
+    assert paired([0.1, 0.2, 0.3], [NAN, 0.5, 0.2], [0.4, 0.5, NAN]) == ([0.2], [0.5], [0.5])
+    assert paired([NAN], [0.1], [0.2]) == ([], [], [])
     said = comparison_verdicts(comparison(errors=ERRORS))
     assert len(said) == 5  # neither the references nor what has no pair
     assert said[1].startswith("with num_iters=2, two seeds cannot tell stop from full")

@@ -127,6 +127,7 @@ def test_every_figure_and_table_is_a_file_of_its_own(compared):
     ]
     names += ["optimiser_cosine", "optimiser_norm_ratio", "couplings"]
     names += [f"confusion_{mode}" for mode in MODES]
+    assert "full, test, 2 seeds" in compared.page.read_text("utf-8")
     folder = compared.folder / "figures"
     assert {path.name for path in folder.iterdir()} == {
         f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf", "png")
@@ -143,6 +144,16 @@ def test_every_figure_and_table_is_a_file_of_its_own(compared):
         ]
         latex = (compared.folder / "tables" / f"{name}.tex").read_text("utf-8")
         assert latex == table.to_latex()
+
+
+def test_a_report_reads_every_file_once(compared):
+    found = {name: n for name, n in compared.read.items() if not name.startswith("figures/")}
+    kinds = {name.rpartition("/")[2]: n for name, n in found.items()}
+    runs = [run for run in found if run.startswith("runs/")]
+    assert len(runs) == 2 * 8  # metrics and predictions of four modes and two seeds
+    assert {found[run] for run in runs} == {1}
+    assert {kinds[n] for n in ("gradients.csv", "examples.csv", "couplings.csv")} == {1}
+    assert kinds["comparison.json"] == 1
 
 
 def test_the_metrics_of_every_run_are_in_one_file(compared, raw):

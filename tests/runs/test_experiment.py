@@ -18,7 +18,9 @@ from capsjax.checks import UserError
 from capsjax.data import Arrays
 from capsjax.progress import Silent
 from capsjax.reports.comparison import read_comparison
-from capsjax.reports.comparison_panels import comparison_figure
+from capsjax.reports.comparison_panels import comparison_panels, comparison_runs
+from capsjax.reports.evidence import gather
+from capsjax.reports.figures import together
 from capsjax.reports.report import report_run
 from capsjax.runs import description, directory, experiment
 from capsjax.runs.metrics_file import read_metrics
@@ -300,7 +302,10 @@ def test_nothing_is_validated_where_nothing_is_held_out(tmp_path):
     assert [row[0] for row in tables[0].rows] == ["train", "test"]
     folder = cj.compare(config, arrays(), out=tmp_path / "compared")
     assert cj.report(folder) == folder / "report.html"
-    figure = comparison_figure(read_comparison(folder), folder)
+    found = read_comparison(folder)
+    figure = together(
+        comparison_panels(found, folder, comparison_runs(found, folder), gather(found))
+    )
     titles = [ax.get_title() for ax in figure.axes]
     assert "error, % (training)" in titles  # of one seed, so without a range
     assert len(figure.axes[0].lines[0].get_xdata()) > 1
