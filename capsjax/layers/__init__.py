@@ -24,6 +24,7 @@ from capsjax.layers.routings import (
     routings,
     with_gradient,
     with_iterations,
+    with_routings,
 )
 from capsjax.layers.shared_capsules import SharedCapsules, SharedCapsulesConfig
 from capsjax.types import NetworkOutput
@@ -79,4 +80,5 @@ __all__ = [
     "shapes",
     "with_gradient",
     "with_iterations",
+    "with_routings",
 ]

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from capsjax.checks import UserError, nearest
 from capsjax.gradients import GradientMode, StopGradient
-from capsjax.layers.model import Model
+from capsjax.layers.model import Model, NetworkConfig
 from capsjax.routing import IterativeRouting, Routing
 from capsjax.schema.named import Named
 
@@ -81,6 +81,29 @@ def with_gradient(model: T, gradient: GradientMode) -> T:
     return map_routings(model, change)
 
 
+def with_routings(model: Model, routings: Mapping[str, Routing]) -> NetworkConfig:
+    """Return a network in which layers use other routings, each its own.
+
+    Args:
+        model: the network.
+        routings: the routing of each layer by name; the others stay as they are.
+
+    Returns:
+        The network as layers by name.
+
+    Example:
+        >>> import capsjax as cj
+        >>> model = with_routings(cj.load_config("digits").model, {"classes": cj.UniformRouting()})
+        >>> model.layers["classes"].routing.kind
+        'uniform'
+    """
+    network = model.network()
+    layers: dict[str, Any] = dict(network.layers)
+    for name, routing in routings.items():
+        layers[name] = dataclasses.replace(layers[name], routing=routing)
+    return dataclasses.replace(network, layers=layers)
+
+
 def with_iterations(model: Model, iterations: int | Mapping[str, int]) -> Model:
     """Return a network whose routings make another number of iterations, to be evaluated.
 
@@ -124,12 +147,7 @@ def with_iterations(model: Model, iterations: int | Mapping[str, int]) -> Model:
                 + nearest(str(name), known),
                 argument="iterations",
             )
-    network = model.network()
-    layers: dict[str, Any] = dict(network.layers)
-    for name, number in iterations.items():
-        own = change(used[name], number)
-        layers[name] = dataclasses.replace(layers[name], routing=own)
-    return dataclasses.replace(network, layers=layers)
+    return with_routings(model, {n: change(used[n], number) for n, number in iterations.items()})
 
 
 def _changed(value: Any, change: Callable[[Routing], Routing]) -> Any:

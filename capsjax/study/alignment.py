@@ -1,6 +1,6 @@
 """How far one gradient points where another does: group by group, example by example, after the optimiser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from capsjax.training.state import NONE, Params, TrainState, group_of
+from capsjax.training.state import Params, TrainState, group_of
 from capsjax.training.step import LossFunction, weighted_sums
 from capsjax.types import Batch
 
@@ -44,6 +44,7 @@ class Analysis(NamedTuple):
             the optimiser's scale of each parameter, and none of the momentum.
         examples: the gradients of single examples, [n] each; nothing where a batch normalises.
         entropy: of the couplings of these examples, in nats, [n].
+        alone: other gradients beside the same reference, by name, all parameters together.
     """
 
     gradient: dict[str, Alignment]
@@ -51,6 +52,7 @@ class Analysis(NamedTuple):
     response: dict[str, Alignment]
     examples: dict[str, Alignment]
     entropy: Float[Array, "n"]
+    alone: dict[str, Alignment]
 
 
 def align(gradient: Params, reference: Params) -> dict[str, Alignment]:
@@ -96,35 +98,12 @@ def _gradient(
     return jax.grad(mean_loss, has_aux=True)(params)
 
 
-def make_alignment(
-    loss: LossFunction, reference: LossFunction
-) -> Callable[..., dict[str, Alignment]]:
-    """Make a function that compares the gradients of two losses at the same parameters and batch.
-
-    Args:
-        loss: from parameters and a batch to values of each example, `loss` among them.
-        reference: the same, whose gradient is compared with.
-
-    Returns:
-        A compiled function from parameters, a batch and, where there are any, running statistics to the
-        alignment of each group.
-    """
-
-    @jax.jit
-    def alignment(params: Params, batch: Batch, statistics: Params = NONE) -> dict[str, Alignment]:
-        found = (
-            _gradient(function, params, batch, statistics)[0] for function in (loss, reference)
-        )
-        return align(*found)
-
-    return alignment
-
-
 def make_analysis(
     loss: LossFunction,
     reference: LossFunction,
     optimiser: optax.GradientTransformation,
     *,
+    alone: Mapping[str, LossFunction] | None = None,
     examples: int = 16,
 ) -> Callable[[TrainState, Batch], Analysis]:
     """Make a function that compares the gradients of two losses, and what an optimiser makes of them.
@@ -136,6 +115,7 @@ def make_analysis(
         loss: from parameters and a batch to values of each example, `loss` among them.
         reference: the same, whose gradient is compared with.
         optimiser: what trains, at a learning rate above 0: in the first step of a warm-up every update is 0.
+        alone: losses, by name, of which the gradient alone is compared, with the same reference.
         examples: how many single examples of a batch are looked at; each costs two gradients.
 
     Returns:
@@ -167,8 +147,12 @@ def make_analysis(
             # One after another: their gradients together would be as many copies of the parameters.
             chosen = jax.tree.map(lambda x: x[:count, None], batch)  # [n, 1, ...]
             singles, entropy = jax.lax.map(of_example, chosen)
+        others = {
+            name: align(_gradient(each, state.params, batch, state.statistics)[0], theirs)["all"]
+            for name, each in (alone or {}).items()
+        }
         return Analysis(
-            align(ours, theirs), align(moved, other), align(*responses), singles, entropy
+            align(ours, theirs), align(moved, other), align(*responses), singles, entropy, others
         )
 
     return analyse

@@ -8,23 +8,24 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from capsjax.checks import UserError
 from capsjax.data import Dataset
 from capsjax.gradients import StopGradient
-from capsjax.layers import routings, with_gradient
+from capsjax.layers import routings, with_gradient, with_routings
 from capsjax.routing import IterativeRouting
 from capsjax.runs.config import Config
 from capsjax.runs.metrics_file import MetricsWriter, read_metrics
 from capsjax.runs.plan import plan
 from capsjax.schema.text import to_tree
-from capsjax.study.alignment import Alignment, make_alignment, make_analysis
+from capsjax.study.alignment import Alignment, make_analysis
 from capsjax.study.couplings import describe_couplings
 from capsjax.study.design import Design, variant
 from capsjax.study.ledger import Trial
 from capsjax.training.feed import EvalFeed
-from capsjax.training.optimisers import Constant, freeze
-from capsjax.training.state import TrainState
+from capsjax.training.optimisers import Constant
+from capsjax.training.state import Params, TrainState
 from capsjax.types import Batch
 
 EXAMPLES = 256
@@ -66,10 +67,21 @@ def gradient_pairs(config: Config, designed: Design) -> dict[str, tuple[Config, 
 def gradient_pair(config: Config) -> tuple[Config, Config]:
     """Return a configuration with the stop gradient, and with the full one, of the first seed.
 
+    Returns:
+        Both at a constant learning rate of 1, as arms that differ in the rate alone share them.
+
     Raises:
         UserError: If nothing iterates, so that there is no gradient to choose.
     """
+    config = _without_rate(config)
     return variant(config, "stop", 0), variant(config, "full", 0)
+
+
+def _without_rate(config: Config) -> Config:
+    """Return a configuration whose learning rate is 1, whatever it was."""
+    # The direction of an update does not depend on the learning rate, unless that is 0, as in a warm-up.
+    optimiser = dataclasses.replace(config.optimiser, schedule=Constant(rate=1.0))
+    return dataclasses.replace(config, optimiser=optimiser)
 
 
 def _gradients(tree: Any) -> list[str]:
@@ -91,7 +103,7 @@ def look_at_gradients(pair: tuple[Config, Config], dataset: Dataset) -> Look:
     """Make the function that compares stop and full gradient of a state.
 
     Args:
-        pair: the configuration with the stop gradient, and with the full one.
+        pair: as `gradient_pair` gives it.
         dataset: what is learnt from.
 
     Returns:
@@ -99,15 +111,13 @@ def look_at_gradients(pair: tuple[Config, Config], dataset: Dataset) -> Look:
         numbers N.NAME of single examples, all parameters together. Where several layers route, a group
         "stop in LAYER" has the coupling of that layer alone held constant.
     """
-    stop, full = (plan(config, dataset).functions for config in pair)
-    optimiser, frozen = pair[1].optimiser, pair[1].training.freeze
-    # The direction of an update does not depend on the learning rate, unless that is 0, as in a warm-up.
-    constant = dataclasses.replace(optimiser, schedule=Constant(rate=1.0)).make(1)
-    analyse = make_analysis(stop.loss, full.loss, freeze(constant, frozen))
+    stop, full = (plan(config, dataset) for config in pair)
     alone = {
-        f"stop in {layer}": make_alignment(plan(config, dataset).functions.loss, full.loss)
+        f"stop in {layer}": plan(config, dataset).functions.loss
         for layer, config in _stopped_in_one(pair[1]).items()
     }
+    losses = stop.functions.loss, full.functions.loss
+    analyse = make_analysis(*losses, full.optimiser, alone=alone)
     batch = _batch(dataset)
 
     def look(state: TrainState) -> dict[str, Numbers]:
@@ -120,8 +130,8 @@ def look_at_gradients(pair: tuple[Config, Config], dataset: Dataset) -> Look:
             if found.examples:
                 means = Alignment(*(float(np.mean(x)) for x in found.examples[group]))
                 line |= _numbers(f"{group}.example_", means)
-        for group, align in alone.items():
-            line |= _numbers(f"{group}.", align(state.params, batch, state.statistics)["all"])
+        for group in alone:  # in the order of layers, which what is compiled does not keep
+            line |= _numbers(f"{group}.", found.alone[group])
         singles: Numbers = {}
         for n, entropy in enumerate(found.entropy):
             one = Alignment(*(x[n] for x in found.examples["all"]))
@@ -143,17 +153,15 @@ def _short(value: Any) -> float:
 
 def _stopped_in_one(config: Config) -> dict[str, Config]:
     """Return a configuration with the coupling of one layer held constant, by layer, if several iterate."""
-    network = config.model.network()
-    iterating = {n: r for n, r in routings(network).items() if isinstance(r, IterativeRouting)}
+    used = routings(config.model)
+    iterating = {n: r for n, r in used.items() if isinstance(r, IterativeRouting)}
     if len(iterating) < 2:
         return {}
-    made = {}
-    for name, routing in iterating.items():
-        stopped: Any = dataclasses.replace(routing, gradient=StopGradient())
-        layer: Any = network.layers[name]
-        layers = {**network.layers, name: dataclasses.replace(layer, routing=stopped)}
-        made[name] = dataclasses.replace(config, model=dataclasses.replace(network, layers=layers))
-    return made
+    stopped = {n: dataclasses.replace(r, gradient=StopGradient()) for n, r in iterating.items()}
+    return {
+        name: dataclasses.replace(config, model=with_routings(config.model, {name: routing}))
+        for name, routing in stopped.items()
+    }
 
 
 def look_at_couplings(config: Config, dataset: Dataset) -> Look:
@@ -169,13 +177,13 @@ def look_at_couplings(config: Config, dataset: Dataset) -> Look:
     apply, batch = plan(config, dataset).functions.apply, _batch(dataset)
 
     @jax.jit
-    def measure(state: TrainState) -> Any:
-        return describe_couplings(apply(state.variables, batch.images, None, trace=True).layers)
+    def measure(variables: Params, images: Float[Array, "b h w c"]) -> Any:
+        return describe_couplings(apply(variables, images, None, trace=True).layers)
 
     def look(state: TrainState) -> dict[str, Numbers]:
         line = {
             f"{layer}.{iteration}.{name}": _short(value)
-            for layer, found in jax.device_get(measure(state)).items()
+            for layer, found in jax.device_get(measure(state.variables, batch.images)).items()
             for name, values in found.items()
             for iteration, value in enumerate(values, start=1)
         }
@@ -188,7 +196,8 @@ def routed_alike(config: Config) -> Config | None:
     """Return a configuration that couples as an arm does, whatever its gradient; None if nothing iterates."""
     if not any(isinstance(r, IterativeRouting) for r in routings(config.model).values()):
         return None
-    with contextlib.suppress(UserError):  # arms that differ in the mode share what is compiled
+    config = _without_rate(config)  # arms that differ in rate or mode share what is compiled
+    with contextlib.suppress(UserError):
         return dataclasses.replace(config, model=with_gradient(config.model, StopGradient()))
     return config
 
@@ -231,19 +240,22 @@ def write_observation(run: Path, state: TrainState, epoch: int, look: Look) -> N
                 writer.write(kind, int(state.step), {"epoch": epoch} | numbers)
 
 
-def read_observations(trial: Trial, kind: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+def read_observations(
+    trial: Trial, keys: Mapping[str, tuple[str, ...]]
+) -> dict[str, list[dict[str, Any]]]:
     """Read what was seen along a run, one record for each epoch and whatever the numbers are of.
 
     Args:
         trial: the run.
-        kind: alignment, examples or couplings.
-        keys: what the parts of a number's name before its last are, such as `layer` and `iteration`.
+        keys: of each kind of line (alignment, examples, couplings) what the parts of a number's name before
+            its last are, such as `layer` and `iteration`.
 
     Returns:
-        Records with `mode`, `seed`, `epoch`, the keys, and the numbers by name.
+        By kind, records with `mode`, `seed`, `epoch`, the keys, and the numbers by name.
     """
-    records = []
-    for line in read_metrics(trial.path / FILE, (kind,)):
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in keys}
+    for line in read_metrics(trial.path / FILE, tuple(keys)):
+        of = keys[line["split"]]
         known = {"mode": trial.arm.name, "seed": trial.seed, "epoch": int(line["epoch"])}
         parts: dict[str, dict[str, Any]] = {}
         for name, value in line.items():
@@ -251,6 +263,6 @@ def read_observations(trial: Trial, kind: str, keys: tuple[str, ...]) -> list[di
             if dot:
                 parts.setdefault(before, {})[last] = value
         for before, numbers in parts.items():
-            of = (int(x) if x.isdigit() else x for x in before.rsplit(".", len(keys) - 1))
-            records.append(known | dict(zip(keys, of, strict=True)) | numbers)
-    return records
+            values = (int(x) if x.isdigit() else x for x in before.rsplit(".", len(of) - 1))
+            found[line["split"]].append(known | dict(zip(of, values, strict=True)) | numbers)
+    return found

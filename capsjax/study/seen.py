@@ -24,20 +24,6 @@ LARGEST = 64 << 20
 Records = list[dict[str, Any]]
 
 
-def read_runs(entries: Sequence[Entry], table: str) -> Records:
-    """Read a table off the directories of runs.
-
-    Args:
-        entries: the runs.
-        table: the name of its file.
-
-    Returns:
-        A record for each line.
-    """
-    kind, keys = TABLES[table]
-    return [record for e in entries for record in read_observations(e.trial, kind, keys)]
-
-
 def write_seen(folder: Path, entries: Sequence[Entry]) -> dict[str, Records]:
     """Write what was seen along all runs, a file for each table that is not empty.
 
@@ -48,7 +34,8 @@ def write_seen(folder: Path, entries: Sequence[Entry]) -> dict[str, Records]:
     Returns:
         The tables, by the names of their files.
     """
-    found = {table: read_runs(entries, table) for table in TABLES}
+    runs = [read_observations(entry.trial, dict(TABLES.values())) for entry in entries]
+    found = {table: [r for run in runs for r in run[kind]] for table, (kind, _) in TABLES.items()}
     for table, records in found.items():
         columns = list(dict.fromkeys(name for record in records for name in record))
         if not records:

@@ -44,9 +44,9 @@ class TrialRunner:
         self._pairs = gradient_pairs(config, designed)
         # One at a time stays: a study goes through many, and each run loads its own.
         self.dataset = functools.lru_cache(maxsize=2)(self._load)
-        # Arms that differ in the gradient alone look by the same programs.
-        self._gradients = functools.lru_cache(maxsize=8)(self._look_at_gradients)
-        self._couplings = functools.lru_cache(maxsize=8)(self._look_at_couplings)
+        # Arms that differ in gradient or rate alone look by the same programs.
+        self._gradients = functools.lru_cache(maxsize=64)(self._look_at_gradients)
+        self._couplings = functools.lru_cache(maxsize=64)(self._look_at_couplings)
 
     def _load(self, source: Any) -> Dataset:
         arm = next(arm for arm in self._design.arms.values() if arm.config.data == source)

@@ -93,7 +93,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     config = directory.read_config(folder)
     found = []
     for entry in read_ledger(folder, config, design(config)):
-        run, trial = Folder(entry.trial.path), entry.trial
+        trial = entry.trial
         record: dict[str, Any] = {
             "arm": trial.arm.name,
             "seed": trial.seed,
@@ -101,10 +101,12 @@ def collect(folder: Path) -> list[dict[str, Any]]:
             "why": entry.why,
         }
         if entry.state == "done":
+            last = {line["split"]: line for line in Folder(trial.path).metrics}
             for split in ("validation", "test"):
-                line = [line for line in run.metrics if line["split"] == split][-1]
                 record[split] = {
-                    key: value for key, value in line.items() if isinstance(value, int | float)
+                    key: value
+                    for key, value in last[split].items()
+                    if isinstance(value, int | float)
                 }
             record["wrong"] = outcomes.pack(outcomes.wrong_images(entry))
         found.append(record)

@@ -69,6 +69,27 @@ STUDIES = (
         ("tests/study/test_observation.py",),
     ),
     Mutation(
+        "gradients looked at by a program for each learning rate",
+        "study/observation.py",
+        "    config = _without_rate(config)\n    return variant(",
+        "    return variant(",
+        ("tests/study/test_observation.py",),
+    ),
+    Mutation(
+        "programs of ten arms that take turns forgotten before their next turn",
+        "study/trial_runner.py",
+        "lru_cache(maxsize=64)(self._look_at_gradients)",
+        "lru_cache(maxsize=8)(self._look_at_gradients)",
+        ("tests/study/test_observation.py",),
+    ),
+    Mutation(
+        "any predictions taken for a run's own test",
+        "study/outcomes.py",
+        "        if not found.data and found.step == step:\n",
+        "        if True:\n",
+        ("tests/study/test_outcomes.py",),
+    ),
+    Mutation(
         "couplings of a child at two positions counted twice",
         "metrics/coupling.py",
         "    return apart / jnp.where(children > 0, children, 1)\n",

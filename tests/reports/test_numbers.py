@@ -6,6 +6,7 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import capsjax as cj
@@ -13,9 +14,9 @@ from capsjax.bench.timing import Cost, TimedStep, ratio, time_steps
 from capsjax.data import Digits
 from capsjax.progress import Silent
 from capsjax.runs.plan import plan
-from capsjax.study.alignment import align, make_alignment
+from capsjax.study.alignment import align, make_analysis
 from capsjax.training.feed import TrainFeed
-from capsjax.training.state import group_of
+from capsjax.training.state import TrainState, group_of
 from capsjax.types import Batch
 
 
@@ -58,7 +59,9 @@ def test_alignment_weighs_examples():
 
     images = jnp.asarray([[1.0, 0.0], [0.0, 5.0]]).reshape(2, 1, 2, 1)
     batch = Batch(images, jnp.zeros(2, int), jnp.asarray([1.0, 0.0]))
-    found = make_alignment(loss, reference)({"a.w": jnp.ones(2)}, batch)["all"]
+    optimiser = optax.sgd(0.1)
+    state = TrainState.create({"a.w": jnp.ones(2)}, optimiser)
+    found = make_analysis(loss, reference, optimiser, examples=1)(state, batch).gradient["all"]
     assert found.cosine == pytest.approx(1.0)
     assert found.norm_ratio == pytest.approx(0.5)
 

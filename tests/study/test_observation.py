@@ -1,6 +1,7 @@
 """What is looked at along a run, each number against its definition."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,13 @@ import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.layers import routings
 from capsjax.metrics import coupling_distance
+from capsjax.study import observation, trial_runner
 from capsjax.study.alignment import make_analysis
 from capsjax.study.couplings import describe_couplings
+from capsjax.study.design import design
+from capsjax.study.ledger import read_ledger, trials_of
 from capsjax.study.observation import _stopped_in_one, routed_alike
-from capsjax.study.seen import EXAMPLES, GRADIENTS, read_seen
+from capsjax.study.seen import EXAMPLES, GRADIENTS, TABLES, read_seen, write_seen
 from capsjax.training.state import TrainState
 from capsjax.types import Batch
 
@@ -58,7 +62,9 @@ def analysed():
         }
         _, kept = optimiser.update(gradient, state.opt_state, params)
         state = state._replace(opt_state=kept)
-    found = make_analysis(loss_of(1.0), loss_of(3.0), optimiser, examples=4)(state, BATCH)
+    others = {"half": loss_of(1.5), "same": loss_of(3.0)}
+    analyse = make_analysis(loss_of(1.0), loss_of(3.0), optimiser, alone=others, examples=4)
+    found = analyse(state, BATCH)
     return state, jax.device_get(found)
 
 
@@ -93,6 +99,16 @@ def test_gradients_and_what_the_optimiser_makes_of_them(analysed):
             assert got[group].norm_ratio == pytest.approx(lengths, rel=1e-4)
     assert found.gradient["b"].share == pytest.approx(2 / 3, rel=1e-4)
     assert found.gradient["a"].share == pytest.approx(0, abs=1e-5)
+
+
+def test_other_gradients_are_compared_with_the_same_reference(analysed):
+    _, found = analysed
+    x = np.asarray(BATCH.images[:, 0, 0], np.float64)
+    half, full = (np.r_[x.mean(0), scale * (x**2).mean(0)] for scale in (1.5, 3))
+    assert found.alone["half"].cosine == pytest.approx(cosine(half, full), rel=1e-4)
+    lengths = np.linalg.norm(half) / np.linalg.norm(full)
+    assert found.alone["half"].norm_ratio == pytest.approx(lengths, rel=1e-4)
+    assert found.alone["same"] == pytest.approx((1, 1), rel=1e-5)
 
 
 def test_single_examples(analysed):
@@ -174,8 +190,42 @@ def test_one_layer_after_the_other_is_held_constant():
 def test_arms_that_differ_in_the_mode_are_looked_at_by_one_program():
     config = cj.load_config("smoke")
     stop = cj.load_config("smoke", {"model.routing.gradient": "stop"})
-    assert routed_alike(config) == routed_alike(stop) == stop
+    assert routed_alike(config) == routed_alike(stop)
+    assert routed_alike(config).model == stop.model
     assert routed_alike(cj.load_config("smoke", {"model.routing": {"kind": "uniform"}})) is None
+
+
+RATES = [0.001 * n for n in range(1, 11)]
+
+
+@pytest.mark.parametrize(
+    ("grid", "programs"),
+    [({"optimiser.schedule.rate": RATES}, 1), ({"model.routing.num_iters": [*range(2, 12)]}, 10)],
+)
+def test_runs_that_take_turns_are_looked_at_by_programs_made_once(monkeypatch, grid, programs):
+    """Ten rates share one, in which the rate does not count; ten programs are all kept."""
+    made = []
+    for name in ("look_at_gradients", "look_at_couplings"):
+        monkeypatch.setattr(trial_runner, name, lambda of, _, name=name: made.append(name) or len)
+    compare = {"arms": {"stop": {"model.routing.gradient": "stop"}, "full": {}}}
+    config = cj.load_config("smoke", {"compare": compare | {"grid": grid, "seeds": 2}})
+    designed = design(config)
+    runner = trial_runner.TrialRunner(config, designed)
+    for trial in trials_of(Path("nowhere"), config, designed):
+        assert runner._observer(trial) is not None
+    assert made.count("look_at_gradients") == made.count("look_at_couplings") == programs
+
+
+def test_what_was_seen_along_a_run_is_read_once(compared, tmp_path, monkeypatch):
+    read, opened = observation.read_metrics, []
+    monkeypatch.setattr(
+        observation, "read_metrics", lambda path, kinds: opened.append(path) or read(path, kinds)
+    )
+    entries = read_ledger(compared.folder, compared.config, design(compared.config))
+    write_seen(tmp_path, entries)
+    assert sorted(opened) == sorted(e.trial.path / observation.FILE for e in entries)
+    for table in TABLES:
+        assert (tmp_path / table).read_text() == (compared.folder / table).read_text()
 
 
 def test_a_table_that_is_damaged_is_named(tmp_path):
