@@ -4,9 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from capsjax.checks import UserError, nearest
-from capsjax.data import Dataset
+from capsjax.data import Dataset, Split
 from capsjax.reports.figures import drawn_name, new_figure
 from capsjax.reports.themes import LIGHT, drawn_with
+from capsjax.training.feed import EvalFeed
 
 COLUMNS, ROWS = 10, 20  # images of a class, and classes that are drawn
 SIDE, GAP = 32, 2  # dots that an image has at least, and between images
@@ -22,7 +23,7 @@ def examples_figure(dataset: Dataset, split: str = "train") -> Figure:
 
     Returns:
         The figure, a row for each class, its name before it. Channels of images that are neither grey nor
-        in colour are drawn beside each other.
+        in colour are drawn beside each other; of overlapping images each has one of another class over it.
 
     Raises:
         UserError: If there is no such split.
@@ -31,25 +32,24 @@ def examples_figure(dataset: Dataset, split: str = "train") -> Figure:
     if split not in splits:
         expected = f"one of {', '.join(splits)}{nearest(split, list(splits))}"
         raise UserError(f"split: got {split!r}, expected {expected}", argument="split")
-    images, labels = splits[split].images, splits[split].labels
+    labels = splits[split].labels
     classes = min(dataset.num_classes, ROWS)
     names = [str(name) for name in dataset.class_names or range(dataset.num_classes)][:classes]
+    chosen = [_spread(np.flatnonzero(labels == row)) for row in range(classes)]
+    images, highest = _images(dataset, splits[split], np.concatenate(chosen))
     lowest = 0.0 if dataset.bounded else float(images.min())
-    highest = 1 / dataset.scale if dataset.bounded else float(images.max())
+    highest = highest if dataset.bounded else float(images.max())
     # Small images in larger dots, so that the gaps are no wider than they are elsewhere.
     zoom = max(1, round(SIDE / max(images.shape[1:3])))
     height, width = (zoom * side for side in _tile(images[0]).shape[:2])
     # White between images: black would be taken for a part of those that are dark at their edges.
     shape = classes * (height + GAP) - GAP, COLUMNS * (width + GAP) - GAP, 3
     canvas = np.ones(shape, np.float32)
-    for row in range(classes):
-        places = np.flatnonzero(labels == row)
-        chosen = places[
-            np.linspace(0, len(places) - 1, min(COLUMNS, len(places))).round().astype(int)
-        ]
-        for column, place in enumerate(chosen):
+    remaining = iter(images)
+    for row, places in enumerate(chosen):
+        for column in range(len(places)):
             top, left = row * (height + GAP), column * (width + GAP)
-            tile = _tile(images[place]).astype(np.float32).repeat(zoom, 0).repeat(zoom, 1)
+            tile = _tile(next(remaining)).astype(np.float32).repeat(zoom, 0).repeat(zoom, 1)
             shown = (tile - lowest) / (highest - lowest)
             canvas[top : top + height, left : left + width] = np.clip(shown, 0, 1)
     with drawn_with(LIGHT):
@@ -65,6 +65,21 @@ def examples_figure(dataset: Dataset, split: str = "train") -> Figure:
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)
     return figure
+
+
+def _spread(places: np.ndarray) -> np.ndarray:
+    """Return ten of these places, spread evenly, or all of fewer."""
+    few = min(COLUMNS, len(places))
+    return places[np.linspace(0, len(places) - 1, few).round().astype(int)]
+
+
+def _images(dataset: Dataset, split: Split, places: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the images at some places, laid over each other if those of the set are, and what white is."""
+    part = Split(split.images[places], split.labels[places])
+    if dataset.overlap is None:
+        return part.images, 1 / dataset.scale
+    feed = EvalFeed(part, dataset.scale, batch_size=len(part), overlap=dataset.overlap)
+    return np.asarray(next(iter(feed)).images), 1.0
 
 
 def _tile(image: np.ndarray) -> np.ndarray:
