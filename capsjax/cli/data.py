@@ -76,8 +76,8 @@ def _fetch(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
         came = source.fetch(reporter.download)
     for path in came:
         print(f"downloaded: {printable(str(path))}")
-    files = len(source.files())
-    print(f"{source.kind}: {files} files as published, in {printable(str(source.place().folder))}")
+    files, folder = len(source.files()), printable(str(source.place().folder))
+    print(f"{source.kind}: {files} file{'s' if files > 1 else ''} as expected, in {folder}")
 
 
 def _verify(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -89,7 +89,7 @@ def _verify(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     if isinstance(source, PublishedFiles):
         for path, file in source.verify():
             told = f"{file.size} {file.unit}, SHA-256 {file.sha256}"
-            print(f"{printable(Path(path).name)}: {told}: as published")
+            print(f"{printable(Path(path).name)}: {told}: as expected")
     dataset = source.load()
     counts = {name: len(split) for name, split in dataset.splits().items()}
     total, expected = sum(counts.values()), sum(known.examples.values())

@@ -13,6 +13,7 @@ from capsjax.data.dataset import Dataset, Split
 from capsjax.data.digits import Digits
 from capsjax.data.download import Report
 from capsjax.data.source import DataShape, Source
+from capsjax.schema.variant import Variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,3 +134,13 @@ def put_on_canvas(split: Split, shape: tuple[int, int, int]) -> Split:
     zeros = [(n - m) for n, m in zip(shape[:2], split.images.shape[1:3], strict=True)]
     around = [(0, 0), *((n // 2, n - n // 2) for n in zeros), (0, 0)]
     return Split(np.pad(split.images, around), split.labels)
+
+
+def in_words(value: Variant) -> str:
+    """Name a value by its kind and what of it is not its default, such as "shift pixels=6"."""
+    told = [
+        f"{field.name}={getattr(value, field.name)}"
+        for field in dataclasses.fields(value)
+        if field.name != "kind" and getattr(value, field.name) != field.default
+    ]
+    return " ".join([getattr(value, "kind", type(value).__name__), *told])

@@ -70,6 +70,6 @@ class Overlapping(DerivedSource):
                 )
         return found.map_splits(
             lambda split: put_on_canvas(split, shape),
-            name=f"{self.kind} {found.name}",
+            name=f"{self.kind} {found.name}, shift {self.shift}",
             overlap=self.overlap,
         )

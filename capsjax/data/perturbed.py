@@ -12,7 +12,7 @@ from capsjax.checks import FieldError, check_int
 from capsjax.data.augment import Augmentation
 from capsjax.data.augment.base import augment
 from capsjax.data.dataset import Dataset, Split
-from capsjax.data.derived import DerivedSource, put_on_canvas
+from capsjax.data.derived import DerivedSource, in_words, put_on_canvas
 
 BLOCK = 512  # images that are changed at once, on the device
 STREAMS = {"train": 0, "validation": 1, "test": 2}  # of random numbers: a split has its own
@@ -60,7 +60,7 @@ class Perturbed(DerivedSource):
         parts = {split: name for name, split in found.splits().items()}
         return found.map_splits(
             lambda split: self._changed(parts[split], split, shape, found.scale),
-            name=f"{self.kind} {found.name}",
+            name=", ".join([f"{self.kind} {found.name}", *map(in_words, self.changes)]),
         )
 
     def _changed(self, name: str, split: Split, shape: tuple[int, int, int], scale: float) -> Split:

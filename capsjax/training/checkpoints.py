@@ -140,11 +140,9 @@ def restore(
     if damaged:
         ending = "no other checkpoint is whole: train again" if step is None else "use another step"
         raise DamagedError(f"{damaged[max(damaged)]}; {ending}")
-    listed = ", ".join(map(str, steps(folder))) or "none"
-    raise UserError(
-        f"{folder}: got no checkpoint{'' if step is None else f' of step {step}'}, expected one of: "
-        f"{listed}; train the run first"
-    )
+    listed = ", ".join(map(str, steps(folder)))
+    got = f"{folder}: got no checkpoint{'' if step is None else f' of step {step}'}, expected "
+    raise UserError(got + (f"one of: {listed}" if listed else "one; train the run first"))
 
 
 def set_aside(folder: Path, after: int) -> None:

@@ -21,6 +21,7 @@ import modes  # the two arms that the package does not have
 import yaml
 
 import capsjax as cj
+from capsjax import progress
 from capsjax.runs import directory
 from capsjax.runs.folder import Folder
 from capsjax.study import outcomes
@@ -75,9 +76,10 @@ def study_config(entry: Mapping[str, Any], rates: Mapping[str, float]) -> cj.Con
 
 def carry_out(config: cj.Config, folder: Path, jobs: int) -> Path:
     """Run a comparison, or resume it, or find it finished."""
-    if not folder.exists():
-        return compare(config, out=folder, jobs=jobs)
-    return folder if stopped(folder) is None else resume(folder, jobs=jobs)
+    with progress.reporter() as reporter:
+        if not folder.exists():
+            return compare(config, out=folder, jobs=jobs, reporter=reporter)
+        return folder if stopped(folder) is None else resume(folder, jobs=jobs, reporter=reporter)
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:

@@ -2,13 +2,13 @@
 
     python experiments/interests/measure.py [--seeds N]
 
-Writes results/selection.json, then results/runs.jsonl, a line for each arm and seed; what is there is not run
-again.
+Writes a line for each run into results/selection.jsonl and, once learning rates are chosen by these, into
+results/runs.jsonl; what is there is not run again.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,27 +152,40 @@ def select(measured: list[dict[str, Any]]) -> dict[str, float]:
     return {name: max(RATES, key=lambda rate: (mean(name, rate), -rate)) for name in ARMS}
 
 
-def main(run: Callable[..., dict[str, Any]] = run) -> None:
+def carry_out(
+    path: Path, wanted: Sequence[tuple[str, float, int]], split: int
+) -> list[dict[str, Any]]:
+    """Make the runs that a file does not have yet, and return the lines of all.
+
+    Args:
+        path: the file, a line for each run.
+        wanted: arm, learning rate and seed of each.
+        split: which users measure.
+
+    Returns:
+        What was measured, in the order in which it was.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(line["arm"], line["rate"], line["seed"]) for line in lines}
+    for number, one in enumerate(wanted, start=1):
+        if one not in done:
+            lines.append(run(*one, split))
+            with path.open("a") as file:
+                file.write(json.dumps(lines[-1]) + "\n")
+            print(f"{path.name} {number}/{len(wanted)}: {lines[-1]}", flush=True)
+    return lines
+
+
+def main() -> None:
     """Select, then train what is missing."""
     parser = argparse.ArgumentParser(description="Measure what detaching costs a recommender.")
     parser.add_argument("--seeds", type=int, default=30)
     count = parser.parse_args().seeds
-    chosen, runs = RESULTS / "selection.json", RESULTS / "runs.jsonl"
     RESULTS.mkdir(exist_ok=True)
-    if not chosen.exists():
-        measured = [run(a, rate, s, 1) for a in ARMS for rate in RATES for s in SELECTION_SEEDS]
-        chosen.write_text(
-            json.dumps({"rates": select(measured), "measured": measured}, indent=1) + "\n"
-        )
-    rates = json.loads(chosen.read_text())["rates"]
-    lines = runs.read_text().splitlines() if runs.exists() else []
-    done = {(line["arm"], line["seed"]) for line in map(json.loads, lines)}
-    for seed in range(SEED, SEED + count):
-        for name in ARMS:
-            if (name, seed) not in done:
-                record = run(name, rates[name], seed, 2)
-                with runs.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+    tried = [(name, rate, seed) for name in ARMS for rate in RATES for seed in SELECTION_SEEDS]
+    rates = select(carry_out(RESULTS / "selection.jsonl", tried, 1))
+    seeds = range(SEED, SEED + count)
+    carry_out(RESULTS / "runs.jsonl", [(n, rates[n], seed) for seed in seeds for n in ARMS], 2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,16 @@ import pytest
 from PIL import Image
 
 from capsjax.checks import UserError
-from capsjax.data import Affnist, Dataset, KnownArchive, Mnist, Split, Usps, published_sets
+from capsjax.data import (
+    Affnist,
+    Dataset,
+    KnownArchive,
+    Mnist,
+    Overlapping,
+    Split,
+    Usps,
+    published_sets,
+)
 from capsjax.reports.examples import examples_figure
 from capsjax.reports.figures import save
 from tests.data.conftest import server, tiny, to_idx
@@ -80,7 +89,7 @@ def test_a_set_is_fetched_once_checked_and_left_alone(answer, published, server,
     code, out, _ = answer(*err[-1].split("capsjax ")[-1].split())
     assert code == 0
     assert [line.split(": ")[0] for line in out[:4]] == ["downloaded"] * 4
-    assert out[-1] == f"mnist: 4 files as published, in {folder}"
+    assert out[-1] == f"mnist: 4 files as expected, in {folder}"
     seen = list(server.seen)
     assert answer("data", "fetch", "mnist")[1] == out[-1:]
     assert server.seen == seen
@@ -102,7 +111,7 @@ def test_files_are_verified_and_images_counted(answer, published, tiny, tmp_path
     assert code == 0
     file = published.files["train_images"]
     name = f"{file.name}.gz"
-    assert out[0] == f"{name}: {file.size} bytes decompressed, SHA-256 {file.sha256}: as published"
+    assert out[0] == f"{name}: {file.size} bytes decompressed, SHA-256 {file.sha256}: as expected"
     assert out[-1] == "mnist: 17 images (12 train, 5 test), 10 classes"
     fewer = dataclasses.replace(published, examples={"train": 13, "test": 5})
     monkeypatch.setattr(Mnist, "published", classmethod(lambda cls: fewer))
@@ -212,3 +221,13 @@ def test_files_of_a_set_may_come_in_other_forms(tmp_path, monkeypatch, server):
     server.pages["/usps.bz2"] = (200, body, len(body))
     assert Usps().fetch() == [tmp_path / "sets" / "usps" / "usps.bz2"]
     assert Usps().verify() == [(str(tmp_path / "sets" / "usps" / "usps.bz2"), file)]
+
+
+def test_overlapping_images_are_drawn_as_they_are():
+    pairs = Overlapping(canvas=12, shift=0).load()
+    # Without the gaps, which are white: two digits over each other are brighter than one, not twice as bright.
+    one, two = (
+        float(np.mean(np.asarray(examples_figure(dataset).axes[0].images[0].get_array()) != 0))
+        for dataset in (pairs.map_splits(lambda split: split, overlap=None), pairs)
+    )
+    assert one + 0.03 < two < 2 * one

@@ -49,6 +49,8 @@ def test_translated_digits_lie_anywhere_and_are_whole(digits):
 def test_it_is_the_same_at_every_reading_and_other_for_each_split_and_seed(digits):
     made, again = (Perturbed(changes=CHANGES).load() for _ in range(2))
     assert made.fingerprint() == again.fingerprint()
+    # By its name it is told from other changes of the same set.
+    assert made.name == "perturbed digits, affine degrees=20 scale=0.2 shear=0.2, noise"
     assert made.fingerprint() != Perturbed(changes=CHANGES, seed=1).load().fingerprint()
     changes = made.test.images.astype(int) - digits.test.images
     assert (changes != 0).mean() > 0.2

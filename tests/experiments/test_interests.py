@@ -85,18 +85,18 @@ def test_rates_are_selected_by_recall(measure):
 
 
 def test_what_is_measured_is_not_measured_again(measure, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["measure.py", "--seeds", "1"])
     asked = []
 
     def pretended(name, rate, seed, split):
         asked.append((name, seed, split))
         return {"arm": name, "seed": seed, "rate": rate, "recall": rate, "recovery": 0.5}
 
-    measure.main(pretended)
-    assert len(asked) == 4 * 3 * 2 + 4
-    monkeypatch.setattr(sys, "argv", ["measure.py", "--seeds", "2"])
-    measure.main(pretended)
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(measure, "run", pretended)
+    for seeds in ("1", "2"):
+        monkeypatch.setattr(sys, "argv", ["measure.py", "--seeds", seeds])
+        measure.main()
+    assert len(asked) == 4 * 3 * 2 + 4 + 4
     assert asked[28:] == [(name, 101, 2) for name in measure.ARMS]
     lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
     assert {line["rate"] for line in lines} == {0.01}

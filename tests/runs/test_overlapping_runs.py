@@ -78,7 +78,7 @@ def test_predictions_are_kept_with_both_labels(copy):
     names = {path.name for path in (copy.folder / "evaluations").glob("*.npz")}
     assert names == {
         f"test-step{copy.step}.npz",
-        f"overlapping_digits-test-step{copy.step}.npz",
+        f"overlapping_digits_shift_1-test-step{copy.step}.npz",
     }
     # Images that show one class are measured too, by the longest capsule.
     single = cj.evaluate(copy, dataclasses.replace(DATASET, overlap=None))
