@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from capsjax.data.dataset import Dataset, Split
 from capsjax.data.digits import Digits
 from capsjax.data.download import Report
 from capsjax.data.source import DataShape, Source
-from capsjax.schema.variant import Variant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,11 +136,11 @@ def put_on_canvas(split: Split, shape: tuple[int, int, int]) -> Split:
     return Split(np.pad(split.images, around), split.labels)
 
 
-def in_words(value: Variant) -> str:
+def in_words(value: Any) -> str:
     """Name a value by its kind and what of it is not its default, such as "shift pixels=6"."""
     told = [
         f"{field.name}={getattr(value, field.name)}"
         for field in dataclasses.fields(value)
         if field.name != "kind" and getattr(value, field.name) != field.default
     ]
-    return " ".join([getattr(value, "kind", type(value).__name__), *told])
+    return " ".join([value.kind, *told])

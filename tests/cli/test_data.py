@@ -225,7 +225,7 @@ def test_files_of_a_set_may_come_in_other_forms(tmp_path, monkeypatch, server):
 
 def test_overlapping_images_are_drawn_as_they_are():
     pairs = Overlapping(canvas=12, shift=0).load()
-    # Without the gaps, which are white: two digits over each other are brighter than one, not twice as bright.
+    # Two digits over each other leave less black than one, and more than none over the other would.
     one, two = (
         float(np.mean(np.asarray(examples_figure(dataset).axes[0].images[0].get_array()) != 0))
         for dataset in (pairs.map_splits(lambda split: split, overlap=None), pairs)
