@@ -137,7 +137,7 @@ class TestStep:
             assert (real.image_shape, real.num_classes) == (dataset.image_shape, 10)
 
     def test_what_cannot_be_timed_is_refused(self):
-        with pytest.raises(UserError, match=r"got arrays.*expected mnist, .*digits, folder"):
+        with pytest.raises(UserError, match=r"got arrays.*expected mnist, .*digits, .*folder"):
             step.step_work(small(**{"data.kind": "arrays"}))
         with pytest.raises(FieldError, match=r"batch_size: got 0"):
             step.step_work(small(), 0)

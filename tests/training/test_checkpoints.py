@@ -86,7 +86,7 @@ def test_what_was_cut_short_does_not_count_and_is_written_anew(tmp_path):
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"got no checkpoint, expected one of: none; train the run"):
+    with pytest.raises(UserError, match=r"got no checkpoint, expected one; train the run first"):
         checkpoints.restore(tmp_path / "nowhere", state())
     checkpoints.save(tmp_path, state(3))
     with pytest.raises(UserError, match=r"got no checkpoint of step 4, expected one of: 3"):
