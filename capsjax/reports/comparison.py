@@ -22,6 +22,7 @@ from capsjax.study.comparison_file import read_comparison_file
 from capsjax.study.design import Group, design
 from capsjax.study.ledger import read_ledger
 from capsjax.study.outcomes import outcomes, wrong_by_seed
+from capsjax.study.seen import means_along
 from capsjax.study.statistics import Difference, paired_difference, summarise
 from capsjax.tables import Table
 
@@ -47,6 +48,7 @@ class ArmDescription(NamedTuple):
 
 
 NONE: Mapping[str, Any] = {}
+SAME = 1e-9  # of shares: rounding apart, no difference
 
 
 class Comparison(NamedTuple):
@@ -267,16 +269,14 @@ def alignment_table(comparison: Comparison) -> Table:
     epochs = sorted({record["epoch"] for record in along})
     rows = []
     for arm, group in dict.fromkeys((record["mode"], record["group"]) for record in along):
-        cells = []
-        for epoch in epochs:
-            wanted = (arm, group, epoch)
-            chosen = [r for r in along if (r["mode"], r["group"], r["epoch"]) == wanted]
-            if not chosen:
-                cells.append("—")
-                continue
-            cosine = np.mean([record["cosine"] for record in chosen])
-            norm_ratio = np.mean([record["norm_ratio"] for record in chosen])
-            cells.append(f"{cosine:.4f}, {norm_ratio:.3f}")
+        chosen = [r for r in along if (r["mode"], r["group"]) == (arm, group)]
+        there, cosines = means_along(chosen, "epoch", "cosine")
+        norm_ratios = means_along(chosen, "epoch", "norm_ratio")[1]
+        told = {
+            epoch: f"{cosine:.4f}, {norm_ratio:.3f}"
+            for epoch, cosine, norm_ratio in zip(there, cosines, norm_ratios, strict=True)
+        }
+        cells = (told.get(epoch, "—") for epoch in epochs)
         rows.append((group if len(arms) == 1 else f"{arm}: {group}", *cells))
     headings = ("parameters", *(f"epoch {epoch}" for epoch in epochs))
     title = "Stop gradient against full: cosine, ratio of lengths (means over seeds)"
@@ -322,11 +322,20 @@ def format_interval(difference: Difference, count: int) -> str:
     Returns:
         Such as "-0.10 to +0.32", in percentage points.
     """
-    # Equal differences give an interval without width, which would look like certainty.
-    if count > 1 and math.isclose(difference.low, difference.high, rel_tol=0, abs_tol=1e-12):
-        same = "equal" if abs(difference.mean) < 1e-12 else signed(difference.mean)
-        return f"{same} in {'both' if count == 2 else f'all {count}'} seeds"
+    if not has_width(difference):
+        same = "equal" if abs(difference.mean) < SAME else signed(difference.mean)
+        return f"{same} {in_all(count)}"
     return interval(difference.low, difference.high)
+
+
+def has_width(difference: Difference) -> bool:
+    """Return whether an interval is more than a point, which equal differences make it."""
+    return not difference.high - difference.low < SAME  # NaN: of a single seed
+
+
+def in_all(count: int) -> str:
+    """Say of how many seeds, two or more, something is true: "in both seeds", "in all 3 seeds"."""
+    return f"in {'both' if count == 2 else f'all {count}'} seeds"
 
 
 def interval(low: float, high: float) -> str:

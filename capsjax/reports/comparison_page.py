@@ -18,6 +18,7 @@ from capsjax.runs.metrics_file import last_line
 from capsjax.study import arms
 from capsjax.study.design import design, run_folder
 from capsjax.study.ledger import read_entry, trials_of
+from capsjax.study.observation import ALONE
 from capsjax.tables import Table, plain
 
 READING = (
@@ -74,13 +75,15 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     figures.save(figures.together(drawn), folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
     reading = [reading_of(comparison), *describe_losses(comparison, held, runs)]
+    evidence_reading = [evidence.READING, *evidence.describe_undefined(found)]
+    evidence_reading += describe_alignment(comparison)
     answered = evidence.answer(comparison, found)
     limits = "\n".join(f"- {limit}" for limit in evidence.LIMITS)
     written = [
         f"# {plain(folder.name)}",
         *([" ".join(map(plain, answered))] if answered else []),
         text + "\n" + reading[0],
-        evidence.READING,
+        *evidence_reading,
         "![figures](comparison.png)",
         f"## What this does not show\n\n{limits}\n",
     ]
@@ -97,7 +100,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         title=f"{folder.name}: {what}",
         lead=[*([" ".join(answered)] if answered else []), describe_arms(comparison, held)],
         tables=shown,
-        reading=[*reading, evidence.READING],
+        reading=[*reading, *evidence_reading],
         pictures=pictures,
         modes=list(dict.fromkeys(arm.mode for arm in comparison.arms.values())),
         routings=[kind] if comparison.short else [t.routing for t in comparison.arms.values()],
@@ -126,6 +129,17 @@ def reading_of(comparison: Comparison) -> str:
         "Every mode of a seed began with the same parameters and saw the same batches",
         alike + (f", where shapes and data allow: {', and '.join(but)}" if but else ""),
     ).replace("the modes took turns", "the arms took turns")
+
+
+def describe_alignment(comparison: Comparison) -> list[str]:
+    """Say what the rows of the table of alignment are that are no groups of parameters, if there are some."""
+    some = next((r["group"] for r in comparison.alignment if r["group"].startswith(ALONE)), None)
+    if some is None:
+        return []
+    return [
+        f'"{some}" is the gradient of all parameters with the coupling of layer {some.removeprefix(ALONE)} '
+        "alone held constant, beside the full one; so for every layer that routes."
+    ]
 
 
 def describe_arms(comparison: Comparison, held: Folder) -> str:

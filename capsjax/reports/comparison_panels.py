@@ -14,20 +14,21 @@ from capsjax.reports.comparison import Comparison
 from capsjax.reports.evidence import Evidence
 from capsjax.reports.figures import Panel
 from capsjax.reports.forest_panels import forest_panels
-from capsjax.reports.gradient_panels import (
-    Records,
-    coupling_panels,
-    law_panel,
-    means_along,
-    optimiser_panels,
-)
+from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
 from capsjax.reports.grid_panels import MOST_CELLS, grid_panels, in_cell, there
 from capsjax.reports.panels import course_panels, set_names, tests_panel
 from capsjax.reports.themes import Theme
 from capsjax.runs.folder import Folder
 from capsjax.study.arms import Arm, Lines, Runs
 from capsjax.study.design import run_folder
-from capsjax.study.seen import COUPLINGS, EXAMPLES, GRADIENTS, read_seen
+from capsjax.study.seen import (
+    COUPLINGS,
+    EXAMPLES,
+    GRADIENTS,
+    Records,
+    means_along,
+    read_seen,
+)
 
 GROUP_MARKERS = "osD^vPX*<>hp"
 

@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from capsjax.reports.comparison import Comparison, interval, paired, signed
+from capsjax.reports.comparison import (
+    SAME,
+    Comparison,
+    format_interval,
+    has_width,
+    in_all,
+    interval,
+    paired,
+    signed,
+)
 from capsjax.study.design import Group
 from capsjax.study.statistics import (
     Difference,
@@ -21,11 +30,14 @@ from capsjax.study.statistics import (
 from capsjax.tables import Table
 
 FEW = 6  # seeds: with fewer no choice of signs is rarer than 5 %
+LEAST = 3  # seeds that an interval over images needs: of two it holds the truth too seldom
 READING = (
     "What the seeds tell, of every arm beside the reference: p is the share of all choices of signs of the "
-    "paired differences whose mean is as large, and after it the same by Holm, for all arms that stand "
-    "together. The interval over images takes the test images as a sample too. The loss is that of the "
-    "classes in the test, without reconstruction: it moves where no image changes sides. Retained is the "
+    "paired differences whose mean is as large, and beside it the same by Holm, for all arms that stand "
+    "together. The interval over images takes the test images as a sample too, from three seeds on; of few "
+    "seeds it can be the narrower one, since what images add is known from many of them, and what seeds add "
+    "from a few, for which an interval has to be wide. The loss is that of the classes in the test, without "
+    "reconstruction: it moves where no image changes sides. Retained is the "
     "part of what routing gains over uniform coupling, with Fieller's interval."
 )
 LIMITS = (
@@ -48,7 +60,8 @@ class Evidence(NamedTuple):
         error: the difference of test errors.
         p: of the sign-flip test.
         adjusted: the same after Holm, over the arms of the group.
-        images: the difference of errors over seeds and test images; None where runs kept no predictions.
+        images: the difference of errors over seeds and test images; None where fewer than three seeds kept
+            predictions.
         loss: the difference of the losses of the classes; None where they do not compare.
         retained: which part of what routing gains it retains; None where no arm has uniform coupling.
     """
@@ -104,7 +117,7 @@ def _of_group(comparison: Comparison, group: Group) -> Iterator[Evidence]:
 def _over_images(comparison: Comparison, name: str, base: str) -> TwoWayDifference | None:
     runs = zip(comparison.wrong.get(name, ()), comparison.wrong.get(base, ()), strict=False)
     pairs = [(a, b) for a, b in runs if a is not None and b is not None and a.shape == b.shape]
-    if len(pairs) < 2:
+    if len(pairs) < LEAST:
         return None
     return two_way_difference(*(np.stack(arrays) for arrays in zip(*pairs, strict=True)))
 
@@ -138,6 +151,22 @@ def retained(comparison: Comparison, name: str, group: Group) -> RetainedGain | 
     return retained_gain(of_uniform, ours, of_full) if ours else None
 
 
+def describe_undefined(found: Sequence[Evidence]) -> list[str]:
+    """Say why there is no figure of what is retained, where it is undefined of every arm.
+
+    Args:
+        found: as `gather` gives it.
+
+    Returns:
+        A sentence; none where something is retained, or no arm has uniform coupling.
+    """
+    kept = [one.retained for one in found if one.retained is not None]
+    if not kept or not all(one.why for one in kept):
+        return []
+    why = "; ".join(dict.fromkeys(one.why for one in kept))
+    return [f"The retained gain is undefined of every arm, and is not drawn: {why}."]
+
+
 def evidence_table(comparison: Comparison, found: Sequence[Evidence]) -> Table:
     """Make the table of what the seeds tell beside means: tests, images, losses, the retained gain.
 
@@ -152,16 +181,16 @@ def evidence_table(comparison: Comparison, found: Sequence[Evidence]) -> Table:
         (
             comparison.arms[one.name].arm + (f", {one.group.label}" if one.group.cell else ""),
             str(one.count),
-            f"{signed(one.error.mean)}, {interval(one.error.low, one.error.high)}",
+            f"{signed(one.error.mean)}, {format_interval(one.error, one.count)}",
             "—" if one.images is None else interval(one.images.low, one.images.high),
-            "—" if one.count < 2 else f"{one.p:.2g}, {one.adjusted:.2g}",
+            *(("—", "—") if one.count < 2 else (f"{one.p:.2g}", f"{one.adjusted:.2g}")),
             "—" if one.loss is None else _loss(one.loss),
             _retained(one.retained),
         )
         for one in found
     )
     headings = (
-        "arm", "seeds", "test error, points", "over images too", "p, after Holm", "test loss",
+        "arm", "seeds", "test error, points", "over images too", "p", "p by Holm", "test loss",
         "retained gain",
     )  # fmt: skip
     references = dict.fromkeys(comparison.arms[g.reference].arm for g in comparison.groups)
@@ -169,8 +198,12 @@ def evidence_table(comparison: Comparison, found: Sequence[Evidence]) -> Table:
 
 
 def _loss(found: Difference) -> str:
-    bounds = "" if math.isnan(found.low) else f", {found.low:+.4f} to {found.high:+.4f}"
-    return f"{found.mean:+.4f}{bounds}"
+    if math.isnan(found.low):
+        return f"{found.mean:+.4f}"
+    bounds = (
+        f"{found.low:+.4f} to {found.high:+.4f}" if has_width(found) else "the same in all seeds"
+    )
+    return f"{found.mean:+.4f}, {bounds}"
 
 
 def _retained(found: RetainedGain | None) -> str:
@@ -213,6 +246,14 @@ def _differs(comparison: Comparison, one: Evidence) -> str:
         return (
             f"One seed is too few to say whether {arm} differs from {base}: "
             f"{signed(one.error.mean)} points of test error."
+        )
+    if not has_width(one.error):
+        every = in_all(one.count)
+        if abs(one.error.mean) < SAME:
+            return f"{arm} and {base} have the same test error {every}."
+        return (
+            f"{arm} differs from {base} by {signed(one.error.mean)} points of test error {every}, an "
+            "interval without width, which is no certainty."
         )
     seeds = f"95 % interval {interval(one.error.low, one.error.high)}, {one.count} seeds"
     if one.error.low > 0 or one.error.high < 0:

@@ -44,7 +44,7 @@ def forest_panels(comparison: Comparison, found: Sequence[Evidence]) -> list[Pan
         found: what the seeds tell.
 
     Returns:
-        A panel; none where no gain can be retained.
+        A panel; none where what is retained is undefined of every arm, or there is too much to draw.
     """
     colours = comparison.colours()
     names = dict.fromkeys(
@@ -65,7 +65,8 @@ def forest_panels(comparison: Comparison, found: Sequence[Evidence]) -> list[Pan
         if pooled is not None:
             label = f"{arm}, mean over data sets"
             rows.append(Row(label, colours[of[0].name], *pooled[:3], pooled=True))
-    return [_panel(rows)] if rows and len(rows) <= MOST else []
+    defined = any(not math.isnan(row.value) for row in rows)
+    return [_panel(rows)] if defined and len(rows) <= MOST else []
 
 
 def mean_over_data(comparison: Comparison, found: Sequence[Evidence]) -> Pooled | None:
@@ -96,7 +97,7 @@ def _panel(rows: Sequence[Row]) -> Panel:
         places = -np.arange(len(rows), dtype=float)
         for place, row in zip(places, rows, strict=True):
             if math.isnan(row.value):
-                ax.text(low, place, "no gain to retain", fontsize=8, va="center", color=theme.ink)
+                ax.text(low, place, "undefined", fontsize=8, va="center", color=theme.ink)
                 continue
             colour = theme.of(row.key)
             ax.plot([row.low, row.high], [place, place], color=colour, linewidth=1.8)

@@ -1,6 +1,5 @@
 """What was seen along runs: gradients before and after the optimiser, and couplings by iteration."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +11,8 @@ from scipy import stats
 from capsjax.reports.comparison import Comparison
 from capsjax.reports.figures import Panel
 from capsjax.reports.themes import Theme, marker_of
-from capsjax.study.seen import LAYER
+from capsjax.study.seen import LAYER, Records, means_along
 
-Records = Sequence[Mapping[str, Any]]
 # What is drawn of an optimiser, in the order of the way from a gradient to a step.
 STAGES = {
     "": "gradient",
@@ -22,22 +20,6 @@ STAGES = {
     "update_": "update, with momentum",
 }
 LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
-
-
-def means_along(records: Records, along: str, name: str) -> tuple[list[int], list[float]]:
-    """Return the mean over seeds of a number, along epochs or iterations.
-
-    Args:
-        records: what was seen along the runs of one arm.
-        along: the key of the epoch, or of the iteration.
-        name: the key of the number.
-
-    Returns:
-        The epochs, or iterations, ascending, and the mean at each.
-    """
-    places = sorted({r[along] for r in records})
-    means = [np.mean([r[name] for r in records if r[along] == place]) for place in places]
-    return places, [float(x) for x in means]
 
 
 def _arms_of(comparison: Comparison, records: Records) -> list[str]:
@@ -92,7 +74,7 @@ def _stages(comparison: Comparison, known: Records, name: str, title: str) -> Pa
         _legend(ax, handles)
 
     told = [
-        f"along {arm} the {label} ends at {line(arm, stage)[1][-1]:.3f}"
+        f"along {arm}, {label}: {line(arm, stage)[1][-1]:.3f} at the end"
         for arm in arms
         for stage, label in STAGES.items()
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from capsjax.reports.comparison import Comparison, interval, paired, signed
+from capsjax.reports.comparison import Comparison, has_width, interval, paired, signed
 from capsjax.study.statistics import paired_difference
 
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -67,13 +67,14 @@ def verdict(
     """
     found, count = paired_difference(values, reference), len(values)
     seeds = f"{_WORDS[count] if count < len(_WORDS) else count} seeds"
+    every = "both seeds" if count == 2 else f"all {seeds}"
     more = f"{option} {3 if count == 1 else max(10, 3 * count)} may"
     if count == 1:
         return f"one seed cannot tell {mode} from {beside}: {signed(found.mean)} points; {more}"
     if tuple(values) == tuple(reference):
-        return f"{mode} and {beside} have the same test error in all {seeds}"
-    if found.high - found.low < 1e-9:  # of shares: rounding apart, all differences are one
-        got = f"{signed(found.mean)} points in each of {seeds}, an interval without width"
+        return f"{mode} and {beside} have the same test error in {every}"
+    if not has_width(found):
+        got = f"{signed(found.mean)} points in {every}, an interval without width"
         return f"{mode} differs from {beside} by {got}, which is no certainty; {more} tell"
     # An interval that holds 0 does not show that there is no difference, and is not called so.
     bounds = interval(found.low, found.high)

@@ -30,6 +30,9 @@ from capsjax.types import Batch
 
 EXAMPLES = 256
 FILE = "alignment.jsonl"  # beside the metrics of a run
+ALONE = (
+    "stop in "  # and a layer: in place of a group, where the coupling of one layer is held constant
+)
 Numbers = dict[str, float]
 # From a state to lines of FILE, by what they are of: alignment, examples, couplings.
 Look = Callable[[TrainState], dict[str, Numbers]]
@@ -113,7 +116,7 @@ def look_at_gradients(pair: tuple[Config, Config], dataset: Dataset) -> Look:
     """
     stop, full = (plan(config, dataset) for config in pair)
     alone = {
-        f"stop in {layer}": plan(config, dataset).functions.loss
+        f"{ALONE}{layer}": plan(config, dataset).functions.loss
         for layer, config in _stopped_in_one(pair[1]).items()
     }
     losses = stop.functions.loss, full.functions.loss

@@ -2,9 +2,11 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from capsjax.checks import UserError
 from capsjax.study.ledger import Entry
@@ -21,10 +23,10 @@ TABLES = {
 WORDS = ("mode", "group", LAYER)
 LARGEST = 64 << 20
 
-Records = list[dict[str, Any]]
+Records = Sequence[Mapping[str, Any]]
 
 
-def write_seen(folder: Path, entries: Sequence[Entry]) -> dict[str, Records]:
+def write_seen(folder: Path, entries: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
     """Write what was seen along all runs, a file for each table that is not empty.
 
     Args:
@@ -76,6 +78,22 @@ def read_seen(folder: Path, table: str) -> Records:
             f"{path}: got a broken table ({error}), expected what a comparison writes there; "
             "delete it, and the report leaves it out"
         ) from error
+
+
+def means_along(records: Records, along: str, name: str) -> tuple[list[int], list[float]]:
+    """Return the mean over seeds of a number, along epochs or iterations.
+
+    Args:
+        records: what was seen along the runs of one arm.
+        along: the key of the epoch, or of the iteration.
+        name: the key of the number.
+
+    Returns:
+        The epochs, or iterations, ascending, and the mean at each.
+    """
+    places = sorted({r[along] for r in records})
+    means = [np.mean([r[name] for r in records if r[along] == place]) for place in places]
+    return places, [float(x) for x in means]
 
 
 def _whole(row: dict[str | Any, Any], keys: tuple[str, ...]) -> dict[str, str]:

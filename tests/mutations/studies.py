@@ -34,6 +34,13 @@ STUDIES = (
         STATISTICS,
     ),
     Mutation(
+        "an interval over two seeds and images",
+        "reports/evidence.py",
+        "    if len(pairs) < LEAST:\n",
+        "    if len(pairs) < 2:\n",
+        ("tests/reports/test_evidence.py",),
+    ),
+    Mutation(
         "Holm without the smaller p-values before",
         "study/statistics/significance.py",
         "    adjusted[order] = np.maximum.accumulate(scaled)\n",

@@ -87,7 +87,7 @@ def test_nothing_is_wider_than_the_page_at_390_and_1280_pixels(looked):
         assert found["over"] == [], width
         assert found["scroll"] <= found["wide"] <= int(width)
         assert min(found["pictures"]) > 100
-        assert len(found["pictures"]) == 15
+        assert len(found["pictures"]) == 14
 
 
 def test_a_click_on_a_heading_sorts_its_table(looked):

@@ -5,7 +5,8 @@ import pytest
 
 import capsjax as cj
 from capsjax.reports.comparison import ArmDescription, Comparison
-from capsjax.reports.evidence import answer, evidence_table, gather
+from capsjax.reports.comparison_page import describe_alignment
+from capsjax.reports.evidence import READING, answer, describe_undefined, evidence_table, gather
 from capsjax.reports.figures import panel_figure
 from capsjax.reports.forest_panels import forest_panels, mean_over_data
 from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
@@ -94,9 +95,47 @@ def test_where_routing_gains_nothing_that_is_the_finding():
         "undefined",
         "undefined",
     ]
-    (panel,) = forest_panels(made, gather(made))
-    assert "stop undefined; truncated undefined" in panel.alt
-    panel_figure(panel, DARK)
+    assert forest_panels(made, gather(made)) == []
+    assert describe_undefined(gather(made)) == [
+        "The retained gain is undefined of every arm, and is not drawn: 10 seeds do not tell what routing "
+        "gains from nothing."
+    ]
+    assert describe_undefined(gather(comparison(drawn()))) == []
+
+
+def test_equal_differences_are_said_to_be_equal():
+    full = [0.02, 0.03, 0.04]
+    more = [x + 0.01 for x in full]
+    made = comparison([full, full, more, full], losses=dict.fromkeys(MODES["compare.modes"], full))
+    first, *_ = answer(made, gather(made))
+    assert first == "stop and full have the same test error in all 3 seeds."
+    cells = [row[2] for row in evidence_table(made, gather(made)).rows]
+    assert cells[1:] == ["+0.00, equal in all 3 seeds", "+1.00, +1.00 in all 3 seeds"]
+    assert evidence_table(made, gather(made)).rows[1][6] == "+0.0000, the same in all seeds"
+    made = comparison([full, more, full, full])
+    assert answer(made, gather(made))[0] == (
+        "stop differs from full by +1.00 points of test error in all 3 seeds, an interval without width, "
+        "which is no certainty."
+    )
+
+
+def test_over_images_two_seeds_are_too_few():
+    wrong = {n: [np.arange(50) % 7 == k for k in range(3)] for n in ("stop", "full")}
+    wrong["stop"] = [w[::-1] for w in wrong["stop"]]
+    for seeds, there in ((2, False), (3, True)):
+        errors = np.asarray(drawn(seeds=seeds)).tolist()
+        made = comparison(errors, wrong={n: found[:seeds] for n, found in wrong.items()})
+        assert (evidence_table(made, gather(made)).rows[1][3] != "—") is there
+    assert "it can be the narrower one" in READING
+
+
+def test_a_layer_held_alone_is_explained():
+    made = comparison(drawn())
+    assert describe_alignment(made) == []
+    record = {"mode": "full", "seed": 0, "epoch": 0, "group": "stop in hidden"}
+    (said,) = describe_alignment(made._replace(alignment=[record]))
+    assert said.startswith('"stop in hidden" is the gradient of all parameters')
+    assert "layer hidden alone held constant" in said
 
 
 def test_the_table_of_evidence_is_the_statistics_of_raw_numbers():
@@ -111,15 +150,15 @@ def test_the_table_of_evidence_is_the_statistics_of_raw_numbers():
     rows = evidence_table(made, found).rows
     assert [row[0] for row in rows] == list(names[:3])
     for n, (row, adjusted) in enumerate(zip(rows, holm(p), strict=True)):
-        assert row[4] == f"{p[n]:.2g}, {adjusted:.2g}"
+        assert row[4:6] == (f"{p[n]:.2g}", f"{adjusted:.2g}")
         loss = paired_difference(losses[names[n]], losses["full"])
-        assert row[5] == f"{loss.mean:+.4f}, {loss.low:+.4f} to {loss.high:+.4f}"
+        assert row[6] == f"{loss.mean:+.4f}, {loss.low:+.4f} to {loss.high:+.4f}"
     there = [k for k in range(10) if k != 3]
     both = two_way_difference(*(np.stack([wrong[n][k] for k in there]) for n in ("stop", "full")))
     assert rows[1][3] == f"{100 * both.low:+.2f} to {100 * both.high:+.2f}"
     # Losses of other kinds are not subtracted.
     arms = made.arms | {"stop": made.arms["stop"]._replace(loss=2)}
-    assert evidence_table(made, gather(made._replace(arms=arms))).rows[1][5] == "—"
+    assert evidence_table(made, gather(made._replace(arms=arms))).rows[1][6] == "—"
 
 
 def test_data_sets_are_averaged_by_random_effects():
@@ -151,7 +190,7 @@ def test_what_was_seen_is_drawn():
     gradients = [r | {"group": "all"} | stages for r in known]
     panels = optimiser_panels(made, gradients)
     assert [panel.name for panel in panels] == ["optimiser_cosine", "optimiser_norm_ratio"]
-    assert "along stop the update, with momentum ends at 0.500" in panels[0].alt
+    assert "along stop, update, with momentum: 0.500 at the end" in panels[0].alt
     assert optimiser_panels(made, [r | {"group": "all"} for r in known]) == []  # from before
     rng = np.random.default_rng(0)
     examples = [

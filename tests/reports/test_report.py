@@ -88,7 +88,7 @@ def test_the_page_answers_first_and_says_last_what_it_does_not_show(compared):
 
 
 def test_the_page_stands_alone_and_holds_the_tables(compared):
-    page = check_alone(compared.page, 15)
+    page = check_alone(compared.page, 14)
     rows = [list(row) for table in compared.tables for row in (table.headings, *table.rows)]
     found = [row for row in page.cells if row]
     assert found[: len(rows)] == rows
@@ -122,7 +122,6 @@ def test_every_figure_and_table_is_a_file_of_its_own(compared):
         "cosine",
         "norm_ratio",
         "entropy",
-        "retained_gain",
         "law",
     ]
     names += ["optimiser_cosine", "optimiser_norm_ratio", "couplings"]
@@ -177,7 +176,7 @@ def test_drawing_again_trains_nothing_and_gives_the_same_bytes(compared):
     files = [path for path in compared.folder.rglob("*") if path.is_file()]
     drawn = {p: p.read_bytes() for p in files if p.name in made or p.parent in folders}
     kept = {path: path.stat().st_mtime_ns for path in files if path not in drawn}
-    assert len(drawn) == 4 + 3 * 15 + 2 * 3
+    assert len(drawn) == 4 + 3 * 14 + 2 * 3
     assert report_comparison(compared.folder)[0] == compared.page
     assert {path: path.read_bytes() for path in drawn} == drawn
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -188,7 +187,7 @@ def test_a_comparison_whose_runs_are_gone_is_reported_without_curves(compared, t
         shutil.copy(compared.folder / name, tmp_path)
     page, shown = report_comparison(tmp_path)
     assert shown == compared.tables
-    check_alone(page, 5)
+    check_alone(page, 4)
     assert "Curves leave out 8 of 8 runs" in page.read_text("utf-8")
 
 

@@ -25,7 +25,7 @@ def bounds(values, reference):
         ((0.03, 0.041, 0.049), "stop has more test error than full in three seeds: {}"),
         (
             (0.03, 0.04, 0.05),
-            "stop differs from full by +1.00 points in each of three seeds, an interval without width, "
+            "stop differs from full by +1.00 points in all three seeds, an interval without width, "
             "which is no certainty; compare.seeds 10 may tell",
         ),
     ],
@@ -35,6 +35,13 @@ def test_a_mode_is_judged_by_the_interval_of_paired_differences(values, said):
     assert verdict("stop", values, FULL) == said.format(
         bounds(values, FULL) if "{}" in said else ""
     )
+
+
+def test_two_seeds_are_both():
+    equal = verdict("stop", FULL[:2], FULL[:2])
+    assert equal == "stop and full have the same test error in both seeds"
+    same = verdict("stop", [0.03, 0.04], [0.02, 0.03])
+    assert same.startswith("stop differs from full by +1.00 points in both seeds, an interval")
 
 
 def test_one_seed_decides_nothing():

@@ -229,6 +229,21 @@ def test_the_interval_over_seeds_and_images_holds_the_truth(sds):
     assert components[0] == pytest.approx(sds[0] ** 2, rel=0.2, abs=0.02)
 
 
+def test_with_few_seeds_the_interval_over_images_may_be_narrower_and_holds_the_truth():
+    rng = np.random.default_rng(13)
+    pairs = []
+    for _ in range(600):
+        d = two_way(rng, (3, 120), (0.1, 1.0, 1.0), 0.2)
+        pairs.append(
+            (two_way_difference(d, np.zeros_like(d)), paired_difference(d.mean(1), np.zeros(3)))
+        )
+    narrow = [both for both, seeds in pairs if both.high - both.low < seeds.high - seeds.low]
+    assert len(narrow) > 300
+    assert all(both.standard_error >= seeds.standard_error for both, seeds in pairs)
+    assert sum(holds(both, 0.2) for both in narrow) / len(narrow) > 0.93
+    assert sum(holds(both, 0.2) for both, _ in pairs) / 600 > 0.92
+
+
 def test_without_a_share_of_images_it_is_student_s():
     seeds = np.asarray([0.1, 0.3, 0.2, 0.25])
     balanced = np.tile([1.0, -1.0], (4, 5)) * np.asarray([1, -1, 1, -1])[:, None]
