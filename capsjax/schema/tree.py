@@ -109,6 +109,18 @@ def _assume(annotation: Any, value: Any) -> Any:
     return value
 
 
+def _taken_out(annotation: Any, before: Any, after: Any) -> Any:
+    """Take out of mappings with names of the user's own what flags made null: a layer, an arm."""
+    if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
+        return after
+    cls = dataclass_for(annotation, after)
+    if cls is not None:
+        inner = fields_of(cls)
+        return {n: _taken_out(inner.get(n), before.get(n), v) for n, v in after.items()}
+    named = any(map(is_named, types_in(annotation)))
+    return {n: v for n, v in after.items() if not named or v is not None or before.get(n) is None}
+
+
 def _expand(
     annotation: Any, value: Any, path: tuple, problems: list[Problem], names: Iterable = ()
 ) -> Any:
@@ -224,7 +236,8 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
 
     flags, problems = _plain_flags(overrides or {}), list[Problem]()
     # Assumed kinds first: a flag that sets another kind leaves nothing of the one that was assumed.
-    merged = _assume(schema, merge(_assume(schema, tree), flags))
+    assumed = _assume(schema, tree)
+    merged = _taken_out(schema, assumed, _assume(schema, merge(assumed, flags)))
     tree = _expand(schema, merged, (), problems)
     try:
         # As JSON: strict validation of Python's values would refuse a list for a tuple.

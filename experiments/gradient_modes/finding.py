@@ -55,7 +55,7 @@ class Measured(NamedTuple):
         errors: test errors in per cent by arm, [seeds].
         losses: test margin losses by arm, [seeds].
         wrong: which test images were wrong by arm, [seeds, images].
-        entropy: mean entropy of the coupling on test images in nats by arm.
+        entropy: mean entropy of the coupling on test images in nats by arm, of those that couple.
     """
 
     seeds: tuple[int, ...]
@@ -66,16 +66,17 @@ class Measured(NamedTuple):
     entropy: dict[str, float]
 
 
-def read(name: str) -> Measured | None:
+def read(name: str, results: Path | None = None) -> Measured | None:
     """Read the raw results of a set; None if there are none.
 
     Args:
         name: of the set, as sets.yaml has it.
+        results: the folder of an experiment's results; this one's if None.
 
     Returns:
         What was measured, arm by arm.
     """
-    path = RESULTS / name / "runs.json"
+    path = (results or RESULTS) / name / "runs.json"
     if not path.exists():
         return None
     runs = json.loads(path.read_text(encoding="utf-8"))
@@ -100,7 +101,11 @@ def read(name: str) -> Measured | None:
         {arm: 100 * collect(arm, "error") for arm in arms},
         {arm: collect(arm, "margin") for arm in arms},
         {arm: images(arm) for arm in arms},
-        {arm: float(collect(arm, "entropy").mean()) for arm in arms},
+        {
+            arm: float(collect(arm, "entropy").mean())
+            for arm in arms
+            if "entropy" in done[arm, seeds[0]]["test"]
+        },
     )
 
 
@@ -223,11 +228,11 @@ def tables() -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def written(text: str) -> str:
-    """Return README.md with the tables of the raw results."""
+def written(text: str, made: str) -> str:
+    """Return the text of a README.md with these tables between its marks."""
     before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{tables()}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(written(README.read_text(encoding="utf-8"), tables()), encoding="utf-8")

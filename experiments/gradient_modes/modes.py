@@ -1,6 +1,6 @@
-"""The two arms of this experiment that the package does not have: a leaky stop, and a stop gradient rescaled.
+"""The arms that the package does not have: a leaky stop, a stop gradient rescaled, and couplings at random.
 
-Both are values as the package's own are, with a `kind` that a configuration names once this is imported.
+They are values as the package's own are, with a `kind` that a configuration names once this is imported.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from capsjax import FullGradient, RoutingResult, StopGradient
+from capsjax import FullGradient, RoutingResult, StopGradient, UniformRouting
 from capsjax.gradients.base import GradientMode, Iterative, iterate
 from capsjax.routing import DynamicRouting
 from capsjax.types import PerPair
@@ -56,6 +56,29 @@ class RescaledRouting(DynamicRouting):
         held = DynamicRouting(gradient=StopGradient(), **settings)
         live = DynamicRouting(gradient=FullGradient(), **settings)
         return _rescaled(held, live, inputs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomRouting(UniformRouting):
+    """Couple by a softmax over the parents of logits that are drawn from N(0, 1) once, whatever the input.
+
+    Every network of a size has the same couplings. They are as far from uniform as chance makes them, and
+    agree with nothing: what routing gains over them is not gained by leaving uniformity.
+
+    Args:
+        kind: its name in a configuration.
+    """
+
+    kind: Literal["random"] = "random"
+
+    def route(self, inputs: Any) -> RoutingResult:
+        """Read out once, by couplings that do not look at the votes."""
+        votes = inputs.votes
+        drawn = jax.random.normal(jax.random.key(0), votes.shape[-3:-1], votes.dtype)  # [i, j]
+        logits = jnp.broadcast_to(drawn, votes.shape[:-1])
+        coupling = votes.couple(votes.pairs.from_array(logits))
+        pose, activation = inputs.readout(coupling)
+        return RoutingResult(pose, votes.pairs.to_array(coupling), logits, activation)
 
 
 def _rescaled(held: DynamicRouting, live: DynamicRouting, inputs: Any) -> RoutingResult:

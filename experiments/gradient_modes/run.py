@@ -1,9 +1,10 @@
 """Carry out the study, set by set: select learning rates, train all arms and seeds, collect the raw results.
 
-    python experiments/gradient_modes/run.py SET... [--out DIR] [--jobs N]
+    python experiments/gradient_modes/run.py SET... [--home DIR] [--out DIR] [--jobs N]
 
 SET is one of sets.yaml, or "all". Runs go below --out (runs/gradient_modes by default); a study that was
-stopped is resumed by the same command. Of each set results/SET gets `selection.json`, which is written before
+stopped is resumed by the same command. --home is the folder of another experiment that has a sets.yaml, with
+the same network and schedule. Of each set results/SET there gets `selection.json`, which is written before
 its runs begin, `config.yaml`, `environment.json`, `comparison.json`, and `runs.json` with the last line of
 every run and the images that it got wrong.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import modes  # the two arms that the package does not have
+import modes  # the arms that the package does not have
 import yaml
 
 import capsjax as cj
@@ -37,19 +38,28 @@ SELECTION_SEED, SELECTION_SEEDS, SEED = 800, 2, 100
 assert modes.LeakyStopGradient.kind == "leaky_stop"
 
 
-def read_sets() -> dict[str, Any]:
-    """Read sets.yaml."""
-    return yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
+def read_sets(home: Path = HERE) -> dict[str, Any]:
+    """Read the sets.yaml of an experiment."""
+    return yaml.safe_load((home / "sets.yaml").read_text(encoding="utf-8"))
 
 
-def selection_config(overrides: Mapping[str, Any]) -> cj.Config:
+def load(entry: Mapping[str, Any], chosen: Mapping[str, Any]) -> cj.Config:
+    """Read study.yaml with what an entry of sets.yaml sets, its own arms too where it has some."""
+    own = entry.get("own_arms")
+    if own is not None:
+        others = dict.fromkeys(cj.load_config(STUDY).compare.arms)  # None: left out
+        chosen = {**chosen, "compare.arms": {**others, **own}, "compare.reference": next(iter(own))}
+    return cj.load_config(STUDY, {**entry["overrides"], **chosen})
+
+
+def selection_config(entry: Mapping[str, Any]) -> cj.Config:
     """Return the comparison of learning rates on a data set."""
     chosen = {
         "seed": SELECTION_SEED,
         "compare.seeds": SELECTION_SEEDS,
         "compare.grid": {RATE: list(RATES)},
     }
-    return cj.load_config(STUDY, {**overrides, **chosen})
+    return load(entry, chosen)
 
 
 def study_config(entry: Mapping[str, Any], rates: Mapping[str, float]) -> cj.Config:
@@ -62,10 +72,7 @@ def study_config(entry: Mapping[str, Any], rates: Mapping[str, float]) -> cj.Con
     Returns:
         The configuration.
     """
-    config = cj.load_config(
-        STUDY,
-        {**entry["overrides"], "seed": entry.get("seed", SEED), "compare.seeds": entry["seeds"]},
-    )
+    config = load(entry, {"seed": entry.get("seed", SEED), "compare.seeds": entry["seeds"]})
     arms = {name: dict(arm) for name, arm in config.compare.arms.items()}
     arms = {name: arms[name] | {RATE: rates[name]} for name in entry.get("arms", arms)}
     grid = {"model.routing.num_iters": tuple(entry["iterations"])} if "iterations" in entry else {}
@@ -122,7 +129,8 @@ def select(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         records: of the runs of the selection, as `collect` returns them.
 
     Returns:
-        `rates` by arm; `margin` in percentage points; and `measured`, what they were chosen by.
+        `rates` by arm; `margin` in percentage points, if full is among them; and `measured`, what they
+        were chosen by.
     """
     measured: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in records:
@@ -143,10 +151,12 @@ def select(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             raise SystemExit(
                 f"{name}: runs of the selection failed at every rate: {measured[name]}"
             )
-    full = [line["error"] for line in measured["full"][rates["full"]]]
-    margin = math.ceil(round(100 * 0.1 * sum(full) / len(full) / 0.05, 6)) * 0.05
-    chosen = {name: float(rate) for name, rate in rates.items()}
-    return {"rates": chosen, "margin": round(margin, 2), "measured": measured}
+    found: dict[str, Any] = {"rates": {name: float(rate) for name, rate in rates.items()}}
+    if "full" in measured:
+        full = [line["error"] for line in measured["full"][rates["full"]]]
+        margin = math.ceil(round(100 * 0.1 * sum(full) / len(full) / 0.05, 6)) * 0.05
+        found["margin"] = round(margin, 2)
+    return found | {"measured": measured}
 
 
 def write(path: Path, content: Any) -> None:
@@ -159,19 +169,20 @@ def write(path: Path, content: Any) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int) -> None:
-    """Carry out one set of the study: selection, unless it is there, then every arm and seed.
+def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int, home: Path = HERE) -> None:
+    """Carry out one set of a study: selection, unless it is there, then every arm and seed.
 
     Args:
         name: of the set.
         entry: what sets.yaml says of it.
         out: where runs go.
         jobs: how many processes train at once.
+        home: the experiment's folder, where results go.
     """
-    results = HERE / "results" / name
-    chosen = HERE / "results" / entry.get("rates_of", name) / "selection.json"
+    results = home / "results" / name
+    chosen = home / "results" / entry.get("rates_of", name) / "selection.json"
     if not chosen.exists():
-        config = selection_config(entry["overrides"])
+        config = selection_config(entry)
         folder = carry_out(config, out / f"{name}-selection", jobs)
         write(chosen, select(collect(folder)))
     rates = directory.read_json(chosen)["rates"]
@@ -186,15 +197,19 @@ def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int) -> None:
 
 def main() -> None:
     """Read the command line, and carry out what it names."""
-    sets = read_sets()
     parser = argparse.ArgumentParser(description="Carry out the study of gradient modes.")
-    parser.add_argument("sets", nargs="+", choices=[*sets, "all"], metavar="SET")
-    parser.add_argument("--out", type=Path, default=Path("runs/gradient_modes"))
+    parser.add_argument("sets", nargs="+", metavar="SET")
+    parser.add_argument("--home", type=Path, default=HERE)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     told = parser.parse_args()
+    home = told.home.resolve()
+    sets, out = read_sets(home), told.out or Path("runs") / home.name
+    if unknown := [name for name in told.sets if name not in (*sets, "all")]:
+        parser.error(f"got {unknown[0]!r}, expected all, {', '.join(sets)}")
     for name in sets if "all" in told.sets else told.sets:
         print(f"{name}: begins", flush=True)
-        run(name, sets[name], told.out, told.jobs)
+        run(name, sets[name], out, told.jobs, home)
         print(f"{name}: done", flush=True)
 
 

@@ -85,7 +85,7 @@ def test_every_set_has_the_planned_arms(study):
         assert config.seed == entry.get("seed", 100), name
         assert config.compare.seeds == entry["seeds"], name
         assert {arm.arm for arm in found.arms.values()} == set(entry.get("arms", rates)), name
-        assert study.selection_config(entry["overrides"]).seed == 800
+        assert study.selection_config(entry).seed == 800
 
 
 def _run(arm, seed, error, margin):
@@ -122,12 +122,11 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
     tree["optimiser"]["schedule"] = {"kind": "cosine", "rate": 0.01}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.setattr(study, "STUDY", tmp_path / "study.yaml")
-    monkeypatch.setattr(study, "HERE", tmp_path)
     monkeypatch.setattr(study, "RATES", (0.001, 0.01))
     monkeypatch.setattr(study, "SELECTION_SEEDS", 1)
     entry = {"seeds": 2, "overrides": {"training": {"epochs": None, "steps": 4}}}
     monkeypatch.setattr(sys, "argv", ["run.py", "digits", "--out", str(tmp_path / "runs")])
-    study.run("digits", entry, tmp_path / "runs", 2)  # in processes, which know its arms
+    study.run("digits", entry, tmp_path / "runs", 2, tmp_path)  # in processes, which know its arms
     results = tmp_path / "results" / "digits"
     records = yaml.safe_load((results / "runs.json").read_text())
     assert [(record["arm"], record["seed"]) for record in records] == [
@@ -137,7 +136,7 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
         assert unpack(record["wrong"], 500).mean() == pytest.approx(record["test"]["error"])
     assert not any(str(tmp_path) in path.read_text() for path in results.iterdir())
     written = (results / "selection.json").stat().st_mtime_ns
-    study.run("digits", entry, tmp_path / "runs", 1)  # finished: nothing is run again
+    study.run("digits", entry, tmp_path / "runs", 1, tmp_path)  # finished: nothing is run again
     assert (results / "selection.json").stat().st_mtime_ns == written
 
 
@@ -211,4 +210,5 @@ def test_the_tables_say_what_the_raw_results_say(measured):
 
 def test_the_readme_has_the_tables_of_the_raw_results(study):
     text = (HERE / "README.md").read_text(encoding="utf-8")
-    assert sys.modules["finding"].written(text) == text
+    finding = sys.modules["finding"]
+    assert finding.written(text, finding.tables()) == text

@@ -80,6 +80,12 @@ def test_a_layer_is_added_or_becomes_another_kind():
     assert layers("--model.layers.stem", "resnet")["stem"].channels == (16, 32)
 
 
+def test_null_takes_a_layer_out_and_stands_for_none_in_a_file():
+    assert list(layers("--model.layers.hidden", "null")) == ["stem", "primary", "classes"]
+    with pytest.raises(UserError, match=r"model\.layers\.new(\.kind)?: got null"):
+        layers("--model.layers.new", "null")
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
