@@ -14,7 +14,7 @@ def data(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
     Args:
         arguments: the command's own words, as its parser read them.
-        rest: flags of the data, for what is shown; none elsewhere.
+        rest: flags of the data; none for a list.
 
     Returns:
         0.
@@ -27,7 +27,7 @@ def data(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if arguments.task is None:
         given = f"{rest[0]!r}" if rest else "nothing"
         raise UserError(f"got {given}, expected what to do: {', '.join(tasks)}")
-    if arguments.task != "show":
+    if arguments.task == "list":
         no_flags(arguments, rest)
     tasks[arguments.task](arguments, rest)
     return 0
@@ -42,7 +42,7 @@ def _list(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     for name, source in published_sets().items():
         known, found = source.published(), source.shape()
         height, width, channels = found.image_shape
-        counts = " + ".join(f"{count:,} {part}" for part, count in known.examples.items())
+        counts = " + ".join(f"{count:,} {part}" for part, count in source.examples().items())
         pixels = f"{height} x {width}" + (f" x {channels}" if channels > 1 else "")
         rows.append((name, counts, pixels, str(found.num_classes), known.licence, _where(source)))
     headings = ("name", "images", "pixels", "classes", "licence", "where")
@@ -65,10 +65,9 @@ def _where(source: Any) -> str:
 
 
 def _fetch(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
-    from capsjax.data import PublishedFiles, published_set
+    from capsjax.data import PublishedFiles
 
-    del rest
-    source = published_set(arguments.set)
+    source = _published(arguments, rest)
     if not isinstance(source, PublishedFiles):
         print(f"{source.kind}: comes with scikit-learn, nothing to download")
         return
@@ -81,18 +80,16 @@ def _fetch(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _verify(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
-    from capsjax.data import PublishedFiles, published_set
+    from capsjax.data import PublishedFiles
 
-    del rest
-    source = published_set(arguments.set)
-    known = source.published()
+    source = _published(arguments, rest)
     if isinstance(source, PublishedFiles):
         for path, file in source.verify():
             told = f"{file.size} {file.unit}, SHA-256 {file.sha256}"
             print(f"{printable(Path(path).name)}: {told}: as expected")
     dataset = source.load()
     counts = {name: len(split) for name, split in dataset.splits().items()}
-    total, expected = sum(counts.values()), sum(known.examples.values())
+    total, expected = sum(counts.values()), sum(source.examples().values())
     if total != expected:
         raise UserError(f"{source.kind}: got {total} images, expected {expected}")
     parts = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -114,6 +111,14 @@ def _show(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     figure = examples_figure(dataset, arguments.split)
     save(figure, out)
     print(f"picture: {printable(str(out))}")
+
+
+def _published(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
+    """Return the published set that a command line names, with its fields as flags have them."""
+    from capsjax.data import published_set
+
+    published_set(arguments.set)  # says which there are
+    return _named(arguments, rest)[0]
 
 
 def _named(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, str]:

@@ -242,9 +242,13 @@ def _add_data(command: Callable[..., argparse.ArgumentParser]) -> None:
     task = functools.partial(_add, data.add_subparsers(dest="task", metavar="TASK"))
     task("list", "List the sets: size, classes, licence, and where each is, if it is there.")
     fetch = task(
-        "fetch", "Download a set to where it is looked for, and check it; what is there stays."
+        "fetch",
+        "Download a set to where it is looked for, and check it; what is there stays.",
+        FIELDS,
     )
-    verify = task("verify", "Check the files of a set by their SHA-256, and count its images.")
+    verify = task(
+        "verify", "Check the files of a set by their SHA-256, and count its images.", FIELDS
+    )
     show = task(
         "show", "Draw images of each class of a set, or of data of one's own, as PNG.", FIELDS
     )

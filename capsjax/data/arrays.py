@@ -61,6 +61,7 @@ class Arrays(OwnData):
     """
 
     places: ClassVar[tuple[str, ...]] = ("path", "labels_path")
+    of_arrays: ClassVar[tuple[str, ...]] = ("kind", "range", "axes", "num_classes")
 
     splits: ClassVar[str] = (
         f"name the splits: {{{', '.join(f'{k!r}: (images, labels)' for k in KEYS)}}}"

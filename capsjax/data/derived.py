@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class DerivedSource(Source, abc.ABC):
     Raises:
         FieldError: If the canvas is not an integer of at least 1.
     """
+
+    of_arrays: ClassVar[tuple[str, ...]] = ("kind", "source", "canvas")
 
     source: Source = dataclasses.field(default_factory=Digits)
     canvas: int | None = None
@@ -96,6 +98,23 @@ class DerivedSource(Source, abc.ABC):
             return self
         return dataclasses.replace(self, source=self.source.shaped(image_shape))
 
+    def placed(self, images: np.ndarray, black: float = 0.0) -> np.ndarray:
+        """Return images in the middle of its canvas, and before of that of the set that it is made from.
+
+        Args:
+            images: of any unit, [n, h, w, c].
+            black: what is around them.
+
+        Returns:
+            The images, [n, canvas, canvas, c].
+
+        Raises:
+            FieldError: If the canvas is smaller than they are.
+        """
+        inner = self.source.placed(images, black)
+        shape = self._on_canvas((inner.shape[1], inner.shape[2], inner.shape[3]))
+        return on_canvas(inner, shape, black)
+
     @contextlib.contextmanager
     def _told_from_here(self) -> Iterator[None]:
         """Name the other set's fields as they are called here: data.source.range for data.range."""
@@ -131,9 +150,23 @@ def put_on_canvas(split: Split, shape: tuple[int, int, int]) -> Split:
     Returns:
         The same with zeros around; an odd row or column more comes last.
     """
-    zeros = [(n - m) for n, m in zip(shape[:2], split.images.shape[1:3], strict=True)]
-    around = [(0, 0), *((n // 2, n - n // 2) for n in zeros), (0, 0)]
-    return Split(np.pad(split.images, around), split.labels)
+    return Split(on_canvas(split.images, shape), split.labels)
+
+
+def on_canvas(images: np.ndarray, shape: tuple[int, int, int], black: float = 0.0) -> np.ndarray:
+    """Put images [n, h, w, c] in the middle of larger ones.
+
+    Args:
+        images: the images.
+        shape: height, width and channels of the larger ones.
+        black: what is around.
+
+    Returns:
+        The larger images; an odd row or column more comes last.
+    """
+    room = [(n - m) for n, m in zip(shape[:2], images.shape[1:3], strict=True)]
+    around = [(0, 0), *((n // 2, n - n // 2) for n in room), (0, 0)]
+    return np.pad(images, around, constant_values=black)
 
 
 def in_words(value: Any) -> str:

@@ -44,6 +44,7 @@ class OwnData(Source, abc.ABC):
     """
 
     places: ClassVar[tuple[str, ...]] = ("path",)
+    of_arrays: ClassVar[tuple[str, ...]] = ("kind", "range")
     splits: ClassVar[str] = "name the splits"
 
     validation_fraction: float = 0.1

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,8 @@ class Perturbed(DerivedSource):
     Raises:
         FieldError: If a field is out of range.
     """
+
+    of_arrays: ClassVar[tuple[str, ...]] = (*DerivedSource.of_arrays, "changes", "splits", "seed")
 
     changes: tuple[Augmentation, ...] = ()
     splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")

@@ -5,7 +5,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -72,6 +72,8 @@ class PictureData(OwnData, abc.ABC):
     Raises:
         FieldError: If a field is out of range.
     """
+
+    of_arrays: ClassVar[tuple[str, ...]] = ("kind", "range", "size", "channels")
 
     size: int | tuple[int, int] | None = None
     channels: int | None = None

@@ -20,7 +20,7 @@ class Published:
         name: what it is called, and its folder.
         files: what each of its files must be, by key; none if it comes with a library that is installed.
         mirrors: addresses to download the files from, each ending in a slash.
-        examples: how many examples it has, by part.
+        examples: how many examples it has, by part, with its defaults.
         licence: under which it may be used, in words.
         page: the address of its authors' page.
         reference: whom to cite.
@@ -53,6 +53,10 @@ class PublishedSet(Source, abc.ABC):
     @abc.abstractmethod
     def published(cls) -> Published:
         """Return what the set's files are called and hold, where they are published, and how."""
+
+    def examples(self) -> Mapping[str, int]:
+        """Return how many examples it has, by part."""
+        return self.published().examples
 
     def shape(self) -> DataShape:
         """Return the shape of the images and the number of classes; nothing is read."""
@@ -90,6 +94,10 @@ class PublishedFiles(PublishedSet, abc.ABC):
     def files(self) -> Mapping[str, KnownFile]:
         """Return the files that are read, by key, such as they are in `place`."""
         return self.published().files
+
+    def flags(self) -> str:
+        """Return the flags that have `capsjax data` read the same files; none by default."""
+        return ""
 
     def missing(self) -> list[str]:
         """Return what the files that are not there are called."""
@@ -133,7 +141,7 @@ class PublishedFiles(PublishedSet, abc.ABC):
         found = []
         for file in self.files().values():
             if file.find(place.folder) is None:
-                advice = f"have it downloaded: capsjax data fetch {known.name}"
+                advice = f"have it downloaded: capsjax data fetch {known.name}{self.flags()}"
                 place = dataclasses.replace(place, advice=advice, is_cache=False)
             found.append((read_known(place, file, ())[1], file))
         return found

@@ -5,6 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+
 from capsjax.data.dataset import Dataset
 from capsjax.data.download import Report
 from capsjax.data.overlap import Overlap
@@ -34,10 +36,13 @@ class Source(Variant, abc.ABC):
         starts_with: the configuration that ships to start with on such data, of one's own.
         places: names of the fields that say where its files are; they alone may change when a run is
             resumed, and hold a path or None.
+        of_arrays: names of the fields that still hold where arrays take the place of its files and all of
+            them train, as in an estimator.
     """
 
     starts_with: ClassVar[str] = "images"
     places: ClassVar[tuple[str, ...]] = ()
+    of_arrays: ClassVar[tuple[str, ...]] = ("kind",)
 
     kind: str
 
@@ -72,6 +77,19 @@ class Source(Variant, abc.ABC):
         """Return the same with images of this height, width and channels, where a source can choose them."""
         del image_shape
         return self
+
+    def placed(self, images: np.ndarray, black: float = 0.0) -> np.ndarray:
+        """Return one's own images as large as those of the set are, where it puts them on a canvas.
+
+        Args:
+            images: of any unit, [n, h, w, c].
+            black: what is around them.
+
+        Returns:
+            The images, [n, h', w', c].
+        """
+        del black
+        return images
 
     def origin(self) -> "Source":
         """Return the set whose files are read: itself, or that from which it is made in the end."""

@@ -20,9 +20,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from capsjax.checks import UserError
-from capsjax.data import Arrays, Dataset, NumberTable, OwnData, Split
+from capsjax.data import Dataset
 from capsjax.progress import Silent
 from capsjax.runs.config import Config, load_config
+from capsjax.runs.fitted_data import as_images, check_used, make_dataset, placed
 from capsjax.runs.plan import plan
 from capsjax.runs.run import Run
 from capsjax.runs.sources import check_data
@@ -42,7 +43,9 @@ class CapsNetClassifier(
     """Classify images, or rows of numbers, by a capsule network, as scikit-learn's estimators do.
 
     Every example that `fit` gets trains; nothing validates, and nothing is written. Pickling, cloning and
-    searches over parameters are scikit-learn's own.
+    searches over parameters are scikit-learn's own. X and y take the place of the configuration's data, of
+    which hold the range of pixels, the order of axes, and what images become where they are made from
+    others: a larger canvas, and in `fit` their changes.
 
     Args:
         config: a configuration, a path to one, or the name of one that ships: "images" for images
@@ -116,7 +119,8 @@ class CapsNetClassifier(
             raise UserError(
                 f"y: got one class, {only!r}, expected at least two, as there is nothing to tell apart"
             )
-        dataset = _dataset(config, X, labels.astype(np.int32), len(self.classes_))
+        images, count = as_images(config.data, X), len(self.classes_)
+        dataset = make_dataset(config.data, images, labels.astype(np.int32), count)
         batch = min(config.training.batch_size, len(labels))
         training = dataclasses.replace(config.training, batch_size=batch)
         config = dataclasses.replace(config, training=training)
@@ -172,51 +176,22 @@ class CapsNetClassifier(
         given = {name: value for name, value in self.get_params().items() if name != "config"}
         overrides = {name.replace("__", "."): value for name, value in given.items()}
         if isinstance(self.config, Config):
-            return build(Config, to_tree(self.config), source="config", overrides=overrides)
-        return load_config(self.config, overrides)
+            found = build(Config, to_tree(self.config), source="config", overrides=overrides)
+        else:
+            found = load_config(self.config, overrides)
+        check_used(found, overrides)
+        return found
 
     def _images(self, X: Any) -> np.ndarray:
         """Check examples to classify; rows become images."""
         check_is_fitted(self)
         X = validation.validate_data(self, X, reset=False, allow_nd=True)
-        return _as_images(self.run_.config, X)
+        source = self.run_.config.data
+        return placed(source, as_images(source, X), self.run_.rescaling)
 
     def _lengths(self, X: Any) -> np.ndarray:
         images = self._images(X)  # which says if nothing is fitted yet
         return self.run_.lengths(images)
-
-
-def _as_images(config: Config, X: np.ndarray) -> np.ndarray:
-    """Bring rows to [n, 1, f, 1], where the configuration is for rows."""
-    rows = isinstance(config.data, NumberTable)
-    if rows and X.ndim == 2:
-        return X[:, None, :, None]
-    if rows:
-        raise UserError(
-            f"X: got {list(X.shape)} for a configuration of rows, expected [n, features]; flatten them: "
-            "X.reshape(len(X), -1)"
-        )
-    if X.ndim == 2:
-        raise UserError(
-            f"X: got rows {list(X.shape)} for a configuration of images, expected [n, h, w, c] or [n, h, w]; "
-            "of features take config='vectors', of flat images X.reshape(-1, h, w, c)"
-        )
-    return X[..., None] if X.ndim == 3 else X
-
-
-def _dataset(config: Config, X: np.ndarray, labels: np.ndarray, count: int) -> Dataset:
-    """Make a dataset that trains on all examples; it has to name a test, and that is never looked at."""
-    images, source = _as_images(config, X), config.data
-    if isinstance(source, NumberTable):
-        rescaling = source.of_columns(images.astype(np.float64))
-        split = Split(rescaling(images), labels)
-        return Dataset(source.kind, split, None, split, count, 1.0, rescaling=rescaling)
-    ends = source.range if isinstance(source, OwnData) else None
-    pair = images, labels
-    # Named, so that examples keep their order; what nobody looks at is let go of.
-    named = dict.fromkeys(("train", "validation", "test"), pair)
-    made = Arrays(num_classes=count, range=ends).build(named)
-    return dataclasses.replace(made, validation=None, test=made.train)
 
 
 def _train(config: Config, dataset: Dataset) -> Run:

@@ -166,6 +166,8 @@ def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
         ("data", ["got nothing, expected what to do: list, fetch, verify, show"]),
         ("data lst", ["invalid choice: 'lst'", "did you mean 'list'?"]),
         ("data list --data.path x", ["--data.path: unknown flag"]),
+        ("data fetch digits --seed 3", ["--seed: got it beside digits"]),
+        ("data verify svhn --data.extra true", ["capsjax data fetch svhn --data.extra true"]),
         ("data fetch usp", ["got 'usp', expected one of", "did you mean 'usps'?"]),
         ("data verify mnst", ["did you mean 'mnist'?"]),
         ("data show mnst", ["did you mean 'mnist'?"]),

@@ -164,6 +164,26 @@ def test_svhn_is_read_with_examples_first_and_tens_as_zeros(monkeypatch, tmp_pat
     assert found.test.labels.tolist() == test_labels.tolist()
 
 
+def test_the_further_images_of_svhn_train_where_they_are_asked_for(monkeypatch, tmp_path):
+    (images, labels, train), (more, others, extra), (_, _, test) = svhn(12), svhn(13), svhn(11)
+    folder = publish(monkeypatch, tmp_path, Svhn, {"train": train, "test": test, "extra": extra})
+    without, found = (Svhn(folder=folder, validation=2, extra=is_).load() for is_ in (False, True))
+    assert (found.train.images == np.concatenate([images[2:], more])).all()
+    assert found.train.labels.tolist() == [*labels[2:].tolist(), *others.tolist()]
+    assert (found.validation.images == images[:2]).all()
+    assert (found.test.images == without.test.images).all()
+    assert len(without.train) == 10
+    (tmp_path / "extra_32x32.mat").unlink()
+    assert Svhn(folder=folder).missing() == []
+    assert Svhn(folder=folder, extra=True).missing() == ["extra_32x32.mat"]
+    with pytest.raises(UserError, match=r"extra_32x32\.mat: is missing"):
+        Svhn(folder=folder, extra=True).load()
+    with pytest.raises(UserError, match=r"capsjax data fetch svhn --data\.extra true$"):
+        Svhn(folder=folder, extra=True).verify()
+    assert Svhn().examples() == {"train": 73_257, "test": 26_032}
+    assert sum(Svhn(extra=True).examples().values()) == 630_420
+
+
 PIXELS, ONES = np.zeros((32, 32, 3, 4), np.uint8), np.ones((4, 1), np.uint8)
 
 

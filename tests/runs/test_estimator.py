@@ -176,3 +176,104 @@ def test_what_cannot_be_learned():
         UserError, match=r"epoch: unknown key, with value 3\s+expected .*mean 'epochs'"
     ):
         cj.CapsNetClassifier(TINY, training__epoch=3).fit(X, [0, 1] * 3)
+
+
+BRIEF = {"training__epochs": None, "training__steps": 2, "training__batch_size": 32}
+GREY = {"data": {"kind": "arrays", "range": (0, 16)}}
+
+
+def _params(images, labels, **overrides):
+    return cj.CapsNetClassifier("smoke", **BRIEF, **overrides).fit(images, labels).run_.params
+
+
+def _assert_equal(ours, theirs):
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name])
+
+
+def test_images_are_put_on_the_canvas_of_the_data_where_they_are_learned_and_where_they_are_judged(
+    digits,
+):
+    images, labels = digits
+    canvas = {"kind": "perturbed", "canvas": 10, "source": {"kind": "arrays", "range": (0, 16)}}
+    found = cj.CapsNetClassifier("smoke", data=canvas, **BRIEF).fit(images, labels)
+    larger = np.pad(images, [(0, 0), (1, 1), (1, 1)])
+    assert found.run_.image_shape == (10, 10, 1)
+    np.testing.assert_array_equal(found.predict_proba(images), _proportions(found.run_, larger))
+    # What is black in another unit is not 0 there.
+    other = canvas | {"source": {"kind": "arrays", "range": (-8, 8)}}
+    shifted = cj.CapsNetClassifier("smoke", data=other, **BRIEF).fit(images - 8, labels)
+    np.testing.assert_array_equal(shifted.predict_proba(images - 8), found.predict_proba(images))
+
+
+def _proportions(run, images):
+    lengths = run.lengths(images).astype(np.float64)
+    return lengths / lengths.sum(axis=1, keepdims=True)
+
+
+def test_what_changes_the_data_changes_what_is_learned_from_alone(digits):
+    images, labels = digits
+    flip = {"kind": "flip", "probability": 1.0}
+    data = {"kind": "perturbed", "changes": [flip], "source": GREY["data"]}
+    _assert_equal(_params(images, labels, data=data), _params(images[..., ::-1], labels, **GREY))
+
+
+def test_axes_are_in_the_order_that_the_data_state(digits):
+    images, labels = digits
+    _assert_equal(
+        _params(images[:, None], labels, data__axes="nchw", **GREY),
+        _params(images, labels, **GREY),
+    )
+    rows = {"kind": "arrays", "range": (0, 16), "axes": "nf"}
+    found = cj.CapsNetClassifier(TINY, data=rows, training__steps=2)
+    assert found.fit(images.reshape(len(images), -1), labels).run_.image_shape == (1, 64, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said", "remedy"),
+    [
+        (
+            {"data__validation_fraction": 0.2},
+            r"data\.validation_fraction: got an override .* expected range, axes, num_classes alone",
+            {},
+        ),
+        ({"data": {"kind": "arrays", "path": "x.npz"}}, r"data\.path: got an override", {}),
+        ({"data": "usps", "data__validation": 3}, "expected no field of them", {"data": "usps"}),
+        (
+            {"data": {"kind": "perturbed", "source": {"kind": "arrays", "test_fraction": 0.2}}},
+            r"data\.source\.test_fraction: got",
+            {"data": {"kind": "perturbed", "source": "arrays"}},
+        ),
+        ({"data__num_classes": 5}, "got 5 for y of 3 classes", {"data__num_classes": None}),
+        (
+            {"data": {"kind": "folder", "size": 9}},
+            r"data\.size: got 9 for images \[240, 8, 8, 1\]",
+            {"data": {"kind": "folder", "size": None}},
+        ),
+        (
+            {"data": {"kind": "folder", "channels": 3}},
+            r"data\.channels: got 3",
+            {"data": {"kind": "folder", "channels": None}},
+        ),
+        ({"data": "overlapping"}, r"data\.kind: got overlapping", {"data": "arrays"}),
+        ({"data__axes": "hwcn"}, "set data.axes to 'nhwc'", {"data__axes": "nhwc"}),
+    ],
+)
+def test_data_that_say_what_no_array_has_are_refused_with_advice_that_works(
+    digits, overrides, said, remedy
+):
+    images, labels = digits
+    images = images[..., None] / 16
+    base = {"data": "arrays", **BRIEF}
+    with pytest.raises(UserError, match=said):
+        cj.CapsNetClassifier("smoke", **(base | overrides)).fit(images, labels)
+    assert cj.CapsNetClassifier("smoke", **(base | remedy)).fit(images, labels).run_.step == 2
+
+
+def test_a_configuration_with_metrics_of_two_labels_learns_one_without_them(digits):
+    images, labels = digits
+    brief = BRIEF | {"optimiser__schedule__warmup": 0}
+    found = cj.CapsNetClassifier("multimnist", data="arrays", metrics=[], **brief)
+    with pytest.raises(UserError, match=r"leave out metrics of two labels"):
+        cj.CapsNetClassifier("multimnist", **brief).fit(images / 16, labels)
+    assert found.fit(np.pad(images, [(0, 0), (8, 8), (8, 8)]) / 16, labels).run_.step == 2

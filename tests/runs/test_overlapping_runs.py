@@ -166,9 +166,11 @@ def test_a_run_says_how_many_classes_an_image_shows(copy, as_installed):
             cj.load(copy.folder)
 
 
-def test_the_estimator_learns_what_it_is_given():
+def test_the_estimator_has_no_pairs_to_learn():
     assert isinstance(CONFIG.data, Overlapping)
     images = DATASET.test.images[:40, ..., 0] / 16
     config = dataclasses.replace(CONFIG, metrics=())
-    found = cj.CapsNetClassifier(config=config).fit(images, DATASET.test.labels[:40])
-    assert found.predict(images).shape == (40,)
+    with pytest.raises(UserError, match=r"data\.kind: got overlapping, .* set data to 'arrays'"):
+        cj.CapsNetClassifier(config=config).fit(images, DATASET.test.labels[:40])
+    found = cj.CapsNetClassifier(config=config, data="arrays")
+    assert found.fit(images, DATASET.test.labels[:40]).predict(images).shape == (40,)

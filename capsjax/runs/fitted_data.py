@@ -1,0 +1,178 @@
+"""What an estimator makes of examples: what of a configuration's data holds for arrays, and what does not."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from capsjax.checks import UserError
+from capsjax.data import Arrays, Dataset, NumberTable, OwnData, Source, Split
+from capsjax.data.arrays import arranged
+from capsjax.data.derived import DerivedSource
+from capsjax.data.pictures import PictureData
+from capsjax.data.rescaling import Rescaling
+from capsjax.runs.config import Config
+
+
+def check_used(config: Config, overrides: Mapping[str, Any]) -> None:
+    """Check that data that arrays take the place of say nothing in vain.
+
+    Args:
+        config: what is fitted.
+        overrides: dotted keys and values that were asked for.
+
+    Raises:
+        UserError: If the data show several classes in an image, or an override changes what no array has.
+    """
+    if config.data.overlap is not None:
+        raise UserError(
+            f"data.kind: got {config.data.kind}, whose images show two classes each, expected one, as y has "
+            "a label for each image; set data to 'arrays', and leave out metrics of two labels, or learn "
+            "pairs: capsjax.train(config)",
+            argument="data.kind",
+        )
+    for key in _named("", overrides):
+        first, *path = key.split(".")
+        if first != "data" or not path:
+            continue
+        holder = config.data
+        for name in path[:-1]:
+            holder = getattr(holder, name, holder)
+        if isinstance(holder, Source) and path[-1] not in holder.of_arrays:
+            known = [name for name in holder.of_arrays if name != "kind"]
+            used = f"{', '.join(known)} alone" if known else "no field of them"
+            raise UserError(
+                f"{key}: got an override of data that X and y take the place of, expected {used}: all "
+                f"examples that fit gets train, and no file is read; leave {key.replace('.', '__')} out",
+                argument=key,
+            )
+
+
+def _named(prefix: str, overrides: Mapping[str, Any]) -> Iterator[str]:
+    """Return the dotted keys that overrides name, those in mappings too."""
+    for key, value in overrides.items():
+        whole = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _named(f"{whole}.", value)
+        else:
+            yield whole
+
+
+def as_images(source: Source, X: np.ndarray) -> np.ndarray:
+    """Bring examples to [n, h, w, c], in the order of axes that a configuration's data have.
+
+    Args:
+        source: the configuration's data.
+        X: images, or rows of features.
+
+    Returns:
+        Images, or rows as [n, 1, f, 1] where the configuration is for rows.
+
+    Raises:
+        UserError: If they are not of the form or size that the configuration has.
+    """
+    origin = source.origin()
+    rows = isinstance(origin, NumberTable)
+    if rows and X.ndim == 2:
+        return X[:, None, :, None]
+    if rows:
+        raise UserError(
+            f"X: got {list(X.shape)} for a configuration of rows, expected [n, features]; flatten them: "
+            "X.reshape(len(X), -1)"
+        )
+    axes = origin.axes if isinstance(origin, Arrays) else None
+    if axes is not None:
+        if not axes.startswith("n"):
+            raise UserError(
+                f"data.axes: got {axes!r}, expected the examples first, as scikit-learn counts them; pass "
+                f"np.moveaxis(X, {axes.index('n')}, 0), and set data.axes to 'n{axes.replace('n', '')}'",
+                argument="data.axes",
+            )
+        return arranged(X, axes)
+    if X.ndim == 2:
+        raise UserError(
+            f"X: got rows {list(X.shape)} for a configuration of images, expected [n, h, w, c] or [n, h, w]; "
+            "of features take config='vectors', of flat images X.reshape(-1, h, w, c)"
+        )
+    X = X[..., None] if X.ndim == 3 else X
+    if isinstance(origin, PictureData) and X.ndim == 4:
+        _check_size(origin, X)
+    return X
+
+
+def _check_size(source: PictureData, images: np.ndarray) -> None:
+    """Check that images have the size and channels that a configuration's pictures become."""
+    _, height, width, channels = images.shape
+    size = (source.size, source.size) if isinstance(source.size, int) else source.size
+    if size not in (None, (height, width)):
+        raise UserError(
+            f"data.size: got {source.size} for images {list(images.shape)}, expected theirs, as arrays are "
+            "taken as they are; resize them, or set data.size to None",
+            argument="data.size",
+        )
+    if source.channels not in (None, channels):
+        raise UserError(
+            f"data.channels: got {source.channels} for images {list(images.shape)}, expected theirs, as "
+            "arrays are taken as they are; set data.channels to None",
+            argument="data.channels",
+        )
+
+
+def make_dataset(source: Source, X: np.ndarray, labels: np.ndarray, count: int) -> Dataset:
+    """Make a dataset that trains on all examples; it has to name a test, and that is never looked at.
+
+    Args:
+        source: the configuration's data: the range of pixels, and what images become, on a larger canvas or
+            changed, hold for arrays.
+        X: images [n, h, w, c], or rows [n, 1, f, 1].
+        labels: class numbers, [n].
+        count: how many classes there are.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: If examples are not as the configuration says.
+    """
+    if isinstance(source, NumberTable):
+        rescaling = source.of_columns(X.astype(np.float64))
+        split = Split(rescaling(X), labels)
+        return Dataset(source.kind, split, None, split, count, 1.0, rescaling=rescaling)
+    if isinstance(source, DerivedSource):
+        made = source.made(lambda inner: _one_test(make_dataset(inner, X, labels, count)))
+        return dataclasses.replace(made, test=made.train)
+    stated = source.num_classes if isinstance(source, Arrays) else None
+    if stated not in (None, count):
+        raise UserError(
+            f"data.num_classes: got {stated} for y of {count} classes, expected {count}: an estimator knows "
+            "the classes that it has seen; set data.num_classes to None",
+            argument="data.num_classes",
+        )
+    ends = source.range if isinstance(source, OwnData) else None
+    pair = X, labels
+    # Named, so that examples keep their order; what nobody looks at is let go of.
+    named = dict.fromkeys(("train", "validation", "test"), pair)
+    found = Arrays(num_classes=count, range=ends).build(named)
+    return dataclasses.replace(found, validation=None, test=found.train)
+
+
+def _one_test(dataset: Dataset) -> Dataset:
+    """Leave one example to test, for which hardly anything is made."""
+    train = dataset.train
+    return dataclasses.replace(dataset, test=Split(train.images[:1], train.labels[:1]))
+
+
+def placed(source: Source, images: np.ndarray, rescaling: Rescaling | None) -> np.ndarray:
+    """Put images to classify on the canvas that those were put on that were learned from.
+
+    Args:
+        source: the configuration's data, on whose canvas images are put.
+        images: in the unit that X has, [n, h, w, c].
+        rescaling: how that became what the network takes, or None.
+
+    Returns:
+        The images, black around, as large as the network takes them.
+    """
+    black = 0.0 if rescaling is None else float(rescaling.inverse(np.zeros(1)).ravel()[0])
+    return source.placed(images, black)
