@@ -1,6 +1,8 @@
 """`capsjax data`: the sets that others published."""
 
 import argparse
+import itertools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,11 @@ def _list(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
         pixels = f"{height} x {width}" + (f" x {channels}" if channels > 1 else "")
         rows.append((name, counts, pixels, str(found.num_classes), known.licence, _where(source)))
     headings = ("name", "images", "pixels", "classes", "licence", "where")
-    show([Table("Published sets", headings, tuple(rows))])
+    if sys.stdout.isatty():
+        show([Table("Published sets", headings, tuple(rows))])
+        return
+    for row in (headings, *rows):  # for `cut` and `grep`: a line for each set, however long
+        print("\t".join(row))
 
 
 def _where(source: Any) -> str:
@@ -102,6 +108,11 @@ def _show(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
 
     source, name = _named(arguments, rest)
     out = arguments.out or Path(f"{name}.png")
+    if arguments.out is None and out.exists():
+        free = next(n for n in itertools.count(2) if not Path(f"{name}-{n}.png").exists())
+        raise UserError(
+            f"got no --out, and {out} exists, expected a new file: --out {name}-{free}.png"
+        )
     if out.exists():
         raise UserError(f"out: got {str(out)!r}, which exists, expected a new file", argument="out")
     if out.suffix.lower() != ".png":
@@ -126,12 +137,13 @@ def _named(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, str
     from capsjax.data import published_set
     from capsjax.runs.config import load_config
 
-    overrides = read_overrides(arguments, rest, data_alone=True)
-    for key in overrides:
-        if not key.startswith("data."):
-            got = f"{key}: got it beside {arguments.set}, expected fields of the data alone"
-            raise UserError(f"{got}, such as --data.path", argument=key)
     named = data_at(arguments.set)
     if not named:
         published_set(arguments.set)  # says which there are
+    source = load_config("smoke", named).data
+    overrides = read_overrides(arguments, rest, of=type(source))
+    for key in overrides:
+        if not key.startswith("data."):
+            got = f"{key}: got it beside {arguments.set}, expected fields of the data alone"
+            raise UserError(f"{got}, --data.NAME", argument=key)
     return load_config("smoke", named | overrides).data, Path(arguments.set).stem

@@ -83,7 +83,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def check_flags(
-    options: set[str], rest: Sequence[str], keys: Sequence[str], *, data_alone: bool = False
+    options: set[str],
+    rest: Sequence[str],
+    keys: Sequence[str],
+    *,
+    admitted: Sequence[str] | None = None,
 ) -> None:
     """Refuse a flag that is neither the command's own nor a field of the configuration.
 
@@ -93,23 +97,24 @@ def check_flags(
         options: the command's own flags.
         rest: words that the command does not know.
         keys: every dotted key of the configuration; none where the command reads no configuration.
-        data_alone: whether the command takes flags of the data only, which is all that is suggested then.
+        admitted: dotted keys that the command takes, which are all that is suggested; None for all.
 
     Raises:
         UserError: At the first such flag.
     """
     own = sorted(option for option in options if option.startswith("--"))
     expected = f"one of {', '.join(own)}"
-    admitted = [key for key in keys if key.split(".")[0] == "data"] if data_alone else keys
-    if data_alone:
-        expected += ", or a field of the data, such as --data.path images.npz"
+    if admitted is not None:
+        own_keys = [key for key in admitted if key != "data.kind"]
+        likely = "data.path images.npz" if "data.path" in own_keys else next(iter(own_keys), "")
+        expected += f", or a field of the data, such as --{likely}" if likely else ""
     elif keys:
         expected += ", or a field of the configuration, such as --seed 3"
     for word in rest:
         name = word.partition("=")[0]
         is_flag = re.match(r"--?[A-Za-z_]", name)
         if is_flag and name.removeprefix("--").split(".")[0] not in keys:
-            hint = did_you_mean(suggestions(name, options, admitted))
+            hint = did_you_mean(suggestions(name, options, keys if admitted is None else admitted))
             raise UserError(f"{name}: unknown flag, expected {expected}{hint}")
     if rest and not keys:
         raise UserError(f"got {rest[0]!r}, expected nothing more")

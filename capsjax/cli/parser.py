@@ -22,7 +22,7 @@ DATA = (
     "such as --data FOLDER, or --data.kind arrays --data.path images.npz."
 )
 
-FIELDS = "Fields of the data may be set by flags, such as --data.colour true."
+FIELDS = "Fields of the set may be set by flags, such as --data.colour true for eth80."
 
 EXAMPLES = {
     "train": (

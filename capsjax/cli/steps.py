@@ -132,14 +132,15 @@ def _tell_what_is_set_back(name: str, found: Any, overrides: Mapping[str, object
 
 
 def read_overrides(
-    arguments: argparse.Namespace, rest: Sequence[str], *, data_alone: bool = False
+    arguments: argparse.Namespace, rest: Sequence[str], *, of: type | None = None
 ) -> dict[str, object]:
     """Read the flags of a configuration.
 
     Args:
         arguments: what the command line says.
         rest: flags of the configuration.
-        data_alone: whether they may be about its data alone, for what is suggested.
+        of: the class of its data, where they may be about these alone, for what is suggested; `Source`
+            where it may be any.
 
     Returns:
         Dotted key to value; empty if there are no flags.
@@ -150,7 +151,8 @@ def read_overrides(
     from capsjax.runs import config
     from capsjax.schema.errors import all_keys
 
-    check_flags(arguments.options, rest, all_keys(config.Config), data_alone=data_alone)
+    admitted = None if of is None else [f"data.{key}" for key in all_keys(of)]
+    check_flags(arguments.options, rest, all_keys(config.Config), admitted=admitted)
     return _overrides(rest)
 
 
@@ -168,7 +170,9 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
     Raises:
         UserError: If a flag is about anything but data, or the data cannot be had.
     """
-    overrides = read_overrides(arguments, rest, data_alone=True)
+    from capsjax.data import Source
+
+    overrides = read_overrides(arguments, rest, of=Source)
     if not overrides:
         return None
     for key in overrides:

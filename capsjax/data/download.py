@@ -1,5 +1,6 @@
 """Known files read, and downloaded where they are to be: nothing has its name before its content is right."""
 
+import contextlib
 import io
 import tempfile
 import time
@@ -48,6 +49,7 @@ def download(
     """
     target = folder / file.names[0]
     reasons: dict[str, str] = {}
+    ours = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary_folder = tempfile.TemporaryDirectory(dir=folder, prefix=".download-")
@@ -69,6 +71,10 @@ def download(
             f"{target}: cannot be written: {error.strerror or error}; make room or grant access, or "
             f"set CAPSJAX_DATA to a folder whose subfolder {folder.name} holds the files"
         ) from None
+    finally:
+        with contextlib.suppress(OSError):  # at the first that is not empty
+            for path in ours:
+                path.rmdir()
     tried = "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
     raise UserError(
         f"{target.name}: no mirror gave it ({tried}); try again later, or get it elsewhere and "

@@ -10,6 +10,7 @@ from capsjax.checks import FieldError, UserError, nearest
 from capsjax.data.download import Report, download, read_known
 from capsjax.data.known import KnownFile, Place, find_place
 from capsjax.data.source import DataShape, Source
+from capsjax.schema.fields import kinds_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,5 +185,7 @@ def published_set(name: str) -> PublishedSet:
     known = published_sets()
     if name not in known:
         expected = f"one of {', '.join(known)}{nearest(name, list(known))}"
-        raise UserError(f"data: got {name!r}, expected {expected}")
+        unpublished = ", which is made of another set or of files of your own, and nobody published"
+        other = unpublished if name in kinds_of(Source) else ""
+        raise UserError(f"data: got {name!r}{other}, expected {expected}")
     return known[name]

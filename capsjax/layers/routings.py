@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from capsjax.checks import UserError, nearest
+from capsjax.checks import FieldError, UserError, nearest
 from capsjax.gradients import GradientMode, StopGradient
 from capsjax.layers.model import Model, NetworkConfig
 from capsjax.routing import IterativeRouting, Routing
@@ -117,8 +117,7 @@ def with_iterations(model: Model, iterations: int | Mapping[str, int]) -> Model:
         The same network, with the same parameters, as layers by name if one is named.
 
     Raises:
-        UserError: If a name is not a layer's, or no layer iterates.
-        FieldError: If a routing cannot make so many.
+        UserError: If a name is not a layer's, no layer iterates, or a routing cannot make so many.
 
     Example:
         >>> import capsjax as cj
@@ -136,7 +135,11 @@ def with_iterations(model: Model, iterations: int | Mapping[str, int]) -> Model:
     def change(routing: Routing, number: int) -> Routing:
         if not isinstance(routing, IterativeRouting):
             return routing
-        return dataclasses.replace(routing, num_iters=number, gradient=StopGradient())
+        try:
+            return dataclasses.replace(routing, num_iters=number, gradient=StopGradient())
+        except FieldError as error:
+            got = f"iterations: got {number}, expected {error.expected}"
+            raise UserError(got, argument="iterations") from error
 
     if not isinstance(iterations, Mapping):
         return map_routings(model, lambda routing: change(routing, iterations))

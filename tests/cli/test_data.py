@@ -52,14 +52,15 @@ def test_sets_are_listed_with_what_they_are_and_where(
     text = "\n".join(out)
     assert code == 0
     for name, source in published_sets().items():
-        row = next(line for line in out if f" {name} " in line)
-        assert source.published().licence in row
-        assert f" {source.num_classes} " in row
+        row = next(line for line in out if line.startswith(f"{name}\t")).split("\t")
+        assert len(row) == len(out[0].split("\t")) == 6
+        assert row[4] == source.published().licence
+        assert row[3] == str(source.num_classes)
     assert "60,000 train + 10,000 test" in text
     assert "comes with scikit-learn" in text
     assert "not there: capsjax data fetch mnist" in text
     tiny.write(tmp_path / "sets" / "mnist")
-    assert f" {tmp_path / 'sets' / 'mnist'} " in "\n".join(answer("data", "list")[1])
+    assert f"\t{tmp_path / 'sets' / 'mnist'}\n" in "\n".join(answer("data", "list")[1])
     next((tmp_path / "sets" / "mnist").iterdir()).unlink()
     text = "\n".join(answer("data", "list")[1])
     assert "1 files missing: capsjax data fetch mnist" in text
@@ -67,6 +68,8 @@ def test_sets_are_listed_with_what_they_are_and_where(
     assert "not there: capsjax data fetch affnist" in text
     monkeypatch.setattr(Affnist, "missing", lambda self: ["t10k-labels-idx1-ubyte.gz"])
     assert "1 files missing: capsjax data fetch affnist" in "\n".join(answer("data", "list")[1])
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert "│" in "\n".join(answer("data", "list")[1])
 
 
 def test_every_published_set_says_where_it_is_from():
@@ -147,7 +150,11 @@ def test_images_of_each_class_are_drawn(answer, tmp_path):
         assert 600 < drawn.width < 1200
     code, _, err = answer("data", "show", "digits")
     assert code == 2
-    assert "--out: got 'digits.png', which exists, expected a new file" in err[-1]
+    assert "got no --out, and digits.png exists, expected a new file: --out digits-2.png" in err[-1]
+    assert answer("data", "show", "digits", *err[-1].split(": ")[-1].split())[0] == 0
+    assert "--out digits-3.png" in answer("data", "show", "digits")[2][-1]
+    code, _, err = answer("data", "show", "digits", "--out", "digits.png")
+    assert (code, "--out: got 'digits.png', which exists" in err[-1]) == (2, True)
     code, out, _ = answer("data", "show", "digits", "--out", "again.png", "--split", "test")
     assert (code, out[-1]) == (0, "picture: again.png")
     assert (tmp_path / "again.png").read_bytes() != (tmp_path / "digits.png").read_bytes()
@@ -171,6 +178,13 @@ def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
         ("data fetch usp", ["got 'usp', expected one of", "did you mean 'usps'?"]),
         ("data verify mnst", ["did you mean 'mnist'?"]),
         ("data show mnst", ["did you mean 'mnist'?"]),
+        (
+            "data verify perturbed",
+            ["which is made of another set", "nobody published, expected one of"],
+        ),
+        ("data show digits --colour true", ["--colour: unknown flag", "--quiet, --split"]),
+        ("data show eth80 --colour true", ["did you mean '--data.colour'?"]),
+        ("data fetch usps", ["usps.bz2: no mirror gave it"]),
         ("data show mine.npz", ["got 'mine.npz', no such file or folder"]),
         ("data show digits --split tst", ["--split: got 'tst'", "did you mean 'test'?"]),
         ("data show digits --out x.jpg", ["--out: got 'x.jpg', expected a name that ends in .png"]),
@@ -178,11 +192,16 @@ def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
         ("data show usps", ["usps.bz2: is missing", "unset CAPSJAX_DATA to have it downloaded"]),
     ],
 )
-def test_mistakes_are_answered_in_words(argv, parts, answer, tmp_path):
+def test_mistakes_are_answered_in_words(argv, parts, answer, tmp_path, monkeypatch):
+    nowhere = dataclasses.replace(Usps.published(), mirrors=[])
+    monkeypatch.setattr(Usps, "published", classmethod(lambda cls: nowhere))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     code, out, err = answer(*argv.split())
     assert (code, out) == (2, [])
     for part in parts:
         assert part in "\n".join(err)
+    if "digits --colour" in argv:  # which has no field that a flag could set
+        assert "--data." not in "\n".join(err)
     assert list(tmp_path.iterdir()) == []
 
 
