@@ -78,7 +78,7 @@ def test_a_run_is_measured_by_other_iterations_of_any_layer(run):
         UserError, match=r"got 'class', expected layers that iterate: hidden, cl.*mean"
     ):
         cj.evaluate(run, DATA, iterations={"class": 1})
-    with pytest.raises(UserError, match=r"^iterations: got 0, expected an integer from 1 to 100"):
+    with pytest.raises(UserError, match=r"^iterations: got 0, expected an integer of at least 1"):
         cj.evaluate(run, DATA, iterations=0)
 
 
