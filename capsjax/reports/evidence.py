@@ -34,7 +34,7 @@ LEAST = 3  # seeds that an interval over images needs: of two it holds the truth
 READING = (
     "What the seeds tell, of every arm beside the reference: p is the share of all choices of signs of the "
     "paired differences whose mean is as large, and beside it the same by Holm, for all arms that stand "
-    "together. The interval over images takes the test images as a sample too, from three seeds on. Of few "
+    "together. The interval over images takes the test images as a sample too, from three seeds on. With few "
     "seeds it can be the narrower one, since what images add is known from many of them, and what seeds add "
     "from a few, for which an interval has to be wide. The loss is that of the classes in the test, without "
     "reconstruction: it moves where no image changes sides. Retained is the "
