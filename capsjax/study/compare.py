@@ -20,7 +20,7 @@ from capsjax.runs.sources import check_data, load_data, with_data
 from capsjax.schema.text import to_tree
 from capsjax.study.design import Design, design, routing_of, variant
 from capsjax.study.ledger import RUNS, Trial, outcome, read_ledger, trials_of
-from capsjax.study.pool import check_jobs, in_processes
+from capsjax.study.pool import check_jobs, in_processes, jobs_that_pay
 from capsjax.study.remaining import SequentialProgress
 from capsjax.study.results import RESULTS, write_results
 from capsjax.study.trial_runner import TrialRunner, check_planned, data_keys, moved, says_where
@@ -39,7 +39,7 @@ def compare(
     out: str | Path | None = None,
     name: str | None = None,
     reporter: Reporter | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
 ) -> Path:
     """Train every arm of a comparison with every seed, and measure what a step of each costs.
 
@@ -55,7 +55,7 @@ def compare(
         name: what it is called; None for the configuration's own name.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
         jobs: how many processes train at once, each on processor cores of its own; the results are the
-            same to the bit.
+            same to the bit. None for as many as pay: on a CPU, where networks are small, one for each core.
 
     Returns:
         The directory, as an absolute path; it holds `comparison.json`, and below `runs/` one run's
@@ -71,7 +71,7 @@ def compare(
     config, data = with_data(config, data)
     config = _found_anywhere(config)
     designed = design(config)
-    check_jobs(jobs)
+    check_jobs(1 if jobs is None else jobs)
     # A last seed that is out of range is refused before the first run.
     dataclasses.replace(config, seed=config.seed + config.compare.seeds - 1)
     datasets = _load(config, designed, data, reporter)
@@ -93,7 +93,7 @@ def resume(
     *,
     overrides: Mapping[str, object] | None = None,
     reporter: Reporter | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
 ) -> Path:
     """Resume a comparison: its runs that are missing, stopped or failed, then what steps cost.
 
@@ -106,7 +106,7 @@ def resume(
             the grid; `data.path`, `data.folder` and the like, where the data are now elsewhere;
             `training.eval_batch_size`. They are written into its `config.yaml`.
         reporter: what tells of progress; None for silence.
-        jobs: how many processes train at once.
+        jobs: how many processes train at once; None for as many as pay.
 
     Returns:
         The directory, an absolute path.
@@ -128,7 +128,7 @@ def resume(
         config, data = with_data(config, data)
         config = _found_anywhere(config)
     designed = design(config)
-    check_jobs(jobs)
+    check_jobs(1 if jobs is None else jobs)
     _check_grown(before, config, designed, overrides or {})
     dataclasses.replace(config, seed=config.seed + config.compare.seeds - 1)
     datasets = _load(config, designed, data, reporter)
@@ -179,7 +179,7 @@ def failures(folder: Path) -> str:
 
 
 def _carry_out(
-    folder: Path, config: Config, designed: Design, data: Any, reporter: Reporter, jobs: int
+    folder: Path, config: Config, designed: Design, data: Any, reporter: Reporter, jobs: int | None
 ) -> Path:
     """Train what of a comparison is not trained yet, measure costs, and write down the results.
 
@@ -198,8 +198,9 @@ def _carry_out(
                 # A process of a comparison that was killed saves before it ends: its run has not failed.
                 with locked(path, reporter.say):
                     pass
-            if min(jobs, len(missing)) > 1:
-                in_processes(folder, missing, min(jobs, len(missing)), runner, reporter)
+            jobs = min(jobs_that_pay(missing, runner) if jobs is None else jobs, len(missing))
+            if jobs > 1:
+                in_processes(folder, missing, jobs, runner, reporter)
             else:
                 _one_by_one(trials, runner, reporter)
             write_results(folder, config, designed, runner, reporter)

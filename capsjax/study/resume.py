@@ -19,7 +19,7 @@ def resume(
     overrides: Mapping[str, object] | None = None,
     reporter: Reporter | None = None,
     observe: Callable[[int, TrainState], None] | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
 ) -> Run | Path:
     """Resume a run or a comparison that stopped, as if it never had, to the bit.
 
@@ -30,7 +30,7 @@ def resume(
             comparison `compare.seeds` and further arms too.
         reporter: what tells of progress; None for a line in a notebook, else for warnings alone.
         observe: of a run, as `train` takes it.
-        jobs: of a comparison, how many processes train at once.
+        jobs: of a comparison, how many processes train at once; None for as many as pay.
 
     Returns:
         The run, or the comparison's directory.

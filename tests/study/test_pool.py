@@ -21,7 +21,7 @@ from capsjax.runs.lock import locked
 from capsjax.study import pool, worker
 from capsjax.study.compare import resume
 from capsjax.study.design import design
-from capsjax.study.ledger import read_ledger
+from capsjax.study.ledger import read_ledger, trials_of
 from capsjax.study.remaining import ParallelProgress
 from capsjax.study.trial_runner import TrialRunner
 from capsjax.study.wire import Worker
@@ -144,6 +144,33 @@ def test_jobs_are_refused_where_processes_cannot_do_them(monkeypatch):
     monkeypatch.setattr(pool.jax, "default_backend", lambda: "gpu")
     with pytest.raises(UserError, match="jobs: got 2 on gpu, expected 1"):
         pool.check_jobs(2)
+
+
+def test_as_many_processes_as_pay(unfinished, monkeypatch):
+    config = directory.read_config(unfinished)
+    runner = TrialRunner(config, design(config))
+    trials = trials_of(unfinished, config, design(config))
+    missing = [trial for trial in trials if trial.path.name in THREE]
+    monkeypatch.setattr(pool, "available_cores", lambda: [0, 1, 4, 5])
+    monkeypatch.setattr(pool.room, "available", lambda: 100e9)
+    assert pool.jobs_that_pay(missing, runner) == 1  # 72 steps: no process is worth its start
+    monkeypatch.setattr(pool, "FEWEST_STEPS", 72)
+    assert pool.jobs_that_pay(missing, runner) == 3  # no more than there are runs
+    assert pool.jobs_that_pay(trials, runner) == 4
+    assert pool.jobs_that_pay([], runner) == 1
+    # Two of the runs are done: their steps are not left.
+    monkeypatch.setattr(pool, "FEWEST_STEPS", 73)
+    done = [trial for trial in trials if trial.path.name not in THREE]
+    assert pool.jobs_that_pay(missing + done[:2], runner) == 1
+    monkeypatch.setattr(pool, "FEWEST_STEPS", 72)
+    with monkeypatch.context() as patch:
+        patch.setattr(pool.room, "available", lambda: 5e9)
+        assert pool.jobs_that_pay(missing, runner) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "LARGEST", 1000)
+        assert pool.jobs_that_pay(missing, runner) == 1
+    monkeypatch.setattr(pool.jax, "default_backend", lambda: "gpu")
+    assert pool.jobs_that_pay(missing, runner) == 1
 
 
 def test_own_arrays_are_handed_over_as_they_are(tmp_path):
