@@ -11,7 +11,9 @@ from capsjax.layers.dense import DenseCapsules, DenseConfig
 from capsjax.layers.features import DenseFeatures, DenseFeaturesConfig
 from capsjax.layers.halving import Halving, HalvingConfig
 from capsjax.layers.head import ActivationHead, Head, LinearHead
+from capsjax.layers.homogeneous import HomogeneousCapsules, HomogeneousConfig
 from capsjax.layers.initialisers import KeepLength
+from capsjax.layers.merge import Merge, MergeConfig
 from capsjax.layers.model import Model, NetworkConfig, Step, shapes
 from capsjax.layers.network import CapsNet, count_parameters
 from capsjax.layers.normalisation import BatchNorm, GroupNorm, LayerNorm, Normalisation
@@ -27,6 +29,7 @@ from capsjax.layers.routings import (
     with_routings,
 )
 from capsjax.layers.shared_capsules import SharedCapsules, SharedCapsulesConfig
+from capsjax.layers.type_capsules import TypeCapsules, TypeCapsulesConfig
 from capsjax.types import NetworkOutput
 
 __all__ = [
@@ -54,11 +57,15 @@ __all__ = [
     "Halving",
     "HalvingConfig",
     "Head",
+    "HomogeneousCapsules",
+    "HomogeneousConfig",
     "ImageDecoder",
     "KeepLength",
     "Layer",
     "LayerNorm",
     "LinearHead",
+    "Merge",
+    "MergeConfig",
     "Model",
     "NetworkConfig",
     "NetworkOutput",
@@ -73,6 +80,8 @@ __all__ = [
     "SharedCapsules",
     "SharedCapsulesConfig",
     "Step",
+    "TypeCapsules",
+    "TypeCapsulesConfig",
     "count_parameters",
     "map_routings",
     "routing_keys",

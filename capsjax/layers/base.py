@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from flax import nnx
@@ -70,6 +71,7 @@ class Around:
         routing: the routing of layers that name none.
         initialisation: how parameters begin.
         precision: what convolutions multiply.
+        before: the shapes that the layers before give, by name.
     """
 
     image_shape: tuple[int, int, int]
@@ -77,6 +79,7 @@ class Around:
     routing: Routing
     initialisation: Initialisation
     precision: Precision
+    before: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
 
 
 class Passed(NamedTuple):
@@ -93,6 +96,11 @@ class Passed(NamedTuple):
 
 class Layer(Variant, abc.ABC):
     """Define a layer: a frozen dataclass with a `kind`, which a configuration names it by."""
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Return the names of layers before whose values come in; none for that of the one before."""
+        return ()
 
     @abc.abstractmethod
     def shape(self, given: Shape, around: Around) -> Shape:
@@ -154,6 +162,37 @@ def take_features(layer: Layer, given: Shape) -> Features:
     # At fault is the layer's kind, which does not go there, whatever its sizes.
     expected = f"a layer that takes capsules, as {given} come in; put it before the capsules"
     raise FieldError(type(layer).__name__, "kind", getattr(layer, "kind", None), expected)
+
+
+def channels_of(given: Shape) -> Features:
+    """Read what comes in as features: the components of all poses at a position are its channels.
+
+    Args:
+        given: the shape of what comes in.
+
+    Returns:
+        Features, as they are or of as many channels as the capsules of a position have components.
+    """
+    if isinstance(given, Features):
+        return given
+    return Features(given.grid, given.types * given.dim)
+
+
+def as_channels(value: Any, grid: tuple[int, int]) -> Float[Array, "b h w c"]:
+    """Read features, or capsules, as features.
+
+    Args:
+        value: features, [b, h, w, c], or capsules of poses [b, h w types, d].
+        grid: rows and columns of their positions.
+
+    Returns:
+        Features, [b, h, w, types d].
+    """
+    if not isinstance(value, Capsules):
+        return value
+    pose: Any = value.pose
+    # Capsules are numbered position by position, type by type.
+    return pose.reshape(pose.shape[0], *grid, -1)
 
 
 def take_capsules(layer: Layer, given: Shape) -> CapsuleShape:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import check_choice, check_int
+from capsjax.checks import check_bool, check_choice, check_int
 from capsjax.layers.base import Around, CapsuleShape
 from capsjax.layers.conv import Conv, ConvConfig
-from capsjax.layers.decoder import OUTPUTS, ImageDecoder, Output, check_sizes
+from capsjax.layers.decoder import OUTPUTS, ImageDecoder, Output, check_sizes, masked
 from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
 
 
@@ -28,21 +28,25 @@ class ConvDecoderConfig(ImageDecoder):
         channels: features at each position, from the coarsest grid to the finest; ReLU after each.
         kernel: width of the square kernels; zeros around keep the grid.
         output: "sigmoid" for pixels from 0 to 1, or "linear" for any numbers, as standardised data have.
+        class_independent: whether the pose alone is drawn, not by which class it is of.
         kind: its name in a configuration.
 
     Reference:
-        Odena, Dumoulin and Olah 2016, for doubling and convolving instead of transposed convolutions.
+        Odena, Dumoulin and Olah 2016, for doubling and convolving instead of transposed convolutions;
+        Rajasegaran et al. 2019, section 3.4, for the class-independent decoder.
     """
 
     channels: tuple[int, ...] = (64, 32)
     kernel: int = 3
     output: Output = "sigmoid"
+    class_independent: bool = False
     kind: Literal["conv"] = "conv"
 
     def __post_init__(self):
         check_sizes(self, "channels")
         check_int(self, "kernel", low=1)
         check_choice(self, "output", OUTPUTS)
+        check_bool(self, "class_independent")
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "ConvDecoder":
         """Make the decoder.
@@ -72,11 +76,12 @@ class ConvDecoder(nnx.Module):
         self, given: CapsuleShape, around: Around, config: ConvDecoderConfig, *, rngs: nnx.Rngs
     ):
         self.image_shape, self.bounded = around.image_shape, config.bounded
+        self.class_independent = config.class_independent
         height, width, image_channels = around.image_shape
         doublings = 2 ** len(config.channels)  # how much finer the image is than the coarsest grid
         self.grid = (-(-height // doublings), -(-width // doublings))
         self.coarse = nnx.Linear(
-            given.capsules * given.dim,
+            given.dim * (1 if config.class_independent else given.capsules),
             self.grid[0] * self.grid[1] * config.channels[0],
             kernel_init=kernel_initialiser(around.initialisation, stddev=0.1),
             bias_init=bias_initialiser(around.initialisation),
@@ -105,8 +110,7 @@ class ConvDecoder(nnx.Module):
         Returns:
             Images, [b, h, w, c].
         """
-        # Masked, not picked out, [b, j e]: the decoder knows by the place which class it draws.
-        x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)
+        x = masked(poses, mask, class_independent=self.class_independent)  # [b, j e] or [b, e]
         x = self.coarse(x).reshape(x.shape[0], *self.grid, -1)  # [b, h', w', channels]
         for layer in list(self.layers):
             # Every position twice along height and width: the nearest neighbour.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import FieldError, check_choice
+from capsjax.checks import FieldError, check_bool, check_choice
 from capsjax.layers.base import Around, CapsuleShape, Initialisation
 from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
 from capsjax.schema.variant import Variant
@@ -55,16 +55,23 @@ class DecoderConfig(ImageDecoder):
         hidden: sizes of the hidden layers, ReLU after each; a sigmoid follows the last, whose size is
             the image's.
         output: "sigmoid" for pixels from 0 to 1, or "linear" for any numbers, as standardised data have.
+        class_independent: whether the pose alone is drawn, so that each of its components means the same for
+            all classes; otherwise the decoder knows by the place of the pose which class it draws.
         kind: its name in a configuration.
+
+    Reference:
+        Rajasegaran et al. 2019, section 3.4, for the class-independent decoder.
     """
 
     hidden: tuple[int, ...] = (512, 1024)
     output: Output = "sigmoid"
+    class_independent: bool = False
     kind: Literal["dense"] = "dense"
 
     def __post_init__(self):
         check_sizes(self, "hidden")
         check_choice(self, "output", OUTPUTS)
+        check_bool(self, "class_independent")
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> "Decoder":
         """Make the decoder.
@@ -130,7 +137,9 @@ class Decoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.image_shape, self.bounded = image_shape, config.bounded
-        sizes = (num_classes * dim, *config.hidden, math.prod(image_shape))
+        self.class_independent = config.class_independent
+        given = dim if config.class_independent else num_classes * dim
+        sizes = (given, *config.hidden, math.prod(image_shape))
         self.layers = nnx.List(
             nnx.Linear(
                 size,
@@ -154,13 +163,30 @@ class Decoder(nnx.Module):
         Returns:
             Images, [b, h, w, c].
         """
-        # Masked, not picked out: the decoder knows by the place which class it draws.
-        x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)  # [b, j e]
+        x = masked(poses, mask, class_independent=self.class_independent)  # [b, j e] or [b, e]
         for layer in list(self.layers)[:-1]:  # a sigmoid follows the last: pixels are from 0 to 1
             x = jax.nn.relu(layer(x))
         x = list(self.layers)[-1](x)
         x = jax.nn.sigmoid(x) if self.bounded else x
         return x.reshape(-1, *self.image_shape)  # [b, h, w, c]
+
+
+def masked(
+    poses: Float[Array, "b j e"], mask: Float[Array, "b j"], *, class_independent: bool
+) -> Float[Array, "b n"]:
+    """Return what a decoder draws from.
+
+    Args:
+        poses: class capsules, [b, j, e].
+        mask: 1 for the capsule to draw, 0 for the others, [b, j].
+        class_independent: whether it gets that pose alone.
+
+    Returns:
+        All poses with zeros in the place of the others, [b, j e]; or the one, [b, e].
+    """
+    x = poses * mask[:, :, None]  # [b, j, e]
+    # Otherwise masked, not picked out: the decoder knows by the place which class it draws.
+    return x.sum(axis=1) if class_independent else x.reshape(x.shape[0], -1)
 
 
 def longest_few(lengths: Float[Array, "b j"], count: int) -> Float[Array, "b k j"]:

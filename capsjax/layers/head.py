@@ -43,10 +43,16 @@ class ActivationHead(Head):
     """Score a class by the activation of its capsule: the length of its pose, or EM routing's a_j.
 
     Args:
+        output: "none" for activations as they are; "softmax" where lengths may be above 1, as homogeneous
+            vector capsules', and each image is of one class.
         kind: its name in a configuration.
     """
 
+    output: Literal["none", "softmax"] = "none"
     kind: Literal["activation"] = "activation"
+
+    def __post_init__(self):
+        check_choice(self, "output", ("none", "softmax"))
 
     def build(self, given: CapsuleShape, around: Around, *, rngs: nnx.Rngs) -> nnx.Module:
         """Make a module without parameters.
@@ -69,17 +75,25 @@ class ActivationHead(Head):
                 "layer have one capsule of each class (types null)"
             )
             raise FieldError("ActivationHead", "kind", self.kind, expected)
-        return Activations()
+        return Activations(self.output)
 
 
 class Activations(nnx.Module):
-    """Return the activations of capsules."""
+    """Return the activations of capsules, or the shares of their exponentials.
+
+    Args:
+        output: "none" or "softmax".
+    """
+
+    def __init__(self, output: Literal["none", "softmax"] = "none"):
+        self.output = output
 
     def __call__(self, capsules: Capsules) -> Float[Array, "b j"]:
         """Return a_j, [b, j]."""
         if capsules.activation is None:
             raise TypeError("Activations: got capsules without activations, expected [b, j]")
-        return capsules.activation
+        scores = capsules.activation  # [b, j]
+        return scores if self.output == "none" else jax.nn.softmax(scores)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from flax import nnx
 
-from capsjax.checks import FieldError, check_choice, check_type
+from capsjax.checks import FieldError, check_choice, check_type, nearest
 from capsjax.convolution import PRECISIONS, Precision
 from capsjax.data.trainable import channels_first
 from capsjax.layers.base import INITIALISATIONS, Around, Features, Initialisation, Layer, Shape
@@ -89,6 +89,7 @@ class NetworkConfig(Model):
             if not isinstance(layer, Layer):
                 expected = "a layer such as ConvConfig(...) or DenseConfig(...)"
                 raise FieldError("NetworkConfig", f"layers.{name}", layer, expected)
+        _check_order(self.layers)
         # Hashable and in order: the network is a static argument where it is compiled.
         object.__setattr__(self, "layers", Named(self.layers))
 
@@ -127,6 +128,21 @@ def _check_name(name: object) -> None:
         + ", ".join(sorted({*TAKEN, *(word for word in dir(nnx.Module) if word[0] != "_")}))
     )
     raise FieldError("NetworkConfig", "layers", name, expected)
+
+
+def _check_order(layers: Mapping[str, Layer]) -> None:
+    """Check that what a layer takes by name comes before it."""
+    before: list[str] = []
+    for name, layer in layers.items():
+        for taken in layer.takes:
+            if taken not in before:
+                expected = (
+                    f"names of layers before it, of {', '.join(before)}{nearest(taken, before)}"
+                    if before
+                    else "another layer to begin with"
+                )
+                raise FieldError("NetworkConfig", f"layers.{name}.of", taken, expected)
+        before.append(name)
 
 
 class Step(NamedTuple):
@@ -180,13 +196,16 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
         FieldError: If something does not fit; it names the layer's key.
     """
     network = model.network()
-    context, steps = around(network, image_shape, num_classes), []
+    before: dict[str, Shape] = {}
+    context = dataclasses.replace(around(network, image_shape, num_classes), before=before)
+    steps = []
     shape: Shape = Features((image_shape[0], image_shape[1]), image_shape[2])  # an image's channels
     for name, layer in network.layers.items():
         try:
             given, shape = shape, layer.shape(shape, context)
         except FieldError as error:
             raise _named(error, model.key(name), image_shape) from error
+        before[name] = shape
         steps.append(Step(name, layer, given, shape))
     return tuple(steps)
 

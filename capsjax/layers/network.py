@@ -1,5 +1,6 @@
 """The module of a network: an image through its layers, a head and a decoder."""
 
+import dataclasses
 from collections import OrderedDict
 from typing import Any
 
@@ -56,7 +57,8 @@ class CapsNet(nnx.Module):
         # Shapes before any array: a network that does not fit is refused before anything is drawn.
         steps = shapes(config, image_shape, num_classes)
         network = config.network()
-        context = around(network, image_shape, num_classes)
+        before = {step.name: step.shape for step in steps}
+        context = dataclasses.replace(around(network, image_shape, num_classes), before=before)
         self.config = config
         self.image_shape, self.num_classes = image_shape, num_classes
         for name, layer, given, _ in steps:
@@ -108,13 +110,15 @@ class CapsNet(nnx.Module):
         value: Any = images
         routed = OrderedDict[str, RoutingResult]()  # of a dict, JAX sorts the names
         children: Any = None
+        kept: dict[str, Any] = {}  # what later layers may take by name
         for name, layer in self.config.network().layers.items():
+            value = tuple(kept[one] for one in layer.takes) or value
             # A profile then says which layer an operation belongs to.
             with jax.named_scope(name):
                 passed = layer.apply(getattr(self, name), value, trace=trace)
             if passed.routed is not None:
                 routed[name], children = passed.routed, value
-            value = passed.value  # features [b, h, w, c], or capsules
+            value = kept[name] = passed.value  # features [b, h, w, c], or capsules
         capsules: Any = value
         if not isinstance(value, Capsules):  # features: each position's are read as a pose
             capsules = Capsules(value.reshape(value.shape[0], -1, value.shape[-1]), None)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from capsjax.checks import FieldError, check_float, check_int, check_type
+from capsjax.checks import FieldError, check_bool, check_float, check_int, check_type
 from capsjax.schema.variant import Variant
 
 
@@ -36,6 +36,7 @@ class BatchNorm(Normalisation):
     Args:
         momentum: how much of the running statistics stays in a step, from 0 to below 1.
         epsilon: what is added to the variance.
+        scale: whether the scale is trained; it is 1 otherwise, for what follows to learn or leave out.
         kind: its name in a configuration.
 
     Reference:
@@ -44,10 +45,12 @@ class BatchNorm(Normalisation):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    scale: bool = True
     kind: Literal["batch"] = "batch"
 
     def __post_init__(self):
         check_float(self, "momentum", low=0.0, high=1.0, open_high=True)
+        check_bool(self, "scale")
         check_float(self, "epsilon", low=0.0, open_low=True)
 
     def build(self, channels: int, *, rngs: nnx.Rngs) -> nnx.Module:
@@ -61,7 +64,13 @@ class BatchNorm(Normalisation):
             The module, whose running statistics are `nnx.BatchStat`.
         """
         # `eval()` and `train()` of the network decide whether it takes running statistics or the batch's.
-        return nnx.BatchNorm(channels, momentum=self.momentum, epsilon=self.epsilon, rngs=rngs)
+        return nnx.BatchNorm(
+            channels,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            use_scale=self.scale,
+            rngs=rngs,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from capsjax.layers.base import (
     Layer,
     Passed,
     Shape,
+    as_channels,
+    channels_of,
     convolved,
-    take_features,
 )
 from capsjax.layers.initialisers import bias_initialiser, kernel_initialiser
 from capsjax.layers.normalisation import LayerNorm, Normalisation, check_normalised
@@ -37,7 +38,8 @@ NONLINEARITIES: dict[Nonlinearity, Callable[[Array], Array]] = {
 class PrimaryConfig(Layer):
     """Describe the convolution whose channels are the first capsules.
 
-    The defaults are the second layer of the 2017 network.
+    The defaults are the second layer of the 2017 network. Where capsules come in, the components of all
+    poses at a position are its channels: a convolution from capsules to capsules, as in a cell of DeepCaps.
 
     Args:
         types: capsule types at each position.
@@ -93,10 +95,10 @@ class PrimaryConfig(Layer):
             The grid of the convolution, with `types` capsules at each position.
 
         Raises:
-            FieldError: If capsules come in, the kernel is larger than the features, or it is depthwise and
-                there are more or fewer channels than components.
+            FieldError: If the kernel is larger than the features, or it is depthwise and there are more or
+                fewer channels than components.
         """
-        features = take_features(self, given)
+        features = channels_of(given)
         if self.depthwise and features.channels != self.types * self.dim:
             expected = (
                 f"false, as {features.channels} channels come in for {self.types} types of {self.dim} "
@@ -117,11 +119,12 @@ class PrimaryConfig(Layer):
             rngs: random numbers for the parameters.
 
         Returns:
-            A module from [b, h, w, c] to poses [b, i, d].
+            A module from [b, h, w, c], or capsules, to poses [b, i, d].
         """
         return PrimaryCapsules(
-            take_features(self, given).channels,
+            channels_of(given).channels,
             self,
+            grid=given.grid,
             initialisation=around.initialisation,
             precision=around.precision,
             rngs=rngs,
@@ -132,12 +135,13 @@ class PrimaryConfig(Layer):
 
         Args:
             module: what `build` made.
-            value: features, [b, h, w, c].
+            value: features, [b, h, w, c], or capsules.
             trace: not used, as nothing is routed.
 
         Returns:
             Poses [b, i, d] and activations [b, i]; nothing is routed.
         """
+        value = as_channels(value, module.grid)
         poses = module(value)
         own = self.activation == "sigmoid"
         return Passed(Capsules(poses, module.present(value) if own else safe_norm(poses)))
@@ -152,6 +156,7 @@ class PrimaryCapsules(nnx.Module):
     Args:
         channels: channels of the features.
         config: the convolution and the capsules.
+        grid: rows and columns of what comes in, by which capsules are read as features.
         initialisation: how the parameters begin.
         precision: what is multiplied; see `conv2d`.
         rngs: random numbers for the parameters.
@@ -166,11 +171,12 @@ class PrimaryCapsules(nnx.Module):
         channels: int,
         config: PrimaryConfig,
         *,
+        grid: tuple[int, int] = (1, 1),
         initialisation: Initialisation,
         precision: Precision = "float32",
         rngs: nnx.Rngs,
     ):
-        self.config, self.precision = config, precision
+        self.config, self.precision, self.grid = config, precision, grid
         draw = kernel_initialiser(initialisation, stddev=0.1)
         start = bias_initialiser(initialisation)
         given = 1 if config.depthwise else channels

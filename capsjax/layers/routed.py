@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
@@ -58,7 +59,12 @@ def train_routing(
 
 
 def route(
-    module: Any, votes: Votes, children: Mapping[str, Callable[[], Array | None]], *, trace: bool
+    module: Any,
+    votes: Votes,
+    children: Mapping[str, Callable[[], Array | None]],
+    *,
+    trace: bool,
+    sizes: Sizes | None = None,
 ) -> RoutingResult:
     """Route votes by a module's routing, with the parameters that `train_routing` gave it.
 
@@ -67,15 +73,22 @@ def route(
         votes: of the children for the parents.
         children: what a routing may take of them, by name; only what it takes is made.
         trace: whether to return every iteration, as data.
+        sizes: of the votes, where their parents are those that the parameters were made for at several
+            positions: parameters are then the same at each.
 
     Returns:
         What the routing returns.
     """
+    params = {name: getattr(module, name)[...] for name in module.trained}
+    known = {} if sizes is None else module.routing.parameters(sizes)
+    for name in set(params) & set(known):
+        repeats = [n // m for n, m in zip(known[name].shape, params[name].shape, strict=True)]
+        params[name] = jnp.tile(params[name], repeats)  # position by position, type by type
     # A routing refuses what it has no use for, so it gets what it names.
     return module.routing(
         votes,
         **{name: children[name]() for name in module.routing.takes},
-        params={name: getattr(module, name)[...] for name in module.trained},
+        params=params,
         trace=trace,
     )
 

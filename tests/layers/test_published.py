@@ -22,6 +22,8 @@ STATED = [
     ("self_routing", CIFAR, 10, 3_269_456, 3_269_456),
     ("attention_resnet", CIFAR, 10, 1_828_817, 1_828_817),
     ("attention_simple", CIFAR, 10, 492_177, 492_177),
+    ("deepcaps", MNIST, 10, 8_477_649, 8_441_920),
+    ("hvc", MNIST, 10, 1_514_187, 1_514_187),
     ("cnn_sabour2017", MNIST, 10, 35_445_522, 35_445_522),
     ("cnn_multimnist2017", WIDE, 10, 24_563_978, 24_563_978),
     ("cnn_average_pool", (40, 40, 1), 10, 5_332_234, 5_332_234),
@@ -67,6 +69,15 @@ def test_a_published_network_has_the_parameters_that_are_stated(
 def test_self_routing_has_matrices_for_class_poses_that_the_paper_has_not():
     parts, _ = looked_at("self_routing", CIFAR, 10)
     assert parts.total() - 512 * 10 * 16 == 3_187_536
+
+
+def test_deepcaps_has_the_parameters_of_the_released_code_on_larger_images():
+    parts, output = looked_at("deepcaps", (64, 64, 3), 10)
+    assert parts.total() - parts["decoder"] == 13_359_424
+    # Types choose among all positions, and both last cells' capsules vote for the classes.
+    assert output.layers["skip4"].coupling.shape == (2, 32, 4 * 4 * 32)
+    assert output.coupling.shape == (2, (4 * 4 + 8 * 8) * 32, 10)
+    assert "13,359,424" in cj.runs.config.find_config("deepcaps").read_text("utf-8")
 
 
 def test_the_2017_network_written_out_is_its_short_form():

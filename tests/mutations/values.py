@@ -187,9 +187,9 @@ VALUES = (
     ),
     Mutation(
         "a decoder that all capsules reach",
-        "layers/conv_decoder.py",
-        "        x = (poses * mask[:, :, None]).reshape(poses.shape[0], -1)\n",
-        "        x = poses.reshape(poses.shape[0], -1)\n",
+        "layers/decoder.py",
+        "    x = poses * mask[:, :, None]  # [b, j, e]\n",
+        "    x = poses  # [b, j, e]\n",
         ("tests/layers/test_model.py",),
     ),
     Mutation(
