@@ -1,8 +1,8 @@
-"""Make the tables of README.md from the raw results of the study.
+"""Make the tables of README.md, and those of the chapter docs/stop_or_full.md, from the raw results.
 
     python experiments/gradient_modes/finding.py
 
-Replaces what stands between the two marks in README.md; a test holds that nothing else stands there.
+Replaces what stands between the two marks of each; a test holds that nothing else stands there.
 """
 
 import json
@@ -29,6 +29,8 @@ from capsjax.study.statistics import (
 
 HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results", HERE / "README.md"
+CHAPTER = HERE.parents[1] / "docs" / "stop_or_full.md"
+NOTHING = "Nothing has been measured yet."
 BEGIN, END = "<!-- tables: finding.py -->", "<!-- end of tables -->"
 NAMES = {
     "digits": "digits, 8×8",
@@ -205,13 +207,74 @@ def iterations_table(planned: Mapping[str, Any]) -> list[str]:
     return [*head, *rows] if rows else []
 
 
-def tables() -> str:
-    """Return all tables, in Markdown."""
-    planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
+def losses_table(sets: Mapping[str, Measured]) -> list[str]:
+    """Return, for every arm and set, the test margin loss minus full's, 95 % interval, in thousandths."""
+    arms = list(dict.fromkeys(arm for measured in sets.values() for arm in measured.losses))
+    arms.remove(FULL)
+    lines = [
+        f"| set | full, 10⁻³ | {' | '.join(f'{arm} minus full' for arm in arms)} |",
+        "|---|---:|" + "---:|" * len(arms),
+    ]
+    for name, measured in sets.items():
+        full = 1000 * measured.losses[FULL]
+        cells = [NAMES[name], f"{full.mean():.1f}"]
+        for arm in arms:
+            losses = measured.losses.get(arm)
+            cells.append(
+                "" if losses is None else between(paired_difference(1000 * losses, full), 1)
+            )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def gradients_table(names: Sequence[str]) -> list[str]:
+    """Return how the stop gradient points beside the full one as the full arm trains, means over seeds."""
+    lines = [
+        "| set | of training | entropy, nats | cosine | ratio of lengths | cosine after Adam |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for name in names:
+        path = RESULTS / name / "gradients.json"
+        points = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        points = [point for point in points if point["arm"] == FULL]
+        for when, place in (
+            {"begin": 0, "half": len(points) // 2, "end": -1}.items() if points else ()
+        ):
+            keys = ("cosine", "norm_ratio", "response_cosine")
+            cells = [NAMES[name], when, f"{points[place]['entropy']:.3f}"]
+            cells += [f"{points[place][key]:.2f}" for key in keys]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def read_all(planned: Mapping[str, Any]) -> dict[str, Measured]:
+    """Read every set that has results, but those that differ by the number of iterations."""
     found = {name: read(name) for name, entry in planned.items() if "iterations" not in entry}
-    sets = {name: measured for name, measured in found.items() if measured is not None}
+    return {name: measured for name, measured in found.items() if measured is not None}
+
+
+def chapter() -> str:
+    """Return the tables of the chapter, in Markdown: the sets of the plan as it is."""
+    planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
+    sets = {name: found for name, found in read_all(planned).items() if name != APART}
     if not sets:
-        return "Nothing has been measured yet."
+        return NOTHING
+    parts = [
+        summary_table(sets, planned),
+        ["The test margin loss, in thousandths, which moves where no image changes sides:"],
+        losses_table(sets),
+        ["The stop gradient of all parameters beside the full one, while the full one trains:"],
+        gradients_table(list(sets)),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def tables() -> str:
+    """Return all tables of the README, in Markdown."""
+    planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
+    sets = read_all(planned)
+    if not sets:
+        return NOTHING
     parts: list[Sequence[str]] = [summary_table(sets, planned)]
     for name, measured in sets.items():
         chosen = json.loads((RESULTS / name / "selection.json").read_text(encoding="utf-8"))
@@ -235,4 +298,5 @@ def written(text: str, made: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text(encoding="utf-8"), tables()), encoding="utf-8")
+    for path, made in ((README, tables()), (CHAPTER, chapter())):
+        path.write_text(written(path.read_text(encoding="utf-8"), made), encoding="utf-8")

@@ -5,8 +5,9 @@
 SET is one of sets.yaml, or "all". Runs go below --out (runs/gradient_modes by default); a study that was
 stopped is resumed by the same command. --home is the folder of another experiment that has a sets.yaml, with
 the same network and schedule. Of each set results/SET there gets `selection.json`, which is written before
-its runs begin, `config.yaml`, `environment.json`, `comparison.json`, and `runs.json` with the last line of
-every run and the images that it got wrong.
+its runs begin, `config.yaml`, `environment.json`, `comparison.json`, `runs.json` with the last line of
+every run and the images that it got wrong, and `gradients.json`, the mean over seeds of how the stop gradient
+points beside the full one along training.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import modes  # the arms that the package does not have
+import numpy as np
 import yaml
 
 import capsjax as cj
@@ -29,6 +31,7 @@ from capsjax.study import outcomes
 from capsjax.study.compare import compare, resume, stopped
 from capsjax.study.design import design
 from capsjax.study.ledger import read_ledger
+from capsjax.study.seen import COUPLINGS, GRADIENTS, read_seen
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE / "study.yaml"
@@ -122,6 +125,34 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def gradients(folder: Path) -> list[dict[str, Any]]:
+    """Average over seeds how the stop gradient of all parameters points beside the full one.
+
+    Args:
+        folder: of a comparison that is finished.
+
+    Returns:
+        For each arm that was looked at and each point of its training: `epoch`, what `gradients.csv` says of
+        the group "all", and the `entropy` of the coupling after the last iteration, in nats.
+    """
+    points: dict[tuple[str, int], dict[str, list[float]]] = {}
+    for row in read_seen(folder, GRADIENTS):
+        if row["group"] == "all":
+            point = points.setdefault((row["mode"], row["epoch"]), {})
+            for key in row.keys() - {"mode", "seed", "epoch", "group"}:
+                point.setdefault(key, []).append(row[key])
+    couplings = read_seen(folder, COUPLINGS)
+    last = max(row["iteration"] for row in couplings)
+    for row in couplings:
+        if row["iteration"] == last and (row["mode"], row["epoch"]) in points:
+            points[row["mode"], row["epoch"]].setdefault("entropy", []).append(row["entropy"])
+    return [
+        {"arm": arm, "epoch": epoch}
+        | {key: round(float(np.mean(values)), 6) for key, values in sorted(point.items())}
+        for (arm, epoch), point in sorted(points.items())
+    ]
+
+
 def select(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Choose the learning rate of each arm by its validation margin loss, and the margin of equivalence.
 
@@ -188,6 +219,8 @@ def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int, home: Path = 
     rates = directory.read_json(chosen)["rates"]
     folder = carry_out(study_config(entry, rates), out / name, jobs)
     write(results / "runs.json", collect(folder))
+    if read_seen(folder, GRADIENTS):  # not where arms differ in the number of iterations
+        write(results / "gradients.json", gradients(folder))
     for file in ("config.yaml", "comparison.json"):
         shutil.copy(folder / file, results / file)
     # The command that does it anywhere: where this machine keeps its runs is of no use to others.

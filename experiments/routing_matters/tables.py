@@ -99,7 +99,7 @@ def tables(home: Path = HERE / "results", modes: Path = MODES / "results") -> st
         if errors:
             seeds = f"{len(errors['full'])} of {entry['seeds']} seeds"
             parts.append([f"### {NAMES[name]}, {seeds}", "", *table(errors)])
-    return "\n\n".join("\n".join(part) for part in parts) or "Nothing has been measured yet."
+    return "\n\n".join("\n".join(part) for part in parts) or finding.NOTHING
 
 
 if __name__ == "__main__":

@@ -140,6 +140,22 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
     assert (results / "selection.json").stat().st_mtime_ns == written
 
 
+def test_gradients_are_averaged_over_seeds(study, tmp_path):
+    (tmp_path / "gradients.csv").write_text(
+        "mode,seed,epoch,group,cosine\n"
+        "full,100,0,all,0.5\nfull,101,0,all,0.7\nfull,100,0,stem,0.1\nfull,100,4,all,0.9\n"
+    )
+    (tmp_path / "couplings.csv").write_text(
+        "mode,seed,epoch,layer,iteration,entropy\n"
+        "full,100,0,classes,1,2.3\nfull,100,0,classes,3,2.1\nfull,101,0,classes,3,2.2\n"
+        "full,100,4,classes,3,2\nuniform,100,0,classes,3,2.3\n"
+    )
+    assert study.gradients(tmp_path) == [
+        {"arm": "full", "epoch": 0, "cosine": 0.6, "entropy": 2.15},
+        {"arm": "full", "epoch": 4, "cosine": 0.9, "entropy": 2.0},
+    ]
+
+
 @pytest.fixture
 def measured(study, tmp_path, monkeypatch):
     """Raw results of two sets that are made up, of which one has a failed run and one has grids of r."""
@@ -183,6 +199,17 @@ def measured(study, tmp_path, monkeypatch):
         if name == "usps":
             runs[-1] = {"arm": "full", "seed": 103, "state": "failed"}
         (folder / "runs.json").write_text(json.dumps(runs))
+        points = [
+            {
+                "arm": "full",
+                "epoch": epoch,
+                "entropy": 2.3 - epoch / 100,
+                "cosine": 0.9 - epoch / 10,
+            }
+            | {"norm_ratio": 0.5, "response_cosine": 0.25}
+            for epoch in range(3)
+        ]
+        (folder / "gradients.json").write_text(json.dumps(points))
         chosen = {"rates": {"stop": 0.003, "full": 0.001}, "margin": 0.1}
         (folder / "selection.json").write_text(json.dumps(chosen))
     return finding
@@ -208,7 +235,33 @@ def test_the_tables_say_what_the_raw_results_say(measured):
     assert f"| {(gain - stop.mean()) / (gain - full.mean()):.2f} (" in said
 
 
-def test_the_readme_has_the_tables_of_the_raw_results(study):
-    text = (HERE / "README.md").read_text(encoding="utf-8")
+def test_the_chapter_has_the_losses_of_every_set(measured):
+    found = measured.read("digits")
+    difference = 1000 * (found.losses["stop"] - found.losses["full"])
+    said = measured.chapter()
+    assert "| set | full, 10⁻³ | uniform minus full | stop minus full |" in said
+    assert f"| digits, 8×8 | {1000 * found.losses['full'].mean():.1f} | " in said
+    assert f" | {difference.mean():+.1f} (" in said
+    assert "| digits, 8×8 | half | 2.290 | 0.80 | 0.50 | 0.25 |" in said
+    assert "| digits, 8×8 | end | 2.280 | 0.70 | 0.50 | 0.25 |" in said
+
+
+def test_readme_and_chapter_have_the_tables_of_the_raw_results(study):
     finding = sys.modules["finding"]
-    assert finding.written(text, finding.tables()) == text
+    for path, made in ((finding.README, finding.tables()), (finding.CHAPTER, finding.chapter())):
+        text = path.read_text(encoding="utf-8")
+        assert finding.written(text, made) == text
+
+
+def test_the_front_page_says_what_the_raw_results_say(study):
+    finding = sys.modules["finding"]
+    found = finding.read("usps")
+    words = " ".join((HERE.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    uniform, stop, full = (found.errors[arm] for arm in ("uniform", "stop", "full"))
+    for errors, arm in ((uniform, "uniform coupling"), (stop, "coupling held constant")):
+        assert f"{errors.mean():.2f} % " in words, arm
+    assert f"{full.mean():.2f} % with the full gradient" in words
+    kept = finding.retained_gain(uniform, stop, full)
+    gain = f"{kept.value:.2f} of the gain (95 % interval {kept.low:.2f} to {kept.high:.2f})"
+    assert f"holding it constant keeps {gain}" in words
+    assert len(found.seeds) == 30
