@@ -118,19 +118,20 @@ class Batch(NamedTuple):
     """Hold some examples.
 
     Attributes:
-        images: pixels from 0 to 1, [b, h, w, c].
+        images: pixels from 0 to 1, or standardised, [b, h, w, c].
         labels: class numbers, [b]; of images that show k different classes, [b, k].
         weights: 1 for an example, 0 for padding that fills a batch up, [b].
         progress: the share of the run's steps that is done, the same for all, [b]; None at evaluation, where
             all of them are.
-        targets: what a decoder is to draw, an image for each label, [b, k, h, w, c]; None for the images.
+        targets: what a decoder is to draw, an image for each label, [b, k, h, w, c], or the images before
+            they were standardised, [b, h, w, c]; None for the images.
     """
 
     images: Float[Array, "b h w c"]
     labels: Int[Array, "b *k"]
     weights: Float[Array, "b"]
     progress: Float[Array, "b"] | None = None
-    targets: Float[Array, "b k h w c"] | None = None
+    targets: Float[Array, "b *k h w c"] | None = None
 
     def __repr__(self) -> str:
         return one_line(self)

@@ -46,7 +46,7 @@ CONTRACT = {
     "load": ["run_dir", "step", "reporter"],
     "resume": ["run_dir", "data", "overrides", "reporter", "observe", "jobs"],
     "CapsNetClassifier": ["config", "overrides"],
-    "evaluate": ["run_dir", "data", "split", "overrides", "iterations", "reporter"],
+    "evaluate": ["run_dir", "data", "split", "overrides", "iterations", "crops", "reporter"],
     "report": ["run_dir", "data"],
     "compare": ["config", "data", "out", "name", "reporter", "jobs"],
     "load_config": ["name", "overrides"],

@@ -39,11 +39,14 @@ def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             split=arguments.split,
             overrides=overrides,
             iterations=iterations,
+            crops=arguments.crops,
             reporter=reporter,
         )
     print(
         f"{arguments.split} error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
-        f"loss {tested['loss']:.5f}, after step {run.step}"
+        + (f"loss {tested['loss']:.5f}, " if "loss" in tested else "")
+        + f"after step {run.step}"
+        + ("" if arguments.crops == 1 else f", by {arguments.crops} parts of each")
         + ("" if iterations is None else f", by iterations {' '.join(arguments.iterations)}")
     )
     return 0

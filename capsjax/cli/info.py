@@ -49,8 +49,9 @@ def _describe(config: Any) -> int:
 
     print(dump(config), end="")
     data = config.data.shape()
-    made = network_functions(config.model, config.loss, data.image_shape, data.num_classes)
-    steps = shapes(config.model, data.image_shape, data.num_classes)
+    shape = config.input_shape(data.image_shape)
+    made = network_functions(config.model, config.loss, shape, data.num_classes)
+    steps = shapes(config.model, shape, data.num_classes)
     after = {step.name: f"  {step.shape}" for step in steps}
     counts = dict.fromkeys(after, 0)
     for name, shape in made.shapes().items():

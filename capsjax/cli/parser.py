@@ -122,6 +122,10 @@ def make_parser() -> argparse.ArgumentParser:
         "iterations of routing instead of the run's own; LAYER=N for a layer alone, once or more"
     )
     evaluate.add_argument("--iterations", action="append", metavar="N", help=times)
+    parts = (
+        "1 or 13: parts of each image whose beliefs are averaged, of a run with crop_to (default 1)"
+    )
+    evaluate.add_argument("--crops", type=int, default=1, metavar="N", help=parts)
     size = "images that are measured at once, where memory is short"
     evaluate.add_argument(
         "--training.eval_batch_size", dest="eval_batch_size", metavar="N", help=size

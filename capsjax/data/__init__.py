@@ -13,10 +13,12 @@ from capsjax.data.augment import (
     Brightness,
     Contrast,
     Crop,
+    CropTo,
     Cutout,
     Flip,
     Noise,
     Shift,
+    Standardise,
     affine,
 )
 from capsjax.data.cifar10 import Cifar10
@@ -65,6 +67,7 @@ __all__ = [
     "Cifar10",
     "Contrast",
     "Crop",
+    "CropTo",
     "Cutout",
     "DataShape",
     "Dataset",
@@ -95,6 +98,7 @@ __all__ = [
     "SmallNorb",
     "Source",
     "Split",
+    "Standardise",
     "Svhn",
     "Usps",
     "Viewpoints",

@@ -50,6 +50,12 @@ class Perturbed(DerivedSource):
     def __post_init__(self):
         super().__post_init__()
         check_int(self, "seed", low=0, high=2**32 - 1)
+        for change in self.changes:
+            if change.prepares:
+                expected = (
+                    "changes that keep size and range; what prepares images belongs into augment"
+                )
+                raise FieldError(type(self).__name__, "changes", change.kind, expected)
         for name in self.splits:
             if name not in STREAMS:
                 raise FieldError(

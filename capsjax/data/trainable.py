@@ -110,9 +110,17 @@ def check_geometry(dataset: Dataset, max_shift: int, augment: Sequence[Augmentat
             "by all of it leaves nothing",
             argument="max_shift",
         )
+    shape = dataset.image_shape
     for number, augmentation in enumerate(augment):
+        if augmentation.prepares and dataset.overlap is not None:
+            raise UserError(
+                f"augment.{number}.kind: got {augmentation.kind} for images that are laid over each other, "
+                "expected what keeps their size, and pixels from 0 to 1; leave it out",
+                argument="augment",
+            )
         try:
-            augmentation.check(dataset.image_shape)
+            augmentation.check(shape)
+            shape = augmentation.shape(shape)
         except FieldError as error:
             raise UserError(
                 f"augment.{number}.{error.field}: got {error.given}, expected {error.expected}",

@@ -165,10 +165,19 @@ def _reconstructions(run: Run, data: object) -> list[Picture]:
     """Draw the first test images and what the decoder made of them, where there is a decoder."""
     dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), Silent())
     size = min(SHOWN, len(dataset.test))
-    feed = EvalFeed(dataset.test, dataset.scale, batch_size=size, overlap=dataset.overlap)
+    feed = EvalFeed(
+        dataset.test,
+        dataset.scale,
+        batch_size=size,
+        overlap=dataset.overlap,
+        augmentations=run.config.augmentations,
+    )
     batch = next(iter(feed))
-    images, labels = np.asarray(batch.images), np.asarray(batch.labels).reshape(size, -1)  # [n, k]
-    raw = images if dataset.overlap is not None else dataset.test.images[:size]
+    pairs = dataset.overlap is not None
+    # Standardised images are shown as they were before, as the decoder draws them.
+    seen = batch.images if pairs or batch.targets is None else batch.targets
+    images, labels = np.asarray(seen), np.asarray(batch.labels).reshape(size, -1)  # [n, k]
+    raw = images if pairs else dataset.test.images[:size]
     output = run.outputs(raw if dataset.rescaling is None else dataset.rescaling.inverse(raw))
     if output.reconstruction is None:
         return []
@@ -179,7 +188,7 @@ def _reconstructions(run: Run, data: object) -> list[Picture]:
         [" ".join(names[number] for number in row) for row in numbers.tolist()]
         for numbers in (labels, predicted)
     )
-    drawn = np.asarray(output.reconstruction).reshape(size, -1, *run.image_shape)
+    drawn = np.asarray(output.reconstruction).reshape(size, -1, *images.shape[1:])
     light, dark = (
         figures.reconstruction_figure(images, drawn, told, found, theme) for theme in (LIGHT, DARK)
     )

@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from capsjax import room
 from capsjax.checks import UserError
-from capsjax.data import to_float
+from capsjax.data import Augmentation, to_float
+from capsjax.data.augment.base import judged
 from capsjax.layers import NetworkOutput
 from capsjax.training.state import Params
 
@@ -31,6 +32,7 @@ class Predictor(NamedTuple):
         scale: factor that brings raw pixels to 0 to 1.
         batch_size: the most images that go at once.
         drawn: from how many of the longest capsules an image each is drawn.
+        augmentations: those of training, which prepare these images too as far as nothing is random.
     """
 
     apply: Callable[..., NetworkOutput]
@@ -38,6 +40,7 @@ class Predictor(NamedTuple):
     scale: float
     batch_size: int
     drawn: int = 1
+    augmentations: tuple[Augmentation, ...] = ()
 
     def outputs(self, images: np.ndarray, *, trace: bool) -> NetworkOutput:
         """Run the network on images.
@@ -91,7 +94,7 @@ class Predictor(NamedTuple):
             # Filled up: every size of a batch is a program of its own to compile.
             padded = np.zeros((size, *images.shape[1:]), images.dtype)
             padded[: len(part)] = part
-            yield to_float(padded, self.scale), len(part)
+            yield judged(self.augmentations, to_float(padded, self.scale)).images, len(part)
 
 
 def _parts(output: NetworkOutput) -> tuple[NetworkOutput, dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from capsjax import files
 from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
 from capsjax.data import Augmentation, Shift, Source
+from capsjax.data.augment.base import prepared_shape
 from capsjax.display import changed
 from capsjax.layers import CapsNetConfig, Model
 from capsjax.losses import Loss, MarginLoss
@@ -43,7 +44,8 @@ class Config:
         seed: random seed of initial parameters, order and shifts.
         max_shift: pixels by which a training image may move in each direction, filled with zeros: short for
             a `shift` that comes before everything in `augment`.
-        augment: how training images are changed at random, in this order.
+        augment: how training images are changed at random, in this order; `standardise` and `crop_to` prepare
+            those that judge too.
         loss: what to minimise.
         metrics: what to measure beside the loss, the error and the entropy of the coupling.
         optimiser: how.
@@ -68,6 +70,7 @@ class Config:
         check_int(self, "seed", low=0, high=2**31 - 1)
         check_int(self, "max_shift", low=0)
         _check_values(self, "augment", Augmentation, "augmentations such as Flip()")
+        _check_order(self)
         check_type(self, "loss", Loss, "a loss such as MarginLoss() or SpreadLoss()")
         _check_values(self, "metrics", Metric, "metrics such as TopKError(k=3)")
         _check_columns(self)
@@ -79,6 +82,10 @@ class Config:
         """How training images are changed at random: the shift of `max_shift`, and then `augment`."""
         shift = (Shift(pixels=self.max_shift),) if self.max_shift else ()
         return (*shift, *self.augment)
+
+    def input_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the shape in which the network gets the data's images [h, w, c]."""
+        return prepared_shape(self.augment, image_shape)
 
     def __repr__(self) -> str:
         return changed(self)
@@ -92,6 +99,19 @@ def _check_values(owner: Config, field: str, kind: type, expected: str) -> None:
     given = getattr(owner, field)
     if not (isinstance(given, tuple) and all(isinstance(value, kind) for value in given)):
         raise FieldError("Config", field, given, f"a tuple of {expected}", f"a list of {expected}")
+
+
+def _check_order(config: Config) -> None:
+    """Check that what a decoder draws, the images before they are standardised, lies as they do."""
+    standardised = False
+    for number, augmentation in enumerate(config.augment):
+        if standardised and not (augmentation.values_only and augmentation.keeps_range):
+            expected = (
+                "brightness, contrast or noise alone after standardise, of which a decoder draws the image "
+                "before: move it before standardise, or leave it out"
+            )
+            raise FieldError("Config", f"augment.{number}.kind", augmentation.kind, expected)
+        standardised = standardised or not augmentation.keeps_range
 
 
 def _check_columns(config: Config) -> None:

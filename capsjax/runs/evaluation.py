@@ -17,6 +17,7 @@ from capsjax.layers import with_iterations
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, description, directory, memory
 from capsjax.runs.config import Config
+from capsjax.runs.crops import by_crops, check_crops
 from capsjax.runs.metrics_file import SPLITS
 from capsjax.runs.plan import evaluation_steps, network_functions
 from capsjax.runs.predictions import Predictions
@@ -57,7 +58,7 @@ def load(run_dir: str | Path, *, step: int | None = None, reporter: Reporter | N
     height, width, channels = data["image_shape"]
     shape, classes = (height, width, channels), data["num_classes"]
     try:
-        made = network_functions(config.model, config.loss, shape, classes)
+        made = network_functions(config.model, config.loss, config.input_shape(shape), classes)
         initial, statistics = made.initial(0), made.statistics(0)
     except UserError as error:
         raise error.within(f"{folder / 'environment.json'}") from error
@@ -89,6 +90,7 @@ def evaluate(
     split: str = "test",
     overrides: Mapping[str, object] | None = None,
     iterations: int | Mapping[str, int] | None = None,
+    crops: int = 1,
     reporter: Reporter | None = None,
 ) -> dict[str, float]:
     """Measure a run's newest parameters on the test split, of its own data or others.
@@ -106,6 +108,9 @@ def evaluate(
         overrides: `training.eval_batch_size` alone, where memory is short; the last digits depend on it.
         iterations: r, how many iterations of routing measure the run instead of its own: of every layer that
             iterates, or of each layer by name. What it then says of each example is not kept.
+        crops: 1 for the middle of each image where `crop_to` cuts out a part; 13 for that and twelve beside
+            it, whose beliefs are averaged. Then the error and the number of examples alone are returned, and
+            no predictions are kept.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
 
     Returns:
@@ -121,6 +126,7 @@ def evaluate(
         raise UserError(f"split: got {split!r}, expected {expected}", argument="split")
     run = run_dir if isinstance(run_dir, Run) else load(run_dir, reporter=reporter)
     reporter = for_python(reporter)
+    check_crops(run.config, run.image_shape, crops)
     if isinstance(data, Mapping) and data.keys() == {"test"}:
         data = dict.fromkeys(("train", "validation", "test"), data["test"])
     dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), reporter)
@@ -160,9 +166,17 @@ def evaluate(
     config = _measured(measured_by, overrides or {})
     memory.check_evaluation(config, dataset)
     size, overlap = config.training.eval_batch_size, dataset.overlap
-    feed = EvalFeed(measured, scale, batch_size=size, overlap=overlap)
+    ways = {"batch_size": size, "overlap": overlap, "augmentations": config.augmentations}
+    feed = EvalFeed(measured, scale, **ways)
     with room.advising(f"lower {memory.BATCH['evaluation']}"):
         variables = compiled.strategy.replicate(run.variables)
+        if crops > 1:
+            return by_crops(
+                lambda offset: measure(
+                    compiled, variables, EvalFeed(measured, scale, **ways, offset=offset), reporter
+                ),
+                measured.labels,
+            )
         numbers, lengths = measure(compiled, variables, feed, reporter)
     if lengths is not None and iterations is None:
         found = Predictions.of(

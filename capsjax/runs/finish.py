@@ -172,6 +172,7 @@ def finish(
             dataset.scale,
             batch_size=training.eval_batch_size,
             overlap=dataset.overlap,
+            augmentations=config.augmentations,
         )
 
     validation = None if dataset.validation is None else in_order(dataset.validation)

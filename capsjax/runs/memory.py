@@ -267,8 +267,8 @@ def _scoring(config: Config, dataset: Dataset, count: int) -> jax.stages.Compile
     shape, classes = dataset.image_shape, dataset.num_classes
     compiled = evaluation_steps(config, shape, classes)
     strategy = compiled.strategy
-    made = network_functions(config.model, config.loss, shape, classes)
+    made = network_functions(config.model, config.loss, config.input_shape(shape), classes)
     variables = made.shapes() | jax.eval_shape(lambda: made.statistics(0))
-    batch = batch_shapes(dataset.test, count, dataset.overlap)
+    batch = batch_shapes(dataset.test, count, dataset.overlap, config.augmentations)
     given = strategy.replicated_shapes(variables), strategy.shared_shapes(batch)
     return compiled.eval_step.lower(*given).compile()

@@ -257,13 +257,14 @@ def evaluation_steps(
 
     Args:
         config: what was run.
-        image_shape: height, width and channels of the images.
+        image_shape: height, width and channels of the data's images.
         num_classes: the number of classes.
 
     Returns:
         Compiled steps of which only the step of evaluation is used, whatever the data.
     """
-    network = (config.model, config.loss, image_shape, num_classes, config.metrics)
+    shape = config.input_shape(image_shape)
+    network = (config.model, config.loss, shape, num_classes, config.metrics)
     parallel, nothing = config.training.parallel, BatchSlicer(1, (), 1.0)
     return _compiled_steps(network, config.optimiser, (), LARGEST_INT, parallel, nothing)
 
@@ -285,7 +286,7 @@ def plan(config: Config, dataset: Dataset) -> Plan:
     network = (
         config.model,
         config.loss.for_classes(counts),
-        dataset.image_shape,
+        config.input_shape(dataset.image_shape),
         dataset.num_classes,
         config.metrics,
     )

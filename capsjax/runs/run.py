@@ -32,7 +32,8 @@ class Run:
         folder: its directory, an absolute path.
         params: the trained parameters, under their dotted names.
         scale: factor that brings the data's raw pixels to 0 to 1.
-        image_shape: height, width and channels of the images.
+        image_shape: height, width and channels of the images that it takes; of those that the network gets
+            after `crop_to`, `config.input_shape(image_shape)`.
         num_classes: the number of classes.
         step: the number of steps that they were trained.
         pixels: what pixels it was trained on; None for those that the scale tells.
@@ -85,7 +86,10 @@ class Run:
     def model(self) -> CapsNet:
         """The network, a Flax module with the trained parameters, as it is at evaluation."""
         network = CapsNet(
-            self.image_shape, self.num_classes, config=self.config.model, rngs=nnx.Rngs(0)
+            self.config.input_shape(self.image_shape),
+            self.num_classes,
+            config=self.config.model,
+            rngs=nnx.Rngs(0),
         )
         found, state = self.variables, nnx.state(network, (nnx.Param, nnx.BatchStat))
         flat = {
@@ -216,8 +220,7 @@ class Run:
             raw, scale = self.rescaling.checked(raw), 1.0
         else:
             scale = self.unit.factor(raw) if raw.size else self.scale
-        made = network_functions(
-            self.config.model, self.config.loss, self.image_shape, self.num_classes
-        )
-        size, drawn = self.config.training.eval_batch_size, self.labels_per_image
-        return Predictor(made.apply, self.variables, scale, size, drawn), raw
+        config, shape = self.config, self.config.input_shape(self.image_shape)
+        made = network_functions(config.model, config.loss, shape, self.num_classes)
+        ways = config.training.eval_batch_size, self.labels_per_image, config.augmentations
+        return Predictor(made.apply, self.variables, scale, *ways), raw

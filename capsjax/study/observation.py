@@ -121,7 +121,7 @@ def look_at_gradients(pair: tuple[Config, Config], dataset: Dataset) -> Look:
     }
     losses = stop.functions.loss, full.functions.loss
     analyse = make_analysis(*losses, full.optimiser, alone=alone)
-    batch = _batch(dataset)
+    batch = _batch(pair[1], dataset)
 
     def look(state: TrainState) -> dict[str, Numbers]:
         found = jax.device_get(analyse(state, batch))
@@ -177,7 +177,7 @@ def look_at_couplings(config: Config, dataset: Dataset) -> Look:
     Returns:
         From a state of training to a line `couplings`, with numbers LAYER.ITERATION.NAME, from iteration 1.
     """
-    apply, batch = plan(config, dataset).functions.apply, _batch(dataset)
+    apply, batch = plan(config, dataset).functions.apply, _batch(config, dataset)
 
     @jax.jit
     def measure(variables: Params, images: Float[Array, "b h w c"]) -> Any:
@@ -205,10 +205,16 @@ def routed_alike(config: Config) -> Config | None:
     return config
 
 
-def _batch(dataset: Dataset) -> Batch:
+def _batch(config: Config, dataset: Dataset) -> Batch:
     """Return the same examples at every point, without shifts: what changes is the parameters alone."""
     size = min(EXAMPLES, len(dataset.train))
-    feed = EvalFeed(dataset.train, dataset.scale, batch_size=size, overlap=dataset.overlap)
+    feed = EvalFeed(
+        dataset.train,
+        dataset.scale,
+        batch_size=size,
+        overlap=dataset.overlap,
+        augmentations=config.augmentations,
+    )
     return next(iter(feed))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from capsjax.data.augment import Augmentation, Shift, augment
+from capsjax.data.augment.base import augmented, judged
 from capsjax.data.dataset import Split
 from capsjax.data.overlap import (
     TOGETHER,
@@ -77,8 +78,9 @@ class BatchSlicer:
         weights = jnp.ones(self.batch_size, jnp.float32)
         progress = jnp.full(self.batch_size, step / self.total_steps, jnp.float32)
         if self.overlap is None:
-            images = augment(self.augmentations, key, epoch.images[chosen], self.scale)
-            return Batch(images, epoch.labels[chosen], weights, progress)
+            raw = epoch.images[chosen]
+            made = augmented(self.augmentations, key, raw, self.scale)
+            return Batch(made.images, epoch.labels[chosen], weights, progress, made.targets)
         assert epoch.others is not None
         drawing, changing = jax.random.split(key)
         places = draw_pairs(drawing, chosen, epoch.labels, epoch.others)  # [b, 2]
@@ -115,13 +117,19 @@ def epoch_shapes(split: Split, overlap: Overlap | None = None) -> Epoch:
     return jax.eval_shape(make, _shape(split.images), _shape(split.labels))
 
 
-def batch_shapes(split: Split, count: int, overlap: Overlap | None = None) -> Batch:
+def batch_shapes(
+    split: Split,
+    count: int,
+    overlap: Overlap | None = None,
+    augmentations: tuple[Augmentation, ...] = (),
+) -> Batch:
     """Describe a batch as `EvalFeed` makes it.
 
     Args:
         split: the examples.
         count: how many are in a batch.
         overlap: how two of them make one, or None.
+        augmentations: those of training, which prepare images.
     """
 
     def make(images: Array, labels: Array) -> Batch:
@@ -129,7 +137,8 @@ def batch_shapes(split: Split, count: int, overlap: Overlap | None = None) -> Ba
         if overlap is not None:
             places = jnp.zeros((len(split), TOGETHER), jnp.int32)
             pairs = Pairs(places, jnp.zeros((*places.shape, 2), jnp.int32))
-        return _slice_in_order(images, labels, pairs, 0, scale=1.0, size=count)
+        ways = 1.0, count, augmentations, (0, 0)
+        return _slice_in_order(images, labels, pairs, 0, *ways)
 
     return jax.eval_shape(make, _shape(split.images), _shape(split.labels))
 
@@ -192,14 +201,25 @@ class EvalFeed:
         batch_size: examples in a batch.
         overlap: how each example lies over another, the same at every evaluation; None where each image is
             an example.
+        augmentations: those of training, which prepare these images too as far as nothing is random.
+        offset: pixels down and to the right of the middle, where parts are cut out.
 
     Attributes:
         pairs: which those are, or None.
     """
 
     def __init__(
-        self, split: Split, scale: float, *, batch_size: int, overlap: Overlap | None = None
+        self,
+        split: Split,
+        scale: float,
+        *,
+        batch_size: int,
+        overlap: Overlap | None = None,
+        augmentations: tuple[Augmentation, ...] = (),
+        offset: tuple[int, int] = (0, 0),
     ):
+        # What prepares alone, so that runs that differ in what is random share what is compiled.
+        self._preparing = tuple(each for each in augmentations if each.prepares), offset
         self.images, self.labels = jnp.asarray(split.images), jnp.asarray(split.labels)
         self.scale, self.batch_size = scale, min(batch_size, len(split))
         self.pairs = None if overlap is None else fixed_pairs(split.labels, overlap)
@@ -209,27 +229,28 @@ class EvalFeed:
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.labels.shape[0], self.batch_size):
-            yield _slice_in_order(
-                self.images, self.labels, self.pairs, start, scale=self.scale, size=self.batch_size
-            )
+            ways = self.scale, self.batch_size, *self._preparing
+            yield _slice_in_order(self.images, self.labels, self.pairs, start, *ways)
 
 
-@partial(jax.jit, static_argnames=("scale", "size"))
+@partial(jax.jit, static_argnames=("scale", "size", "preparing", "offset"))
 def _slice_in_order(
     images: Num[Array, "n h w c"],
     labels: Int[Array, "n"],
     pairs: Pairs | None,
     start: int | Int[Array, ""],
-    *,
     scale: float,
     size: int,
+    preparing: tuple[Augmentation, ...],
+    offset: tuple[int, int],
 ) -> Batch:
     index = start + jnp.arange(size)
     inside = index < labels.shape[0]
     chosen = jnp.where(inside, index, 0)  # padding repeats the first example, with weight 0
     weights = inside.astype(jnp.float32)
     if pairs is None:
-        return Batch(to_float(images[chosen], scale), labels[chosen], weights)
+        made = judged(preparing, to_float(images[chosen], scale), offset)
+        return Batch(made.images, labels[chosen], weights, targets=made.targets)
     places, offsets = pairs.places[chosen], pairs.offsets[chosen]  # [b, 2], [b, 2, 2]
     moved = shift(images[places.reshape(-1)], offsets.reshape(-1, 2))
     return _overlaid(to_float(moved, scale), labels[places], weights)

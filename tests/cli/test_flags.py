@@ -60,7 +60,14 @@ def test_every_flag_has_a_description(command, answer):
     expected = {
         "train": {"--seed", "--out", "--from", "--resume", "--report", "--quiet"},
         "compare": {"--seed", "--out", "--resume", "--jobs", "--quiet"},
-        "evaluate": {"--iterations", "--quiet", "--split", "--step", "--training.eval_batch_size"},
+        "evaluate": {
+            "--crops",
+            "--iterations",
+            "--quiet",
+            "--split",
+            "--step",
+            "--training.eval_batch_size",
+        },
         "predict": {"--out", "--json", "--quiet"},
         "report": {"--out", "--quiet"},
     }
@@ -147,7 +154,10 @@ def test_help_is_no_value(answer):
         ("compare smoke --model.routing.num_iters 1", ["num_iters 1, expected at least 2"]),
         ("compare smoke --compare.modes [stop,ful]", ["got 'ful'", "did you mean 'full'?"]),
         ("evaluate here", ["here: got no directory, expected a run's directory"]),
-        ("evaluate here --fast", ["--fast: unknown flag, expected one of --help, --iterations"]),
+        (
+            "evaluate here --fast",
+            ["--fast: unknown flag, expected one of --crops, --help, --iterations"],
+        ),
         ("evaluate", ["required: RUN"]),
         ("report here", ["here: got no directory"]),
         ("info smok", ["did you mean 'smoke'?"]),

@@ -15,10 +15,12 @@ from capsjax.data import (
     Brightness,
     Contrast,
     Crop,
+    CropTo,
     Cutout,
     Flip,
     Noise,
     Shift,
+    Standardise,
     affine,
     random_shift,
 )
@@ -40,8 +42,13 @@ KEY = jax.random.key(3)
 NAMES = [type(augmentation).__name__ for augmentation in ALL]
 
 
+PREPARING = (Standardise(), CropTo(size=4))
+
+
 def test_every_augmentation_is_here():
-    assert {type(augmentation) for augmentation in ALL} == set(Augmentation.variants())
+    assert {type(augmentation) for augmentation in (*ALL, *PREPARING)} == set(
+        Augmentation.variants()
+    )
     kinds = [kind.kind for kind in Augmentation.variants()]
     assert len(set(kinds)) == len(kinds)
 

@@ -10,6 +10,7 @@ from capsjax.checks import UserError
 from capsjax.data import SmallNorb
 from capsjax.data.small_norb import parse_norb
 from capsjax.runs.config import load_config
+from capsjax.training.feed import BatchSlicer, EvalFeed, TrainFeed
 from tests.data.publishing import norb_of, publish
 
 TRAIN, TEST = (4, 6, 7, 8, 9), (0, 1, 2, 3, 5)
@@ -125,3 +126,29 @@ def test_a_file_that_holds_more_than_can_be_is_refused(contents, monkeypatch, tm
     folder = publish(monkeypatch, tmp_path, SmallNorb, contents)
     with pytest.raises(UserError, match="holds more than 1000 bytes"):
         SmallNorb(folder=folder).load()
+
+
+def test_the_papers_protocol_crops_at_random_to_learn_and_the_middle_to_judge(
+    contents, monkeypatch, tmp_path
+):
+    folder = publish(monkeypatch, tmp_path, SmallNorb, contents)
+    config = load_config("em2018_small", {"data.folder": folder})
+    found = config.data.load()
+    assert found.image_shape == (48, 48, 2)
+    assert config.input_shape(found.image_shape) == (32, 32, 2)
+    judged = next(
+        iter(EvalFeed(found.test, found.scale, batch_size=4, augmentations=config.augmentations))
+    )
+    middle = found.test.images[:4, 8:40, 8:40] / 255
+    np.testing.assert_allclose(judged.targets, middle, atol=1e-6)
+    # Both channels of a photograph together.
+    assert np.abs(np.asarray(judged.images).mean((1, 2, 3))).max() < 1e-4
+    assert np.abs(np.asarray(judged.images).mean((1, 2))).max() > 0.01
+    slicer = BatchSlicer(8, config.augmentations, found.scale)
+    batch = TrainFeed(found.train, slicer, seed=0).batch(0)
+    assert batch.images.shape == (8, 32, 32, 2)
+    seen = [
+        np.argwhere(image[..., 0] > 1e-3).min(0).tolist() for image in np.asarray(batch.targets)
+    ]
+    assert len({tuple(place) for place in seen}) > 1
+    assert (SmallNorb(folder=folder, size=32).load().test.images[:4] / 255 == middle).all()

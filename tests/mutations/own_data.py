@@ -12,9 +12,9 @@ OWN_DATA = (
     ),
     Mutation(
         "rows of an estimator that train as they are, and are classified standardised",
-        "runs/estimator.py",
-        "        split = Split(rescaling(images), labels)\n",
-        "        split = Split(images.astype(np.float32), labels)\n",
+        "runs/fitted_data.py",
+        "        split = Split(rescaling(X), labels)\n",
+        "        split = Split(X.astype(np.float32), labels)\n",
         ("tests/runs/test_estimator.py",),
     ),
     Mutation(
@@ -128,5 +128,40 @@ OWN_DATA = (
         "{name: of.moved_to(theirs.get(name, of)) for name, of in self._inner().items()}",
         "{name: of for name, of in self._inner().items()}",
         ("tests/data/test_perturbed.py",),
+    ),
+    Mutation(
+        "images to judge that are not standardised as those that are learned from",
+        "data/augment/base.py",
+        "        images = augmentation.at_evaluation(images, offset)\n",
+        "        images = images if targets is not None else augmentation.at_evaluation(images, offset)\n",
+        ("tests/data/test_preparing.py",),
+    ),
+    Mutation(
+        "standardised images cut off at black and white",
+        "data/augment/base.py",
+        "(augmentation if targets is None else augmentation.unclipped)(own, images)",
+        "augmentation(own, images)",
+        ("tests/data/test_preparing.py",),
+    ),
+    Mutation(
+        "standardised images for a decoder to draw",
+        "data/augment/base.py",
+        "        if not augmentation.keeps_range:\n            targets = images\n        images = (",
+        "        images = (",
+        ("tests/data/test_preparing.py",),
+    ),
+    Mutation(
+        "parts whose beliefs are added up as long as they are",
+        "runs/crops.py",
+        "np.divide(found, sums, out=even, where=sums > 0)",
+        "np.divide(found, 1.0, out=even, where=sums > 0)",
+        ("tests/data/test_preparing.py",),
+    ),
+    Mutation(
+        "an estimator's images on a canvas of grey",
+        "runs/fitted_data.py",
+        "return source.placed(images, black)",
+        "return source.placed(images)",
+        ("tests/runs/test_estimator.py",),
     ),
 )

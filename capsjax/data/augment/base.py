@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 from jaxtyping import Array, Float, Num
@@ -21,9 +21,16 @@ class Augmentation(Variant, abc.ABC):
 
     Attributes:
         moves_only: whether it only moves pixels or sets them to 0, so that it takes those of any type.
+        values_only: whether it changes values where they are, so that it may come after `standardise`.
+        keeps_range: whether pixels from 0 to 1 stay there; what a decoder draws is the image as it was
+            before one that does not keep it.
+        prepares: whether images that judge are prepared by it too, and so is not random alone.
     """
 
     moves_only: ClassVar[bool] = False
+    values_only: ClassVar[bool] = False
+    keeps_range: ClassVar[bool] = True
+    prepares: ClassVar[bool] = False
 
     kind: str
 
@@ -38,6 +45,37 @@ class Augmentation(Variant, abc.ABC):
         Returns:
             Images of the same shape, type and range, [b, h, w, c].
         """
+
+    def unclipped(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Change standardised images, which are kept from 0 to 1 by nothing.
+
+        Args:
+            key: random key.
+            images: any numbers, [b, h, w, c].
+
+        Returns:
+            The changed images, [b, h, w, c].
+        """
+        return self(key, images)
+
+    def at_evaluation(
+        self, images: Float[Array, "b h w c"], offset: tuple[int, int] = (0, 0)
+    ) -> Float[Array, "b h w c"]:
+        """Prepare images that judge, without chance; by default they stay as they are.
+
+        Args:
+            images: pixels, [b, h, w, c].
+            offset: pixels down and to the right of the middle, where parts are cut out.
+
+        Returns:
+            The images, [b, h', w', c].
+        """
+        del offset
+        return images
+
+    def shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the height, width and channels of what becomes of images of this shape."""
+        return image_shape
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Check that the change leaves something of images of this height, width and channels.
@@ -66,9 +104,41 @@ def augment(
         scale: factor that brings them to 0 to 1.
 
     Returns:
-        The changed images, pixels from 0 to 1, float32 [b, h, w, c].
+        The changed images, pixels from 0 to 1 unless they are standardised, float32 [b, h, w, c].
     """
-    scaled = False
+    return augmented(augmentations, key, images, scale).images
+
+
+class Prepared(NamedTuple):
+    """Hold images as a network takes them, and what a decoder draws.
+
+    Attributes:
+        images: pixels, [b, h, w, c].
+        targets: the images before they were standardised, from 0 to 1; None where they were not.
+    """
+
+    images: Float[Array, "b h w c"]
+    targets: Float[Array, "b h w c"] | None
+
+
+def augmented(
+    augmentations: Sequence[Augmentation],
+    key: Array,
+    images: Num[Array, "b h w c"],
+    scale: float,
+) -> Prepared:
+    """Apply augmentations as `augment` does, and keep what a decoder draws.
+
+    Args:
+        augmentations: what is applied, in this order.
+        key: random key.
+        images: raw pixels, [b, h, w, c].
+        scale: factor that brings them to 0 to 1.
+
+    Returns:
+        The changed images, float32, and those before they were standardised.
+    """
+    scaled, targets = False, None
     for number, augmentation in enumerate(augmentations):
         # Bytes are moved before they become floats: a quarter of the memory, and the order of operations,
         # and so the bits of a step, of when shifts were the only augmentation.
@@ -76,5 +146,44 @@ def augment(
             images, scaled = to_float(images, scale), True
         # The first takes the key itself, as the shift did.
         own = jax.random.fold_in(key, number) if number else key
-        images = augmentation(own, images)
-    return images if scaled else to_float(images, scale)
+        if not augmentation.keeps_range:
+            targets = images
+        images = (augmentation if targets is None else augmentation.unclipped)(own, images)
+    return Prepared(images if scaled else to_float(images, scale), targets)
+
+
+def judged(
+    augmentations: Sequence[Augmentation],
+    images: Float[Array, "b h w c"],
+    offset: tuple[int, int] = (0, 0),
+) -> Prepared:
+    """Prepare images that judge, as those that are learned from were, but for what is random.
+
+    Args:
+        augmentations: those of training, of which what `prepares` is applied.
+        images: pixels from 0 to 1, [b, h, w, c].
+        offset: pixels down and to the right of the middle, where parts are cut out.
+
+    Returns:
+        The images, and those before they were standardised.
+    """
+    targets = None
+    for augmentation in augmentations:
+        if not augmentation.keeps_range:
+            targets = images
+        images = augmentation.at_evaluation(images, offset)
+    return Prepared(images, targets)
+
+
+def prepared_shape(
+    augmentations: Sequence[Augmentation], image_shape: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """Return the height, width and channels of images as a network takes them.
+
+    Args:
+        augmentations: what is applied to them, in this order.
+        image_shape: those of the data's images.
+    """
+    for augmentation in augmentations:
+        image_shape = augmentation.shape(image_shape)
+    return image_shape

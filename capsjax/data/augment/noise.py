@@ -1,7 +1,7 @@
 """Noise."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ class Noise(Augmentation):
         FieldError: If the standard deviation is out of range.
     """
 
+    values_only: ClassVar[bool] = True
+
     std: float = 0.1
     kind: Literal["noise"] = "noise"
 
@@ -32,6 +34,16 @@ class Noise(Augmentation):
 
     def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Return x + n, n normal, kept from 0 to 1, [b, h, w, c]."""
-        return jnp.clip(
-            images + self.std * jax.random.normal(key, images.shape, images.dtype), 0, 1
-        )
+        return jnp.clip(self.unclipped(key, images), 0, 1)
+
+    def unclipped(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Return x + n of standardised images.
+
+        Args:
+            key: random key.
+            images: any numbers, [b, h, w, c].
+
+        Returns:
+            The changed images, [b, h, w, c].
+        """
+        return images + self.std * jax.random.normal(key, images.shape, images.dtype)
