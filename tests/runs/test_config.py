@@ -42,6 +42,7 @@ NAMES = [
     "em2018",
     "em2018_small",
     "eth80",
+    "fashion",
     "hvc",
     "images",
     "images_cnn",
