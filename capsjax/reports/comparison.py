@@ -69,6 +69,7 @@ class Comparison(NamedTuple):
         losses: losses of the classes in the test, the same way as errors; NaN also where nothing tells them.
         wrong: which test images were wrong, by arm, in the order of seeds, [n] each; None of a run that
             failed. An arm whose runs kept no predictions is not there.
+        margin: how large a difference of errors counts as none, a share; None if none was stated.
     """
 
     modes: list[str]
@@ -83,6 +84,7 @@ class Comparison(NamedTuple):
     short: bool = True
     losses: Mapping[str, Sequence[float]] = NONE
     wrong: Mapping[str, Sequence[np.ndarray | None]] = NONE
+    margin: float | None = None
 
     def comparable(self, name: str, group: Group) -> bool:
         """Return whether an arm can be compared with the reference of a group.
@@ -153,6 +155,7 @@ def read_comparison(folder: Path) -> Comparison:
         },
         beginnings=raw.get("beginning", {}),
         short=not config.compare.arms and not config.compare.grid,
+        margin=None if config.compare.margin is None else config.compare.margin / 100,
     )
 
 

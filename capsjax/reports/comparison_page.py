@@ -12,6 +12,9 @@ from capsjax.reports.comparison import (
 )
 from capsjax.reports.comparison_panels import comparison_panels, comparison_runs
 from capsjax.reports.page import Page
+from capsjax.reports.support import Supported, gather_support
+from capsjax.reports.support_pictures import READING as SUPPORT
+from capsjax.reports.support_pictures import support_pictures
 from capsjax.routing import DynamicRouting
 from capsjax.runs.folder import Folder
 from capsjax.runs.metrics_file import last_line
@@ -75,16 +78,23 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     figures.save(figures.together(drawn), folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
     reading = [reading_of(comparison), *describe_losses(comparison, held, runs)]
-    evidence_reading = [evidence.READING, *evidence.describe_undefined(found)]
+    evidence_reading = [evidence.READING, *evidence.describe_margin(comparison)]
+    evidence_reading += evidence.describe_undefined(found)
     evidence_reading += describe_alignment(comparison)
     answered = evidence.answer(comparison, found)
     limits = "\n".join(f"- {limit}" for limit in evidence.LIMITS)
+    pictures = page.draw_panels(drawn, folder / "figures")
+    looked = gather_support(comparison, folder)
+    support = support_pictures(looked, class_names(held, looked), folder / "figures")
+    support_reading = [*([SUPPORT] if support else []), *looked.missing]
+    seen = [f"![{one.alt}](figures/{one.name}.png)" for one in support]
     written = [
         f"# {plain(folder.name)}",
         *([" ".join(map(plain, answered))] if answered else []),
         text + "\n" + reading[0],
         *evidence_reading,
         "![figures](comparison.png)",
+        *(["## Where support comes from", *support_reading, *seen] if support_reading else []),
         f"## What this does not show\n\n{limits}\n",
     ]
     (folder / "report.md").write_text("\n\n".join(written), encoding="utf-8")
@@ -93,7 +103,6 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         folder / "metrics.csv",
         [({"mode": mode, "seed": seed}, lines) for (mode, seed), lines in runs.items()],
     )
-    pictures = page.draw_panels(drawn, folder / "figures")
     of_routing = "" if kind == DynamicRouting.kind else f"of routing {kind} "
     what = f"gradient modes {of_routing}compared" if comparison.short else "arms compared"
     made = Page(
@@ -110,9 +119,26 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
             *("report.md", "comparison.png", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)"),
         ],
         limits=evidence.LIMITS,
+        support=support,
+        support_reading=support_reading,
         links=[(name, what) for name, what in RAW.items() if (folder / name).exists()],
     )
     return page.write_page(folder / "report.html", made), shown
+
+
+def class_names(held: Folder, looked: Supported) -> list[str]:
+    """Return what the classes are called in figures, as the environment tells it, else their numbers.
+
+    Args:
+        held: the comparison's directory.
+        looked: what was looked at, which says how many classes there are.
+    """
+    if not looked.found:
+        return []
+    count, data = looked.found[0].maps.shape[-1], held.environment.get("data")
+    told = data.get("class_names") if isinstance(data, dict) else None
+    known = told if isinstance(told, list) and len(told) == count else range(count)
+    return [figures.drawn_name(str(name), n) for n, name in enumerate(known)]
 
 
 def reading_of(comparison: Comparison) -> str:

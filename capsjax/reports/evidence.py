@@ -19,17 +19,21 @@ from capsjax.reports.comparison import (
 from capsjax.study.design import Group
 from capsjax.study.statistics import (
     Difference,
+    Equivalence,
     RetainedGain,
     TwoWayDifference,
+    equivalence_test,
     holm,
     paired_difference,
     retained_gain,
+    seeds_needed,
     sign_flip_test,
     two_way_difference,
 )
 from capsjax.tables import Table
 
 FEW = 6  # seeds: with fewer no choice of signs is rarer than 5 %
+MANY = 10_000  # seeds that nobody trains
 LEAST = 3  # seeds that an interval over images needs: of two it holds the truth too seldom
 READING = (
     "What the seeds tell, of every arm beside the reference: p is the share of all choices of signs of the "
@@ -37,8 +41,9 @@ READING = (
     "together. The interval over images takes the test images as a sample too, from three seeds on. With few "
     "seeds it can be the narrower one, since what images add is known from many of them, and what seeds add "
     "from a few, for which an interval has to be wide. The loss is that of the classes in the test, without "
-    "reconstruction: it moves where no image changes sides. Retained is the "
-    "part of what routing gains over uniform coupling, with Fieller's interval."
+    "reconstruction: it moves where no image changes sides. Retained is the part of what routing gains over "
+    "uniform coupling, with Fieller's interval. Seeds for 80 %: as many tell a difference as large as this "
+    "one from 0 four times in five, if it is the true one and seeds vary as these."
 )
 LIMITS = (
     "Intervals hold for other seeds and, where they say so, for other test images; not for other networks, "
@@ -64,6 +69,7 @@ class Evidence(NamedTuple):
             predictions.
         loss: the difference of the losses of the classes; None where they do not compare.
         retained: which part of what routing gains it retains; None where no arm has uniform coupling.
+        equal: whether it is as good as the reference, to within the margin; None if none was stated.
     """
 
     name: str
@@ -75,6 +81,7 @@ class Evidence(NamedTuple):
     images: TwoWayDifference | None
     loss: Difference | None
     retained: RetainedGain | None
+    equal: Equivalence | None = None
 
 
 def gather(comparison: Comparison) -> list[Evidence]:
@@ -111,6 +118,9 @@ def _of_group(comparison: Comparison, group: Group) -> Iterator[Evidence]:
             images=_over_images(comparison, name, base),
             loss=_of_losses(comparison, name, base),
             retained=retained(comparison, name, group),
+            equal=None
+            if comparison.margin is None
+            else equivalence_test(ours, theirs, margin=comparison.margin),
         )
 
 
@@ -151,6 +161,16 @@ def retained(comparison: Comparison, name: str, group: Group) -> RetainedGain | 
     return retained_gain(of_uniform, ours, of_full) if ours else None
 
 
+def describe_margin(comparison: Comparison) -> list[str]:
+    """Say what the margin of equivalence is and how it decides, where one was stated."""
+    if comparison.margin is None:
+        return []
+    return [
+        f"Arms are equal to within the margin of {100 * comparison.margin:g} points that the configuration "
+        "states (compare.margin) where two one-sided tests at 5 % say so: the 90 % interval lies within it."
+    ]
+
+
 def describe_undefined(found: Sequence[Evidence]) -> list[str]:
     """Say why there is no figure of what is retained, where it is undefined of every arm.
 
@@ -186,12 +206,16 @@ def evidence_table(comparison: Comparison, found: Sequence[Evidence]) -> Table:
             *(("—", "—") if one.count < 2 else (f"{one.p:.2g}", f"{one.adjusted:.2g}")),
             "—" if one.loss is None else _loss(one.loss),
             _retained(one.retained),
+            _needed(one),
+            *([] if one.equal is None else [_equal(one.equal)]),
         )
         for one in found
     )
+    margin = comparison.margin
     headings = (
         "arm", "seeds", "test error, points", "over images too", "p", "p by Holm", "test loss",
-        "retained gain",
+        "retained gain", "seeds for 80 %",
+        *([] if margin is None else [f"equal to {100 * margin:g} points, p"]),
     )  # fmt: skip
     references = dict.fromkeys(comparison.arms[g.reference].arm for g in comparison.groups)
     return Table(f"What the seeds tell, beside {' or '.join(references)}", headings, rows)
@@ -204,6 +228,20 @@ def _loss(found: Difference) -> str:
         f"{found.low:+.4f} to {found.high:+.4f}" if has_width(found) else "the same in all seeds"
     )
     return f"{found.mean:+.4f}, {bounds}"
+
+
+def _needed(one: Evidence) -> str:
+    """Write how many seeds see a difference as large as the one found, with a probability of 80 %."""
+    if not one.error.standard_error > 0 or abs(one.error.mean) < SAME:  # NaN: of a single seed
+        return "—"
+    count = seeds_needed(one.error.mean, one.error.standard_error * math.sqrt(one.count))
+    return f"{count:,}" if count < MANY else f"over {MANY:,}"
+
+
+def _equal(found: Equivalence) -> str:
+    if math.isnan(found.p):
+        return "—"
+    return f"{'yes' if found.shown else 'not shown'}, {found.p:.2g}"
 
 
 def _retained(found: RetainedGain | None) -> str:

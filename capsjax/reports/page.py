@@ -49,12 +49,14 @@ class Picture(NamedTuple):
         alt: what it shows, for those who do not see it.
         light: it on a light page, as an address that holds all of it.
         dark: the same on a dark page.
+        name: of its files, where it has some.
     """
 
     caption: str
     alt: str
     light: str
     dark: str
+    name: str = ""
 
 
 class Page(NamedTuple):
@@ -75,6 +77,8 @@ class Page(NamedTuple):
         iterates: whether one of them does, so that r is told.
         limits: what the results do not show.
         links: files beside the page that it links to: addresses with what they hold.
+        support: pictures of where support comes from.
+        support_reading: paragraphs on how they are read, and what is left out.
     """
 
     title: str
@@ -91,6 +95,8 @@ class Page(NamedTuple):
     iterates: bool = True
     limits: Sequence[str] = ()
     links: Sequence[tuple[str, str]] = ()
+    support: Sequence[Picture] = ()
+    support_reading: Sequence[str] = ()
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from capsjax.checks import FieldError, check_int, check_type, nearest
+from capsjax.checks import FieldError, check_float, check_int, check_type, nearest
 from capsjax.gradients import GradientMode
 from capsjax.schema.fields import kinds_of
 from capsjax.schema.named import Named
@@ -31,6 +31,8 @@ class CompareConfig:
         gradient_points: at how many points of training the stop gradient is compared with the full one,
             where arms differ in the gradient mode alone.
         timing_rounds: rounds of the interleaved pass that times a step of each arm.
+        margin: how large a difference of test errors counts as none, in percentage points; None where nothing
+            is to be shown equal. It has to be stated before the runs, and stays when more are added.
 
     Raises:
         FieldError: If a mode, an arm, the grid or a count is not as it should be.
@@ -47,11 +49,14 @@ class CompareConfig:
     seeds: int = 3
     gradient_points: int = 4
     timing_rounds: int = 15
+    margin: float | None = None
 
     def __post_init__(self):
         check_int(self, "seeds", low=1)
         check_int(self, "gradient_points", low=2)
         check_int(self, "timing_rounds", low=3)
+        if self.margin is not None:
+            check_float(self, "margin", low=0, open_low=True, high=100)
         self._check_modes()
         check_type(self, "arms", Mapping, "a mapping from names to what each arm changes")
         check_type(self, "grid", Mapping, "a mapping from keys to lists of values")

@@ -41,6 +41,20 @@ STUDIES = (
         ("tests/reports/test_evidence.py",),
     ),
     Mutation(
+        "support that does not add up to the length of the sum",
+        "reports/support.py",
+        "    return coupling * np.einsum(",
+        "    return np.einsum(",
+        ("tests/reports/test_support.py",),
+    ),
+    Mutation(
+        "children of another position",
+        "reports/support.py",
+        "h, w, types, -1).sum(-2)",
+        "types, h, w, -1).sum(-4)",
+        ("tests/reports/test_support.py",),
+    ),
+    Mutation(
         "Holm without the smaller p-values before",
         "study/statistics/significance.py",
         "    adjusted[order] = np.maximum.accumulate(scaled)\n",

@@ -6,7 +6,14 @@ import pytest
 import capsjax as cj
 from capsjax.reports.comparison import ArmDescription, Comparison
 from capsjax.reports.comparison_page import describe_alignment
-from capsjax.reports.evidence import READING, answer, describe_undefined, evidence_table, gather
+from capsjax.reports.evidence import (
+    READING,
+    answer,
+    describe_margin,
+    describe_undefined,
+    evidence_table,
+    gather,
+)
 from capsjax.reports.figures import panel_figure
 from capsjax.reports.forest_panels import forest_panels, mean_over_data
 from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
@@ -14,10 +21,12 @@ from capsjax.reports.themes import DARK
 from capsjax.study.arms import mode_of, routing_kind
 from capsjax.study.design import design
 from capsjax.study.statistics import (
+    equivalence_test,
     holm,
     paired_difference,
     random_effects,
     retained_gain,
+    seeds_needed,
     sign_flip_test,
     two_way_difference,
 )
@@ -90,7 +99,7 @@ def test_where_routing_gains_nothing_that_is_the_finding():
     first, second = answer(made, gather(made))
     assert "do not tell stop from full" in first
     assert "undefined: 10 seeds do not tell what routing gains from nothing" in second
-    assert [row[-1] for row in evidence_table(made, gather(made)).rows] == [
+    assert [row[7] for row in evidence_table(made, gather(made)).rows] == [
         "—",
         "undefined",
         "undefined",
@@ -117,6 +126,25 @@ def test_equal_differences_are_said_to_be_equal():
         "stop differs from full by +1.00 points of test error in all 3 seeds, an interval without width, "
         "which is no certainty."
     )
+
+
+def test_equivalence_and_the_seeds_that_a_difference_needs():
+    errors = drawn()
+    made = comparison(errors, margin=0.002)
+    table = evidence_table(made, gather(made))
+    assert table.headings[-2:] == ("seeds for 80 %", "equal to 0.2 points, p")
+    for row, ours in zip(table.rows, errors[:3], strict=True):
+        apart = np.asarray(ours) - np.asarray(errors[3])
+        assert row[8] == f"{seeds_needed(apart.mean(), apart.std(ddof=1)):,}"
+        found = equivalence_test(ours, errors[3], margin=0.002)
+        assert row[9] == f"{'yes' if found.shown else 'not shown'}, {found.p:.2g}"
+    assert [row[9].split(",")[0] for row in table.rows] == ["not shown", "not shown", "yes"]
+    assert "margin of 0.2 points" in describe_margin(made)[0]
+    made = comparison(drawn(seeds=1), margin=0.002)
+    assert evidence_table(made, gather(made)).rows[0][8:] == ("—", "—")
+    without = comparison(errors)
+    assert describe_margin(without) == []
+    assert evidence_table(without, gather(without)).headings[-1] == "seeds for 80 %"
 
 
 def test_over_images_two_seeds_are_too_few():

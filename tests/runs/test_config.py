@@ -248,6 +248,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path):
         (lambda: CompareConfig(seeds=0), "seeds"),
         (lambda: CompareConfig(gradient_points=1), "gradient_points"),
         (lambda: CompareConfig(timing_rounds=2), "timing_rounds"),
+        (lambda: CompareConfig(margin=0.0), "margin"),
         (lambda: CompareConfig(modes=("stop", "uniform")), "modes"),
         (lambda: CompareConfig(modes=("full", "full")), "modes"),
     ],

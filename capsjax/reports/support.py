@@ -1,0 +1,221 @@
+"""Where class capsules get their support from in an image, and what a decoder draws of their poses."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from capsjax.checks import UserError
+from capsjax.data import to_float
+from capsjax.layers import shapes
+from capsjax.layers.base import CapsuleShape
+from capsjax.progress import Silent
+from capsjax.reports.comparison import Comparison
+from capsjax.runs import description, directory, evaluation
+from capsjax.runs.run import Run
+from capsjax.runs.sources import load_data
+from capsjax.study.design import run_folder
+from capsjax.study.observation import routed_alike
+
+MOST = 4  # arms whose networks are loaded
+MOVES = np.linspace(-0.25, 0.25, 5)  # of a component of a pose, as far as the 2017 paper moves it
+
+
+class Support(NamedTuple):
+    """Hold what a network makes of some test images.
+
+    Attributes:
+        arm: what its arm is called.
+        maps: what the children at each position add to the length of each class capsule, at each of the r
+            readouts, [r, b, h, w, j].
+        predicted: the class that each image is taken for, [b].
+        drawn: what its decoder draws of the first image while a component of the label's pose moves, [m, h,
+            w, c]; None without a decoder.
+        component: which component that is.
+    """
+
+    arm: str
+    maps: Float[np.ndarray, "r b h w j"]
+    predicted: Int[np.ndarray, "b"]
+    drawn: Float[np.ndarray, "m h w c"] | None
+    component: int
+
+
+class Supported(NamedTuple):
+    """Hold what the arms of a comparison make of the same test images.
+
+    Attributes:
+        found: what each arm makes of them.
+        images: their pixels, from 0 to 1, [b, h, w, c].
+        labels: their classes, [b].
+        numbers: which images of the test they are, [b].
+        missing: sentences about what is left out.
+    """
+
+    found: list[Support]
+    images: np.ndarray
+    labels: np.ndarray
+    numbers: list[int]
+    missing: list[str]
+
+
+NO_GRID = "without children at several positions that vote for each class by matrices of their own"
+GONE = "whose first run is not there"
+NOTHING = Supported([], np.zeros((0, 1, 1, 1)), np.zeros(0, int), [], [])
+
+
+def gather_support(comparison: Comparison, folder: Path) -> Supported:
+    """Load the first seed of the arms of the first cell, and look where support comes from.
+
+    Args:
+        comparison: its numbers.
+        folder: its directory, whose runs are loaded; nothing is trained.
+
+    Returns:
+        What at most four arms make of two test images, and why others are left out.
+    """
+    group, left = comparison.groups[0], {NO_GRID: [], GONE: []}
+    runs: dict[str, Run] = {}
+    for name in [n for n in group.names if comparison.comparable(n, group)][:MOST]:
+        path = folder / "runs" / run_folder(name, comparison.seeds[0])
+        try:
+            if has_grid(path):  # asked before anything is loaded, which takes longer
+                runs[name] = evaluation.load(path, reporter=Silent())
+            else:
+                left[NO_GRID].append(comparison.arms[name].arm)
+        except UserError:  # gone, or stopped before its first checkpoint
+            left[GONE].append(comparison.arms[name].arm)
+    if not runs:
+        return NOTHING._replace(missing=_in_words(left))
+    first = next(iter(runs.values()))
+    try:
+        dataset = load_data(first.config, None, Silent())
+    except UserError as error:
+        why = f"This is left out, since the data cannot be had: {error}."
+        return NOTHING._replace(missing=[why])
+    if dataset.overlap is not None:
+        why = "This is left out of images that show several classes, which share their children."
+        return NOTHING._replace(missing=[why])
+    numbers = chosen_images(comparison, list(runs), len(dataset.test))
+    images, labels = dataset.test.images[numbers], dataset.test.labels[numbers]
+    raw = images if dataset.rescaling is None else dataset.rescaling.inverse(images)
+    found = []
+    for name, run in runs.items():
+        arm = comparison.arms[name].arm
+        one = support_of(run, arm, raw, labels) if run.image_shape == first.image_shape else None
+        if one is None:
+            left[NO_GRID].append(arm)
+        else:
+            found.append(one)
+    shown = np.asarray(to_float(images, dataset.scale))
+    return Supported(found, shown, labels, numbers, _in_words(left))
+
+
+def _in_words(left: Mapping[str, list[str]]) -> list[str]:
+    return [f"Left out: {', '.join(arms)}, {why}." for why, arms in left.items() if arms]
+
+
+def has_grid(folder: Path) -> bool:
+    """Return whether the class capsules of a run have children at several positions; nothing is loaded.
+
+    Raises:
+        UserError: If there is no such run.
+    """
+    data, config = description.read_data(folder), directory.read_config(folder)
+    height, width, channels = data["image_shape"]
+    given = shapes(config.model, (height, width, channels), data["num_classes"])[-1].given
+    return isinstance(given, CapsuleShape) and given.grid != (1, 1)
+
+
+def chosen_images(comparison: Comparison, names: list[str], count: int) -> list[int]:
+    """Choose the first test image that some arms get wrong and some right, and the first that all get right.
+
+    Args:
+        comparison: its numbers.
+        names: of the arms.
+        count: how many test images there are.
+
+    Returns:
+        Their numbers in the test; the first ones in place of what there is not.
+    """
+    wrong = [comparison.wrong[name][0] for name in names if comparison.wrong.get(name)]
+    known = [each for each in wrong if each is not None and len(each) == count]
+    wanted: list[int] = []
+    if known:
+        together = np.stack(known)  # [arms, images]
+        for which in (together.any(0) & ~together.all(0), ~together.any(0)):
+            wanted += np.flatnonzero(which)[:1].tolist()
+    return list(dict.fromkeys([*wanted, *range(min(2, count))]))[:2]
+
+
+def support_of(
+    run: Run, arm: str, images: np.ndarray, labels: Int[np.ndarray, "b"]
+) -> Support | None:
+    """Measure what the children at each position add to the length of each class capsule.
+
+    s_j = sum_i c_ij vote_ij; child i adds c_ij vote_ij . s_j / |s_j|, and all of them together |s_j|
+
+    Args:
+        run: a run of the arm.
+        arm: what it is called.
+        images: as the run takes them, [b, h, w, c].
+        labels: their classes.
+
+    Returns:
+        The support; None where no child at a position has a matrix for each class.
+    """
+    # The mode does not matter here, and arms that differ in it alone share what is compiled.
+    run = dataclasses.replace(run, config=routed_alike(run.config) or run.config)
+    last = shapes(run.config.model, run.image_shape, run.num_classes)[-1]
+    weight = run.params.get(f"{last.name}.weight")
+    if weight is None or not isinstance(last.given, CapsuleShape):
+        return None
+    output = run.outputs(images, trace=True)
+    if output.children is None or output.coupling is None:
+        return None
+    coupling = output.coupling[None] if output.trace is None else output.trace.coupling
+    u, W = np.asarray(output.children, np.float64), np.asarray(weight, np.float64)
+    c = np.asarray(coupling, np.float64)  # [r, b, i, j]
+    if W.ndim != 4 or W.shape[:3] != (u.shape[1], c.shape[-1], u.shape[2]):
+        return None
+    added = added_lengths(c, np.einsum("bid,ijde->bije", u, W))  # [r, b, i, j]
+    (h, w), types = last.given.grid, last.given.types
+    maps = added.reshape(*c.shape[:2], h, w, types, -1).sum(-2)  # over types, [r, b, h, w, j]
+    drawn, component = _while_moved(run, output, labels)
+    return Support(arm, maps, np.asarray(output.lengths).argmax(-1), drawn, component)
+
+
+def added_lengths(
+    coupling: Float[np.ndarray, "r b i j"], votes: Float[np.ndarray, "b i j e"]
+) -> Float[np.ndarray, "r b i j"]:
+    """Return what each child adds to the length of each parent's sum, whose sum over children is that length.
+
+    Args:
+        coupling: coupling coefficients at each readout.
+        votes: the votes, the same at each.
+
+    Returns:
+        c_ij vote_ij . s_j / |s_j|; 0 where s_j is.
+    """
+    s = np.einsum("rbij,bije->rbje", coupling, votes)  # [r, b, j, e]
+    direction = s / np.maximum(np.linalg.norm(s, axis=-1, keepdims=True), 1e-12)
+    return coupling * np.einsum("bije,rbje->rbij", votes, direction)
+
+
+def _while_moved(
+    run: Run, output: Any, labels: np.ndarray
+) -> tuple[Float[np.ndarray, "m h w c"] | None, int]:
+    """Let the decoder draw the first image's label while the component that is largest in it moves."""
+    if output.reconstruction is None:
+        return None, 0
+    poses, label = np.asarray(output.poses)[:1], int(labels[0])  # [1, j, e]
+    component = int(np.abs(poses[0, label]).argmax())
+    moved = poses.repeat(len(MOVES), axis=0)  # [m, j, e]
+    moved[:, label, component] += MOVES.astype(moved.dtype)
+    mask = np.eye(poses.shape[1], dtype=moved.dtype)[[label] * len(MOVES)]  # [m, j]
+    decoder: Any = run.model.decoder
+    return np.asarray(decoder(jnp.asarray(moved), jnp.asarray(mask))), component

@@ -1,0 +1,108 @@
+"""Where support comes from: sums by hand, the images that are chosen, the section of the page."""
+
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import capsjax as cj
+from capsjax.reports import support
+from capsjax.reports.comparison import read_comparison
+from capsjax.reports.comparison_page import report_comparison
+from capsjax.reports.support import added_lengths, chosen_images, gather_support
+from capsjax.study.compare import compare
+
+BRIEF = {
+    "model.primary.kernel": 2,
+    "model.primary.stride": 1,
+    "training.epochs": None,
+    "training.steps": 2,
+    "compare.modes": ["uniform", "full"],
+    "compare.seeds": 1,
+    "compare.gradient_points": 2,
+    "compare.timing_rounds": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def gridded(tmp_path_factory):
+    """A comparison of two arms whose primary capsules stand at four positions."""
+    return compare(cj.load_config("smoke", BRIEF), out=tmp_path_factory.mktemp("grid") / "one")
+
+
+@pytest.fixture
+def copy(gridded, tmp_path):
+    shutil.copytree(gridded, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_what_children_add_is_the_length_of_the_sum():
+    rng = np.random.default_rng(0)
+    c, votes = rng.random((3, 2, 5, 4)), rng.normal(size=(2, 5, 4, 6))
+    added = added_lengths(c, votes)
+    for r, b, j in np.ndindex(3, 2, 4):
+        s = sum(c[r, b, i, j] * votes[b, i, j] for i in range(5))
+        length = np.sqrt(s @ s)
+        assert added[r, b, :, j].sum() == pytest.approx(length)
+        assert added[r, b, 2, j] == pytest.approx(c[r, b, 2, j] * votes[b, 2, j] @ s / length)
+    assert np.isfinite(added_lengths(c, 0 * votes)).all()
+
+
+def test_images_are_chosen_by_a_rule(compared):
+    made = read_comparison(compared.folder)
+    wrong = {"stop": [np.array([1, 1, 0, 0, 0], bool)], "full": [np.array([1, 0, 0, 1, 0], bool)]}
+    made = made._replace(wrong=wrong)
+    assert chosen_images(made, ["stop", "full"], 5) == [1, 2]
+    assert chosen_images(made, ["stop"], 5) == [2, 0]  # one arm differs from none
+    assert chosen_images(made, ["stop", "full"], 9) == [0, 1]  # of another test
+    assert chosen_images(made._replace(wrong={}), ["stop", "full"], 1) == [0]
+
+
+def test_the_page_shows_each_class_s_children_over_the_image(gridded):
+    page, _ = report_comparison(gridded)
+    text = page.read_text("utf-8")
+    assert text.index(">Figures</h2>") < text.index(">Where support comes from</h2>")
+    assert text.index(">Where support comes from</h2>") < text.index("What this does not show")
+    names = ("support_0", "support_1", "support_classes", "poses")
+    for name in names:
+        for suffix in ("svg", "pdf", "png"):
+            assert (gridded / "figures" / f"{name}.{suffix}").stat().st_size > 1000
+        assert f"](figures/{name}.png)" in (gridded / "report.md").read_text("utf-8")
+    found = gather_support(read_comparison(gridded), gridded)
+    assert [(one.arm, one.maps.shape) for one in found.found] == [
+        ("uniform", (1, 2, 2, 2, 10)),
+        ("full", (3, 2, 2, 2, 10)),
+    ]
+    run = cj.load(gridded / "runs" / "full-seed0")
+    output = run.outputs(cj.data.Digits().load().test.images[found.numbers])
+    W, c = run.params["classes.weight"], output.coupling
+    votes = np.einsum("bid,ijde->bije", output.children, W)
+    s = np.einsum("bij,bije->bje", c, votes)
+    # A map is of one position, row by row, whose two types have numbers beside each other.
+    child = 2 * (2 * 1 + 0)
+    here = np.einsum("bije,bje->bj", (c[..., None] * votes)[:, child : child + 2], s)
+    expected = here / np.linalg.norm(s, axis=-1)
+    np.testing.assert_allclose(found.found[1].maps[-1, :, 1, 0], expected, rtol=1e-3, atol=1e-6)
+    drawn = found.found[1].drawn
+    mask = jnp.eye(10)[found.labels[:1]]
+    still = run.model.decoder(jnp.asarray(output.poses[:1]), mask)[0]
+    np.testing.assert_allclose(drawn[2], still, atol=1e-5)
+    assert np.abs(drawn[0] - drawn[-1]).max() > 1e-4
+
+
+def test_what_cannot_be_shown_is_said(copy, compared, monkeypatch):
+    text = compared.page.read_text("utf-8")
+    assert "Left out: uniform, stop, truncated, full, without children at several positions" in text
+    shutil.rmtree(copy / "runs" / "full-seed0")
+    found = gather_support(read_comparison(copy), copy)
+    assert [one.arm for one in found.found] == ["uniform"]
+    assert found.missing == ["Left out: full, whose first run is not there."]
+
+    def lost(*_):
+        raise cj.checks.UserError("got no data, expected some")
+
+    monkeypatch.setattr(support, "load_data", lost)
+    found = gather_support(read_comparison(copy), copy)
+    assert found.found == []
+    assert "since the data cannot be had: got no data" in found.missing[0]
