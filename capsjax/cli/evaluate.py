@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from capsjax.checks import UserError
 from capsjax.cli.flags import parse_overrides
-from capsjax.cli.steps import progress, read_data, start_jax
+from capsjax.cli.steps import errors_in_words, progress, read_data, start_jax
 
 LONGEST = 200  # characters of a message that repeat what was given
 
@@ -43,7 +43,7 @@ def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             reporter=reporter,
         )
     print(
-        f"{arguments.split} error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images, "
+        f"{arguments.split} {errors_in_words(tested)} on {tested['examples']:.0f} images, "
         + (f"loss {tested['loss']:.5f}, " if "loss" in tested else "")
         + f"after step {run.step}"
         + ("" if arguments.crops == 1 else f", by {arguments.crops} parts of each")

@@ -273,6 +273,14 @@ def show(tables: Sequence[Any]) -> None:
             Console(width=width).print(part.to_rich())
 
 
+def errors_in_words(tested: Mapping[str, Any]) -> str:
+    """Write the error of a test, and that of single labels where images show several and it was measured."""
+    told = f"error {100 * tested['error']:.2f} %"
+    if "label_error" in tested:  # else every image shows one class, or the metric is not asked for
+        told += f" of images, label error {100 * tested['label_error']:.2f} %,"
+    return told
+
+
 def start_jax() -> None:
     """Keep compiled programs between runs, in the user's cache, unless JAX is told otherwise."""
     import jax  # not at the top: mistakes and help do not wait for its start

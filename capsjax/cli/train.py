@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from capsjax.checks import UserError, printable
-from capsjax.cli.steps import progress, read, read_overrides, start_jax, written
+from capsjax.cli.steps import errors_in_words, progress, read, read_overrides, start_jax, written
 
 
 def train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -58,7 +58,7 @@ def train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
             report_run(run.folder, reporter=reporter)
     tested = run.test
-    print(f"test error {100 * tested['error']:.2f} % on {tested['examples']:.0f} images")
+    print(f"test {errors_in_words(tested)} on {tested['examples']:.0f} images")
     folder = written(run.folder, arguments.resume or arguments.out)
     print(f"run: {printable(str(folder))}")
     if arguments.report:

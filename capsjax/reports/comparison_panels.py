@@ -100,7 +100,7 @@ def comparison_panels(
             in_cell(panel, group)
             for panel in (
                 tests_panel(tested, paired=all(whole)),
-                *course_panels(within, bound, names=("error",)),
+                *course_panels(within, bound, names=("error", "label_error")),
             )
         ]
     panels += forest_panels(comparison, found)

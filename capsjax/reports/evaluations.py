@@ -81,14 +81,16 @@ def tables(run: Run, measured: Sequence[Predictions]) -> dict[str, Table]:
 
 
 def _all(measured: Sequence[Predictions]) -> Table:
+    several = any(each.labels.ndim == 2 for each in measured)
+    names = ("error", *(["label_error"] if several else []), "balanced_accuracy", "precision", "f1")
     headings = (
-        "evaluated on", "step", "images", "error, %", "balanced accuracy, %", "precision, %", "F1, %",
-        "ROC AUC", "calibration error",
+        "evaluated on", "step", "images", "error, %", *(["label error, %"] if several else []),
+        "balanced accuracy, %", "precision, %", "F1, %", "ROC AUC", "calibration error",
     )  # fmt: skip
     rows = []
     for each in measured:
         of = each.classification.averages()
-        shares = [_share(of[name]) for name in ("error", "balanced_accuracy", "precision", "f1")]
+        shares = [_share(of.get(name, of["error"])) for name in names]
         others = [_number(of[name]) for name in ("roc_auc", "calibration_error")]
         rows.append((_where(each), str(each.step), str(len(each.labels)), *shares, *others))
     return Table("Evaluations", headings, tuple(rows))

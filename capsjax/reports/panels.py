@@ -16,11 +16,22 @@ from capsjax.study.arms import Arm, Course, Lines
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 LONGEST = 28  # characters of a name below an axis
 SMALL_ERROR = 5.0  # percent: where a curve falls below it, a logarithm keeps small errors apart
-NAMES = {"error": "error, %", "loss": "loss", "entropy": "entropy of the coupling, nats"}
+NAMES = {
+    "error": "error, %",
+    "label_error": "label error, %",
+    "loss": "loss",
+    "entropy": "entropy of the coupling, nats",
+}
+SHARES = ("error", "label_error")
+WRONG = "Share of wrong answers"
+ALL_LABELS = "Share of images of which not all labels are found (exact match)"
+EACH_LABEL = "Share of labels that are not found (of two, one counts half)"
 
 
 def course_panels(
-    arms: Sequence[Arm], bound: int | None, names: Sequence[str] = ("error", "loss", "entropy")
+    arms: Sequence[Arm],
+    bound: int | None,
+    names: Sequence[str] = ("error", "label_error", "loss", "entropy"),
 ) -> list[Panel]:
     """Return curves over each other: each arm's mean over its runs, and their range as a band.
 
@@ -43,7 +54,8 @@ def course_panels(
 def _course_panel(
     name: str, split: str, drawn: list[tuple[Arm, Course | None]], bound: int | None
 ) -> Panel:
-    factor = 100.0 if name == "error" else 1.0
+    factor = 100.0 if name in SHARES else 1.0
+    pairs = any("label_error" in line for arm, _ in drawn for run in arm.runs for line in run)
     several = any(len(arm.runs) > 1 for arm, _ in drawn)
     where = {"validation": "validation", "train": "training"}[split]
     styles = _styles([arm for arm, _ in drawn])
@@ -78,7 +90,8 @@ def _course_panel(
         if found is not None
     ]
     caption = {
-        "error": f"Share of wrong answers in {where}, in percent.",
+        "error": f"{ALL_LABELS if pairs else WRONG} in {where}, in percent.",
+        "label_error": f"{EACH_LABEL} in {where}, in percent.",
         "loss": f"Loss in {where}.",
         "entropy": "How undecided routing is in the last iteration: the entropy of a child's couplings "
         "over its parents. Uniform coupling has log J, the bound that is drawn.",
@@ -101,7 +114,7 @@ def _scale(ax: Axes, name: str, bound: int | None, theme: Theme) -> None:
         ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("{x:g}")
-    elif name == "error":
+    elif name in SHARES:
         _, low, _, top = ax.dataLim.extents
         if low < SMALL_ERROR < top:  # logarithmic, but linear below 1, since some are 0
             ax.set_yscale("symlog", linthresh=1.0)
@@ -191,11 +204,14 @@ def run_panels(metrics: Lines, mode: str, bound: int | None) -> list[Panel]:
         mode: which decides the colour.
         bound: number of class capsules J, whose log bounds the entropy; None if it is not known.
     """
-    return [_run_panel(metrics, mode, name, bound) for name in ("loss", "error", "entropy")]
+    pairs = any("label_error" in line for line in metrics)
+    names = ("loss", "error", *(["label_error"] if pairs else []), "entropy")
+    return [_run_panel(metrics, mode, name, bound) for name in names]
 
 
 def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel:
-    factor = 100.0 if name == "error" else 1.0
+    factor = 100.0 if name in SHARES else 1.0
+    pairs = any("label_error" in line for line in metrics)
     found = {
         split: of_arms.values(metrics, split, name) for split in ("train", "validation", "test")
     }
@@ -224,7 +240,8 @@ def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel
     ends = [f"{split} ends at {factor * y[-1]:.4g}" for split, (_, y) in found.items() if y.size]
     caption = {
         "loss": "Loss. Grey: single logged batches of training.",
-        "error": "Share of wrong answers, in percent. Grey: single logged batches of training.",
+        "error": f"{ALL_LABELS if pairs else WRONG}, in percent. Grey: single logged batches of training.",
+        "label_error": f"{EACH_LABEL}, in percent. Grey: single logged batches of training.",
         "entropy": "How undecided routing is in the last iteration: the entropy of a child's couplings "
         "over its parents. Uniform coupling has log J, the bound that is drawn.",
     }[name]

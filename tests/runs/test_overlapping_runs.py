@@ -91,6 +91,21 @@ def test_a_report_draws_both_images(copy):
     page = (copy.folder / "report.html").read_text()
     assert "each of its 2 longest capsules" in page
     assert {"Evaluations", "Confused most often"} <= {table.title for table in tables}
+    (evaluated,) = (table for table in tables if table.title == "Evaluations")
+    row = dict(zip(evaluated.headings, evaluated.rows[0], strict=True))
+    for name, heading in (("error", "error, %"), ("label_error", "label error, %")):
+        assert row[heading] == f"{100 * copy.test[name]:.2f}"
+    assert "Share of images of which not all labels are found" in page
+    assert "Share of labels that are not found" in page
+
+
+def test_both_errors_are_printed(copy, answer):
+    code, out, _ = answer("evaluate", copy.folder)
+    both = (100 * copy.test[name] for name in ("error", "label_error"))
+    assert code == 0
+    assert out[0].startswith(
+        "test error {:.2f} % of images, label error {:.2f} %, on 500".format(*both)
+    )
 
 
 def test_files_are_classified_with_both_classes(copy, tmp_path, answer):
