@@ -109,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", type=Path, help="the comparison's directory, which must be new")
     again = "resume a comparison that stopped"
     compare.add_argument("--resume", type=Path, metavar="COMPARISON", help=again)
-    several = "processes that train at once, to the same bits (default one for each core, if runs are small)"
+    several = "processes that train at once, to the same bits (default 2 on a CPU if runs are small, else 1)"
     compare.add_argument("--jobs", type=int, metavar="N", help=several)
 
     evaluate = command("evaluate", "Measure a run's newest parameters on the test split.", DATA)

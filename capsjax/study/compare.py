@@ -55,7 +55,7 @@ def compare(
         name: what it is called; None for the configuration's own name.
         reporter: what tells of progress; None for a line that changes in a notebook, and silence elsewhere.
         jobs: how many processes train at once, each on processor cores of its own; the results are the
-            same to the bit. None for as many as pay: on a CPU, where networks are small, one for each core.
+            same to the bit. None for as many as pay: two on a CPU where networks are small.
 
     Returns:
         The directory, as an absolute path; it holds `comparison.json`, and below `runs/` one run's

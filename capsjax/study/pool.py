@@ -8,6 +8,7 @@ the process's own cores: the results are those of one process, to the bit.
 import dataclasses
 import itertools
 import json
+import math
 import os
 import selectors
 import sys
@@ -43,8 +44,9 @@ SETTINGS = (
 )
 # Where several processes pay, as measured on two cores: a comparison on digits, 74,000 parameters and 6,100
 # steps, takes 0.7 to 0.8 of the time, and mnist_small, 471,000 parameters, does 1.5 times the steps a second.
-# Another process takes some seconds and some 600 MB to begin; large networks use several cores by themselves.
-LARGEST, FEWEST_STEPS, BYTES = 1_000_000, 2_000, 2e9
+# Another process takes some seconds to begin; large networks use several cores by themselves. More than two
+# processes were not measured; a run of a small network has far less than BYTES, beside copies of its images.
+MOST, LARGEST, FEWEST_STEPS, BYTES = 2, 1_000_000, 2_000, 4e9
 THREADS = "NPROC"  # how many threads XLA parts work for, whatever cores a process has
 
 
@@ -122,23 +124,29 @@ def check_jobs(jobs: int) -> list[str]:
 
 
 def jobs_that_pay(trials: list[Trial], runner: TrialRunner) -> int:
-    """Return how many processes runs are best shared by: one for each core, if the networks are small.
+    """Return how many processes runs are best shared by: two on a CPU, if the networks are small.
 
     Args:
         trials: the runs that are missing.
         runner: which knows the data of the comparison.
 
     Returns:
-        The number; 1 where `check_jobs` would refuse more, where a network is large, where so few steps are
-        left that no other process is worth its start, and where memory is short.
+        The number; 1 where `check_jobs` would refuse more, where processes cannot have cores of their own,
+        where a network is large, where so few steps are left that no other process is worth its start, and
+        where memory is short or unknown.
     """
-    most = int(min(len(trials), len(available_cores()), room.available() / BYTES))
-    if most < 2:
+    most = min(MOST, len(trials), len(available_cores()))
+    memory = room.available()
+    if most < 2 or not hasattr(os, "sched_setaffinity") or math.isinf(memory):
         return 1
     try:
         check_jobs(most)
-        plans = [plan(trial.config, runner.dataset(trial.config.data)) for trial in trials]
+        datasets = [runner.dataset(trial.config.data) for trial in trials]
+        plans = [plan(t.config, data) for t, data in zip(trials, datasets, strict=True)]
     except UserError:  # of a run that cannot begin, which is written down when its turn comes
+        return 1
+    images = max(sum(s.images.nbytes for s in data.splits().values()) for data in datasets)
+    if memory < most * (BYTES + 4 * images):
         return 1
     steps = sum(_steps_left(trial, planned) for trial, planned in zip(trials, plans, strict=True))
     shapes = (made.shapes() for made in {planned.functions for planned in plans})

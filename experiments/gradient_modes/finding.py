@@ -227,11 +227,27 @@ def losses_table(sets: Mapping[str, Measured]) -> list[str]:
     return lines
 
 
+def beside_stop_table(sets: Mapping[str, Measured]) -> list[str]:
+    """Return the arms that differ from stop by length, or by the bias alone, beside stop."""
+    lines = [
+        "| set | difference | error, points (95 %) | margin loss, 10⁻³ (95 %) |",
+        "|---|---|---:|---:|",
+    ]
+    for name, measured in sets.items():
+        for arm in ("rescaled", "leaky stop"):
+            if arm in measured.errors:
+                error = paired_difference(measured.errors[arm], measured.errors[STOP])
+                losses = (1000 * measured.losses[each] for each in (arm, STOP))
+                cells = (between(error), between(paired_difference(*losses)))
+                lines.append(f"| {NAMES[name]} | {arm} minus stop | {' | '.join(cells)} |")
+    return lines
+
+
 def gradients_table(names: Sequence[str]) -> list[str]:
     """Return how the stop gradient points beside the full one as the full arm trains, means over seeds."""
     lines = [
-        "| set | of training | entropy, nats | cosine | ratio of lengths | cosine after Adam |",
-        "|---|---|---:|---:|---:|---:|",
+        "| set | of training | entropy, nats | cosine | ratio of lengths | after Adam: cosine | ratio |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     for name in names:
         path = RESULTS / name / "gradients.json"
@@ -240,7 +256,7 @@ def gradients_table(names: Sequence[str]) -> list[str]:
         for when, place in (
             {"begin": 0, "half": len(points) // 2, "end": -1}.items() if points else ()
         ):
-            keys = ("cosine", "norm_ratio", "response_cosine")
+            keys = ("cosine", "norm_ratio", "response_cosine", "response_norm_ratio")
             cells = [NAMES[name], when, f"{points[place]['entropy']:.3f}"]
             cells += [f"{points[place][key]:.2f}" for key in keys]
             lines.append(f"| {' | '.join(cells)} |")
@@ -263,6 +279,8 @@ def chapter() -> str:
         summary_table(sets, planned),
         ["The test margin loss, in thousandths, which moves where no image changes sides:"],
         losses_table(sets),
+        ["What length and bias do, beside stop:"],
+        beside_stop_table(sets),
         ["The stop gradient of all parameters beside the full one, while the full one trains:"],
         gradients_table(list(sets)),
     ]

@@ -142,13 +142,17 @@ def gradients(folder: Path) -> list[dict[str, Any]]:
             for key in row.keys() - {"mode", "seed", "epoch", "group"}:
                 point.setdefault(key, []).append(row[key])
     couplings = read_seen(folder, COUPLINGS)
-    last = max(row["iteration"] for row in couplings)
+    last = max((row["iteration"] for row in couplings), default=0)
     for row in couplings:
         if row["iteration"] == last and (row["mode"], row["epoch"]) in points:
             points[row["mode"], row["epoch"]].setdefault("entropy", []).append(row["entropy"])
     return [
         {"arm": arm, "epoch": epoch}
-        | {key: round(float(np.mean(values)), 6) for key, values in sorted(point.items())}
+        | {
+            key: round(float(np.mean(values)), 6)
+            for key, values in sorted(point.items())
+            if np.isfinite(values).all()  # a zero gradient has no direction
+        }
         for (arm, epoch), point in sorted(points.items())
     ]
 

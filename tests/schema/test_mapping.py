@@ -82,6 +82,10 @@ def test_a_layer_is_added_or_becomes_another_kind():
 
 def test_null_takes_a_layer_out_and_stands_for_none_in_a_file():
     assert list(layers("--model.layers.hidden", "null")) == ["stem", "primary", "classes"]
+    arms = "compare: {arms: {a: {}, b: {model.routing: uniform}}, reference: a}"
+    values = text.read_yaml(TEXT + arms, "net.yaml")
+    found = tree.build(Config, values, source="it", overrides={"compare.arms.b": None})
+    assert list(found.compare.arms) == ["a"]
     with pytest.raises(UserError, match=r"model\.layers\.new(\.kind)?: got null"):
         layers("--model.layers.new", "null")
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import capsjax as cj
+import capsjax.study.compare as compare
 from capsjax.checks import UserError
 from capsjax.data import Digits
 from capsjax.progress import Silent
@@ -155,17 +156,24 @@ def test_as_many_processes_as_pay(unfinished, monkeypatch):
     monkeypatch.setattr(pool.room, "available", lambda: 100e9)
     assert pool.jobs_that_pay(missing, runner) == 1  # 72 steps: no process is worth its start
     monkeypatch.setattr(pool, "FEWEST_STEPS", 72)
-    assert pool.jobs_that_pay(missing, runner) == 3  # no more than there are runs
-    assert pool.jobs_that_pay(trials, runner) == 4
+    assert pool.jobs_that_pay(missing, runner) == 2
+    assert pool.jobs_that_pay(missing[:1], runner) == 1  # no more than there are runs
     assert pool.jobs_that_pay([], runner) == 1
+    for memory in (7.9e9, np.inf):
+        with monkeypatch.context() as patch:
+            patch.setattr(pool.room, "available", lambda memory=memory: memory)
+            assert pool.jobs_that_pay(missing, runner) == 1
+    with monkeypatch.context() as patch:
+        asked = []
+        patch.setattr(compare, "in_processes", lambda *given: asked.append(given[2]))
+        patch.setattr(compare, "write_results", lambda *given: None)
+        resume(unfinished, jobs=None)
+        assert asked == [2]
     # Two of the runs are done: their steps are not left.
     monkeypatch.setattr(pool, "FEWEST_STEPS", 73)
     done = [trial for trial in trials if trial.path.name not in THREE]
     assert pool.jobs_that_pay(missing + done[:2], runner) == 1
     monkeypatch.setattr(pool, "FEWEST_STEPS", 72)
-    with monkeypatch.context() as patch:
-        patch.setattr(pool.room, "available", lambda: 5e9)
-        assert pool.jobs_that_pay(missing, runner) == 2
     with monkeypatch.context() as patch:
         patch.setattr(pool, "LARGEST", 1000)
         assert pool.jobs_that_pay(missing, runner) == 1
