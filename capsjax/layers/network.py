@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from capsjax.checks import FieldError
-from capsjax.layers.base import CapsuleShape, Shape
+from capsjax.layers.base import CapsuleShape, Passed, Shape
 from capsjax.layers.capsnet import CapsNetConfig
 from capsjax.layers.decoder import ImageDecoder, longest, longest_few
 from capsjax.layers.head import ActivationHead
@@ -107,18 +108,13 @@ class CapsNet(nnx.Module):
         check_images(images, self.image_shape, bounded=self._bounded)
         if labels is not None:
             check_class_labels(labels, images.shape[0], self.num_classes)
-        value: Any = images
         routed = OrderedDict[str, RoutingResult]()  # of a dict, JAX sorts the names
+        value: Any = images
         children: Any = None
-        kept: dict[str, Any] = {}  # what later layers may take by name
-        for name, layer in self.config.network().layers.items():
-            value = tuple(kept[one] for one in layer.takes) or value
-            # A profile then says which layer an operation belongs to.
-            with jax.named_scope(name):
-                passed = layer.apply(getattr(self, name), value, trace=trace)
+        for name, given, passed in self._through(images, trace=trace):
             if passed.routed is not None:
-                routed[name], children = passed.routed, value
-            value = kept[name] = passed.value  # features [b, h, w, c], or capsules
+                routed[name], children = passed.routed, given
+            value = passed.value  # features [b, h, w, c], or capsules
         capsules: Any = value
         if not isinstance(value, Capsules):  # features: each position's are read as a pose
             capsules = Capsules(value.reshape(value.shape[0], -1, value.shape[-1]), None)
@@ -140,6 +136,33 @@ class CapsNet(nnx.Module):
             trace=None if last is None else last.trace,
             layers=routed,
         )
+
+    def passed(self, images: Float[Array, "b h w c"]) -> dict[str, Passed]:
+        """Return what each layer gives, to look at: features or capsules, and what its routing did.
+
+        Args:
+            images: pixels, as those that are classified, [b, h, w, c].
+
+        Returns:
+            By the layer's name, in order.
+
+        Raises:
+            UserError: If the images do not fit.
+        """
+        check_images(images, self.image_shape, bounded=self._bounded)
+        return OrderedDict((name, one) for name, _, one in self._through(images, trace=False))
+
+    def _through(self, images: Array, *, trace: bool) -> Iterator[tuple[str, Any, Passed]]:
+        """Yield each layer's name, what it was given and what it passes on."""
+        value: Any = images
+        kept: dict[str, Any] = {}  # what later layers may take by name
+        for name, layer in self.config.network().layers.items():
+            value = tuple(kept[one] for one in layer.takes) or value
+            # A profile then says which layer an operation belongs to.
+            with jax.named_scope(name):
+                passed = layer.apply(getattr(self, name), value, trace=trace)
+            yield name, value, passed
+            value = kept[name] = passed.value
 
 
 def _mask(scores: Array, labels: Array | None, drawn: int) -> Array:

@@ -1,6 +1,7 @@
 """Capsules on a grid that take one vote of each type of child, by a convolution that all types share."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from capsjax.checks import FieldError, check_choice, check_int
-from capsjax.convolution import Padding, Precision, conv2d
+from capsjax.convolution import Padding, Precision, conv2d, output_size
 from capsjax.layers.base import (
     Around,
     CapsuleShape,
@@ -19,7 +20,7 @@ from capsjax.layers.base import (
     convolved,
     take_capsules,
 )
-from capsjax.layers.initialisers import kernel_initialiser
+from capsjax.layers.initialisers import windows_initialiser
 from capsjax.layers.routed import check_routing, passed, route, train_routing
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -133,8 +134,9 @@ class TypeCapsules(nnx.Module):
         children: the grid, types and dimension of the capsules that come in.
         config: the convolution and the parents.
         routing: how types choose among parents.
-        initialisation: how the parameters begin: a convolution's, with votes about as long as children. As a
-            type is shared among all parents of a grid, what is routed begins short.
+        initialisation: how the parameters begin: at a third of what would keep the children's length, as
+            residual layers do. A type is shared among all parents of a grid: begun as a convolution's
+            kernel, its share of each would be too small to learn from.
         precision: what is multiplied; see `conv2d`.
         rngs: random numbers for the parameters.
     """
@@ -151,10 +153,14 @@ class TypeCapsules(nnx.Module):
     ):
         self.children, self.config = children, config
         self.routing, self.precision = routing, precision
-        draw = kernel_initialiser(initialisation, stddev=0.1)
-        components = config.types * config.dim
-        shape = (config.kernel, config.kernel, children.dim, components)
-        self.kernel = nnx.Param(draw(rngs.params(), shape))  # [k, l, d, j e]
+        k, (grid, a, d) = config.kernel, children
+        positions = math.prod(output_size(n, k, config.stride, config.padding) for n in grid)
+        draw = windows_initialiser(initialisation, positions, residual=True)
+        # As a child of a window is shared among windows, a type is among positions; one type's for all.
+        one = draw(rngs.params(), (k, k, a, config.types, d, config.dim))[
+            :, :, 0
+        ]  # [k, l, j, d, e]
+        self.kernel = nnx.Param(one.swapaxes(2, 3).reshape(k, k, d, -1))  # [k, l, d, j e]
         sizes = Sizes(children.types, config.types, None, config.dim)
         train_routing(
             self, sizes, optional=config.routing_bias, initialisation=initialisation, rngs=rngs

@@ -3,6 +3,7 @@
 A function measures; a value, such as `TopKError(k=3)`, is the node of a configuration that calls it.
 """
 
+from capsjax.metrics.activity import LayerActivity, layer_activity
 from capsjax.metrics.base import Metric
 from capsjax.metrics.calibration import CalibrationError
 from capsjax.metrics.coupling import (
@@ -27,6 +28,7 @@ __all__ = [
     "DeadCapsules",
     "ErrorRate",
     "LabelError",
+    "LayerActivity",
     "Metric",
     "TopKError",
     "accuracy",
@@ -36,5 +38,6 @@ __all__ = [
     "coupling_distance",
     "coupling_entropy",
     "dead_capsules",
+    "layer_activity",
     "top_k_error",
 ]

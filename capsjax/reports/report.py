@@ -2,13 +2,15 @@
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from capsjax.checks import UserError
+from capsjax.layers import shapes
 from capsjax.metrics.classification import longest_classes
 from capsjax.progress import Reporter, Silent
-from capsjax.reports import evaluations, figures, page, panels
+from capsjax.reports import evaluations, figures, layer_panels, page, panels
 from capsjax.reports.comparison import percent
 from capsjax.reports.comparison_page import report_comparison
 from capsjax.reports.page import Page, Picture
@@ -30,6 +32,7 @@ TRAINING = (
     "parameters after the step named."
 )
 SHOWN = 12  # test images that are reconstructed
+COLUMNS = 6  # of them, whose activations are drawn layer by layer
 
 
 def report_run(
@@ -71,14 +74,19 @@ def report_run(
         reading.append(f"Reconstructions: {mismatch}.")
     if not metrics:
         reading.append("Nothing is measured yet: the run stopped before its first log.")
+    shown: _Shown | None = None
     try:
-        pictures += _reconstructions(run, data)
+        shown = _shown(run, data)
+        pictures += _reconstructions(run, shown)
     except UserError as error:
         if data is not None:  # given on purpose: a report without them is not what was asked for
             raise
         reading.append(f"Reconstructions are left out, since the data cannot be had: {error}.")
     reading += [f"An evaluation is left out: {why}." for why in damaged]
     tables = {"last_measurements": table}
+    if shown is not None:
+        tables["layers"], activations = _layers(run, shown)
+        pictures.append(activations)
     if measured:
         tables |= evaluations.tables(run, measured)
         reading.append(evaluations.READING)
@@ -161,8 +169,16 @@ def last_measurements(metrics: Lines, batch_size: int) -> Table:
     return Table("Last measurements", headings, tuple(rows))
 
 
-def _reconstructions(run: Run, data: object) -> list[Picture]:
-    """Draw the first test images and what the decoder made of them, where there is a decoder."""
+class _Shown(NamedTuple):
+    """Hold the first test images: as they go into the network, their labels, and as the data have them."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    raw: np.ndarray
+
+
+def _shown(run: Run, data: object) -> _Shown:
+    """Read the images that are looked at."""
     dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), Silent())
     size = min(SHOWN, len(dataset.test))
     feed = EvalFeed(
@@ -178,7 +194,34 @@ def _reconstructions(run: Run, data: object) -> list[Picture]:
     seen = batch.images if pairs or batch.targets is None else batch.targets
     images, labels = np.asarray(seen), np.asarray(batch.labels).reshape(size, -1)  # [n, k]
     raw = images if pairs else dataset.test.images[:size]
-    output = run.outputs(raw if dataset.rescaling is None else dataset.rescaling.inverse(raw))
+    raw = raw if dataset.rescaling is None else dataset.rescaling.inverse(raw)
+    return _Shown(images, labels, raw)
+
+
+def _layers(run: Run, shown: _Shown) -> tuple[Table, Picture]:
+    """Measure and draw what each layer makes of the first test images."""
+    model = run.config.model
+    steps = shapes(model, run.config.input_shape(run.image_shape), run.num_classes)
+    passed = run.passed(shown.raw)
+    table = layer_panels.layers_table(passed, steps, len(shown.raw))
+    predicted = np.asarray(run.lengths(shown.raw)).argmax(-1)
+    few = layer_panels.maps(passed, steps, predicted)
+    light, dark = (
+        layer_panels.layers_figure(
+            shown.images[:COLUMNS], [(title, rows[:COLUMNS]) for title, rows in few], theme
+        )
+        for theme in (LIGHT, DARK)
+    )
+    for suffix in ("svg", "pdf", "png"):
+        figures.save(light, run.folder / "figures" / f"layers.{suffix}")
+    alt = f"Activations of {len(table.rows)} layers for {min(COLUMNS, len(shown.raw))} test images."
+    return table, page.picture(light, dark, layer_panels.CAPTION, alt)
+
+
+def _reconstructions(run: Run, shown: _Shown) -> list[Picture]:
+    """Draw the first test images and what the decoder made of them, where there is a decoder."""
+    images, labels, size = shown.images, shown.labels, len(shown.images)
+    output = run.outputs(shown.raw)
     if output.reconstruction is None:
         return []
     count = run.labels_per_image

@@ -71,6 +71,10 @@ class Predictor(NamedTuple):
             parts.append(np.asarray(_lengths(self.apply, self.params, batch))[:count])
         return np.concatenate(parts)
 
+    def prepared(self, images: np.ndarray) -> Any:
+        """Return raw images [n, h, w, c] as they go into the network."""
+        return judged(self.augmentations, to_float(images, self.scale)).images
+
     def _check(self, called: Any, batch: Any, **options: int) -> None:
         """Refuse a batch that does not fit into memory; what is compiled for that is what is called."""
         key = (called, self.apply, batch.shape, *options.items())
@@ -94,7 +98,7 @@ class Predictor(NamedTuple):
             # Filled up: every size of a batch is a program of its own to compile.
             padded = np.zeros((size, *images.shape[1:]), images.dtype)
             padded[: len(part)] = part
-            yield judged(self.augmentations, to_float(padded, self.scale)).images, len(part)
+            yield self.prepared(padded), len(part)
 
 
 def _parts(output: NetworkOutput) -> tuple[NetworkOutput, dict[str, Any]]:

@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float, Shaped
@@ -13,7 +14,7 @@ from capsjax.checks import UserError
 from capsjax.data.pixels import Pixels, shape_remedy
 from capsjax.data.rescaling import Rescaling
 from capsjax.display import rows_as_table
-from capsjax.layers import CapsNet, NetworkOutput
+from capsjax.layers import CapsNet, NetworkOutput, Passed
 from capsjax.metrics.classification import longest_classes
 from capsjax.runs import advice
 from capsjax.runs.batches import Predictor
@@ -163,6 +164,24 @@ class Run:
         """
         predictor, raw = self._predictor(images)
         return predictor.outputs(raw, trace=trace)
+
+    def passed(self, images: np.ndarray) -> dict[str, Passed]:
+        """Return what each layer gives for images as `outputs` takes them, all at once: a few, to look at.
+
+        Args:
+            images: pixels, [n, h, w, c] or [n, h, w].
+
+        Returns:
+            What each layer gives, features [n, h, w, c] or capsules, with what its routing did or None, in
+            order, by name.
+
+        Raises:
+            UserError: If the images do not fit.
+        """
+        predictor, raw = self._predictor(images)
+        graph, state = nnx.split(self.model)
+        program = jax.jit(lambda state, images: nnx.merge(graph, state).passed(images))
+        return program(state, predictor.prepared(raw))
 
     def lengths(self, images: np.ndarray) -> Float[np.ndarray, "n j"]:
         """Return the belief in each class, [n, j], for images as `outputs` takes them.

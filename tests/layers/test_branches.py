@@ -168,6 +168,18 @@ def test_types_may_be_routed_by_em_but_not_by_poses_that_they_do_not_have():
         dataclasses.replace(layer, routing=cj.SelfRouting()).shape(GRID, AROUND)
 
 
+def test_what_types_route_begins_at_a_third_however_many_share_them():
+    for grid, types in (((4, 4), 8), ((2, 3), 32)):
+        given = CapsuleShape(grid, types, 8)
+        layer = TypeCapsulesConfig(types=types, padding="SAME", routing=cj.UniformRouting())
+        module = layer.build(given, AROUND, rngs=nnx.Rngs(0))
+        pose = normal(4, given.capsules, 8)
+        pose = 0.5 * pose / jnp.linalg.norm(pose, axis=-1, keepdims=True)
+        found = layer.apply(module, cj.Capsules(pose, jnp.full(pose.shape[:2], 0.5))).value
+        # A third of the length 1 that squash makes 0.5, squashed: 0.1; less at the border of zeros.
+        assert 0.03 < found.activation.mean() < 0.15
+
+
 @pytest.mark.parametrize("children", ["channels", "positions"])
 def test_homogeneous_capsules_multiply_component_by_component(children):
     layer, given = HomogeneousConfig(children=children), Features((2, 3), 4)

@@ -109,6 +109,20 @@ ROUTINGS = (
         ("tests/layers/test_branches.py",),
     ),
     Mutation(
+        "types that are shared among positions, begun as if they were not",
+        "layers/type_capsules.py",
+        "windows_initialiser(initialisation, positions, residual=True)",
+        "windows_initialiser(initialisation, 1, residual=True)",
+        ("tests/layers/test_branches.py",),
+    ),
+    Mutation(
+        "couplings to the predicted class read type by type",
+        "reports/layer_panels.py",
+        "share.reshape(n, *given.grid, -1).mean(-1)",
+        "share.reshape(n, -1, *given.grid).mean(1)",
+        ("tests/reports/test_layer_panels.py",),
+    ),
+    Mutation(
         "branches that begin at the layer before instead of the one that is named",
         "layers/network.py",
         "            value = tuple(kept[one] for one in layer.takes) or value\n",

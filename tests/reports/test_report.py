@@ -195,9 +195,14 @@ def test_a_comparison_whose_runs_are_gone_is_reported_without_curves(compared, t
 def test_the_page_of_a_run(compared):
     folder = compared.folder / "runs" / "full-seed0"
     page, (table, *others) = report_run(folder)
-    titles = ["Evaluations", "By class, test split", "Confused most often"]
+    titles = [
+        "Layers, 12 test images",
+        "Evaluations",
+        "By class, test split",
+        "Confused most often",
+    ]
     assert [other.title for other in others] == titles
-    found = check_alone(page, 6)  # three curves, confusion, calibration, reconstructions
+    found = check_alone(page, 7)  # three curves, confusion, calibration, reconstructions, layers
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["split"] == "train"][-5:]
     assert [line["step"] for line in trained] == [8, 12, 16, 20, 24]
