@@ -10,7 +10,9 @@ from capsjax.checks import FieldError, UserError
 from capsjax.data import Brightness, Contrast, CropTo, Perturbed, Shift, Standardise
 from capsjax.data.augment.base import augment, augmented, judged, prepared_shape
 from capsjax.data.dataset import Split
+from capsjax.runs.crops import by_crops
 from capsjax.training.feed import BatchSlicer, EvalFeed, TrainFeed
+from capsjax.training.loop import Measured
 
 RNG = np.random.RandomState(0)
 IMAGES = RNG.uniform(0.2, 0.8, size=(6, 8, 8, 2)).astype(np.float32)
@@ -161,6 +163,21 @@ def test_thirteen_parts_are_averaged(run):
             total, seen = total + lengths / lengths.sum(-1, keepdims=True), seen + 1
     assert seen == 13
     assert found["error"] == pytest.approx(float((total.argmax(-1) != labels).mean()), abs=0.005)
+
+
+def test_each_part_has_an_equal_say():
+    """One part that is sure of one class, against twelve whose short capsules say another."""
+    asked = []
+
+    def measure(offset):
+        asked.append(offset)
+        sure, faint = [[0.9, 0.1], [0.0, 0.0]], [[0.01, 0.02], [0.1, 0.2]]
+        return Measured({}, np.array(sure if offset == (0, 0) else faint, np.float32))
+
+    assert by_crops(measure, np.array([1, 1])) == {"error": 0.0, "examples": 2.0}
+    assert by_crops(measure, np.array([0, 1]))["error"] == 0.5
+    assert len({*asked}) == 13
+    assert max(map(abs, np.ravel(asked))) == 3
 
 
 def test_an_estimator_prepares_what_it_classifies(run):
