@@ -275,9 +275,11 @@ def show(tables: Sequence[Any]) -> None:
 
 def errors_in_words(tested: Mapping[str, Any]) -> str:
     """Write the error of a test, and that of single labels where images show several and it was measured."""
+    from capsjax.metrics.several import LABEL_ERROR
+
     told = f"error {100 * tested['error']:.2f} %"
-    if "label_error" in tested:  # else every image shows one class, or the metric is not asked for
-        told += f" of images, label error {100 * tested['label_error']:.2f} %,"
+    if LABEL_ERROR in tested:  # else every image shows one class, or the metric is not asked for
+        told += f" of images, label error {100 * tested[LABEL_ERROR]:.2f} %,"
     return told
 
 

@@ -10,6 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 from capsjax.metrics.base import Metric
 from capsjax.types import Batch, NetworkOutput
 
+LABEL_ERROR = "label_error"  # its name in `metrics.jsonl`
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelError(Metric):

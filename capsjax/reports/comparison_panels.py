@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from capsjax.metrics.several import LABEL_ERROR
 from capsjax.reports.arm_confusions import confusion_panels
 from capsjax.reports.comparison import Comparison
 from capsjax.reports.evidence import Evidence
@@ -100,7 +101,7 @@ def comparison_panels(
             in_cell(panel, group)
             for panel in (
                 tests_panel(tested, paired=all(whole)),
-                *course_panels(within, bound, names=("error", "label_error")),
+                *course_panels(within, bound, names=("error", LABEL_ERROR)),
             )
         ]
     panels += forest_panels(comparison, found)

@@ -9,6 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
 from capsjax.checks import UserError
 from capsjax.metrics.classification import Classification
+from capsjax.metrics.several import LABEL_ERROR
 from capsjax.reports.comparison import percent
 from capsjax.reports.figures import Panel, drawn_name
 from capsjax.reports.panels import set_names
@@ -82,7 +83,7 @@ def tables(run: Run, measured: Sequence[Predictions]) -> dict[str, Table]:
 
 def _all(measured: Sequence[Predictions]) -> Table:
     several = any(each.labels.ndim == 2 for each in measured)
-    names = ("error", *(["label_error"] if several else []), "balanced_accuracy", "precision", "f1")
+    names = ("error", *([LABEL_ERROR] if several else []), "balanced_accuracy", "precision", "f1")
     headings = (
         "evaluated on", "step", "images", "error, %", *(["label error, %"] if several else []),
         "balanced accuracy, %", "precision, %", "F1, %", "ROC AUC", "calibration error",

@@ -10,6 +10,7 @@ from capsjax.layers import CapsuleShape, Passed, Step
 from capsjax.metrics import layer_activity
 from capsjax.reports.figures import new_figure
 from capsjax.reports.themes import LIGHT, Theme, drawn_with
+from capsjax.study.seen import LAYER
 from capsjax.tables import Table
 from capsjax.types import Capsules
 
@@ -55,7 +56,7 @@ def layers_table(passed: Mapping[str, Passed], steps: tuple[Step, ...], count: i
                 *(("—", "—") if entropy is None else (f"{entropy:.2f}", f"{np.exp(entropy):.1f}")),
             )
         )
-    headings = ("layer", "gives", "mean", "active, %", "dead, %", "entropy, nats", "as parents")
+    headings = (LAYER, "gives", "mean", "active, %", "dead, %", "entropy, nats", "as parents")
     return Table(f"Layers, {count} test images", headings, tuple(rows))
 
 

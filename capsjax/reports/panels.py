@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from capsjax.metrics.several import LABEL_ERROR
 from capsjax.reports.figures import Panel, together
 from capsjax.reports.themes import Theme, marker_of
 from capsjax.study import arms as of_arms
@@ -18,11 +19,11 @@ LONGEST = 28  # characters of a name below an axis
 SMALL_ERROR = 5.0  # percent: where a curve falls below it, a logarithm keeps small errors apart
 NAMES = {
     "error": "error, %",
-    "label_error": "label error, %",
+    LABEL_ERROR: "label error, %",
     "loss": "loss",
     "entropy": "entropy of the coupling, nats",
 }
-SHARES = ("error", "label_error")
+SHARES = ("error", LABEL_ERROR)
 WRONG = "Share of wrong answers"
 ALL_LABELS = "Share of images of which not all labels are found (exact match)"
 EACH_LABEL = "Share of labels that are not found (of two, one counts half)"
@@ -31,7 +32,7 @@ EACH_LABEL = "Share of labels that are not found (of two, one counts half)"
 def course_panels(
     arms: Sequence[Arm],
     bound: int | None,
-    names: Sequence[str] = ("error", "label_error", "loss", "entropy"),
+    names: Sequence[str] = ("error", LABEL_ERROR, "loss", "entropy"),
 ) -> list[Panel]:
     """Return curves over each other: each arm's mean over its runs, and their range as a band.
 
@@ -55,7 +56,7 @@ def _course_panel(
     name: str, split: str, drawn: list[tuple[Arm, Course | None]], bound: int | None
 ) -> Panel:
     factor = 100.0 if name in SHARES else 1.0
-    pairs = any("label_error" in line for arm, _ in drawn for run in arm.runs for line in run)
+    pairs = any(LABEL_ERROR in line for arm, _ in drawn for run in arm.runs for line in run)
     several = any(len(arm.runs) > 1 for arm, _ in drawn)
     where = {"validation": "validation", "train": "training"}[split]
     styles = _styles([arm for arm, _ in drawn])
@@ -91,7 +92,7 @@ def _course_panel(
     ]
     caption = {
         "error": f"{ALL_LABELS if pairs else WRONG} in {where}, in percent.",
-        "label_error": f"{EACH_LABEL} in {where}, in percent.",
+        LABEL_ERROR: f"{EACH_LABEL} in {where}, in percent.",
         "loss": f"Loss in {where}.",
         "entropy": "How undecided routing is in the last iteration: the entropy of a child's couplings "
         "over its parents. Uniform coupling has log J, the bound that is drawn.",
@@ -204,14 +205,14 @@ def run_panels(metrics: Lines, mode: str, bound: int | None) -> list[Panel]:
         mode: which decides the colour.
         bound: number of class capsules J, whose log bounds the entropy; None if it is not known.
     """
-    pairs = any("label_error" in line for line in metrics)
-    names = ("loss", "error", *(["label_error"] if pairs else []), "entropy")
+    pairs = any(LABEL_ERROR in line for line in metrics)
+    names = ("loss", "error", *([LABEL_ERROR] if pairs else []), "entropy")
     return [_run_panel(metrics, mode, name, bound) for name in names]
 
 
 def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel:
     factor = 100.0 if name in SHARES else 1.0
-    pairs = any("label_error" in line for line in metrics)
+    pairs = any(LABEL_ERROR in line for line in metrics)
     found = {
         split: of_arms.values(metrics, split, name) for split in ("train", "validation", "test")
     }
@@ -241,7 +242,7 @@ def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel
     caption = {
         "loss": "Loss. Grey: single logged batches of training.",
         "error": f"{ALL_LABELS if pairs else WRONG}, in percent. Grey: single logged batches of training.",
-        "label_error": f"{EACH_LABEL}, in percent. Grey: single logged batches of training.",
+        LABEL_ERROR: f"{EACH_LABEL}, in percent. Grey: single logged batches of training.",
         "entropy": "How undecided routing is in the last iteration: the entropy of a child's couplings "
         "over its parents. Uniform coupling has log J, the bound that is drawn.",
     }[name]
