@@ -23,6 +23,7 @@ from tests.advice_texts import remedies
 TESTS = Path(__file__).parent
 REMEDIES = remedies(Path(cj.__file__).parent)
 
+FITTED = "runs/test_estimator.py::test_data_that_say_what_no_array_has_are_refused_with_advice_that_works"
 # How a remedy begins, and the test that carries it out.
 CARRIED_OUT = {
     "lower {}": "test_remedies.py::test_work_that_does_not_fit_is_timed_with_less",
@@ -157,6 +158,15 @@ CARRIED_OUT = {
     "set data.range": "data/test_folder.py::test_a_range_brings_black_and_white_to_0_and_1",
     "start again once they do": "data/test_bad_pictures.py",
     "set data.size to less": "data/test_bad_pictures.py",
+    "move it before standardise": "data/test_preparing.py::test_nothing_moves_after_standardising",
+    "set crops to 1": "data/test_preparing.py::test_thirteen_parts_are_averaged",
+    "set data to 'arrays', and leave out metrics": "runs/test_estimator.py::"
+    "test_a_configuration_with_metrics_of_two_labels_learns_one_without_them",
+    "set data.size to None": FITTED,
+    "set data.channels to None": FITTED,
+    "set data.num_classes to None": FITTED,
+    "leave {} out": FITTED,
+    "pass np.moveaxis(X, {}, 0), and set data.axes": FITTED,
 }
 
 

@@ -20,8 +20,8 @@ CAPTION = (
     "Test images, and below them what each layer makes of them, position by position: of features "
     "the mean of |x| over channels, of capsules the activation of the most active type; capsules "
     "without positions stand in a row. Rows that say coupling show where the children's couplings "
-    "go: of a layer on a grid how much each position gets, of the last which share each position "
-    "of the children gives the predicted class. Each row from 0, dark, to the number beside it."
+    "go. Of a layer on a grid that is how much each position gets, of the last which share each "
+    "position of the children gives the predicted class. Each row from 0, dark, to the value beside it."
 )
 
 Rows = list[tuple[str, np.ndarray]]

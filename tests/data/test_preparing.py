@@ -96,6 +96,8 @@ def test_feeds_prepare_what_trains_and_what_judges():
 def test_nothing_moves_after_standardising(late):
     with pytest.raises(UserError, match=r"(?s)augment\.1\.kind: got .* move it before standardise"):
         cj.load_config("smoke", {"augment": ["standardise", late]})
+    if late != "standardise":
+        assert len(cj.load_config("smoke", {"augment": [late, "standardise"]}).augment) == 2
     assert cj.load_config("smoke", {"augment": ["standardise"]})
 
 
@@ -146,6 +148,7 @@ def test_thirteen_parts_are_averaged(run):
     images, labels = run_data(run)
     with pytest.raises(UserError, match=r"crops: got 13 .* 1 pixels around its part.* at least 3"):
         cj.evaluate(run, crops=13)
+    assert cj.evaluate(run, crops=1)["examples"] == 500
     with pytest.raises(UserError, match="crops: got 5, expected 1, the middle alone, or 13"):
         cj.evaluate(run, crops=5)
     larger = {**OVERRIDES, "data": {"kind": "perturbed", "canvas": 12, "source": "digits"}}
