@@ -278,3 +278,20 @@ def test_convolutions_take_the_form_that_was_measured_to_be_faster(scripts):
         seconds = {form: np.median(taken) for form, taken in measured[name]["seconds"].items()}
         chosen = convolution.cheapest(images, (size, size, images[3], features), stride)
         assert seconds[chosen] <= WORST_REGRET * min(seconds.values()), name
+
+
+def test_the_table_of_agreement_is_its_file_and_has_every_routing_and_mode():
+    from benchmarks import agreement_family
+    from tests.routing.table import TABLE
+
+    records = json.loads(agreement_family.PATH.read_text("utf-8"))["records"]
+    page = (BENCHMARKS.parent / "docs" / "backpropagation_family.md").read_text("utf-8")
+    assert "\n".join(agreement_family.lines(records)) in page
+    found = {(one["routing"], one["mode"], one["votes"]) for one in records}
+    for row in TABLE:
+        for mode in row.modes or (None,):
+            for kind in agreement_family.kinds(row):
+                assert (row.name, agreement_family.mode_name(mode), kind.name) in found
+    assert max(one["value"] for one in records) < 1e-14
+    for one in records:
+        assert one["gradient"] < (1e-6 if one["routing"] == "em_released" else 1e-9)
