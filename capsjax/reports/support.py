@@ -15,7 +15,8 @@ from capsjax.layers import shapes
 from capsjax.layers.base import CapsuleShape
 from capsjax.progress import Silent
 from capsjax.reports.comparison import Comparison
-from capsjax.runs import description, directory, evaluation
+from capsjax.runs import evaluation
+from capsjax.runs.folder import Folder
 from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data
 from capsjax.study.design import run_folder
@@ -125,9 +126,8 @@ def has_grid(folder: Path) -> bool:
     Raises:
         UserError: If there is no such run.
     """
-    data, config = description.read_data(folder), directory.read_config(folder)
-    height, width, channels = data["image_shape"]
-    given = shapes(config.model, (height, width, channels), data["num_classes"])[-1].given
+    found = Folder(folder)
+    given = shapes(found.config.model, found.image_shape, found.num_classes or 1)[-1].given
     return isinstance(given, CapsuleShape) and given.grid != (1, 1)
 
 

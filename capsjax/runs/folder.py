@@ -58,6 +58,16 @@ class Folder:
         return found if isinstance(found, int) and found > 1 else None
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape of the images that it was trained on, [h, w, c].
+
+        Raises:
+            UserError: If there is no such run.
+        """
+        height, width, channels = description.read_data(self.path)["image_shape"]
+        return height, width, channels
+
+    @property
     def metrics(self) -> list[dict[str, Any]]:
         """Every line of a run's metrics, in the order of steps; none if it is not begun, or gone."""
         return read_metrics(self.path / "metrics.jsonl")
