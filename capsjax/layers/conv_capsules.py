@@ -22,7 +22,7 @@ from capsjax.layers.base import (
 )
 from capsjax.layers.initialisers import KeepLength, windows_initialiser
 from capsjax.layers.normalisation import LayerNorm, Normalisation, check_normalised
-from capsjax.layers.routed import check_routing, route, train_routing, without_positions
+from capsjax.layers.routed import check_routing, route, routing_of, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import SHARES, Share, Window, WindowVotes
@@ -124,7 +124,7 @@ class ConvCapsulesConfig(Layer):
         return ConvCapsules(
             take_capsules(self, given),
             self,
-            routing=around.routing if self.routing is None else self.routing,
+            routing=routing_of(self, around),
             initialisation=around.initialisation,
             rngs=rngs,
         )

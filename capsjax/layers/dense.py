@@ -17,7 +17,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import KeepLength, transformation_initialiser
-from capsjax.layers.routed import check_routing, passed, route, train_routing
+from capsjax.layers.routed import check_routing, passed, route, routing_of, train_routing
 from capsjax.numerics import safe_norm
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
@@ -84,7 +84,7 @@ class DenseConfig(Layer):
         parents = self.types or around.num_classes
         return DenseCapsules(
             Sizes(i=children.capsules, j=parents, d=children.dim, e=self.dim),
-            routing=around.routing if self.routing is None else self.routing,
+            routing=routing_of(self, around),
             bias=self.routing_bias,
             form=self.votes,
             initialisation=around.initialisation,

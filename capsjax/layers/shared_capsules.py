@@ -20,7 +20,14 @@ from capsjax.layers.base import (
 )
 from capsjax.layers.conv_capsules import PoseKind, check_pose, rows_of
 from capsjax.layers.initialisers import KeepLength, transformation_initialiser
-from capsjax.layers.routed import check_routing, passed, route, train_routing, without_positions
+from capsjax.layers.routed import (
+    check_routing,
+    passed,
+    route,
+    routing_of,
+    train_routing,
+    without_positions,
+)
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import WindowVotes
@@ -96,7 +103,7 @@ class SharedCapsulesConfig(Layer):
             take_capsules(self, given),
             self.types or around.num_classes,
             self,
-            routing=around.routing if self.routing is None else self.routing,
+            routing=routing_of(self, around),
             initialisation=around.initialisation,
             rngs=rngs,
         )

@@ -21,7 +21,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.initialisers import windows_initialiser
-from capsjax.layers.routed import check_routing, passed, route, train_routing
+from capsjax.layers.routed import check_routing, passed, route, routing_of, train_routing
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import DenseVotes
@@ -80,7 +80,7 @@ class TypeCapsulesConfig(Layer):
             FieldError: If features come in, the kernel is larger than their grid, or the routing takes poses.
         """
         children = take_capsules(self, given)
-        routing = around.routing if self.routing is None else self.routing
+        routing = routing_of(self, around)
         if "poses" in routing.takes:
             expected = (
                 "a routing that takes no poses of the children, such as dynamic, em or uniform"
@@ -106,7 +106,7 @@ class TypeCapsulesConfig(Layer):
         return TypeCapsules(
             take_capsules(self, given),
             self,
-            routing=around.routing if self.routing is None else self.routing,
+            routing=routing_of(self, around),
             initialisation=around.initialisation,
             precision=around.precision,
             rngs=rngs,

@@ -180,9 +180,9 @@ VALUES = (
     ),
     Mutation(
         "layers that all use the network's routing",
-        "layers/dense.py",
-        "            routing=around.routing if self.routing is None else self.routing,\n",
-        "            routing=around.routing,\n",
+        "layers/routed.py",
+        "    return around.routing if layer.routing is None else layer.routing\n",
+        "    return around.routing\n",
         ("tests/layers/test_model.py",),
     ),
     Mutation(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from capsjax.data.transforms import to_float
@@ -87,6 +88,28 @@ class Augmentation(Variant, abc.ABC):
             FieldError: If it does not; the field at fault is named.
         """
         del image_shape
+
+
+class ValueAugmentation(Augmentation):
+    """Define a change of values where they are: a subclass writes `unclipped`."""
+
+    values_only: ClassVar[bool] = True
+
+    def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Return what `unclipped` makes of the images, kept from 0 to 1, [b, h, w, c]."""
+        return jnp.clip(self.unclipped(key, images), 0, 1)
+
+    @abc.abstractmethod
+    def unclipped(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Change images, standardised ones too, which are kept from 0 to 1 by nothing.
+
+        Args:
+            key: random key.
+            images: any numbers, [b, h, w, c].
+
+        Returns:
+            The changed images, [b, h, w, c].
+        """
 
 
 def augment(

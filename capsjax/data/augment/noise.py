@@ -1,18 +1,17 @@
 """Noise."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import check_float
-from capsjax.data.augment.base import Augmentation
+from capsjax.data.augment.base import ValueAugmentation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Noise(Augmentation):
+class Noise(ValueAugmentation):
     """Describe noise: a number of its own is added to every pixel and channel.
 
     Args:
@@ -24,26 +23,12 @@ class Noise(Augmentation):
         FieldError: If the standard deviation is out of range.
     """
 
-    values_only: ClassVar[bool] = True
-
     std: float = 0.1
     kind: Literal["noise"] = "noise"
 
     def __post_init__(self):
         check_float(self, "std", low=0.0, open_low=True)
 
-    def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Return x + n, n normal, kept from 0 to 1, [b, h, w, c]."""
-        return jnp.clip(self.unclipped(key, images), 0, 1)
-
     def unclipped(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Return x + n of standardised images.
-
-        Args:
-            key: random key.
-            images: any numbers, [b, h, w, c].
-
-        Returns:
-            The changed images, [b, h, w, c].
-        """
+        """Return x + n, n normal, [b, h, w, c]."""
         return images + self.std * jax.random.normal(key, images.shape, images.dtype)
