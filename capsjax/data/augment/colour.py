@@ -36,7 +36,15 @@ class Brightness(ValueAugmentation):
         check_float(self, "delta", low=0.0, high=MOST, open_low=True)
 
     def unclipped(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Return x + d, d in [-delta, delta], [b, h, w, c]."""
+        """Return x + d, d in [-delta, delta].
+
+        Args:
+            key: random key.
+            images: any numbers, [b, h, w, c].
+
+        Returns:
+            The changed images, [b, h, w, c].
+        """
         shape = (images.shape[0], 1, 1, 1)
         d = jax.random.uniform(key, shape, images.dtype, -self.delta, self.delta)  # [b, 1, 1, 1]
         return images + d
@@ -65,7 +73,15 @@ class Contrast(ValueAugmentation):
         check_float(self, "delta", low=0.0, high=1.0, open_low=True)
 
     def unclipped(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Return mean + f (x - mean), f in [1 - delta, 1 + delta], [b, h, w, c]."""
+        """Return mean + f (x - mean), f in [1 - delta, 1 + delta].
+
+        Args:
+            key: random key.
+            images: any numbers, [b, h, w, c].
+
+        Returns:
+            The changed images, [b, h, w, c].
+        """
         shape = (images.shape[0], 1, 1, 1)
         f = jax.random.uniform(key, shape, images.dtype, 1 - self.delta, 1 + self.delta)
         mean = images.mean(axis=(1, 2), keepdims=True)  # [b, 1, 1, c]

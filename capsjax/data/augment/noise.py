@@ -30,5 +30,13 @@ class Noise(ValueAugmentation):
         check_float(self, "std", low=0.0, open_low=True)
 
     def unclipped(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Return x + n, n normal, [b, h, w, c]."""
+        """Return x + n, n normal.
+
+        Args:
+            key: random key.
+            images: any numbers, [b, h, w, c].
+
+        Returns:
+            The changed images, [b, h, w, c].
+        """
         return images + self.std * jax.random.normal(key, images.shape, images.dtype)
