@@ -22,9 +22,10 @@ class MergeConfig(Layer):
 
     Args:
         of: the names of the layers.
-        by: "add" for the sum of features or of poses, whose activations are averaged; "concatenate" for
-            channels, or capsules, side by side; "weigh" for class capsules that each branch has of its own:
-            their poses side by side, and the sum of their activations, each branch's times a trained weight.
+        by: "add" for the sum of features or of poses, whose activations are averaged, and are not the lengths
+            of the sums; "concatenate" for channels, or capsules, side by side; "weigh" for class capsules
+            that each branch has of its own: their poses side by side, and the sum of their activations, each
+            branch's times a trained weight.
         kind: its name in a configuration.
 
     Reference:

@@ -163,7 +163,13 @@ def test_types_may_be_routed_by_em_but_not_by_poses_that_they_do_not_have():
     layer = TypeCapsulesConfig(types=3, dim=4, routing=cj.EMRouting(num_iters=2))
     module = layer.build(GRID, AROUND, rngs=nnx.Rngs(0))
     assert module.beta_u.shape == (3,)  # the same at every position
-    assert np.isfinite(layer.apply(module, capsules()).value.activation).all()
+    given = capsules()  # numbered position by position: of each type the mean over positions counts
+    weighed = np.asarray(given.activation).reshape(3, 12, 2).mean(axis=1)
+    params = {name: jnp.tile(getattr(module, name)[...], 2) for name in ("beta_u", "beta_a")}
+    wanted = layer.routing(module.votes(given.pose), activation=jnp.asarray(weighed), params=params)
+    found = layer.apply(module, given).value
+    np.testing.assert_allclose(found.activation, wanted.activation, rtol=1e-5)
+    np.testing.assert_allclose(found.pose, wanted.pose, rtol=1e-4, atol=1e-6)
     with pytest.raises(FieldError, match="takes no poses of the children, such as dynamic"):
         dataclasses.replace(layer, routing=cj.SelfRouting()).shape(GRID, AROUND)
 
