@@ -78,12 +78,17 @@ def changed(value: Any) -> str:
     """
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return repr(value)
-    inner = ", ".join(
-        f"{field.name}={changed(given)}"
+    inner = ", ".join(f"{name}={changed(given)}" for name, given in changed_fields(value).items())
+    return f"{type(value).__name__}({inner})"
+
+
+def changed_fields(value: Any) -> dict[str, Any]:
+    """Return what the fields of a dataclass hold, by their names, without those that have their default."""
+    return {
+        field.name: given
         for field in dataclasses.fields(value)
         if (given := getattr(value, field.name)) != field.default  # as one would write it
-    )
-    return f"{type(value).__name__}({inner})"
+    }
 
 
 def _fields(value: Any) -> dict[str, Any]:

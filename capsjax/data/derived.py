@@ -40,7 +40,7 @@ class DerivedSource(Source, abc.ABC):
 
     def shape(self) -> DataShape:
         """Return the shape of the images and the number of classes, as the other set has them."""
-        with self._told_from_here():
+        with self.told_from_here():
             found = self.source.shape()
         return found._replace(image_shape=self._on_canvas(found.image_shape))
 
@@ -71,7 +71,7 @@ class DerivedSource(Source, abc.ABC):
         Raises:
             UserError: If the function cannot give them, or they cannot be made into this set, as for `load`.
         """
-        with self._told_from_here():
+        with self.told_from_here():
             found = load(self.source)
         if not found.bounded:
             raise UserError(
@@ -116,7 +116,7 @@ class DerivedSource(Source, abc.ABC):
         return on_canvas(inner, shape, black)
 
     @contextlib.contextmanager
-    def _told_from_here(self) -> Iterator[None]:
+    def told_from_here(self) -> Iterator[None]:
         """Name the other set's fields as they are called here: data.source.range for data.range."""
         names = "|".join(field.name for field in dataclasses.fields(self.source))
 
@@ -138,6 +138,20 @@ class DerivedSource(Source, abc.ABC):
             expected = f"{max(h, w)} or more, as images have {h} x {w} pixels"
             raise FieldError(type(self).__name__, "canvas", self.canvas, expected)
         return self.canvas, self.canvas, c
+
+
+@contextlib.contextmanager
+def told_of_origin(source: Source) -> Iterator[None]:
+    """Name the fields of the set whose files are read as they are called in the data of a configuration.
+
+    Args:
+        source: the configuration's data, which may be made from that set by way of others.
+    """
+    if not isinstance(source, DerivedSource):
+        yield
+        return
+    with source.told_from_here(), told_of_origin(source.source):
+        yield
 
 
 def put_on_canvas(split: Split, shape: tuple[int, int, int]) -> Split:

@@ -9,9 +9,10 @@ import numpy as np
 from capsjax.checks import UserError
 from capsjax.data import Arrays, Dataset, NumberTable, OwnData, Source, Split
 from capsjax.data.arrays import arranged
-from capsjax.data.derived import DerivedSource
+from capsjax.data.derived import DerivedSource, told_of_origin
 from capsjax.data.pictures import PictureData
 from capsjax.data.rescaling import Rescaling
+from capsjax.display import changed_fields
 from capsjax.runs.config import Config
 
 
@@ -25,38 +26,54 @@ def check_used(config: Config, overrides: Mapping[str, Any]) -> None:
     Raises:
         UserError: If the data show several classes in an image, or an override changes what no array has.
     """
-    if config.data.overlap is not None:
+    _check_one_class(config.data, "data")
+    for name, value in overrides.items():
+        for path in _paths(value):
+            _check_of_arrays(config.data, name, path)
+
+
+def _check_one_class(source: Source, key: str) -> None:
+    """Check that images show one class each, those too from which others are made."""
+    if source.overlap is not None:
         raise UserError(
-            f"data.kind: got {config.data.kind}, whose images show two classes each, expected one, as y has "
+            f"{key}.kind: got {source.kind}, whose images show two classes each, expected one, as y has "
             "a label for each image; set data to 'arrays', and leave out metrics of two labels, or learn "
             "pairs: capsjax.train(config)",
-            argument="data.kind",
+            argument=f"{key}.kind",
         )
-    for key in _named("", overrides):
-        first, *path = key.split(".")
-        if first != "data" or not path:
-            continue
-        holder = config.data
-        for name in path[:-1]:
-            holder = getattr(holder, name, holder)
-        if isinstance(holder, Source) and path[-1] not in holder.of_arrays:
+    if isinstance(source, DerivedSource):
+        _check_one_class(source.source, f"{key}.source")
+
+
+def _check_of_arrays(source: Source, name: str, path: tuple[str, ...]) -> None:
+    """Check that an override of data, or what it names inside, holds for arrays."""
+    key = ".".join((name, *path))
+    first, *fields = key.split(".")
+    holder: Any = source if first == "data" else None
+    for field in fields:
+        if isinstance(holder, Source) and field not in holder.of_arrays:
             known = [name for name in holder.of_arrays if name != "kind"]
             used = f"{', '.join(known)} alone" if known else "no field of them"
+            parameter = name.replace(".", "__")
+            remedy = (
+                f"leave {'.'.join(path)} out of {parameter}" if path else f"leave {parameter} out"
+            )
             raise UserError(
                 f"{key}: got an override of data that X and y take the place of, expected {used}: all "
-                f"examples that fit gets train, and no file is read; leave {key.replace('.', '__')} out",
+                f"examples that fit gets train, and no file is read; {remedy}",
                 argument=key,
             )
+        holder = getattr(holder, field, None)
 
 
-def _named(prefix: str, overrides: Mapping[str, Any]) -> Iterator[str]:
-    """Return the dotted keys that overrides name, those in mappings too."""
-    for key, value in overrides.items():
-        whole = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _named(f"{whole}.", value)
-        else:
-            yield whole
+def _paths(value: Any) -> Iterator[tuple[str, ...]]:
+    """Return what an override names inside, in mappings and in values; nothing inside is an empty path."""
+    inner = changed_fields(value) if isinstance(value, Source) else value
+    if not isinstance(inner, Mapping):
+        yield ()
+        return
+    for name, given in inner.items():
+        yield from ((name, *path) for path in _paths(given))
 
 
 def as_images(source: Source, X: np.ndarray) -> np.ndarray:
@@ -72,8 +89,13 @@ def as_images(source: Source, X: np.ndarray) -> np.ndarray:
     Raises:
         UserError: If they are not of the form or size that the configuration has.
     """
-    origin = source.origin()
-    rows = isinstance(origin, NumberTable)
+    with told_of_origin(source):
+        return _as_images(source.origin(), X)
+
+
+def _as_images(source: Source, X: np.ndarray) -> np.ndarray:
+    """Bring examples to [n, h, w, c], as they are in the set whose files are read."""
+    rows = isinstance(source, NumberTable)
     if rows and X.ndim == 2:
         return X[:, None, :, None]
     if rows:
@@ -81,7 +103,7 @@ def as_images(source: Source, X: np.ndarray) -> np.ndarray:
             f"X: got {list(X.shape)} for a configuration of rows, expected [n, features]; flatten them: "
             "X.reshape(len(X), -1)"
         )
-    axes = origin.axes if isinstance(origin, Arrays) else None
+    axes = source.axes if isinstance(source, Arrays) else None
     if axes is not None:
         if not axes.startswith("n"):
             raise UserError(
@@ -96,8 +118,8 @@ def as_images(source: Source, X: np.ndarray) -> np.ndarray:
             "of features take config='vectors', of flat images X.reshape(-1, h, w, c)"
         )
     X = X[..., None] if X.ndim == 3 else X
-    if isinstance(origin, PictureData) and X.ndim == 4:
-        _check_size(origin, X)
+    if isinstance(source, PictureData) and X.ndim == 4:
+        _check_size(source, X)
     return X
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from capsjax.checks import UserError
 from capsjax.data import Arrays, Dataset, OwnData, Source, source_at
-from capsjax.data.derived import DerivedSource
+from capsjax.data.derived import DerivedSource, told_of_origin
 from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
 from capsjax.progress import Reporter
 from capsjax.runs.config import Config
@@ -134,11 +134,12 @@ def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) 
         stated = isinstance(data, Dataset)  # which says its scale itself
         if own and not stated and dataset.bounded:
             check_pixels(dataset)
-        check_geometry(dataset, config.max_shift, config.augment)
-        if not dataset.bounded:
-            _check_unbounded(config)
-        counted = not isinstance(source, Arrays) or stated or source.num_classes is not None
-        check_classes(dataset, data, stated=counted or bool(dataset.class_names))
+        with told_of_origin(config.data):
+            check_geometry(dataset, config.max_shift, config.augment)
+            if not dataset.bounded:
+                _check_unbounded(config)
+            counted = not isinstance(source, Arrays) or stated or source.num_classes is not None
+            check_classes(dataset, data, stated=counted or bool(dataset.class_names))
     except UserError as error:
         if data is not None or not own or error.argument is not None:
             raise

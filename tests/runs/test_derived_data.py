@@ -1,6 +1,7 @@
 """Sets that are made from another, from Python's arrays and paths to the end of a run."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -90,6 +91,20 @@ def test_mistakes_in_arrays_are_named_as_in_a_file(as_installed):
     own = dataclasses.replace(MOVED, source=Arrays(range=(0.0, 0.5)))
     with pytest.raises(UserError, match=r"^data\.source\.range: got \[0\.0, 0\.5\]"):
         load_data(dataclasses.replace(CONFIG, data=own), (IMAGES, LABELS), Silent())
+
+
+def test_what_a_run_is_told_of_its_data_names_the_fields_of_the_set_that_they_are_made_from():
+    own = dataclasses.replace(CONFIG, data=Perturbed(source=Perturbed(source=Arrays())))
+    images, labels = np.repeat(IMAGES[:, None], 3, axis=1), 2 * LABELS
+    cases = (
+        ((images, LABELS), r"say data\.source\.source\.axes nchw"),
+        ((IMAGES, labels), r"--data\.source\.source\.num_classes 5$"),
+    )
+    for given, said in cases:
+        dataset = load_data(own, given, Silent())
+        with pytest.raises(UserError) as caught:
+            check_data(own, dataset, given, Silent())
+        assert re.search(said, caught.value.on_command_line)
 
 
 def test_it_says_what_was_found_in_the_set_that_it_is_made_from(tmp_path, monkeypatch):

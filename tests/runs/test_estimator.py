@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import capsjax as cj
 from capsjax.checks import UserError
+from capsjax.data import Arrays, Perturbed
 
 # As small as learns three clouds of points, since scikit-learn fits it some sixty times.
 LAYERS = {
@@ -229,20 +230,44 @@ def test_axes_are_in_the_order_that_the_data_state(digits):
     assert found.fit(images.reshape(len(images), -1), labels).run_.image_shape == (1, 64, 1)
 
 
+def _on_canvas(source):
+    return {"data": {"kind": "perturbed", "source": source}}
+
+
 @pytest.mark.parametrize(
     ("overrides", "said", "remedy"),
     [
         (
             {"data__validation_fraction": 0.2},
-            r"data\.validation_fraction: got an override .* expected range, axes, num_classes alone",
+            r"data\.validation_fraction: got an override .* expected range, axes, num_classes alone.*; "
+            "leave data__validation_fraction out$",
             {},
         ),
-        ({"data": {"kind": "arrays", "path": "x.npz"}}, r"data\.path: got an override", {}),
+        (
+            {"data": {"kind": "arrays", "path": "x.npz"}},
+            r"^data\.path: got an override.*; leave path out of data$",
+            {"data": {"kind": "arrays"}},
+        ),
+        (
+            {"data": Arrays(path="x.npz", range=(0.0, 1.0))},
+            r"^data\.path: got an override.*; leave path out of data$",
+            {"data": Arrays(range=(0.0, 1.0))},
+        ),
         ({"data": "usps", "data__validation": 3}, "expected no field of them", {"data": "usps"}),
         (
-            {"data": {"kind": "perturbed", "source": {"kind": "arrays", "test_fraction": 0.2}}},
-            r"data\.source\.test_fraction: got",
-            {"data": {"kind": "perturbed", "source": "arrays"}},
+            _on_canvas({"kind": "arrays", "test_fraction": 0.2}),
+            r"^data\.source\.test_fraction: got.*; leave source\.test_fraction out of data$",
+            _on_canvas("arrays"),
+        ),
+        (
+            _on_canvas("arrays") | {"data__source": {"seed": 3}},
+            r"^data\.source\.seed: got.*; leave seed out of data__source$",
+            _on_canvas("arrays"),
+        ),
+        (
+            {"data": Perturbed(source=Arrays(test_fraction=0.2))},
+            r"^data\.source\.test_fraction: got.*; leave source\.test_fraction out of data$",
+            {"data": Perturbed(source=Arrays())},
         ),
         ({"data__num_classes": 5}, "got 5 for y of 3 classes", {"data__num_classes": None}),
         (
@@ -256,7 +281,28 @@ def test_axes_are_in_the_order_that_the_data_state(digits):
             {"data": {"kind": "folder", "channels": None}},
         ),
         ({"data": "overlapping"}, r"data\.kind: got overlapping", {"data": "arrays"}),
+        (_on_canvas("overlapping"), r"data\.source\.kind: got overlapping", {"data": "arrays"}),
         ({"data__axes": "hwcn"}, "set data.axes to 'nhwc'", {"data__axes": "nhwc"}),
+        (
+            _on_canvas({"kind": "arrays", "axes": "hwcn"}),
+            r"^data\.source\.axes: got .* set data\.source\.axes to 'nhwc'$",
+            _on_canvas({"kind": "arrays", "axes": "nhwc"}),
+        ),
+        (
+            _on_canvas({"kind": "arrays", "axes": "nhw"}),
+            r"^data\.source\.axes: got 'nhw' for images \[240, 8, 8, 1\]",
+            _on_canvas({"kind": "arrays", "axes": "nhwc"}),
+        ),
+        (
+            _on_canvas(_on_canvas({"kind": "folder", "size": 9})["data"]),
+            r"^data\.source\.source\.size: got 9 .* or set data\.source\.source\.size to None$",
+            _on_canvas(_on_canvas({"kind": "folder", "size": None})["data"]),
+        ),
+        (
+            _on_canvas({"kind": "folder", "channels": 3}),
+            r"^data\.source\.channels: got 3 .* set data\.source\.channels to None$",
+            _on_canvas({"kind": "folder", "channels": None}),
+        ),
     ],
 )
 def test_data_that_say_what_no_array_has_are_refused_with_advice_that_works(
