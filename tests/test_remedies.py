@@ -30,6 +30,8 @@ CARRIED_OUT = {
     "lower {}, and train anew": "runs/test_memory.py::test_what_an_allocation_that_failed_says_to_lower",
     "choose smaller sizes": "test_room.py::test_an_allocation_that_failed_is_told_in_two_lines",
     "choose smaller images": "runs/test_memory.py::test_where_nothing_fits_smaller_images_are_named",
+    "choose a smaller size of what augment": "runs/test_memory.py::"
+    "test_a_smaller_part_is_advised_where_the_size_of_images_makes_no_difference",
     "set {} to {}, which fits": "runs/test_memory.py::test_what_is_said_to_fit_fits",
     "set {} to {}": "runs/test_memory.py::test_what_is_said_to_fit_fits",
     "set {} to {} instead": "test_advice.py::test_training_that_is_not_finite_ends_by_what_the_error_says",

@@ -11,6 +11,7 @@ import jax
 from capsjax import room
 from capsjax.checks import UserError
 from capsjax.data import Dataset, Split
+from capsjax.data.trainable import check_geometry
 from capsjax.gradients import FullGradient
 from capsjax.runs import advice
 from capsjax.runs.config import Config
@@ -133,8 +134,11 @@ def _way_out(
         return got + call, got + command
     found = list(_smaller_networks(config, dataset, there)) if what == "parameters" else []
     found += _smaller_images(what, config, dataset, there)
-    text = ", or ".join(found)
-    return (f"what fits: {text}" if text else "choose smaller images or fewer classes",) * 2
+    if found:
+        return (f"what fits: {', or '.join(found)}",) * 2
+    if what != "images" and _cuts_out(config, dataset):
+        return ("choose a smaller size of what augment cuts out, or fewer classes",) * 2
+    return ("choose smaller images or fewer classes",) * 2
 
 
 def _smaller_batch(what: room.What, config: Config, dataset: Dataset, there: float) -> int | None:
@@ -197,6 +201,8 @@ def _smaller_images(
     what: room.What, config: Config, dataset: Dataset, there: float
 ) -> Iterator[str]:
     """Find what part of the pixels fits, in code; nothing where none is known to."""
+    if what == "parameters" and _cuts_out(config, dataset):
+        return
     # Of the state and the images half of the memory is left, for the steps.
     most = there if what in BATCH else there / 2
     parts = PARTS
@@ -206,14 +212,21 @@ def _smaller_images(
     for part in parts:
         try:
             smaller = _every(part, dataset)
+            check_geometry(smaller, config.max_shift, config.augment)
             fits = _needed(what, config, smaller) <= most
-        except UserError:  # too small for the convolutions
+        except UserError:  # too small for what changes them, or for the convolutions
             return
         if fits:
             height, width, _ = smaller.image_shape
             code = f"images[:, ::{part}, ::{part}]"
             yield f"images of {height} x {width} pixels, {code}"
             return
+
+
+def _cuts_out(config: Config, dataset: Dataset) -> bool:
+    """Return whether a network gets a part of each image, as large whatever size images have."""
+    channels = dataset.image_shape[2]
+    return config.input_shape((1, 1, channels)) == config.input_shape(dataset.image_shape)
 
 
 def _every(part: int, dataset: Dataset) -> Dataset:

@@ -10,6 +10,7 @@ import pytest
 import capsjax as cj
 from capsjax import room
 from capsjax.checks import UserError
+from capsjax.data.trainable import check_geometry
 from capsjax.runs import memory
 from capsjax.runs.plan import plan
 from capsjax.training.feed import EvalFeed, TrainFeed, batch_shapes, epoch_shapes
@@ -17,6 +18,7 @@ from capsjax.training.optimisers import SGD, Adam
 
 SMOKE = cj.load_config("smoke")
 DIGITS = SMOKE.data.load()
+CROPPED = {"augment": [{"kind": "crop_to", "size": 32}]}
 
 
 def large(side, count=24):
@@ -224,6 +226,40 @@ def test_what_an_allocation_that_failed_says_to_lower():
     assert memory.what_to_lower(stop).startswith(
         "lower training.eval_batch_size or the size of the images,"
     )
+
+
+@pytest.mark.parametrize(
+    ("what", "there"), [("training", 2500), ("evaluation", 2500), ("images", 1000)]
+)
+def test_fewer_pixels_are_advised_only_where_a_part_can_be_cut_out_of_them(
+    what, there, with_memory, monkeypatch
+):
+    """Of every second pixel 24 are left, of which no 32 can be."""
+    config = config_of(**CROPPED)
+    needs = linear(0, 100) if what == "images" else linear(5000, 1)
+    monkeypatch.setattr(memory, "_needed", needs)
+    with_memory(there)
+    text, _ = memory._way_out(what, config, dataset_of(config, large(48)), None)
+    assert "::" not in text
+    if what == "images":
+        with_memory(4000)
+        data = large(96)
+        text, _ = memory._way_out(what, config, dataset_of(config, data), None)
+        assert "images[:, ::3, ::3]" in text
+        check_geometry(dataset_of(*follow(text, config, data)), 0, config.augment)
+
+
+def test_a_smaller_part_is_advised_where_the_size_of_images_makes_no_difference(with_memory):
+    config = config_of(**CROPPED)
+    dataset = dataset_of(config, large(200))
+    needed = memory._needed("parameters", config, dataset)
+    with_memory(needed)
+    assert "::" not in memory._way_out("parameters", config, dataset, None)[0]
+    with_memory(1)
+    text, _ = memory._way_out("parameters", config, dataset, None)
+    assert text == "choose a smaller size of what augment cuts out, or fewer classes"
+    smaller = config_of(augment=[{"kind": "crop_to", "size": 16}])
+    assert memory._needed("parameters", smaller, dataset) < needed / 2
 
 
 def test_where_nothing_fits_smaller_images_are_named(with_memory, monkeypatch):
