@@ -43,15 +43,14 @@ def _describe(config: Any) -> int:
     That is, for each layer, how many parameters it has and the shape of what comes out.
     """
     from capsjax.layers import shapes
-    from capsjax.runs.plan import network_functions
+    from capsjax.runs.plan import functions_of
     from capsjax.schema.text import dump
     from capsjax.training.state import group_of
 
     print(dump(config), end="")
     data = config.data.shape()
-    shape = config.input_shape(data.image_shape)
-    made = network_functions(config.model, config.loss, shape, data.num_classes)
-    steps = shapes(config.model, shape, data.num_classes)
+    made = functions_of(config, *data)
+    steps = shapes(config.model, config.input_shape(data.image_shape), data.num_classes)
     after = {step.name: f"  {step.shape}" for step in steps}
     counts = dict.fromkeys(after, 0)
     for name, shape in made.shapes().items():

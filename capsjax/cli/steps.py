@@ -184,12 +184,13 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
                 f"{got}: the run's own configuration says everything else", argument=key
             )
     from capsjax.progress import Silent
-    from capsjax.runs import description, directory
+    from capsjax.runs import directory
+    from capsjax.runs.folder import Folder
     from capsjax.runs.sources import load_data, shaped_data
 
     config = directory.read_config(folder, overrides)
-    height, width, channels = description.read_data(folder)["image_shape"]
-    dataset = load_data(config, shaped_data(config, None, (height, width, channels)), Silent())
+    shape = Folder(folder).image_shape
+    dataset = load_data(config, shaped_data(config, None, shape), Silent())
     place = getattr(config.data, "path", None)
     return dataclasses.replace(dataset, name=Path(place).stem) if place else dataset
 

@@ -14,6 +14,7 @@ from capsjax.data.dataset import Dataset, Split
 from capsjax.data.digits import Digits
 from capsjax.data.download import Report
 from capsjax.data.source import DataShape, Source
+from capsjax.display import changed_fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,9 +186,5 @@ def on_canvas(images: np.ndarray, shape: tuple[int, int, int], black: float = 0.
 
 def in_words(value: Any) -> str:
     """Name a value by its kind and what of it is not its default, such as "shift pixels=6"."""
-    told = [
-        f"{field.name}={getattr(value, field.name)}"
-        for field in dataclasses.fields(value)
-        if field.name != "kind" and getattr(value, field.name) != field.default
-    ]
+    told = [f"{name}={given}" for name, given in changed_fields(value).items()]
     return " ".join([value.kind, *told])

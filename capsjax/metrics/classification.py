@@ -188,6 +188,23 @@ def longest_classes(lengths: Float[np.ndarray, "n j"], count: int = 1) -> Int[np
     return np.sort(order[:, :count], axis=-1)
 
 
+def shares(lengths: Float[np.ndarray, "n j"]) -> Float[np.ndarray, "n j"]:
+    """Scale the beliefs in all classes so that they add up to 1; where all are 0, each class has as much.
+
+    p_j = l_j / sum_k l_k
+
+    Args:
+        lengths: the belief in each class, [n, j].
+
+    Returns:
+        The shares, float64 [n, j].
+    """
+    found = lengths.astype(np.float64)
+    total = found.sum(axis=1, keepdims=True)  # [n, 1]
+    even = np.full_like(found, 1 / found.shape[1])
+    return np.divide(found, total, out=even, where=total > 0)
+
+
 def _mean(values: np.ndarray) -> float:
     """Return the mean of what is not NaN; NaN where nothing is."""
     known = values[~np.isnan(values)]

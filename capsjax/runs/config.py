@@ -9,7 +9,7 @@ from pathlib import Path
 from capsjax import files
 from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
 from capsjax.data import Augmentation, Shift, Source
-from capsjax.data.augment.base import prepared_shape
+from capsjax.data.augment.base import ValueAugmentation, prepared_shape
 from capsjax.display import changed
 from capsjax.layers import CapsNetConfig, Model
 from capsjax.losses import Loss, MarginLoss
@@ -105,7 +105,7 @@ def _check_order(config: Config) -> None:
     """Check that what a decoder draws, the images before they are standardised, lies as they do."""
     standardised = False
     for number, augmentation in enumerate(config.augment):
-        if standardised and not (augmentation.values_only and augmentation.keeps_range):
+        if standardised and not isinstance(augmentation, ValueAugmentation):
             expected = (
                 "brightness, contrast or noise alone after standardise, of which a decoder draws the image "
                 "before: move it before standardise, or leave it out"

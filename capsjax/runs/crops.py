@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from capsjax.checks import UserError
 from capsjax.data import CropTo
 from capsjax.data.augment.base import prepared_shape
+from capsjax.metrics.classification import shares
 from capsjax.runs.config import Config
 from capsjax.training.loop import Measured
 
@@ -74,9 +75,6 @@ def by_crops(
     for offset in offsets():
         lengths = measure(offset).lengths
         assert lengths is not None  # which every step of evaluation keeps
-        found = lengths.astype(np.float64)
-        sums = found.sum(axis=1, keepdims=True)  # [n, 1]
-        even = np.full_like(found, 1 / found.shape[1])
-        total = total + np.divide(found, sums, out=even, where=sums > 0)  # [n, j]
+        total = total + shares(lengths)  # [n, j]
     wrong = np.argmax(total, axis=1) != labels  # [n]
     return {"error": float(wrong.mean()), "examples": float(len(labels))}

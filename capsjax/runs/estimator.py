@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from capsjax.checks import UserError
 from capsjax.data import Dataset
+from capsjax.metrics.classification import shares
 from capsjax.progress import Silent
 from capsjax.runs.config import Config, load_config
 from capsjax.runs.fitted_data import as_images, check_used, make_dataset, placed
@@ -135,10 +136,7 @@ class CapsNetClassifier(
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n j"]:
         """Return lengths of the class capsules, scaled to add up to 1, [n, j]."""
-        lengths = self._lengths(X).astype(np.float64)
-        total = lengths.sum(axis=1, keepdims=True)
-        even = np.full_like(lengths, 1 / lengths.shape[1])
-        return np.divide(lengths, total, out=even, where=total > 0)
+        return shares(self._lengths(X))
 
     def transform(self, X: Any) -> Float[np.ndarray, "n f"]:
         """Return the poses of the class capsules, one after the other, [n, j e], float64."""

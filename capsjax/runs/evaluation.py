@@ -19,7 +19,7 @@ from capsjax.runs import advice, description, directory, memory
 from capsjax.runs.config import Config
 from capsjax.runs.crops import by_crops, check_crops
 from capsjax.runs.metrics_file import SPLITS
-from capsjax.runs.plan import evaluation_steps, network_functions
+from capsjax.runs.plan import evaluation_steps, functions_of
 from capsjax.runs.predictions import Predictions
 from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data, shaped_data
@@ -58,7 +58,7 @@ def load(run_dir: str | Path, *, step: int | None = None, reporter: Reporter | N
     height, width, channels = data["image_shape"]
     shape, classes = (height, width, channels), data["num_classes"]
     try:
-        made = network_functions(config.model, config.loss, config.input_shape(shape), classes)
+        made = functions_of(config, shape, classes)
         initial, statistics = made.initial(0), made.statistics(0)
     except UserError as error:
         raise error.within(f"{folder / 'environment.json'}") from error

@@ -162,8 +162,7 @@ def make_dataset(source: Source, X: np.ndarray, labels: np.ndarray, count: int) 
         split = Split(rescaling(X), labels)
         return Dataset(source.kind, split, None, split, count, 1.0, rescaling=rescaling)
     if isinstance(source, DerivedSource):
-        made = source.made(lambda inner: _one_test(make_dataset(inner, X, labels, count)))
-        return dataclasses.replace(made, test=made.train)
+        return source.made(lambda inner: make_dataset(inner, X, labels, count))
     stated = source.num_classes if isinstance(source, Arrays) else None
     if stated not in (None, count):
         raise UserError(
@@ -172,17 +171,12 @@ def make_dataset(source: Source, X: np.ndarray, labels: np.ndarray, count: int) 
             argument="data.num_classes",
         )
     ends = source.range if isinstance(source, OwnData) else None
-    pair = X, labels
-    # Named, so that examples keep their order; what nobody looks at is let go of.
-    named = dict.fromkeys(("train", "validation", "test"), pair)
-    found = Arrays(num_classes=count, range=ends).build(named)
-    return dataclasses.replace(found, validation=None, test=found.train)
-
-
-def _one_test(dataset: Dataset) -> Dataset:
-    """Leave one example to test, for which hardly anything is made."""
-    train = dataset.train
-    return dataclasses.replace(dataset, test=Split(train.images[:1], train.labels[:1]))
+    # Named, so that examples keep their order. Nobody looks at what validates and tests: one each.
+    one = X[:1], labels[:1]
+    found = Arrays(num_classes=count, range=ends).build(
+        {"train": (X, labels), "validation": one, "test": one}
+    )
+    return dataclasses.replace(found, validation=None)
 
 
 def placed(source: Source, images: np.ndarray, rescaling: Rescaling | None) -> np.ndarray:

@@ -15,7 +15,7 @@ from capsjax.data.trainable import check_geometry
 from capsjax.gradients import FullGradient
 from capsjax.runs import advice
 from capsjax.runs.config import Config
-from capsjax.runs.plan import evaluation_steps, network_functions, plan
+from capsjax.runs.plan import evaluation_steps, functions_of, plan
 from capsjax.schema.text import to_tree
 from capsjax.schema.tree import build
 from capsjax.training.feed import batch_shapes, epoch_shapes
@@ -280,7 +280,7 @@ def _scoring(config: Config, dataset: Dataset, count: int) -> jax.stages.Compile
     shape, classes = dataset.image_shape, dataset.num_classes
     compiled = evaluation_steps(config, shape, classes)
     strategy = compiled.strategy
-    made = network_functions(config.model, config.loss, config.input_shape(shape), classes)
+    made = functions_of(config, shape, classes)
     variables = made.shapes() | jax.eval_shape(lambda: made.statistics(0))
     batch = batch_shapes(dataset.test, count, dataset.overlap, config.augmentations)
     given = strategy.replicated_shapes(variables), strategy.shared_shapes(batch)

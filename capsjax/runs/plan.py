@@ -137,6 +137,32 @@ def _cached_functions(
     )
 
 
+def functions_of(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int
+) -> NetworkFunctions:
+    """Make the functions of a run's network at evaluation, whatever the data.
+
+    Args:
+        config: what was run, or is to be.
+        image_shape: height, width and channels of the data's images.
+        num_classes: the number of classes.
+
+    Returns:
+        The functions, as `network_functions`.
+
+    Raises:
+        UserError: If the network's layers do not fit the images or each other.
+    """
+    return network_functions(*_network(config, image_shape, num_classes))
+
+
+def _network(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int
+) -> NetworkArguments:
+    shape = config.input_shape(image_shape)
+    return config.model, config.loss, shape, num_classes, config.metrics
+
+
 def _entropies(output: NetworkOutput) -> PerExample:
     """Measure the coupling of each layer, `entropy.NAME` in nats, where several route."""
     if len(output.layers) < 2:
@@ -263,8 +289,7 @@ def evaluation_steps(
     Returns:
         Compiled steps of which only the step of evaluation is used, whatever the data.
     """
-    shape = config.input_shape(image_shape)
-    network = (config.model, config.loss, shape, num_classes, config.metrics)
+    network = _network(config, image_shape, num_classes)
     parallel, nothing = config.training.parallel, BatchSlicer(1, (), 1.0)
     return _compiled_steps(network, config.optimiser, (), LARGEST_INT, parallel, nothing)
 

@@ -20,7 +20,7 @@ from capsjax.runs import advice
 from capsjax.runs.batches import Predictor
 from capsjax.runs.config import Config
 from capsjax.runs.folder import Folder
-from capsjax.runs.plan import network_functions
+from capsjax.runs.plan import functions_of
 from capsjax.training.state import Params
 
 
@@ -239,7 +239,7 @@ class Run:
             raw, scale = self.rescaling.checked(raw), 1.0
         else:
             scale = self.unit.factor(raw) if raw.size else self.scale
-        config, shape = self.config, self.config.input_shape(self.image_shape)
-        made = network_functions(config.model, config.loss, shape, self.num_classes)
+        config = self.config
+        made = functions_of(config, self.image_shape, self.num_classes)
         ways = config.training.eval_batch_size, self.labels_per_image, config.augmentations
         return Predictor(made.apply, self.variables, scale, *ways), raw

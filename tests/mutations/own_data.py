@@ -153,8 +153,8 @@ OWN_DATA = (
     Mutation(
         "parts whose beliefs are added up as long as they are",
         "runs/crops.py",
-        "np.divide(found, sums, out=even, where=sums > 0)",
-        "np.divide(found, 1.0, out=even, where=sums > 0)",
+        "total + shares(lengths)",
+        "total + lengths",
         ("tests/data/test_preparing.py",),
     ),
     Mutation(

@@ -22,14 +22,12 @@ class Augmentation(Variant, abc.ABC):
 
     Attributes:
         moves_only: whether it only moves pixels or sets them to 0, so that it takes those of any type.
-        values_only: whether it changes values where they are, so that it may come after `standardise`.
         keeps_range: whether pixels from 0 to 1 stay there; what a decoder draws is the image as it was
             before one that does not keep it.
         prepares: whether images that judge are prepared by it too, and so is not random alone.
     """
 
     moves_only: ClassVar[bool] = False
-    values_only: ClassVar[bool] = False
     keeps_range: ClassVar[bool] = True
     prepares: ClassVar[bool] = False
 
@@ -91,9 +89,7 @@ class Augmentation(Variant, abc.ABC):
 
 
 class ValueAugmentation(Augmentation):
-    """Define a change of values where they are: a subclass writes `unclipped`."""
-
-    values_only: ClassVar[bool] = True
+    """Define a change of values where they are, which may come after `standardise`: it writes `unclipped`."""
 
     def __call__(self, key: Array, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Return what `unclipped` makes of the images, kept from 0 to 1, [b, h, w, c]."""

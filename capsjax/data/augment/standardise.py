@@ -29,7 +29,6 @@ class Standardise(Augmentation):
         Hinton, Sabour and Frosst 2018, section 4 (after everything else, in the released code).
     """
 
-    values_only: ClassVar[bool] = True
     keeps_range: ClassVar[bool] = False
     prepares: ClassVar[bool] = True
 
