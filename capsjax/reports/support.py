@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from capsjax.checks import UserError
 from capsjax.data import to_float
+from capsjax.data.augment.base import judged
 from capsjax.layers import shapes
 from capsjax.layers.base import CapsuleShape
 from capsjax.progress import Silent
@@ -65,6 +66,7 @@ class Supported(NamedTuple):
 
 
 NO_GRID = "without children at several positions that vote for each class by matrices of their own"
+OTHER_SIZE = "whose networks get images of another size than the first"
 GONE = "whose first run is not there"
 NOTHING = Supported([], np.zeros((0, 1, 1, 1)), np.zeros(0, int), [], [])
 
@@ -79,7 +81,7 @@ def gather_support(comparison: Comparison, folder: Path) -> Supported:
     Returns:
         What at most four arms make of two test images, and why others are left out.
     """
-    group, left = comparison.groups[0], {NO_GRID: [], GONE: []}
+    group, left = comparison.groups[0], {NO_GRID: [], OTHER_SIZE: [], GONE: []}
     runs: dict[str, Run] = {}
     for name in [n for n in group.names if comparison.comparable(n, group)][:MOST]:
         path = folder / "runs" / run_folder(name, comparison.seeds[0])
@@ -107,13 +109,20 @@ def gather_support(comparison: Comparison, folder: Path) -> Supported:
     found = []
     for name, run in runs.items():
         arm = comparison.arms[name].arm
-        one = support_of(run, arm, raw, labels) if run.image_shape == first.image_shape else None
-        if one is None:
+        if _input_shape(run) != _input_shape(first):
+            left[OTHER_SIZE].append(arm)
+        elif (one := support_of(run, arm, raw, labels)) is None:
             left[NO_GRID].append(arm)
         else:
             found.append(one)
-    shown = np.asarray(to_float(images, dataset.scale))
+    # As a decoder draws them: what networks get, such as a part, but from 0 to 1.
+    given, drawn = judged(first.config.augmentations, to_float(images, dataset.scale))
+    shown = np.asarray(given if drawn is None else drawn)
     return Supported(found, shown, labels, numbers, _in_words(left))
+
+
+def _input_shape(run: Run) -> tuple[int, int, int]:
+    return run.config.input_shape(run.image_shape)
 
 
 def _in_words(left: Mapping[str, list[str]]) -> list[str]:
@@ -127,7 +136,8 @@ def has_grid(folder: Path) -> bool:
         UserError: If there is no such run.
     """
     found = Folder(folder)
-    given = shapes(found.config.model, found.image_shape, found.num_classes or 1)[-1].given
+    shape = found.config.input_shape(found.image_shape)
+    given = shapes(found.config.model, shape, found.num_classes or 1)[-1].given
     return isinstance(given, CapsuleShape) and given.grid != (1, 1)
 
 
@@ -170,7 +180,7 @@ def support_of(
     """
     # The mode does not matter here, and arms that differ in it alone share what is compiled.
     run = dataclasses.replace(run, config=routed_alike(run.config) or run.config)
-    last = shapes(run.config.model, run.image_shape, run.num_classes)[-1]
+    last = shapes(run.config.model, _input_shape(run), run.num_classes)[-1]
     weight = run.params.get(f"{last.name}.weight")
     if weight is None or not isinstance(last.given, CapsuleShape):
         return None

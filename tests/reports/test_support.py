@@ -91,6 +91,23 @@ def test_the_page_shows_each_class_s_children_over_the_image(gridded):
     assert np.abs(drawn[0] - drawn[-1]).max() > 1e-4
 
 
+def test_of_parts_of_images_the_parts_are_shown(tmp_path):
+    parts = {
+        "data": {"kind": "perturbed", "canvas": 10, "source": "digits"},
+        "augment": [{"kind": "crop_to", "size": 8}, "standardise"],
+        "compare.arms": {
+            "part": {"model.routing": "uniform"},
+            "whole": {"model.routing": "uniform", "augment": []},
+        },
+    }
+    folder = compare(cj.load_config("smoke", BRIEF | parts), out=tmp_path / "parts")
+    found = gather_support(read_comparison(folder), folder)
+    assert [(one.arm, one.maps.shape) for one in found.found] == [("part", (1, 2, 2, 2, 10))]
+    assert found.missing == [f"Left out: whole, {support.OTHER_SIZE}."]
+    there = cj.data.Digits().load().test.images[found.numbers]
+    np.testing.assert_allclose(found.images, there / 16, atol=1e-6)
+
+
 def test_what_cannot_be_shown_is_said(copy, compared, monkeypatch):
     text = compared.page.read_text("utf-8")
     assert "Left out: uniform, stop, truncated, full, without children at several positions" in text
