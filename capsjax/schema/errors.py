@@ -117,6 +117,15 @@ def unknown_kind(
     return Problem(path, got, python, early=True, in_flags=flags)
 
 
+def nothing_there(path: tuple, names: Iterable) -> Problem:
+    """Describe a null under a name that takes nothing out, with the nearest of the names that there are."""
+    *above, name = map(str, path)
+    near = difflib.get_close_matches(name, [str(other) for other in names], n=1)
+    expected = "the name of one that is there, which null takes out"
+    expected += did_you_mean([".".join((*above, other)) for other in near])
+    return Problem(path, "got null", expected, early=True)
+
+
 def all_keys(schema: type) -> list[str]:
     """List the dotted keys of a schema, of whatever kind, the outer ones first; items of lists have none."""
     spots = ((at, cls) for at, cls in walk_dataclasses(schema) if "*" not in at)

@@ -15,7 +15,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from capsjax.checks import KNOWN, is_traced, plain, written
-from capsjax.schema.errors import Problem, abbreviated, translate, two_line_error, unknown_kind
+from capsjax.schema.errors import (
+    Problem,
+    abbreviated,
+    nothing_there,
+    translate,
+    two_line_error,
+    unknown_kind,
+)
 from capsjax.schema.fields import (
     assumed_kind,
     beside_kinds,
@@ -137,6 +144,8 @@ def _expand(
         return {n: _expand(inner.get(n), v, (*path, n), problems) for n, v in value.items()}
     elif isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
         named = item_type(annotation, "")
+        nothing = [n for n, v in value.items() if v is None and kinds_of(named)]
+        problems += [nothing_there((*path, n), [o for o in value if o != n]) for n in nothing]
         return {n: _expand(named, v, (*path, n), problems, value) for n, v in value.items()}
     elif known and isinstance(value, Mapping):
         problems.append(unknown_kind((*path, "kind"), value.get("kind"), known, names=names))

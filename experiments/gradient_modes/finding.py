@@ -113,9 +113,9 @@ def read(name: str, results: Path | None = None) -> Measured | None:
 
 def between(found: Any, digits: int = 2) -> str:
     """Write a mean and its interval, such as "+0.32 (0.17 to 0.47)"."""
-    if math.isnan(found.low):
-        return f"{found.mean:+.{digits}f}"
-    return f"{found.mean:+.{digits}f} ({found.low:+.{digits}f} to {found.high:+.{digits}f})"
+    numbers = found.mean, found.low, found.high
+    mean, low, high = (f"{round(x, digits) + 0.0:+.{digits}f}" for x in numbers)  # no -0.00
+    return mean if math.isnan(found.low) else f"{mean} ({low} to {high})"
 
 
 def arms_table(measured: Measured, margin: float) -> list[str]:

@@ -235,10 +235,10 @@ def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int, home: Path = 
 def main() -> None:
     """Read the command line, and carry out what it names."""
     parser = argparse.ArgumentParser(description="Carry out the study of gradient modes.")
-    parser.add_argument("sets", nargs="+", metavar="SET")
-    parser.add_argument("--home", type=Path, default=HERE)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("sets", nargs="+", metavar="SET", help="of sets.yaml, or all of them: all")
+    parser.add_argument("--home", type=Path, default=HERE, help="folder of sets.yaml and results")
+    parser.add_argument("--out", type=Path, help="where runs go (default runs/NAME)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once (default 2)")
     told = parser.parse_args()
     home = told.home.resolve()
     sets, out = read_sets(home), told.out or Path("runs") / home.name

@@ -235,6 +235,12 @@ def test_the_tables_say_what_the_raw_results_say(measured):
     assert f"| {(gain - stop.mean()) / (gain - full.mean()):.2f} (" in said
 
 
+def test_no_difference_is_negative_zero(measured):
+    found = measured.paired_difference(np.array([1.0, 1.001, 0.99]), np.array([1.001, 1.0, 0.9925]))
+    assert measured.between(found, 1) == "+0.0 (+0.0 to +0.0)"
+    assert measured.between(found._replace(low=-0.26, high=0.31), 1) == "+0.0 (-0.3 to +0.3)"
+
+
 def test_the_chapter_has_the_losses_of_every_set(measured):
     found = measured.read("digits")
     difference = 1000 * (found.losses["stop"] - found.losses["full"])

@@ -115,6 +115,10 @@ def test_null_takes_a_layer_out_and_stands_for_none_in_a_file():
             ["--model.layers.new", "{dim: 3}"],
             "model.layers.new.kind: missing\n  expected one of .*conv, .*resnet",
         ),
+        (
+            ["--model.layers.hiden", "null"],
+            "model.layers.hiden: got null\n.*name of one that is there.*mean 'model.layers.hidden'",
+        ),
         (["--model.layers.clases.dim", "3"], "kind: missing\n.*mean 'model.layers.classes'"),
         (
             ["--model.layers.stem", "3"],
