@@ -118,7 +118,15 @@ def unknown_kind(
 
 
 def nothing_there(path: tuple, names: Iterable) -> Problem:
-    """Describe a null under a name that takes nothing out, with the nearest of the names that there are."""
+    """Describe a null that takes nothing out.
+
+    Args:
+        path: where it stands, under a name of the user's own.
+        names: the names beside it.
+
+    Returns:
+        The mistake, with the nearest of the names.
+    """
     *above, name = map(str, path)
     near = difflib.get_close_matches(name, [str(other) for other in names], n=1)
     expected = "the name of one that is there, which null takes out"
