@@ -46,23 +46,26 @@ def check_crops(config: Config, image_shape: tuple[int, int, int], crops: int) -
         if isinstance(each, CropTo)
     ]
     if len(rooms) != 1 or rooms[0] < FARTHEST:
-        came = f"{rooms[0]} pixels around its part" if len(rooms) == 1 else f"{len(rooms)} of them"
+        came = {
+            0: "without crop_to in augment, which cuts a part out of each image",
+            1: f"with {rooms[0] if rooms else 0} pixels around its part",
+        }.get(len(rooms), f"with {len(rooms)} crop_to in augment")
         raise UserError(
-            f"crops: got {crops} for a run with {came}, expected one crop_to in augment, with at least "
+            f"crops: got {crops} for a run {came}, expected one with a single crop_to and at least "
             f"{FARTHEST} pixels around; set crops to 1",
             argument="crops",
         )
 
 
 def by_crops(
-    measure: Callable[[tuple[int, int]], Measured], labels: Int[np.ndarray, "n"]
+    measure: Callable[[int, tuple[int, int]], Measured], labels: Int[np.ndarray, "n"]
 ) -> dict[str, float]:
     """Measure a split by 13 parts of each image.
 
     p_j = sum over parts of l_j / sum_k l_k, and the longest is the prediction
 
     Args:
-        measure: from an offset of the part to what the split is measured to be there.
+        measure: from the number of a part and its offset to what the split is measured to be there.
         labels: class numbers, [n].
 
     Returns:
@@ -72,8 +75,8 @@ def by_crops(
         Hinton, Sabour and Frosst 2018, section 4, whose released code averages these 13.
     """
     total: Float[np.ndarray, "n j"] | float = 0.0
-    for offset in offsets():
-        lengths = measure(offset).lengths
+    for part, offset in enumerate(offsets()):
+        lengths = measure(part, offset).lengths
         assert lengths is not None  # which every step of evaluation keeps
         total = total + shares(lengths)  # [n, j]
     wrong = np.argmax(total, axis=1) != labels  # [n]

@@ -172,8 +172,13 @@ def evaluate(
         variables = compiled.strategy.replicate(run.variables)
         if crops > 1:
             return by_crops(
-                lambda offset: measure(
-                    compiled, variables, EvalFeed(measured, scale, **ways, offset=offset), reporter
+                lambda part, offset: measure(
+                    compiled,
+                    variables,
+                    EvalFeed(measured, scale, **ways, offset=offset),
+                    reporter,
+                    before=part,
+                    parts=crops,
                 ),
                 measured.labels,
             )

@@ -215,7 +215,13 @@ class Measured(NamedTuple):
 
 
 def evaluate(
-    compiled: CompiledSteps, params: Params, feed: EvalFeed, reporter: Reporter | None = None
+    compiled: CompiledSteps,
+    params: Params,
+    feed: EvalFeed,
+    reporter: Reporter | None = None,
+    *,
+    before: int = 0,
+    parts: int = 1,
 ) -> Measured:
     """Measure every example of a split, the ragged last batch included.
 
@@ -224,6 +230,8 @@ def evaluate(
         params: parameters and running statistics, replicated as the strategy wants them.
         feed: the examples.
         reporter: what tells the person who waits, if anything should.
+        before: how many feeds of the same length were measured before, which are one task with this one.
+        parts: how many there are in all.
 
     Returns:
         The means, and what is kept of each example.
@@ -232,8 +240,8 @@ def evaluate(
         Interrupted: If a signal asked to end.
     """
     strategy, totals, kept = compiled.strategy, dict[str, np.ndarray](), []
-    if reporter is not None:
-        reporter.start("evaluating", len(feed))
+    if reporter is not None and before == 0:
+        reporter.start("evaluating", parts * len(feed))
     for number, batch in enumerate(feed):
         signals.check()
         # Fetched before the next: of several sums over devices under way at once, each can hold threads
@@ -245,7 +253,7 @@ def evaluate(
             kept.append(np.asarray(part.lengths, np.float32)[: int(sums["count"])])
         totals = {name: value + totals.get(name, 0.0) for name, value in sums.items()}
         if reporter is not None:
-            reporter.update(number + 1)
+            reporter.update(before * len(feed) + number + 1)
     count = totals.pop("count")
     means = {name: np.asarray(total / count) for name, total in totals.items()}
     numbers = compiled.numbers(means) | {"examples": float(count)}

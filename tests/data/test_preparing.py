@@ -10,7 +10,8 @@ from capsjax.checks import FieldError, UserError
 from capsjax.data import Brightness, Contrast, CropTo, Perturbed, Shift, Standardise
 from capsjax.data.augment.base import augment, augmented, judged, prepared_shape
 from capsjax.data.dataset import Split
-from capsjax.runs.crops import by_crops
+from capsjax.progress import Silent
+from capsjax.runs.crops import by_crops, check_crops
 from capsjax.training.feed import BatchSlicer, EvalFeed, TrainFeed
 from capsjax.training.loop import Measured
 
@@ -144,6 +145,26 @@ def test_a_run_prepares_what_it_is_asked_of(run):
     assert cj.report(run.folder).is_file()
 
 
+class Bars(Silent):
+    """Keep what is begun, and how far it came."""
+
+    def __init__(self):
+        self.begun, self.done = [], []
+
+    def start(self, label, total, done=0):
+        self.begun.append((label, total))
+
+    def update(self, done, note=""):
+        self.done.append(done)
+
+
+def test_of_a_run_without_parts_that_is_said():
+    with pytest.raises(
+        UserError, match=r"got 13 for a run without crop_to in augment, .* crops to 1"
+    ):
+        check_crops(cj.load_config("smoke"), (8, 8, 1), 13)
+
+
 def test_thirteen_parts_are_averaged(run):
     images, labels = run_data(run)
     with pytest.raises(UserError, match=r"crops: got 13 .* 1 pixels around its part.* at least 3"):
@@ -153,7 +174,11 @@ def test_thirteen_parts_are_averaged(run):
         cj.evaluate(run, crops=5)
     larger = {**OVERRIDES, "data": {"kind": "perturbed", "canvas": 12, "source": "digits"}}
     wide = cj.train(cj.load_config("smoke", larger), out=run.folder.parent / "wide")
-    found = cj.evaluate(wide, crops=13)
+    bars = Bars()
+    found = cj.evaluate(wide, crops=13, overrides={"training.eval_batch_size": 250}, reporter=bars)
+    assert ("evaluating", 26) in bars.begun  # one bar: 13 parts of two batches
+    assert len([label for label, _ in bars.begun if label == "evaluating"]) == 1
+    assert bars.done[-26:] == list(range(1, 27))
     assert found.keys() == {"error", "examples"}
     padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
     total, seen = 0.0, 0
@@ -172,12 +197,14 @@ def test_each_part_has_an_equal_say():
     """One part that is sure of one class, against twelve whose short capsules say another."""
     asked = []
 
-    def measure(offset):
+    def measure(part, offset):
+        assert part == len(asked)
         asked.append(offset)
         sure, faint = [[0.9, 0.1], [0.0, 0.0]], [[0.01, 0.02], [0.1, 0.2]]
         return Measured({}, np.array(sure if offset == (0, 0) else faint, np.float32))
 
     assert by_crops(measure, np.array([1, 1])) == {"error": 0.0, "examples": 2.0}
+    asked.clear()
     assert by_crops(measure, np.array([0, 1]))["error"] == 0.5
     assert len({*asked}) == 13
     assert max(map(abs, np.ravel(asked))) == 3
