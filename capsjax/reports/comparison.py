@@ -23,7 +23,13 @@ from capsjax.study.design import Group, design
 from capsjax.study.ledger import read_ledger
 from capsjax.study.outcomes import outcomes, wrong_by_seed
 from capsjax.study.seen import means_along
-from capsjax.study.statistics import Difference, paired_difference, summarise
+from capsjax.study.statistics import (
+    Difference,
+    Equivalence,
+    TwoWayDifference,
+    paired_difference,
+    summarise,
+)
 from capsjax.tables import Table
 
 
@@ -331,7 +337,7 @@ def format_interval(difference: Difference, count: int) -> str:
     return interval(difference.low, difference.high)
 
 
-def has_width(difference: Difference) -> bool:
+def has_width(difference: Difference | TwoWayDifference | Equivalence) -> bool:
     """Return whether an interval is more than a point, which equal differences make it."""
     return not difference.high - difference.low < SAME  # NaN: of a single seed
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from capsjax.reports import evidence, figures, page
+from capsjax.reports import evidence, evidence_tables, figures, page
 from capsjax.reports.comparison import (
     Comparison,
     alignment_table,
@@ -66,7 +66,8 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     found, runs = evidence.gather(comparison), comparison_runs(comparison, folder)
     named = {
         "results": results_table(comparison, kind),
-        "evidence": evidence.evidence_table(comparison, found),
+        "evidence": evidence_tables.difference_table(comparison, found),
+        "evidence_showing": evidence_tables.showing_table(comparison, found),
         "alignment": alignment_table(comparison),
     }
     if not comparison.short:
@@ -78,7 +79,7 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     figures.save(figures.together(drawn), folder / "comparison.png")
     text = "\n".join(table.to_markdown() for table in shown)
     reading = [reading_of(comparison), *describe_losses(comparison, held, runs)]
-    evidence_reading = [evidence.READING, *evidence.describe_margin(comparison)]
+    evidence_reading = [evidence_tables.READING, *evidence_tables.describe_margin(comparison)]
     evidence_reading += evidence.describe_undefined(found)
     evidence_reading += describe_alignment(comparison)
     answered = evidence.answer(comparison, found)

@@ -1,6 +1,5 @@
-"""What the seeds of a comparison tell: the answer in two sentences, and the tests behind it."""
+"""What the seeds of a comparison tell: the answer in a few sentences, and the tests behind it."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,7 +8,6 @@ import numpy as np
 from capsjax.reports.comparison import (
     SAME,
     Comparison,
-    format_interval,
     has_width,
     in_all,
     interval,
@@ -26,25 +24,12 @@ from capsjax.study.statistics import (
     holm,
     paired_difference,
     retained_gain,
-    seeds_needed,
     sign_flip_test,
     two_way_difference,
 )
-from capsjax.tables import Table
 
 FEW = 6  # seeds: with fewer no choice of signs is rarer than 5 %
-MANY = 10_000  # seeds that nobody trains
 LEAST = 3  # seeds that an interval over images needs: of two it holds the truth too seldom
-READING = (
-    "What the seeds tell, of every arm beside the reference: p is the share of all choices of signs of the "
-    "paired differences whose mean is as large, and beside it the same by Holm, for all arms that stand "
-    "together. The interval over images takes the test images as a sample too, from three seeds on. With few "
-    "seeds it can be the narrower one, since what images add is known from many of them, and what seeds add "
-    "from a few, for which an interval has to be wide. The loss is that of the classes in the test, without "
-    "reconstruction: it moves where no image changes sides. Retained is the part of what routing gains over "
-    "uniform coupling, with Fieller's interval. Seeds for 80 %: as many tell a difference as large as this "
-    "one from 0 four times in five, if it is the true one and seeds vary as these."
-)
 LIMITS = (
     "Intervals hold for other seeds and, where they say so, for other test images; not for other networks, "
     "data, schedules or learning rates than these.",
@@ -161,16 +146,6 @@ def retained(comparison: Comparison, name: str, group: Group) -> RetainedGain | 
     return retained_gain(of_uniform, ours, of_full) if ours else None
 
 
-def describe_margin(comparison: Comparison) -> list[str]:
-    """Say what the margin of equivalence is and how it decides, where one was stated."""
-    if comparison.margin is None:
-        return []
-    return [
-        f"Arms are equal to within the margin of {100 * comparison.margin:g} points that the configuration "
-        "states (compare.margin) where two one-sided tests at 5 % say so: the 90 % interval lies within it."
-    ]
-
-
 def describe_undefined(found: Sequence[Evidence]) -> list[str]:
     """Say why there is no figure of what is retained, where it is undefined of every arm.
 
@@ -187,73 +162,8 @@ def describe_undefined(found: Sequence[Evidence]) -> list[str]:
     return [f"The retained gain is undefined of every arm, and is not drawn: {why}."]
 
 
-def evidence_table(comparison: Comparison, found: Sequence[Evidence]) -> Table:
-    """Make the table of what the seeds tell beside means: tests, images, losses, the retained gain.
-
-    Args:
-        comparison: its numbers.
-        found: as `gather` gives it.
-
-    Returns:
-        The table: a row for each arm that is compared with a reference.
-    """
-    rows = tuple(
-        (
-            comparison.arms[one.name].arm + (f", {one.group.label}" if one.group.cell else ""),
-            str(one.count),
-            f"{signed(one.error.mean)}, {format_interval(one.error, one.count)}",
-            "—" if one.images is None else interval(one.images.low, one.images.high),
-            *(("—", "—") if one.count < 2 else (f"{one.p:.2g}", f"{one.adjusted:.2g}")),
-            "—" if one.loss is None else _loss(one.loss),
-            _retained(one.retained),
-            _needed(one),
-            *([] if one.equal is None else [_equal(one.equal)]),
-        )
-        for one in found
-    )
-    margin = comparison.margin
-    headings = (
-        "arm", "seeds", "test error, points", "over images too", "p", "p by Holm", "test loss",
-        "retained gain", "seeds for 80 %",
-        *([] if margin is None else [f"equal to {100 * margin:g} points, p"]),
-    )  # fmt: skip
-    references = dict.fromkeys(comparison.arms[g.reference].arm for g in comparison.groups)
-    return Table(f"What the seeds tell, beside {' or '.join(references)}", headings, rows)
-
-
-def _loss(found: Difference) -> str:
-    if math.isnan(found.low):
-        return f"{found.mean:+.4f}"
-    bounds = (
-        f"{found.low:+.4f} to {found.high:+.4f}" if has_width(found) else "the same in all seeds"
-    )
-    return f"{found.mean:+.4f}, {bounds}"
-
-
-def _needed(one: Evidence) -> str:
-    """Write how many seeds see a difference as large as the one found, with a probability of 80 %."""
-    if not one.error.standard_error > 0 or abs(one.error.mean) < SAME:  # NaN: of a single seed
-        return "—"
-    count = seeds_needed(one.error.mean, one.error.standard_error * math.sqrt(one.count))
-    return f"{count:,}" if count < MANY else f"over {MANY:,}"
-
-
-def _equal(found: Equivalence) -> str:
-    if math.isnan(found.p):
-        return "—"
-    return f"{'yes' if found.shown else 'not shown'}, {found.p:.2g}"
-
-
-def _retained(found: RetainedGain | None) -> str:
-    if found is None:
-        return "—"
-    if found.why:
-        return "undefined"
-    return f"{found.value:.2f}, {found.low:.2f} to {found.high:.2f}"
-
-
 def answer(comparison: Comparison, found: Sequence[Evidence]) -> list[str]:
-    """Answer what a comparison asks, in two sentences: what differs, and what is retained of routing's gain.
+    """Answer what a comparison asks: what differs, whether it is equal within a margin, what is retained.
 
     The arm that is asked about is the one with the stop gradient, where there is one, else the first.
 
@@ -269,9 +179,13 @@ def answer(comparison: Comparison, found: Sequence[Evidence]) -> list[str]:
     if not first:
         return []
     if len(first) > 1:
-        return [_differs_in_cells(comparison, first), *_retains_in_cells(first)]
+        return [
+            _differs_in_cells(comparison, first),
+            *_equals_in_cells(comparison, first),
+            *_retains_in_cells(first),
+        ]
     one = first[0]
-    return [_differs(comparison, one), *_retains(one)]
+    return [_differs(comparison, one), *_equals(comparison, one), *_retains(one)]
 
 
 def _names(comparison: Comparison, one: Evidence) -> tuple[str, str]:
@@ -309,6 +223,41 @@ def _differs(comparison: Comparison, one: Evidence) -> str:
         f"These seeds do not tell {arm} from {base}: {signed(one.error.mean)} points of test error, {seeds}; "
         "larger differences than that either way are not likely."
     )
+
+
+def _equals(comparison: Comparison, one: Evidence) -> list[str]:
+    if one.equal is None or one.count == 1:
+        return []
+    arm, base = _names(comparison, one)
+    return [f"{arm} is {describe_equivalence(one.equal, base)}."]
+
+
+def describe_equivalence(found: Equivalence, base: str) -> str:
+    """Say whether an arm is equal to the reference within the margin that was stated.
+
+    Args:
+        found: what the two one-sided tests of two seeds or more found.
+        base: the name of the reference.
+
+    Returns:
+        The end of a sentence that begins with the arm, such as "equal to full within 0.5 points (p = 0.01)".
+    """
+    within = f"equal to {base} within {100 * found.margin:g} points"
+    if not has_width(found):
+        return f"not shown to be {within}, since the difference is the same in all seeds"
+    return f"{'' if found.shown else 'not shown to be '}{within} (p = {found.p:.2g})"
+
+
+def _equals_in_cells(comparison: Comparison, found: Sequence[Evidence]) -> list[str]:
+    tested = [e.equal for e in found if e.equal is not None and e.count > 1 and has_width(e.equal)]
+    if not tested:
+        return []
+    _, base = _names(comparison, found[0])
+    shown = sum(equal.shown for equal in tested)
+    return [
+        f"It is shown to be equal to {base} within {100 * tested[0].margin:g} points in {shown} of "
+        f"{len(tested)} cells that can be tested."
+    ]
 
 
 def _retains(one: Evidence) -> list[str]:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from capsjax.reports.comparison import Comparison, has_width, interval, paired, signed
-from capsjax.study.statistics import paired_difference
+from capsjax.reports.evidence import describe_equivalence
+from capsjax.study.statistics import equivalence_test, paired_difference
 
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -31,6 +32,9 @@ def comparison_verdicts(
             sentence = verdict(
                 comparison.arms[name].arm, ours, theirs, option=option, beside=reference
             )
+            if comparison.margin is not None and len(ours) > 1:
+                equal = equivalence_test(ours, theirs, margin=comparison.margin)
+                sentence += f"; {describe_equivalence(equal, reference)}"
             said.append(f"with {group.label}, {sentence}" if group.cell else sentence)
     return tuple(said)
 

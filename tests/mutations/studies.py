@@ -125,6 +125,13 @@ STUDIES = (
         ("tests/reports/test_evidence.py",),
     ),
     Mutation(
+        "differences without spread as certainty",
+        "reports/evidence_tables.py",
+        "    if not has_width(found):  # whatever p is\n",
+        "    if False:\n",
+        ("tests/reports/test_evidence.py",),
+    ),
+    Mutation(
         "losses of different kinds subtracted",
         "reports/evidence.py",
         "    if comparison.arms[name].loss != comparison.arms[base].loss:\n        return None\n",

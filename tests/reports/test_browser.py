@@ -33,6 +33,10 @@ async function look() {
       wide, scroll: root.scrollWidth, over: over.map(element => element.outerHTML.slice(0, 80)),
       rising, falling, pictures, loaded: loaded.filter(name => !name.startsWith("data:")),
     };
+    const boxes = [...page.querySelectorAll(".scroll:has(table)")];
+    seen[frame.width].scrolled = boxes.filter(box => box.scrollWidth > box.clientWidth).length;
+    seen[frame.width].shaded = boxes.every(
+      box => getComputedStyle(box).backgroundAttachment === "local, local, scroll, scroll");
     const axe = document.getElementById("axe");
     if (axe) {
       const script = page.createElement("script");
@@ -41,6 +45,10 @@ async function look() {
       const found = await frame.contentWindow.axe.run();
       seen[frame.width].axe = found.violations.map(one => [one.id, one.nodes[0].html.slice(0, 200)]);
     }
+    const found = seen[frame.width], rules = [...page.styleSheets[0].cssRules];
+    for (const rule of rules) if (rule.media?.mediaText === "print") rule.media.mediaText = "all";
+    frame.width = 718;  // of a sheet of paper between its margins
+    found.cut = boxes.filter(box => box.firstElementChild.getBoundingClientRect().right > 718).length;
   }
   return seen;
 }
@@ -88,6 +96,14 @@ def test_nothing_is_wider_than_the_page_at_390_and_1280_pixels(looked):
         assert found["scroll"] <= found["wide"] <= int(width)
         assert min(found["pictures"]) > 100
         assert len(found["pictures"]) == 14
+
+
+def test_tables_fit_a_screen_and_paper_and_show_where_they_scroll(looked):
+    narrow, wide = looked[0].values()
+    assert wide["scrolled"] == 0 < narrow["scrolled"]
+    for found in (narrow, wide):
+        assert found["shaded"]
+        assert found["cut"] == 0
 
 
 def test_a_click_on_a_heading_sorts_its_table(looked):

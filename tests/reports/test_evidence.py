@@ -6,18 +6,18 @@ import pytest
 import capsjax as cj
 from capsjax.reports.comparison import ArmDescription, Comparison
 from capsjax.reports.comparison_page import describe_alignment
-from capsjax.reports.evidence import (
+from capsjax.reports.evidence import answer, describe_undefined, gather
+from capsjax.reports.evidence_tables import (
     READING,
-    answer,
     describe_margin,
-    describe_undefined,
-    evidence_table,
-    gather,
+    difference_table,
+    showing_table,
 )
 from capsjax.reports.figures import panel_figure
 from capsjax.reports.forest_panels import forest_panels, mean_over_data
 from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
 from capsjax.reports.themes import DARK
+from capsjax.reports.verdict import comparison_verdicts
 from capsjax.study.arms import mode_of, routing_kind
 from capsjax.study.design import design
 from capsjax.study.statistics import (
@@ -99,7 +99,7 @@ def test_where_routing_gains_nothing_that_is_the_finding():
     first, second = answer(made, gather(made))
     assert "do not tell stop from full" in first
     assert "undefined: 10 seeds do not tell what routing gains from nothing" in second
-    assert [row[7] for row in evidence_table(made, gather(made)).rows] == [
+    assert [row[1] for row in showing_table(made, gather(made)).rows] == [
         "—",
         "undefined",
         "undefined",
@@ -118,9 +118,9 @@ def test_equal_differences_are_said_to_be_equal():
     made = comparison([full, full, more, full], losses=dict.fromkeys(MODES["compare.modes"], full))
     first, *_ = answer(made, gather(made))
     assert first == "stop and full have the same test error in all 3 seeds."
-    cells = [row[2] for row in evidence_table(made, gather(made)).rows]
+    cells = [row[2] for row in difference_table(made, gather(made)).rows]
     assert cells[1:] == ["+0.00, equal in all 3 seeds", "+1.00, +1.00 in all 3 seeds"]
-    assert evidence_table(made, gather(made)).rows[1][6] == "+0.0000, the same in all seeds"
+    assert difference_table(made, gather(made)).rows[1][6] == "+0.0000, the same in all seeds"
     made = comparison([full, more, full, full])
     assert answer(made, gather(made))[0] == (
         "stop differs from full by +1.00 points of test error in all 3 seeds, an interval without width, "
@@ -131,20 +131,52 @@ def test_equal_differences_are_said_to_be_equal():
 def test_equivalence_and_the_seeds_that_a_difference_needs():
     errors = drawn()
     made = comparison(errors, margin=0.002)
-    table = evidence_table(made, gather(made))
+    table = showing_table(made, gather(made))
     assert table.headings[-2:] == ("seeds for 80 %", "equal to 0.2 points, p")
     for row, ours in zip(table.rows, errors[:3], strict=True):
         apart = np.asarray(ours) - np.asarray(errors[3])
-        assert row[8] == f"{seeds_needed(apart.mean(), apart.std(ddof=1)):,}"
+        assert row[2] == f"{seeds_needed(apart.mean(), apart.std(ddof=1)):,}"
         found = equivalence_test(ours, errors[3], margin=0.002)
-        assert row[9] == f"{'yes' if found.shown else 'not shown'}, {found.p:.2g}"
-    assert [row[9].split(",")[0] for row in table.rows] == ["not shown", "not shown", "yes"]
+        assert row[3] == f"{'yes' if found.shown else 'not shown'}, {found.p:.2g}"
+    assert [row[3].split(",")[0] for row in table.rows] == ["not shown", "not shown", "yes"]
     assert "margin of 0.2 points" in describe_margin(made)[0]
-    made = comparison(drawn(seeds=1), margin=0.002)
-    assert evidence_table(made, gather(made)).rows[0][8:] == ("—", "—")
+    one_seed = comparison(drawn(seeds=1), margin=0.002)
+    assert showing_table(one_seed, gather(one_seed)).rows == ()
+    assert len(answer(one_seed, gather(one_seed))) == 2  # of one seed nothing is tested
     without = comparison(errors)
     assert describe_margin(without) == []
-    assert evidence_table(without, gather(without)).headings[-1] == "seeds for 80 %"
+    assert showing_table(without, gather(without)).headings[-1] == "seeds for 80 %"
+
+
+def test_the_answer_says_whether_arms_are_equal_within_the_margin():
+    errors = drawn()
+    for margin, said in ((0.002, "not shown to be equal"), (0.02, "equal")):
+        made = comparison(errors, margin=margin)
+        p = equivalence_test(errors[1], errors[3], margin=margin).p
+        expected = f"{said} to full within {100 * margin:g} points (p = {p:.2g})"
+        assert answer(made, gather(made))[1] == f"stop is {expected}."
+        assert comparison_verdicts(made)[1].endswith(f"; {expected}")
+    assert len(answer(comparison(errors), gather(comparison(errors)))) == 2
+    cells = [drawn(kept=0.6, seed=3), drawn(kept=0.9, seed=4)]
+    made = comparison([cell[n] for cell in cells for n in (0, 1, 3)], DATA, margin=0.005)
+    assert answer(made, gather(made))[1] == (
+        "It is shown to be equal to full within 0.5 points in 1 of 2 cells that can be tested."
+    )
+
+
+def test_differences_without_spread_are_called_no_certainty():
+    full = [0.02, 0.03, 0.04]
+    wrong = {n: [np.arange(50) % 7 == k for k in range(3)] for n in ("stop", "full")}
+    for away in (0.0, 0.01):
+        stop = [x + away for x in full]
+        made = comparison([full, stop, full, full], margin=0.005, wrong=wrong)
+        found = gather(made)
+        assert showing_table(made, found).rows[1][3] == "the same in all seeds"
+        assert difference_table(made, found).rows[1][3] == "the same in all seeds"
+        assert answer(made, found)[1] == (
+            "stop is not shown to be equal to full within 0.5 points, since the difference is the same in "
+            "all seeds."
+        )
 
 
 def test_over_images_two_seeds_are_too_few():
@@ -153,7 +185,7 @@ def test_over_images_two_seeds_are_too_few():
     for seeds, there in ((2, False), (3, True)):
         errors = np.asarray(drawn(seeds=seeds)).tolist()
         made = comparison(errors, wrong={n: found[:seeds] for n, found in wrong.items()})
-        assert (evidence_table(made, gather(made)).rows[1][3] != "—") is there
+        assert (difference_table(made, gather(made)).rows[1][3] != "—") is there
     assert "it can be the narrower one" in READING
 
 
@@ -175,7 +207,7 @@ def test_the_table_of_evidence_is_the_statistics_of_raw_numbers():
     made = comparison(errors, losses=losses, wrong=wrong)
     found = gather(made)
     p = [sign_flip_test(errors[n], errors[3]) for n in range(3)]
-    rows = evidence_table(made, found).rows
+    rows = difference_table(made, found).rows
     assert [row[0] for row in rows] == list(names[:3])
     for n, (row, adjusted) in enumerate(zip(rows, holm(p), strict=True)):
         assert row[4:6] == (f"{p[n]:.2g}", f"{adjusted:.2g}")
@@ -186,7 +218,7 @@ def test_the_table_of_evidence_is_the_statistics_of_raw_numbers():
     assert rows[1][3] == f"{100 * both.low:+.2f} to {100 * both.high:+.2f}"
     # Losses of other kinds are not subtracted.
     arms = made.arms | {"stop": made.arms["stop"]._replace(loss=2)}
-    assert evidence_table(made, gather(made._replace(arms=arms))).rows[1][6] == "—"
+    assert difference_table(made, gather(made._replace(arms=arms))).rows[1][6] == "—"
 
 
 def test_data_sets_are_averaged_by_random_effects():

@@ -56,7 +56,7 @@ def test_the_table_is_the_raw_numbers(compared, raw):
 
 
 def test_the_table_of_alignment_is_the_raw_numbers(compared, raw):
-    table = compared.tables[2]
+    table = compared.tables[3]
     assert table.headings == ("parameters", "epoch 0", "epoch 3")
     assert [row[0] for row in table.rows] == ["all", "classes", "decoder", "primary", "stem"]
     for row in table.rows:
@@ -135,7 +135,8 @@ def test_every_figure_and_table_is_a_file_of_its_own(compared):
         check_picture((folder / f"{name}.png").read_bytes(), (300, 500))
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert "<svg" in (folder / f"{name}.svg").read_text("utf-8")
-    for name, table in zip(("results", "evidence", "alignment"), compared.tables, strict=True):
+    written = ("results", "evidence", "evidence_showing", "alignment")
+    for name, table in zip(written, compared.tables, strict=True):
         text = (compared.folder / "tables" / f"{name}.csv").read_text("utf-8")
         assert [tuple(row) for row in csv.reader(io.StringIO(text))] == [
             table.headings,
@@ -177,7 +178,7 @@ def test_drawing_again_trains_nothing_and_gives_the_same_bytes(compared):
     files = [path for path in compared.folder.rglob("*") if path.is_file()]
     drawn = {p: p.read_bytes() for p in files if p.name in made or p.parent in folders}
     kept = {path: path.stat().st_mtime_ns for path in files if path not in drawn}
-    assert len(drawn) == 4 + 3 * 14 + 2 * 3
+    assert len(drawn) == 4 + 3 * 14 + 2 * 4
     assert report_comparison(compared.folder)[0] == compared.page
     assert {path: path.read_bytes() for path in drawn} == drawn
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
