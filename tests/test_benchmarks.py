@@ -252,7 +252,7 @@ class TestGpu:
         env.pop("XLA_FLAGS", None)
         found = interleave.interleave(chosen, 1, env)
         for result in found.values():
-            assert 0 < result["seconds"][0] < 1
+            assert 0 < result["seconds"][0] < 10
             assert result["peak_device_bytes"] is None
 
 

@@ -1,6 +1,8 @@
 """Which part of a step takes the time: read from the compiled program and the profiler's trace."""
 
+import collections
 import json
+import statistics
 
 import jax
 import jax.numpy as jnp
@@ -92,8 +94,10 @@ def test_every_part_of_a_step_is_found(gradient):
     found = profile(work, calls=2)
     assert set(found.seconds) == {*PARTS, "other"}
     assert all(seconds > 0 for seconds in found.seconds.values())
-    # Small as it is, this network's time is mostly known: what is not counted at all would show here.
-    assert found.seconds["other"] < 0.4 * found.total
+    # Most of the program is known: a part that lost its scope would show here. By operations, not by
+    # seconds, which a busy machine adds to whichever operation it interrupts.
+    parts = collections.Counter(parts_of(work.program_text(), work.layers).values())
+    assert parts["other"] < 0.4 * (parts.total() - parts[None])
 
 
 def test_the_time_is_that_of_one_step():
@@ -110,9 +114,12 @@ def test_the_time_is_that_of_one_step():
     compiling = jax.jit(long).lower, arguments, lambda _, used: used
     with fresh_metadata():
         work = workload.compile_work("long", {}, 1, *compiling, times=2)
-    found = profile(work._replace(layers=LAYERS), calls=2)
-    assert found.seconds["classes"] == pytest.approx(0.9 * found.total, rel=0.15)
-    assert found.as_json()["shares"]["classes"] == found.seconds["classes"] / found.total
+    times = [profile(work._replace(layers=LAYERS), calls=1) for _ in range(5)]
+    found = times[-1]
+    # The median: a busy machine may interrupt one operation for as long as all others take.
+    shares = [one.seconds["classes"] / one.total for one in times]
+    assert statistics.median(shares) == pytest.approx(0.9, rel=0.15)
+    assert found.as_json()["shares"]["classes"] == shares[-1]
 
 
 def test_the_table_begins_with_what_takes_longest():
