@@ -55,7 +55,7 @@ class Measured(NamedTuple):
         seeds: those seeds.
         failed: how many runs failed.
         errors: test errors in per cent by arm, [seeds].
-        losses: test margin losses by arm, [seeds].
+        losses: test margin losses by arm, [seeds]; NaN of an arm with another loss.
         wrong: which test images were wrong by arm, [seeds, images].
         entropy: mean entropy of the coupling on test images in nats by arm, of those that couple.
     """
@@ -91,7 +91,7 @@ def read(name: str, results: Path | None = None) -> Measured | None:
         return None
 
     def collect(arm: str, key: str) -> np.ndarray:
-        return np.array([done[arm, seed]["test"][key] for seed in seeds])
+        return np.array([done[arm, seed]["test"].get(key, math.nan) for seed in seeds])
 
     def images(arm: str) -> np.ndarray:
         found = [done[arm, seed] for seed in seeds]

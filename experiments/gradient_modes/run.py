@@ -158,7 +158,7 @@ def gradients(folder: Path) -> list[dict[str, Any]]:
 
 
 def select(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Choose the learning rate of each arm by its validation margin loss, and the margin of equivalence.
+    """Choose the learning rate of each arm by its validation loss, and the margin of equivalence.
 
     Args:
         records: of the runs of the selection, as `collect` returns them.
@@ -172,17 +172,19 @@ def select(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         name, _, rate = record["arm"].partition(", rate=")
         line = {"state": record["state"], "seed": record["seed"]}
         if record["state"] == "done":
-            line |= {key: record["validation"][key] for key in ("error", "margin")}
+            # Of another loss than the margin loss, all of it.
+            loss = "margin" if "margin" in record["validation"] else "loss"
+            line |= {"error": record["validation"]["error"], loss: record["validation"][loss]}
         measured.setdefault(name, {}).setdefault(rate, []).append(line)
 
-    def loss(lines: list[dict[str, Any]]) -> float:
+    def total(lines: list[dict[str, Any]]) -> float:
         if any(line["state"] != "done" for line in lines):
             return math.inf
-        return sum(line["margin"] for line in lines)
+        return sum(line.get("margin", line.get("loss", math.inf)) for line in lines)
 
-    rates = {n: min(found, key=lambda rate: loss(found[rate])) for n, found in measured.items()}
+    rates = {n: min(found, key=lambda rate: total(found[rate])) for n, found in measured.items()}
     for name, rate in rates.items():
-        if loss(measured[name][rate]) == math.inf:
+        if total(measured[name][rate]) == math.inf:
             raise SystemExit(
                 f"{name}: runs of the selection failed at every rate: {measured[name]}"
             )

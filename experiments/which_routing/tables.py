@@ -1,0 +1,109 @@
+"""Make the table of routings, of README.md and docs/routing.md, from the raw results of this experiment.
+
+    python experiments/which_routing/tables.py
+
+Replaces what stands between the marks in both files; a test holds that nothing else stands there.
+"""
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capsjax.runs.plan import functions_of
+from capsjax.study.design import design
+from capsjax.study.statistics import paired_difference, summarise
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "gradient_modes"))
+finding = importlib.import_module("finding")
+run = importlib.import_module("run")
+README, PAGE = HERE / "README.md", HERE.parents[1] / "docs/routing.md"
+REFERENCE, BASE = "dynamic, full", "uniform"
+SHAPES = {"fashion_10k": ((28, 28, 1), 10), "eth80_objects": ((32, 32, 1), 8)}
+
+
+def parameters(name: str, entry: Mapping[str, Any]) -> dict[str, int]:
+    """Count the parameters of every arm of a set, the decoder's apart.
+
+    Args:
+        name: of the set.
+        entry: what sets.yaml says of it.
+    """
+    rates = dict.fromkeys(entry["own_arms"], run.RATES[0])
+    arms = design(run.study_config(entry, rates)).arms
+    shapes = {arm: functions_of(made.config, *SHAPES[name]).shapes() for arm, made in arms.items()}
+    return {
+        arm: sum(x.size for key, x in found.items() if not key.startswith("decoder"))
+        for arm, found in shapes.items()
+    }
+
+
+def table(
+    errors: Mapping[str, np.ndarray], cost: Mapping[str, Any], sizes: Mapping[str, int]
+) -> list[str]:
+    """Return the table of a set, the smallest error first.
+
+    Args:
+        errors: test errors in per cent by arm, [seeds].
+        cost: of a step by arm, as comparison.json has it: `seconds` of interleaved rounds and `temp_bytes`.
+        sizes: parameters by arm.
+    """
+    lines = [
+        "| routing | test error, % (mean ± sd) | minus dynamic, full, points (95 %) | time of a step | "
+        "temporary memory | parameters |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    base = cost[BASE]
+    for arm in sorted(errors, key=lambda arm: errors[arm].mean()):
+        mean = summarise(errors[arm])
+        beside = (
+            ""
+            if arm == REFERENCE
+            else finding.between(paired_difference(errors[arm], errors[REFERENCE]))
+        )
+        # Of each round, since rounds are interleaved.
+        rounds = zip(cost[arm]["seconds"], base["seconds"], strict=True)
+        time = statistics.median(mine / other for mine, other in rounds)
+        memory = cost[arm]["temp_bytes"] / base["temp_bytes"]
+        cells = [f"{mean.mean:.2f} ± {mean.sd:.2f}", beside, f"{time:.2f}", f"{memory:.2f}"]
+        lines.append(f"| {arm} | {' | '.join(cells)} | {sizes[arm]:,} |")
+    return lines
+
+
+def tables(results: Path = HERE / "results") -> str:
+    """Return all tables, in Markdown.
+
+    Args:
+        results: this experiment's results.
+    """
+    parts = []
+    for name, entry in run.read_sets(HERE).items():
+        measured = finding.read(name, results)
+        if measured is None:
+            continue
+        comparison = json.loads((results / name / "comparison.json").read_text(encoding="utf-8"))
+        title = f"{finding.NAMES[name]}, {len(measured.seeds)} of {entry['seeds']} seeds:"
+        parts += [
+            title,
+            "\n".join(table(measured.errors, comparison["cost"], parameters(name, entry))),
+        ]
+    return "\n\n".join(parts) or finding.NOTHING
+
+
+def main() -> None:
+    """Write both files."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    for path in (README, PAGE):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(finding.written(text, tables()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
