@@ -32,6 +32,12 @@ CARRIED_OUT = {
     "choose smaller images": "runs/test_memory.py::test_where_nothing_fits_smaller_images_are_named",
     "choose a smaller size of what augment": "runs/test_memory.py::"
     "test_a_smaller_part_is_advised_where_the_size_of_images_makes_no_difference",
+    "set {} to grain, which fits": "runs/test_feeds.py::"
+    "test_images_that_do_not_fit_at_once_come_part_by_part",
+    "or set training.feed to device": "runs/test_feeds.py::"
+    "test_what_cannot_be_streamed_is_refused_before_anything_is_made",
+    "set training.feed to device": "runs/test_feeds.py::"
+    "test_what_cannot_be_streamed_is_refused_before_anything_is_made",
     "set {} to {}, which fits": "runs/test_memory.py::test_what_is_said_to_fit_fits",
     "set {} to {}": "runs/test_memory.py::test_what_is_said_to_fit_fits",
     "set {} to {} instead": "test_advice.py::test_training_that_is_not_finite_ends_by_what_the_error_says",

@@ -20,7 +20,8 @@ from capsjax.data import Dataset, Split
 from capsjax.layers import routings
 from capsjax.runs.config import Config
 from capsjax.runs.plan import Plan, plan
-from capsjax.training.feed import Epoch, TrainFeed
+from capsjax.training.feed import TrainFeed
+from capsjax.training.slicing import Epoch
 from capsjax.types import Batch
 
 LONG = 1_000_000  # steps

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from capsjax.progress import Reporter
-from capsjax.training.feed import Epoch
 from capsjax.training.loop import CompiledSteps
+from capsjax.training.slicing import Epoch
 from capsjax.training.state import TrainState
 
 Name = TypeVar("Name")

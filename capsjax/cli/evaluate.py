@@ -27,8 +27,10 @@ def evaluate(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     start_jax()
     from capsjax.runs import evaluation
 
-    size, iterations = arguments.eval_batch_size, read_iterations(arguments.iterations)
-    overrides = {} if size is None else parse_overrides(["--training.eval_batch_size", size])
+    iterations = read_iterations(arguments.iterations)
+    flags = (("eval_batch_size", arguments.eval_batch_size), ("feed", arguments.feed))
+    given = [(f"--training.{name}", value) for name, value in flags if value is not None]
+    overrides = parse_overrides([word for pair in given for word in pair])
     with progress(arguments, "preparing") as reporter:
         # Before the run is restored, which takes longer: a mistake in the flags is told at once.
         data = read_data(arguments, rest, arguments.folder)

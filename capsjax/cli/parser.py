@@ -130,6 +130,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--training.eval_batch_size", dest="eval_batch_size", metavar="N", help=size
     )
+    way = "grain for images that come part by part, where memory is short (device for all at once)"
+    evaluate.add_argument("--training.feed", dest="feed", metavar="WAY", help=way)
 
     predict = command(
         "predict",

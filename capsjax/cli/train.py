@@ -33,8 +33,8 @@ def train(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     ):
         raise UserError(
             "got --resume with more beside it, expected it alone, or with --training.epochs to lengthen the "
-            "run, --training.eval_batch_size, or --data.path where its data are now: the run's own "
-            "configuration says everything else"
+            "run, --training.eval_batch_size, --training.feed, or --data.path where its data are now: the "
+            "run's own configuration says everything else"
         )
     name = None if arguments.resume else Path(arguments.config).absolute().stem
     config = None if arguments.resume else read(arguments, rest)

@@ -18,13 +18,13 @@ from capsjax.reports.themes import DARK, LIGHT
 from capsjax.reports.unfinished import report_unfinished
 from capsjax.routing import DynamicRouting
 from capsjax.runs import evaluation
+from capsjax.runs.feeds import eval_feed
 from capsjax.runs.folder import Folder
 from capsjax.runs.run import Run
 from capsjax.runs.sources import load_data, shaped_data
 from capsjax.study import arms
 from capsjax.study.arms import Lines
 from capsjax.tables import Table, plain
-from capsjax.training.feed import EvalFeed
 
 TRAINING = (
     "The training error is the mean over the logged batches of the steps named, each measured before its "
@@ -181,12 +181,8 @@ def _shown(run: Run, data: object) -> _Shown:
     """Read the images that are looked at."""
     dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), Silent())
     size = min(SHOWN, len(dataset.test))
-    feed = EvalFeed(
-        dataset.test,
-        dataset.scale,
-        batch_size=size,
-        overlap=dataset.overlap,
-        augmentations=run.config.augmentations,
+    feed = eval_feed(
+        run.config, dataset.test, dataset.scale, overlap=dataset.overlap, batch_size=size
     )
     batch = next(iter(feed))
     pairs = dataset.overlap is not None

@@ -24,13 +24,13 @@ from capsjax.data import Dataset
 from capsjax.metrics.classification import shares
 from capsjax.progress import Silent
 from capsjax.runs.config import Config, load_config
+from capsjax.runs.feeds import train_feed
 from capsjax.runs.fitted_data import as_images, check_used, make_dataset, placed
 from capsjax.runs.plan import plan
 from capsjax.runs.run import Run
 from capsjax.runs.sources import check_data
 from capsjax.schema.text import to_tree
 from capsjax.schema.tree import build
-from capsjax.training.feed import TrainFeed
 from capsjax.training.loop import fit
 
 # By its name: what is known of scikit-learn's types is older than `validate_data`.
@@ -196,7 +196,7 @@ def _train(config: Config, dataset: Dataset) -> Run:
     """Train in memory."""
     planned = plan(config, dataset)
     planned.check_parameters()
-    feed = TrainFeed(dataset.train, planned.slicer, config.seed)
+    feed = train_feed(config, dataset.train, planned.slicer)
     state, steps = planned.initial_state(config.seed), planned.total_steps
     for moment in fit(planned.compiled, state, feed, total_steps=steps, log_every=steps):
         state = moment.state

@@ -18,6 +18,7 @@ from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, description, directory, memory
 from capsjax.runs.config import Config
 from capsjax.runs.crops import by_crops, check_crops
+from capsjax.runs.feeds import eval_feed
 from capsjax.runs.metrics_file import SPLITS
 from capsjax.runs.plan import evaluation_steps, functions_of
 from capsjax.runs.predictions import Predictions
@@ -26,7 +27,6 @@ from capsjax.runs.sources import load_data, shaped_data
 from capsjax.schema.text import to_tree
 from capsjax.schema.tree import build
 from capsjax.training import checkpoints
-from capsjax.training.feed import EvalFeed
 from capsjax.training.loop import evaluate as measure
 from capsjax.training.notebook import for_python
 from capsjax.training.optimisers import freeze
@@ -105,7 +105,8 @@ def evaluate(
             for the data of the run's configuration. Of a run on arrays that were changed, arrays are changed
             as those were; of one on other data that were, they are taken as they are.
         split: "train", "validation", "test", or "all" of what the data hold.
-        overrides: `training.eval_batch_size` alone, where memory is short; the last digits depend on it.
+        overrides: where memory is short, `training.eval_batch_size`, on which the last digits depend, and
+            `training.feed`, on which nothing does.
         iterations: r, how many iterations of routing measure the run instead of its own: of every layer that
             iterates, or of each layer by name. What it then says of each example is not kept.
         crops: 1 for the middle of each image where `crop_to` cuts out a part; 13 for that and twelve beside
@@ -165,9 +166,7 @@ def evaluate(
     scale = dataset.scale if own else run.unit.factor(measured.images)
     config = _measured(measured_by, overrides or {})
     memory.check_evaluation(config, dataset)
-    size, overlap = config.training.eval_batch_size, dataset.overlap
-    ways = {"batch_size": size, "overlap": overlap, "augmentations": config.augmentations}
-    feed = EvalFeed(measured, scale, **ways)
+    feed = eval_feed(config, measured, scale, overlap=dataset.overlap)
     with room.advising(f"lower {memory.BATCH['evaluation']}"):
         variables = compiled.strategy.replicate(run.variables)
         if crops > 1:
@@ -175,7 +174,7 @@ def evaluate(
                 lambda part, offset: measure(
                     compiled,
                     variables,
-                    EvalFeed(measured, scale, **ways, offset=offset),
+                    eval_feed(config, measured, scale, overlap=dataset.overlap, offset=offset),
                     reporter,
                     before=part,
                     parts=crops,
@@ -215,12 +214,12 @@ def _part(dataset: Dataset, split: str) -> Split:
 
 
 def _measured(config: Config, overrides: Mapping[str, object]) -> Config:
-    """Return a run's configuration with another size of the batches that measure it."""
-    other = [key for key in overrides if key != memory.BATCH["evaluation"]]
+    """Return a run's configuration with other batches that measure it, or another way to feed them."""
+    other = [key for key in overrides if key not in (memory.BATCH["evaluation"], memory.FEED)]
     if other:
         raise UserError(
-            f"overrides: got {other[0]}, expected {memory.BATCH['evaluation']} alone: a run is measured as "
-            "it was trained"
+            f"overrides: got {other[0]}, expected {memory.BATCH['evaluation']} or {memory.FEED} alone: a run "
+            "is measured as it was trained"
         )
     return build(Config, to_tree(config), source="config", overrides=overrides)
 

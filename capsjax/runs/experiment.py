@@ -11,6 +11,7 @@ from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, create, description, directory, memory, remedies
 from capsjax.runs.config import Config, load_config
 from capsjax.runs.evaluation import load
+from capsjax.runs.feeds import check_feed
 from capsjax.runs.finetune import transfer
 from capsjax.runs.finish import Observer, finish
 from capsjax.runs.folder import Folder
@@ -62,6 +63,7 @@ def train(
     config, data = with_data(config, data)
     dataset = load_data(config, data, reporter)
     check_data(config, dataset, data, reporter)
+    check_feed(config, dataset)
     planned = plan(config, dataset)
     memory.check(config, dataset)
     state, described = planned.initial_state(config.seed), description.describe(config, dataset)
@@ -108,8 +110,8 @@ def resume(
         run_dir: the run's directory.
         data: the user's own arrays, as `train` got them, where the run was trained on such.
         overrides: `training.epochs` or `training.steps`, to lengthen a run, finished or not;
-            `training.eval_batch_size`, where memory is short; `data.path` or `data.folder`, where its data
-            are now elsewhere. They are written into its `config.yaml`. The
+            `training.eval_batch_size` or `training.feed`, where memory is short; `data.path` or
+            `data.folder`, where its data are now elsewhere. They are written into its `config.yaml`. The
             learning rate is that of a run so long from the beginning: constant, exponential and piecewise
             schedules without a `warmup_fraction` do not depend on the length, so the result is that of such a
             run, to the bit; along a cosine, a line or a polynomial it rises again, to where the longer one
@@ -141,6 +143,7 @@ def resume(
             f"{folder}: got data whose SHA-256 is {dataset.fingerprint()[:12]}..., expected "
             f"{begun[:12]}..., that of the data the run began with"
         )
+    check_feed(config, dataset)
     planned = plan(config, dataset)
     memory.check_held(config, dataset, folder=folder)
     begun_from_another = "start" in directory.read_json(folder / "environment.json")

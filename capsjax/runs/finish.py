@@ -3,23 +3,24 @@
 import shlex
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 
 from capsjax import room, signals
-from capsjax.data import Dataset, Split
+from capsjax.data import Dataset
 from capsjax.progress import Reporter
 from capsjax.runs import advice, memory
 from capsjax.runs.config import Config
+from capsjax.runs.feeds import eval_feed, train_feed
 from capsjax.runs.metrics_file import MetricsWriter
 from capsjax.runs.plan import Plan
 from capsjax.runs.predictions import Predictions
 from capsjax.runs.run import Run
 from capsjax.training import checkpoints
 from capsjax.training.config import TrainingConfig
-from capsjax.training.feed import EvalFeed, TrainFeed
-from capsjax.training.loop import CompiledSteps, Moment, evaluate, fit
+from capsjax.training.loop import Batches, CompiledSteps, Moment, evaluate, fit
 from capsjax.training.state import TrainState
 
 Observer = Callable[[int, TrainState], None]
@@ -42,7 +43,7 @@ class Recorder:
         self,
         compiled: CompiledSteps,
         training: TrainingConfig,
-        validation: EvalFeed | None,
+        validation: Batches | None,
         folder: Path,
         reporter: Reporter,
         observe: Observer | None = None,
@@ -166,15 +167,7 @@ def finish(
     """
     compiled, training = planned.compiled, config.training
 
-    def in_order(split: Split) -> EvalFeed:
-        return EvalFeed(
-            split,
-            dataset.scale,
-            batch_size=training.eval_batch_size,
-            overlap=dataset.overlap,
-            augmentations=config.augmentations,
-        )
-
+    in_order = partial(eval_feed, config, scale=dataset.scale, overlap=dataset.overlap)
     validation = None if dataset.validation is None else in_order(dataset.validation)
     recorder = Recorder(compiled, training, validation, folder, reporter, observe)
     try:
@@ -182,7 +175,7 @@ def finish(
             moments = fit(
                 compiled,
                 state,
-                TrainFeed(dataset.train, planned.slicer, config.seed),
+                train_feed(config, dataset.train, planned.slicer),
                 total_steps=planned.total_steps,
                 log_every=training.log_every,
                 label=folder.name,

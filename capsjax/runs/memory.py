@@ -18,16 +18,18 @@ from capsjax.runs.config import Config
 from capsjax.runs.plan import evaluation_steps, functions_of, plan
 from capsjax.schema.text import to_tree
 from capsjax.schema.tree import build
-from capsjax.training.feed import batch_shapes, epoch_shapes
+from capsjax.training.slicing import Epoch, batch_shapes, epoch_shapes
 from capsjax.training.state import TrainState
+from capsjax.training.stream import PARTS, part_shapes
 
 BATCH: dict[room.What, str] = {
     "training": "training.batch_size",
     "evaluation": "training.eval_batch_size",
 }
+FEED = "training.feed"
 OPTIONS = 2  # changes of the network that are named
 TRIES = 4  # programs that are compiled to find what fits
-PARTS = range(2, 17)  # every 16th pixel in each direction is the least that is thought of
+FRACTIONS = range(2, 17)  # every 16th pixel in each direction is the least that is thought of
 
 
 def check(config: Config, dataset: Dataset, *, folder: Path | None = None) -> None:
@@ -45,7 +47,7 @@ def check(config: Config, dataset: Dataset, *, folder: Path | None = None) -> No
             largest array and what would fit.
     """
     check_held(config, dataset, folder=folder)
-    beside = _images(dataset) - dataset.train.images.nbytes
+    beside = _images(config, dataset) - room.size_of(_epoch(config, dataset).images)
     with _advised(config, dataset, folder):
         room.check_program(
             _training(config, dataset), "model: a training step", what="training", beside=beside
@@ -66,7 +68,7 @@ def check_held(config: Config, dataset: Dataset, *, folder: Path | None = None) 
     """
     with _advised(config, dataset, folder):
         plan(config, dataset).check_parameters()
-        images, there = _images(dataset), room.available()
+        images, there = _images(config, dataset), room.available()
         if images > there:
             raise room.TooLargeError(
                 f"data: got {room.written(images)} of images, expected at most the {room.written(there)} of "
@@ -86,7 +88,7 @@ def check_evaluation(config: Config, dataset: Dataset, *, folder: Path | None = 
     Raises:
         UserError: If it does not fit.
     """
-    size, images = config.training.eval_batch_size, _images(dataset)
+    size, images = config.training.eval_batch_size, _images(config, dataset)
     splits = [dataset.test, *([] if dataset.validation is None else [dataset.validation])]
     with _advised(config, dataset, folder):
         for count in sorted({min(size, len(split)) for split in splits}, reverse=True):
@@ -115,7 +117,7 @@ def what_to_lower(config: Config) -> str:
     lower = " or ".join(filter(None, (", ".join(keys), "the size of the images")))
     return (
         f"lower {lower}, and train anew, in a new directory: a run that is resumed keeps all but "
-        f"{BATCH['evaluation']}"
+        f"{BATCH['evaluation']} and {FEED}"
     )
 
 
@@ -124,6 +126,8 @@ def _way_out(
 ) -> tuple[str, str]:
     """Say what would fit, in the words of Python and of the command line."""
     there = room.available()
+    if _fits_in_parts(what, config, dataset, there):
+        return (f"set {FEED} to grain, which fits",) * 2
     count = _smaller_batch(what, config, dataset, there) if what in BATCH else None
     if count is not None:
         key = BATCH[what]
@@ -139,6 +143,17 @@ def _way_out(
     if what != "images" and _cuts_out(config, dataset):
         return ("choose a smaller size of what augment cuts out, or fewer classes",) * 2
     return ("choose smaller images or fewer classes",) * 2
+
+
+def _fits_in_parts(what: room.What, config: Config, dataset: Dataset, there: float) -> bool:
+    """Return whether what does not fit would where examples come part by part."""
+    if what == "parameters" or dataset.overlap is not None:
+        return False
+    streamed = _with(config, FEED, "grain")
+    if _images(streamed, dataset) >= _images(config, dataset):
+        return False
+    # Beside images alone half of the memory is left, for the steps.
+    return _needed(what, streamed, dataset) <= (there if what in BATCH else there / 2)
 
 
 def _smaller_batch(what: room.What, config: Config, dataset: Dataset, there: float) -> int | None:
@@ -205,10 +220,10 @@ def _smaller_images(
         return
     # Of the state and the images half of the memory is left, for the steps.
     most = there if what in BATCH else there / 2
-    parts = PARTS
+    parts = FRACTIONS
     if what in BATCH:  # what each costs is compiled
         least = math.isqrt(int(_needed(what, config, dataset) / there)) + 1
-        parts = range(max(2, least), PARTS.stop)[:TRIES]
+        parts = range(max(2, least), FRACTIONS.stop)[:TRIES]
     for part in parts:
         try:
             smaller = _every(part, dataset)
@@ -242,19 +257,30 @@ def _with(config: Config, key: str, value: Any) -> Config:
     return build(Config, to_tree(config), source="config", overrides={key: value})
 
 
-def _images(dataset: Dataset) -> float:
+def _images(config: Config, dataset: Dataset) -> float:
+    """Return the bytes of the images that lie there at once."""
+    if config.training.feed == "grain":
+        return PARTS * room.size_of(_epoch(config, dataset).images)
     return float(sum(split.images.nbytes for split in dataset.splits().values()))
+
+
+def _epoch(config: Config, dataset: Dataset) -> Epoch:
+    """Describe what the batches of training are cut from."""
+    if config.training.feed == "grain":
+        return part_shapes(dataset.train, config.training.batch_size)
+    return epoch_shapes(dataset.train, dataset.overlap)
 
 
 def _needed(what: room.What, config: Config, dataset: Dataset) -> float:
     """Return the bytes of the state, the images or a step, which is compiled for that."""
-    images = _images(dataset)
+    images = _images(config, dataset)
     if what == "images":
         return images
     if what == "parameters":
         return plan(config, dataset).state_bytes()
     if what == "training":
-        found, beside = _training(config, dataset), images - dataset.train.images.nbytes
+        found = _training(config, dataset)
+        beside = images - room.size_of(_epoch(config, dataset).images)
     else:
         found, beside = _scoring(config, dataset, config.training.eval_batch_size), images
     return room.needed_by(found, arguments=True) + beside
@@ -270,8 +296,7 @@ def _training(config: Config, dataset: Dataset) -> jax.stages.Compiled:
         ),
         shapes,
     )
-    epoch = epoch_shapes(dataset.train, dataset.overlap)
-    given = strategy.replicated_shapes((state, epoch))
+    given = strategy.replicated_shapes((state, _epoch(config, dataset)))
     return planned.compiled.train_steps.lower(*given, 0, 1).compile()
 
 

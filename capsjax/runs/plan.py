@@ -18,10 +18,10 @@ from capsjax.losses import Loss
 from capsjax.metrics import ALWAYS, Metric, children_entropy
 from capsjax.runs import remedies
 from capsjax.runs.config import Config
-from capsjax.training.feed import BatchSlicer
 from capsjax.training.loop import CompiledSteps
 from capsjax.training.optimisers import Optimiser, freeze
 from capsjax.training.parallel import STRATEGIES, Parallel, StepFunction, Strategy
+from capsjax.training.slicing import BatchSlicer
 from capsjax.training.state import Params, TrainState, group_of, separate
 from capsjax.training.step import LossFunction, Scored, Tracked, TrainingLoss, ValueFunction
 from capsjax.types import Batch, PerExample

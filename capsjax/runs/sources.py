@@ -184,13 +184,14 @@ def check_overrides(before: Config, after: Config, overrides: Mapping[str, objec
         epochs=after.training.epochs,
         steps=after.training.steps,
         eval_batch_size=after.training.eval_batch_size,
+        feed=after.training.feed,
     )
     data = before.data.moved_to(after.data)
     if after != dataclasses.replace(before, training=training, data=data):
         places = "".join(f", data.{place}" for place in before.data.place_keys())
         got = (
             f"overrides: got {', '.join(map(str, overrides))}, expected training.epochs, training.steps, "
-            f"training.eval_batch_size{places} alone: a run is resumed as it began; to "
+            f"training.eval_batch_size, training.feed{places} alone: a run is resumed as it began; to "
             "begin another with its parameters: "
         )
         raise UserError(

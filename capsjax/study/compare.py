@@ -14,6 +14,7 @@ from capsjax.data.source import whole_path
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, create, description, directory, memory
 from capsjax.runs.config import Config, load_config
+from capsjax.runs.feeds import check_feed
 from capsjax.runs.folder import Folder
 from capsjax.runs.lock import locked
 from capsjax.runs.sources import check_data, load_data, with_data
@@ -104,7 +105,7 @@ def resume(
         data: the user's own arrays, as `compare` got them, where they were such.
         overrides: `compare.seeds`, to add seeds; further arms (`compare.arms`, `compare.modes`) or values of
             the grid; `data.path`, `data.folder` and the like, where the data are now elsewhere;
-            `training.eval_batch_size`. They are written into its `config.yaml`.
+            `training.eval_batch_size`, `training.feed`. They are written into its `config.yaml`.
         reporter: what tells of progress; None for silence.
         jobs: how many processes train at once; None for as many as pay.
 
@@ -258,6 +259,7 @@ def _load(config: Config, designed: Design, data: Any, reporter: Reporter) -> di
             of[source] = datasets[name] = load_data(arm.config, data, reporter)
             check_data(arm.config, of[source], data, reporter)
         try:
+            check_feed(arm.config, of[source])
             memory.check_held(arm.config, of[source])
         except UserError as error:
             if len(designed.arms) == 1 or not config.compare.arms:
@@ -295,7 +297,8 @@ def _check_grown(
         tree["compare"] = {k: v for k, v in tree["compare"].items() if k not in GROWING}
     if trees[0] != trees[1]:
         places = dict.fromkeys((*data_keys(), *(f"data.{k}" for k in before.data.place_keys())))
-        expected = [*(f"compare.{k}" for k in GROWING), *places, "training.eval_batch_size"]
+        free = "training.eval_batch_size", "training.feed"
+        expected = [*(f"compare.{k}" for k in GROWING), *places, *free]
         raise UserError(
             f"{got}, expected {', '.join(expected)} alone: a "
             "comparison is resumed as it began, with more runs if you like"
@@ -312,8 +315,10 @@ def _check_grown(
         new = designed.arms.get(name)
         if (
             new is None
-            or dataclasses.replace(new.config, compare=arm.config.compare, data=arm.config.data)
-            != arm.config
+            or dataclasses.replace(
+                moved(arm.config, new.config), compare=new.config.compare, data=new.config.data
+            )
+            != new.config
         ):
             what = "without the arm" if new is None else "with other settings of the arm"
             raise UserError(

@@ -16,6 +16,7 @@ from capsjax.gradients import StopGradient
 from capsjax.layers import routings, with_gradient, with_routings
 from capsjax.routing import IterativeRouting
 from capsjax.runs.config import Config
+from capsjax.runs.feeds import eval_feed
 from capsjax.runs.metrics_file import MetricsWriter, read_metrics
 from capsjax.runs.plan import plan
 from capsjax.schema.text import to_tree
@@ -23,7 +24,6 @@ from capsjax.study.alignment import Alignment, make_analysis
 from capsjax.study.couplings import describe_couplings
 from capsjax.study.design import Design, variant
 from capsjax.study.ledger import Trial
-from capsjax.training.feed import EvalFeed
 from capsjax.training.optimisers import Constant
 from capsjax.training.state import Params, TrainState
 from capsjax.types import Batch
@@ -208,13 +208,7 @@ def routed_alike(config: Config) -> Config | None:
 def _batch(config: Config, dataset: Dataset) -> Batch:
     """Return the same examples at every point, without shifts: what changes is the parameters alone."""
     size = min(EXAMPLES, len(dataset.train))
-    feed = EvalFeed(
-        dataset.train,
-        dataset.scale,
-        batch_size=size,
-        overlap=dataset.overlap,
-        augmentations=config.augmentations,
-    )
+    feed = eval_feed(config, dataset.train, dataset.scale, overlap=dataset.overlap, batch_size=size)
     return next(iter(feed))
 
 

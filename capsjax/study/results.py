@@ -1,5 +1,6 @@
 """What a comparison found: errors, costs, how gradients agree, and with what each arm began."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from capsjax.layers import routings
 from capsjax.progress import Reporter
 from capsjax.runs import directory
 from capsjax.runs.config import Config
+from capsjax.runs.feeds import train_feed
 from capsjax.runs.plan import plan
 from capsjax.study.beginning import beginning
 from capsjax.study.design import Design
@@ -16,7 +18,7 @@ from capsjax.study.ledger import Entry, read_ledger
 from capsjax.study.outcomes import outcomes
 from capsjax.study.seen import GRADIENTS, write_seen
 from capsjax.study.trial_runner import TrialRunner
-from capsjax.training.feed import Epoch, TrainFeed
+from capsjax.training.slicing import Epoch
 
 RESULTS = "comparison.json"
 ALIGNED = ("mode", "seed", "epoch", "group", "cosine", "norm_ratio")
@@ -78,15 +80,18 @@ def _costs(
 ) -> dict[str, Cost]:
     """Time steps of every arm, on the first batches, from the first seed's initial parameters."""
     steps: dict[str, TimedStep] = {}
-    epochs: dict[Any, Epoch] = {}
+    first: dict[Any, tuple[Epoch, int]] = {}
     for name in names:
         arm = designed.arms[name].config
         dataset = runner.dataset(arm.data)
         planned = plan(arm, dataset)
-        feed = TrainFeed(dataset.train, planned.slicer, config.seed)
+        seeded = dataclasses.replace(arm, seed=config.seed)
+        feed = train_feed(seeded, dataset.train, planned.slicer)
+        # Several steps in a call, as in training, but none beyond what was cut.
+        few = min(5, feed.steps_per_epoch)
         # Arms that cut the same batches share them on the device.
-        epoch = epochs.setdefault((arm.data, planned.slicer), feed.epoch(0))
-        # Several steps in a call, as in training, but none beyond the epoch that was cut.
-        state, count = planned.initial_state(config.seed), min(5, feed.steps_per_epoch)
+        key = arm.data, planned.slicer, arm.training.feed
+        epoch, count = first.setdefault(key, next(feed.parts(0, few, lambda examples: examples)))
+        state = planned.initial_state(config.seed)
         steps[name] = TimedStep(planned.compiled, state, epoch, count)
     return time_steps(steps, rounds=config.compare.timing_rounds, reporter=reporter)

@@ -139,13 +139,13 @@ def moved(config: Config, other: Config) -> Config:
 
     Args:
         config: the configuration.
-        other: the one that says where data are now, and `training.eval_batch_size`.
+        other: the one that says where data are now, `training.eval_batch_size` and `training.feed`.
 
     Returns:
         The configuration with those of the other.
     """
-    size = other.training.eval_batch_size
-    training = dataclasses.replace(config.training, eval_batch_size=size)
+    size, feed = other.training.eval_batch_size, other.training.feed
+    training = dataclasses.replace(config.training, eval_batch_size=size, feed=feed)
     return dataclasses.replace(config, data=config.data.moved_to(other.data), training=training)
 
 
@@ -187,7 +187,7 @@ def _learnt(config: Config) -> dict[str, Any]:
 
 def _changes(found: Config, planned: Config) -> dict[str, Any]:
     """Return where the data of a run are now, and what else may change when it is resumed."""
-    changed: dict[str, Any] = {"training.eval_batch_size": planned.training.eval_batch_size}
-    for key in (f"data.{place}" for place in planned.data.place_keys()):
-        changed[key] = operator.attrgetter(key)(planned)
+    places = (f"data.{place}" for place in planned.data.place_keys())
+    keys = ("training.eval_batch_size", "training.feed", *places)
+    changed: dict[str, Any] = {key: operator.attrgetter(key)(planned) for key in keys}
     return {key: new for key, new in changed.items() if operator.attrgetter(key)(found) != new}

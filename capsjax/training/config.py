@@ -4,6 +4,7 @@ import dataclasses
 
 from capsjax.checks import LARGEST_INT, FieldError, UserError, check_choice, check_int
 from capsjax.training.parallel import Parallel
+from capsjax.training.stream import Feed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,8 @@ class TrainingConfig:
         checkpoint_every: epochs between two checkpoints; the last step always writes one.
         keep_checkpoints: how many of the newest checkpoints stay; None keeps all.
         parallel: how several devices share a batch, "jit" or "pmap".
+        feed: "device" for the whole set on the devices; "grain" for part after part of it, to the same bits,
+            where it does not fit there, by Grain (`pip install 'capsjax[grain]'`).
         freeze: groups of parameters that stay as they are, to the bit, such as "stem" and "primary".
 
     Raises:
@@ -35,6 +38,7 @@ class TrainingConfig:
     checkpoint_every: int = 1
     keep_checkpoints: int | None = 3
     parallel: Parallel = "jit"
+    feed: Feed = "device"
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -49,6 +53,7 @@ class TrainingConfig:
             in_config = f"{expected}null: set training.epochs or training.steps to null"
             raise FieldError("TrainingConfig", "epochs", self.epochs, f"{expected}None", in_config)
         check_choice(self, "parallel", ("jit", "pmap"))
+        check_choice(self, "feed", ("device", "grain"))
         groups = self.freeze if isinstance(self.freeze, tuple) else ("", "")
         if not all(isinstance(group, str) and group for group in groups) or len({*groups}) != len(
             groups

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,39 @@ from jaxtyping import Float
 from capsjax import signals
 from capsjax.checks import UserError
 from capsjax.progress import Reporter
-from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.parallel import StepFunction, Strategy
+from capsjax.training.slicing import Epoch
 from capsjax.training.state import Params, TrainState
 from capsjax.training.step import Evaluated, Sums
+from capsjax.types import Batch
+
+
+@runtime_checkable
+class Parts(Protocol):
+    """Name what training takes its examples from."""
+
+    steps_per_epoch: int
+
+    def parts(
+        self, start: int, stop: int, place: Callable[[Any], Any]
+    ) -> Iterator[tuple[Epoch, int]]:
+        """Yield what the batches of some steps are cut from, and the step after the last of these.
+
+        Args:
+            start: the first step.
+            stop: the step after the last.
+            place: puts arrays where steps take them from.
+        """
+        ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Name what evaluation takes its batches from."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +149,7 @@ class Moment:
 def fit(
     compiled: CompiledSteps,
     state: TrainState,
-    feed: TrainFeed,
+    feed: Parts,
     *,
     total_steps: int,
     log_every: int = 50,
@@ -135,7 +164,7 @@ def fit(
     Args:
         compiled: the compiled steps.
         state: where to begin, not replicated; its step says how far it is. It is used up.
-        feed: training batches.
+        feed: where the batches come from.
         total_steps: the step to train to.
         log_every: steps between two moments that come for certain.
         label: what the run is called in messages.
@@ -148,7 +177,7 @@ def fit(
             or of training, of which there is no moment then.
     """
     strategy, first = compiled.strategy, int(state.step)
-    state, examples, pace, done = strategy.replicate(state), None, _Pace(), first
+    state, pace, done = strategy.replicate(state), _Pace(), first
 
     def moment(values: dict[str, jax.Array]) -> Moment:
         epoch, within = divmod(done, feed.steps_per_epoch)
@@ -156,22 +185,17 @@ def fit(
         return Moment(done, ended, total_steps, state, values, compiled, label)
 
     yield moment({})
-    while done < total_steps:
-        epoch, within = divmod(done, feed.steps_per_epoch)
-        if examples is None:
-            examples = strategy.replicate(feed.epoch(epoch))
-        elif within == 0:  # the images stay where they are
-            examples = examples._replace(**strategy.replicate(feed.epoch_order(epoch)))
-        # Who logs, validates and saves does so between calls.
-        line, end = _after(done, log_every), _after(done, feed.steps_per_epoch)
-        start, done = done, min(done + pace.steps, line, end, total_steps)
-        with pace.timing(done - start), signals.released(start == first):
-            state, values = jax.block_until_ready(
-                compiled.train_steps(state, examples, start, done)
-            )
-        reached = moment(values)
-        reached.check_finite(params=reached.epoch is not None or reached.is_last)
-        yield reached
+    for examples, end in feed.parts(first, total_steps, strategy.replicate):
+        while done < end:
+            # Who logs, validates and saves does so between calls.
+            start, done = done, min(done + pace.steps, _after(done, log_every), end)
+            with pace.timing(done - start), signals.released(start == first):
+                state, values = jax.block_until_ready(
+                    compiled.train_steps(state, examples, start, done)
+                )
+            reached = moment(values)
+            reached.check_finite(params=reached.epoch is not None or reached.is_last)
+            yield reached
 
 
 class _Pace:
@@ -217,7 +241,7 @@ class Measured(NamedTuple):
 def evaluate(
     compiled: CompiledSteps,
     params: Params,
-    feed: EvalFeed,
+    feed: Batches,
     reporter: Reporter | None = None,
     *,
     before: int = 0,

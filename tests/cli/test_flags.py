@@ -67,6 +67,7 @@ def test_every_flag_has_a_description(command, answer):
             "--split",
             "--step",
             "--training.eval_batch_size",
+            "--training.feed",
         },
         "predict": {"--out", "--json", "--quiet"},
         "report": {"--out", "--quiet"},

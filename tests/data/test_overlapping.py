@@ -21,7 +21,8 @@ from capsjax.data import (
     Split,
 )
 from capsjax.data.overlap import draw_pairs, fixed_pairs, lay_over, others_of
-from capsjax.training.feed import BatchSlicer, EvalFeed, TrainFeed
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.slicing import BatchSlicer
 
 LABELS = np.array([2, 0, 1, 1, 2, 0, 0, 2, 1, 0])
 

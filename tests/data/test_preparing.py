@@ -12,8 +12,9 @@ from capsjax.data.augment.base import augment, augmented, judged, prepared_shape
 from capsjax.data.dataset import Split
 from capsjax.progress import Silent
 from capsjax.runs.crops import by_crops, check_crops
-from capsjax.training.feed import BatchSlicer, EvalFeed, TrainFeed
+from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.loop import Measured
+from capsjax.training.slicing import BatchSlicer
 
 RNG = np.random.RandomState(0)
 IMAGES = RNG.uniform(0.2, 0.8, size=(6, 8, 8, 2)).astype(np.float32)

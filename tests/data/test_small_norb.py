@@ -10,7 +10,8 @@ from capsjax.checks import UserError
 from capsjax.data import SmallNorb
 from capsjax.data.small_norb import parse_norb
 from capsjax.runs.config import load_config
-from capsjax.training.feed import BatchSlicer, EvalFeed, TrainFeed
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.slicing import BatchSlicer
 from tests.data.publishing import norb_of, publish
 
 TRAIN, TEST = (4, 6, 7, 8, 9), (0, 1, 2, 3, 5)

@@ -1,6 +1,7 @@
 """Mistakes to make on purpose."""
 
 from tests.mutations.accelerators import ACCELERATORS
+from tests.mutations.feeds import FEEDS
 from tests.mutations.mathematics import MATHEMATICS
 from tests.mutations.own_data import OWN_DATA
 from tests.mutations.pairs import PAIRS
@@ -16,6 +17,7 @@ MUTATIONS = (
     *ACCELERATORS,
     *VALUES,
     *RUNS,
+    *FEEDS,
     *OWN_DATA,
     *PAIRS,
     *PUBLISHED,

@@ -4,20 +4,6 @@ from tests.mutations.mutation import Mutation
 
 RUNS = (
     Mutation(
-        "last batch dropped at evaluation",
-        "training/feed.py",
-        "        for start in range(0, self.labels.shape[0], self.batch_size):\n",
-        "        for start in range(0, self.labels.shape[0] - self.batch_size + 1, self.batch_size):\n",
-        ("tests/training",),
-    ),
-    Mutation(
-        "the same order in every epoch",
-        "training/feed.py",
-        "            jax.random.fold_in(self._order_key, number), self.labels.shape[0]\n",
-        "            self._order_key, self.labels.shape[0]\n",
-        ("tests/training",),
-    ),
-    Mutation(
         "a call of steps that leaves out its last",
         "training/step.py",
         "        return jax.lax.fori_loop(start, stop, body, (state, nothing))\n",
@@ -115,13 +101,6 @@ RUNS = (
         "    if total >= least:\n        return\n",
         "    if total >= reached:\n        return\n",
         ("tests/runs/test_resume_advice.py",),
-    ),
-    Mutation(
-        "every epoch with the first one's order",
-        "training/loop.py",
-        "        elif within == 0:  # the images stay where they are\n",
-        "        elif within < 0:\n",
-        ("tests/training",),
     ),
     Mutation(
         "every device with the first one's share",
@@ -411,13 +390,6 @@ RUNS = (
         "    if isinstance(value, dict):\n        inner",
         "    if False:\n        inner",
         ("tests/schema/test_merge.py",),
-    ),
-    Mutation(
-        "progress that does not move",
-        "training/feed.py",
-        "jnp.full(self.batch_size, step / self.total_steps, jnp.float32)",
-        "jnp.zeros(self.batch_size, jnp.float32)",
-        ("tests/training/test_feed.py",),
     ),
     Mutation(
         "metrics of a split that are means of batches' results",

@@ -111,6 +111,7 @@ def test_flags_reach_every_part():
         "--training.epochs": "null",
         "--training.steps": "5",
         "--training.parallel": "pmap",
+        "--training.feed": "grain",
         "--loss.margin": "released",
         "--optimiser.schedule.rate": "1e-3",
         "--compare.modes": "[stop, full]",
@@ -122,7 +123,7 @@ def test_flags_reach_every_part():
     gradient = cj.TruncatedGradient(last=1)
     assert config.model.routing == cj.DynamicRouting(num_iters=3, gradient=gradient, leaky=True)
     assert (config.training.epochs, config.training.steps) == (None, 5)
-    assert config.training.parallel == "pmap"
+    assert (config.training.parallel, config.training.feed) == ("pmap", "grain")
     assert config.loss.margin == "released"
     assert config.optimiser.schedule == Constant(rate=1e-3)
     assert config.compare.modes == ("stop", "full")
@@ -182,6 +183,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         ({"training.batch_size": 0}, "training.batch_size: got 0", "of at least 1"),
         ({"training.steps": 3}, "training.epochs: got 3", "one of epochs and steps"),
         ({"training.parallel": "pmpa"}, "training.parallel: got 'pmpa'", "did you mean 'pmap'?"),
+        ({"training.feed": "grian"}, "training.feed: got 'grian'", "did you mean 'grain'?"),
         (
             {"model.routing": "dynamc"},
             "model.routing.kind: got 'dynamc'",

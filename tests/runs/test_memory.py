@@ -13,8 +13,9 @@ from capsjax.checks import UserError
 from capsjax.data.trainable import check_geometry
 from capsjax.runs import memory
 from capsjax.runs.plan import plan
-from capsjax.training.feed import EvalFeed, TrainFeed, batch_shapes, epoch_shapes
+from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.optimisers import SGD, Adam
+from capsjax.training.slicing import batch_shapes, epoch_shapes
 
 SMOKE = cj.load_config("smoke")
 DIGITS = SMOKE.data.load()

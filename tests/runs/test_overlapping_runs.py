@@ -20,7 +20,8 @@ from capsjax.runs.plan import plan
 from capsjax.study.design import design
 from capsjax.study.pool import _hand_over, read_data
 from capsjax.study.trial_runner import TrialRunner
-from capsjax.training.feed import EvalFeed, TrainFeed, batch_shapes, epoch_shapes
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.slicing import batch_shapes, epoch_shapes
 
 DATA = {"kind": "overlapping", "canvas": 10, "shift": 2}
 CONFIG = cj.load_config(

@@ -6,9 +6,9 @@ import optax
 import pytest
 
 from capsjax.data import Shift, Split
-from capsjax.training.feed import BatchSlicer
 from capsjax.training.loop import CompiledSteps
 from capsjax.training.parallel import JitStrategy, PmapStrategy
+from capsjax.training.slicing import BatchSlicer
 from capsjax.training.state import TrainState
 
 OPTIMISER = optax.sgd(0.01, momentum=0.5)

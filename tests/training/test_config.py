@@ -21,6 +21,7 @@ from capsjax.training.config import TrainingConfig
         ({"epochs": 1, "eval_every": 0}, "eval_every"),
         ({"epochs": 1, "keep_checkpoints": 0}, "keep_checkpoints"),
         ({"epochs": 1, "parallel": "pmpa"}, "parallel"),
+        ({"epochs": 1, "feed": "disk"}, "feed"),
     ],
 )
 def test_bad_values_are_refused_by_name(fields, field):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from capsjax.data import Flip, Shift, Split, random_shift, to_float
-from capsjax.training.feed import BatchSlicer, EvalFeed, TrainFeed
+from capsjax.training.feed import EvalFeed, TrainFeed
+from capsjax.training.slicing import BatchSlicer
 
 
 def split(n=10, size=5):

@@ -1,0 +1,209 @@
+"""Examples that stay on the host: parts that Grain reads ahead come to the device one after another."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from capsjax.checks import UserError
+from capsjax.data.augment import Augmentation
+from capsjax.data.dataset import Split
+from capsjax.data.overlap import Overlap
+from capsjax.training.feed import EvalFeed, TrainFeed, epoch_order, keys_of
+from capsjax.training.slicing import BatchSlicer, Epoch, epoch_shapes, slice_in_order
+from capsjax.types import Batch
+
+Feed = Literal["device", "grain"]
+PART = (
+    1 << 26
+)  # bytes of images: some seconds of steps, so that a call of the device seldom ends early
+# Of a part that is trained on, the one that takes its place, on the device and before it on the host, and two
+# that are read ahead: the next of this epoch and the first of the next. On a CPU all lie in one memory.
+PARTS = 5
+
+
+def check_streams(overlap: Overlap | None) -> None:
+    """Refuse what cannot be read part by part.
+
+    Args:
+        overlap: how two examples make one; None where each image is an example.
+
+    Raises:
+        UserError: If examples overlap, or Grain is not installed.
+    """
+    if overlap is not None:
+        raise UserError(
+            "training.feed: got grain for images that lie over each other, each over one from anywhere in "
+            "its split, expected the whole split on the device: set training.feed to device",
+            argument="training.feed",
+        )
+    _grain()
+
+
+def _grain() -> Any:
+    try:
+        return importlib.import_module("grain")
+    except ImportError as error:
+        raise UserError(
+            "training.feed: got grain, which reads examples ahead, expected that to be installed: pip "
+            "install 'capsjax[grain]'; or set training.feed to device",
+            argument="training.feed",
+        ) from error
+
+
+def steps_of_part(split: Split, batch_size: int) -> int:
+    """Return for how many steps a part holds the examples: those of an epoch in few parts of one size.
+
+    Args:
+        split: the examples.
+        batch_size: examples in a step.
+    """
+    steps = max(1, len(split) // batch_size)
+    fitting = max(1, PART // (batch_size * split.images[:1].nbytes))
+    return -(-steps // -(-steps // fitting))
+
+
+def part_shapes(split: Split, batch_size: int) -> Epoch:
+    """Describe a part of an epoch as `StreamedTrainFeed` makes it.
+
+    Args:
+        split: the examples.
+        batch_size: examples in a step.
+    """
+    count = steps_of_part(split, batch_size) * batch_size
+    return epoch_shapes(split, count=min(count, len(split)))
+
+
+def _ahead(read: Callable[[int], Any], count: int) -> Iterator[Any]:
+    """Read elements by their numbers, each while the one before is used."""
+    grain = _grain()
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    reader = iter(grain.MapDataset.range(count).map(read).to_iter_dataset(options))
+    reader.start_prefetch()
+    return reader
+
+
+class StreamedTrainFeed:
+    """Bring training examples to the device part by part, in the order of `TrainFeed`.
+
+    Where a run is resumed in the middle of an epoch, nothing is read of what came before.
+
+    Args:
+        split: the examples, which may lie in a file that is mapped into memory.
+        slicer: how a batch is cut.
+        seed: random seed of order and augmentations.
+
+    Raises:
+        UserError: If the examples overlap, or Grain is not installed.
+    """
+
+    def __init__(self, split: Split, slicer: BatchSlicer, seed: int):
+        check_streams(slicer.overlap)
+        self.slicer, self.steps_per_epoch = slicer, len(split) // slicer.batch_size
+        self._split, self._steps = split, steps_of_part(split, slicer.batch_size)
+        self._order_key, self._augment_key = keys_of(seed)
+
+    def parts(
+        self, start: int, stop: int, place: Callable[[Any], Any]
+    ) -> Iterator[tuple[Epoch, int]]:
+        """Give what the batches of some steps are cut from, part by part.
+
+        Args:
+            start: the first step.
+            stop: the step after the last.
+            place: puts arrays where steps take them from.
+
+        Yields:
+            Examples, and the step after the last that is cut from them.
+        """
+        following = self._epoch(start, stop)
+        while start < stop:
+            reader, end = following, min(self._end(start), stop)
+            following = self._epoch(end, stop) if end < stop else iter(())
+            for images, labels in reader:
+                order, first = jnp.arange(len(labels)), jnp.asarray(start, jnp.int32)
+                start = min(start + self._steps, end)
+                yield place(Epoch(images, labels, order, first, self._augment_key)), start
+
+    def _end(self, step: int) -> int:
+        """Return the end of a step's epoch."""
+        return (step // self.steps_per_epoch + 1) * self.steps_per_epoch
+
+    def _epoch(self, start: int, stop: int) -> Iterator[Any]:
+        """Read an epoch from a step on, parts of one size; the last one is filled up."""
+        number, within = divmod(start, self.steps_per_epoch)
+        steps, batch = min(self._end(start), stop) - start, self.slicer.batch_size
+        order = np.asarray(epoch_order(self._order_key, number, len(self._split)))
+        wanted, size = order[within * batch :][: steps * batch], self._steps * batch
+
+        def read(part: int) -> tuple[np.ndarray, np.ndarray]:
+            places = wanted[part * size :][:size]
+            places = np.pad(places, (0, size - len(places)), mode="edge")
+            return self._split.images[places], self._split.labels[places]
+
+        return _ahead(read, -(-steps // self._steps))
+
+
+class StreamedEvalFeed:
+    """Bring every example of a split to the device batch by batch, as `EvalFeed` cuts them.
+
+    Args:
+        split: the examples, which may lie in a file that is mapped into memory.
+        scale: factor that brings raw pixels to 0 to 1.
+        batch_size: examples in a batch.
+        overlap: None, as each image is an example.
+        augmentations: those of training, as `EvalFeed` takes them.
+        offset: pixels down and to the right of the middle, where parts are cut out.
+
+    Attributes:
+        pairs: None.
+
+    Raises:
+        UserError: If the examples overlap, or Grain is not installed.
+    """
+
+    pairs = None
+
+    def __init__(
+        self,
+        split: Split,
+        scale: float,
+        *,
+        batch_size: int,
+        overlap: Overlap | None = None,
+        augmentations: tuple[Augmentation, ...] = (),
+        offset: tuple[int, int] = (0, 0),
+    ):
+        check_streams(overlap)
+        self._split, self.scale, self.batch_size = split, scale, min(batch_size, len(split))
+        self._preparing = tuple(each for each in augmentations if each.prepares), offset
+
+    def __len__(self) -> int:
+        return -(-len(self._split) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        ways = self.scale, self.batch_size, *self._preparing
+        for images, labels, inside in _ahead(self._read, len(self)):
+            batch = slice_in_order(images, labels, None, 0, *ways)
+            yield batch._replace(weights=jnp.asarray(inside, jnp.float32))
+
+    def _read(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        index = number * self.batch_size + np.arange(self.batch_size)
+        inside = index < len(self._split)
+        chosen = np.where(inside, index, 0)  # padding repeats the first example, with weight 0
+        return self._split.images[chosen], self._split.labels[chosen], inside
+
+
+class Feeds(NamedTuple):
+    """Hold the two feeds of a way to feed: of training and of evaluation."""
+
+    train: type[TrainFeed] | type[StreamedTrainFeed]
+    evaluation: type[EvalFeed] | type[StreamedEvalFeed]
+
+
+FEEDS: dict[Feed, Feeds] = {
+    "device": Feeds(TrainFeed, EvalFeed),
+    "grain": Feeds(StreamedTrainFeed, StreamedEvalFeed),
+}
