@@ -280,6 +280,20 @@ def test_convolutions_take_the_form_that_was_measured_to_be_faster(scripts):
         assert seconds[chosen] <= WORST_REGRET * min(seconds.values()), name
 
 
+def test_values_take_the_form_that_was_measured_to_be_faster(scripts):
+    import convolution
+
+    measured = json.loads((BENCHMARKS / "results/convolution_value.json").read_text("utf-8"))
+    assert [*measured] == [*convolution.VALUE_GRID]
+    chosen = set()
+    for name, (images, size, features, stride) in convolution.VALUE_GRID.items():
+        seconds = {form: np.median(taken) for form, taken in measured[name]["seconds"].items()}
+        form = convolution.cheapest_value(images, (size, size, images[3], features), stride)
+        assert seconds[form] <= WORST_REGRET * min(seconds.values()), name
+        chosen.add(form)
+    assert chosen == set(convolution.VALUE_FORMS)
+
+
 def test_the_table_of_agreement_is_its_file_and_has_every_routing_and_mode():
     from benchmarks import agreement_family
     from tests.routing.table import TABLE

@@ -15,16 +15,17 @@ from jaxtyping import Array, Float
 
 from capsjax.checks import UserError, nearest
 from capsjax.convolution.blocks import known_shape
-from capsjax.convolution.direct import conv2d_lax, conv2d_patches
-from capsjax.convolution.transform import MOVED, conv2d_transform, costs
+from capsjax.convolution.direct import conv2d_lax, conv2d_patches, conv2d_strips
+from capsjax.convolution.transform import MOVED, conv2d_transform, costs, value_cost
 
 Padding = Literal["VALID", "SAME"]
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-Implementation = Literal["auto", "lax", "patches", "transform"]
+Implementation = Literal["auto", "lax", "patches", "strips", "transform"]
 IMPLEMENTATIONS = {
     "lax": conv2d_lax,
     "patches": conv2d_patches,
+    "strips": conv2d_strips,
     "transform": conv2d_transform,
 }
 
@@ -56,9 +57,10 @@ def conv2d(
         padding: "VALID" for none, "SAME" for zeros around the image, ceil(h / stride) outputs.
         groups: parts of the channels, each of which the same share of the features sees alone; as many as
             channels is a depthwise convolution. More than one are convolved by "lax".
-        implementation: "lax" for XLA's operation, "patches" or "transform"; "auto" takes "lax" on a GPU or
-            TPU, but "patches" on a CUDA GPU where they have no more than 128 numbers, and on a CPU the one of
-            those two that costs less, when the function is compiled.
+        implementation: "lax" for XLA's operation, "patches", "strips" or "transform"; "auto" takes "lax" on a
+            GPU or TPU, but "patches" on a CUDA GPU where they have no more than 128 numbers, and on a CPU
+            "patches" or "transform", which costs less when the function is compiled; and "strips" for a value
+            that is not differentiated, where the transform of the kernel would cost more than the batch.
         precision: "float32" multiplies at JAX's default precision. "bfloat16" rounds what is multiplied
             and what comes out to bfloat16, in the backward pass too, and adds up in float32 at least:
             fast where the hardware has it. A CPU rounds the same and gains nothing.
@@ -98,23 +100,20 @@ def conv2d(
         raise UserError(
             f"conv2d: got {groups} groups with {implementation!r}, expected auto or lax"
         )
-    chosen = (
-        cheapest(known_shape(images.shape), kernel.shape, stride)
-        if implementation == "auto"
-        else implementation
-    )
+    sizes = known_shape(images.shape), kernel.shape, stride
+    chosen = cheapest(*sizes) if implementation == "auto" else implementation
     # Back in the images' type at the end, whichever is wider: a network's precision is that of its inputs.
     given, dtype = images.dtype, jnp.promote_types(images.dtype, kernel.dtype)
     images, kernel = images.astype(dtype), kernel.astype(dtype)
     named = _at_precision(precision, IMPLEMENTATIONS[chosen], stride, groups)
     if implementation != "auto":
         return named(images, kernel).astype(given)
+    alone = cheapest_value(*sizes)
+    if alone != chosen:
+        value = _at_precision(precision, IMPLEMENTATIONS[alone], stride)
+        named = _with_value_by(value, differentiated=named)
     # The platform is known when the function is lowered, not yet when it is traced.
-    on_cuda = (
-        conv2d_patches
-        if _is_narrow(known_shape(images.shape), kernel.shape, stride)
-        else conv2d_lax
-    )
+    on_cuda = conv2d_patches if _is_narrow(*sizes) else conv2d_lax
     y = jax.lax.platform_dependent(
         images,
         kernel,
@@ -154,6 +153,20 @@ def _at_precision(
     return as_given if precision == "float32" else rounded
 
 
+def _with_value_by(value: Convolution, *, differentiated: Convolution) -> Convolution:
+    """Return a convolution that is done in one way, and in another where it is differentiated."""
+
+    @jax.custom_jvp
+    def convolve(x: Array, k: Array) -> Array:
+        return value(x, k)
+
+    @convolve.defjvp
+    def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jax.jvp(differentiated, primals, tangents)
+
+    return convolve
+
+
 def _round(x: Array) -> Array:
     """Round to bfloat16 and keep the type: a conversion there and back may be compiled away."""
     return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
@@ -180,6 +193,29 @@ def cheapest(
     """
     found = forms(images, kernel, stride)
     return "transform" if found["transform"] < found["patches"] else "patches"
+
+
+def cheapest_value(
+    images: tuple[int, ...], kernel: tuple[int, ...], stride: int
+) -> Literal["patches", "strips", "transform"]:
+    """Choose the implementation that costs a CPU less where nothing is differentiated.
+
+    Args:
+        images: shape [b, h, w, c], padded.
+        kernel: shape [kh, kw, c, f].
+        stride: step between outputs.
+
+    Returns:
+        Its name: that of `cheapest`, or "strips" in the place of "transform".
+    """
+    chosen = cheapest(images, kernel, stride)
+    if chosen != "transform":
+        return chosen
+    b, h, w, c = images
+    kh, kw, _, f = kernel
+    rows, columns = ((size - k) // stride + 1 for size, k in ((h, kh), (w, kw)))
+    strips = b * columns * kw * c * (rows * kh * f + h * MOVED)
+    return "strips" if strips < value_cost(images, kernel, stride) else chosen
 
 
 def forms(

@@ -1,5 +1,6 @@
 """Convolution as it is defined: by XLA's own operation, or as patches times a matrix."""
 
+import functools
 import math
 
 import jax
@@ -8,8 +9,12 @@ from jaxtyping import Array, Float
 
 from capsjax.convolution.blocks import in_blocks
 from capsjax.convolution.phases import phases
+from capsjax.numerics import compute_dtype
 
 BLOCK_BYTES = 32_000_000  # of patches at a time
+STRIP_BYTES = (
+    100_000_000  # of strips: of these there are fewer, and blocks are slower than one product
+)
 
 
 def conv2d_lax(
@@ -79,6 +84,43 @@ def conv2d_patches(
 
     example_bytes = math.prod(outs) * kh * kw * c * images.dtype.itemsize
     return in_blocks(product, images, example_bytes, BLOCK_BYTES)
+
+
+def conv2d_strips(
+    images: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c f"], stride: int
+) -> Float[Array, "b ho wo f"]:
+    """Convolve without padding as one matrix product for each row of the kernel.
+
+    A window's pixels of one row of the image lie side by side, so they are copied in strips; of patches there
+    would be as many copies as the kernel has rows. Where the strips would take more than `BLOCK_BYTES`,
+    examples are worked through in equal blocks.
+
+    Args:
+        images: [b, h, w, c].
+        kernel: [kh, kw, c, f].
+        stride: step between outputs.
+
+    Returns:
+        [b, ho, wo, f].
+    """
+    kh, kw, c, f = kernel.shape
+    rows, columns = _outs(images, kernel, stride)
+    matrices = kernel.reshape(kh, kw * c, f)
+    dtype = compute_dtype(images.dtype)
+
+    def product(block: Float[Array, "n h w c"]) -> Float[Array, "n ho wo f"]:
+        lines = block.reshape(*block.shape[:2], -1)  # [n, h, w c]
+        starts = range(0, columns * stride * c, stride * c)
+        strips = jnp.stack([lines[:, :, at : at + kw * c] for at in starts], 2)  # [n, h, wo, kw c]
+        seen = (strips[:, at : at + (rows - 1) * stride + 1 : stride] for at in range(kh))
+        products = [
+            jnp.matmul(x, matrix, preferred_element_type=dtype)  # [n, ho, wo, f]
+            for x, matrix in zip(seen, matrices, strict=True)
+        ]
+        return functools.reduce(jnp.add, products).astype(images.dtype)
+
+    example_bytes = images.shape[1] * columns * kw * c * images.dtype.itemsize
+    return in_blocks(product, images, example_bytes, STRIP_BYTES)
 
 
 def _outs(images: Array, kernel: Array, stride: int) -> tuple[int, int]:

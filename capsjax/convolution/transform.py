@@ -25,6 +25,7 @@ KEPT_BYTES = (
 # What making a number costs beside the multiplications that it takes, in multiplications: fitted once to the
 # times of sixteen convolutions on two cores (benchmarks/convolution.py).
 MOVED = 64
+CACHED_BYTES = 32_000_000  # of rows of the kernel, beyond which each of their numbers costs more
 LARGEST_TILE = (
     8  # outputs along an axis; with more, maps cost more than the products that they save
 )
@@ -145,6 +146,25 @@ def costs(
         row += examples * f * (math.prod(tile) + MOVED)
         found[tile] = num_rows(tile, taps) * (row + examples * channels * f)
     return found
+
+
+def value_cost(images: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> int:
+    """Return what the transform costs a CPU where nothing is differentiated, in multiplications.
+
+    Args:
+        images: shape [b, h, w, c], padded.
+        kernel: shape [kh, kw, c, f].
+        stride: step between outputs.
+
+    Returns:
+        The cost of the cheapest tile, and twice `MOVED` more for each number of a kernel's rows, if they are
+        many: the batch does not pay for them as it does in training, where a gradient follows.
+    """
+    found = costs(images, kernel, stride)
+    tile = min(found, key=lambda size: found[size])
+    taps = -(-kernel[0] // stride), -(-kernel[1] // stride)
+    numbers = num_rows(tile, taps) * stride * stride * kernel[2] * kernel[3]
+    return found[tile] + (2 * MOVED * numbers if 4 * numbers > CACHED_BYTES else 0)
 
 
 def _tiles(x: Array, axis: int, size: int, halo: int) -> Float[Array, "..."]:

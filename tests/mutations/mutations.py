@@ -8,6 +8,7 @@ from tests.mutations.pairs import PAIRS
 from tests.mutations.published import PUBLISHED
 from tests.mutations.routings import ROUTINGS
 from tests.mutations.runs import RUNS
+from tests.mutations.speed import SPEED
 from tests.mutations.studies import STUDIES
 from tests.mutations.values import VALUES
 
@@ -15,6 +16,7 @@ MUTATIONS = (
     *MATHEMATICS,
     *ROUTINGS,
     *ACCELERATORS,
+    *SPEED,
     *VALUES,
     *RUNS,
     *FEEDS,
