@@ -16,6 +16,7 @@ from capsjax.reports.report import report
 from capsjax.reports.unfinished import report_unfinished
 from capsjax.runs import advice, directory, experiment
 from capsjax.study import compare as comparing
+from capsjax.study.design import design
 from tests.runs.test_experiment import environment, measured, same_bits
 
 KILLED = """
@@ -122,3 +123,13 @@ def test_a_comparison_on_arrays_of_python_is_resumed_in_python(tmp_path):
     assert command == f"in Python, {call}"
     on_digits = advice.how_to_resume(tmp_path, cj.load_config("smoke"))[1]
     assert on_digits == f"capsjax compare --resume {tmp_path}"
+
+
+def test_what_no_number_depends_on_may_change_while_seeds_are_added():
+    before = cj.load_config("smoke")
+    given = {"compare.seeds": 3, "training.feed": "grain", "training.eval_batch_size": 7}
+    after = cj.load_config("smoke", given)
+    comparing._check_grown(before, after, design(after), given)
+    other = {**given, "training.batch_size": 7}
+    with pytest.raises(UserError, match=r"training\.eval_batch_size, training\.feed alone"):
+        comparing._check_grown(before, cj.load_config("smoke", other), design(after), other)
