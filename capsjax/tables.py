@@ -34,11 +34,19 @@ def plain(text: str) -> str:
 
 
 class Table(NamedTuple):
-    """Hold a table: title, headings and rows of finished text; the first column is left-aligned."""
+    """Hold a table: title, headings and rows of finished text; the first column is left-aligned.
+
+    Attributes:
+        title: what it shows.
+        headings: of the columns.
+        rows: the cells.
+        note: what its columns mean, in words below it; in CSV and LaTeX there is none.
+    """
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
     def to_rich(self) -> RichTable:
         """Return it for a terminal."""
@@ -76,6 +84,7 @@ class Table(NamedTuple):
                 "" if number else self.title,
                 tuple(self.headings[place] for place in group),
                 tuple(tuple(row[place] for place in group) for row in self.rows),
+                self.note if number == len(groups) - 1 else "",
             )
             for number, group in enumerate(groups)
         ]
@@ -87,7 +96,8 @@ class Table(NamedTuple):
             [plain(cell).replace("|", "\\|") for cell in r] for r in (self.headings, *self.rows)
         ]
         lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
-        return f"**{plain(self.title)}**\n\n" + "\n".join(lines) + "\n"
+        note = f"\n{plain(self.note)}\n" if self.note else ""
+        return f"**{plain(self.title)}**\n\n" + "\n".join(lines) + "\n" + note
 
     def to_html(self) -> str:
         """Return it as HTML; the first cell of a row is its heading."""

@@ -33,6 +33,14 @@ def test_one_table_in_five_forms():
     assert r"1 & 2 \textless{} 3 \\" in TABLE.to_latex()
 
 
+def test_a_note_stands_below_its_table_and_below_the_last_of_its_parts():
+    table = Table("t", ("a", "b"), (("x" * 20, "y" * 20),), "What b means.")
+    assert table.to_markdown().endswith("|\n\nWhat b means.\n")
+    assert "means" not in table.to_csv() + table.to_latex() + table.to_html()
+    parts = Table("t", ("a", "b", "c"), (("x" * 20,) * 3,), "What b means.").within(50)
+    assert [part.note for part in parts] == ["", "What b means."]
+
+
 def test_latex_sets_what_the_tables_write():
     table = Table(
         "100 % of a_b",

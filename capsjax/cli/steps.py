@@ -265,6 +265,7 @@ def show(tables: Sequence[Any]) -> None:
     """Print tables, as wide as they are where no terminal bounds them."""
     # Not at the top: `--help`, which shows no table, would take 62 ms instead of 44.
     from rich.console import Console
+    from rich.text import Text
 
     console = Console()
     for table in tables:
@@ -272,6 +273,8 @@ def show(tables: Sequence[Any]) -> None:
         width = console.width if console.is_terminal else 160
         for part in table.within(width):
             Console(width=width).print(part.to_rich())
+            if part.note:
+                Console(width=min(width, 100)).print(Text(part.note))
 
 
 def errors_in_words(tested: Mapping[str, Any]) -> str:

@@ -289,7 +289,13 @@ def alignment_table(comparison: Comparison) -> Table:
         rows.append((group if len(arms) == 1 else f"{arm}: {group}", *cells))
     headings = ("parameters", *(f"epoch {epoch}" for epoch in epochs))
     title = "Stop gradient against full: cosine, ratio of lengths (means over seeds)"
-    return Table(title, headings, tuple(rows))
+    note = (
+        "At the same parameters, along the training of the full runs: the cosine between the gradient with "
+        "the coupling held constant and the full one, where 1 is the same direction, and the length of the "
+        "first as a share of the second's, where 1 is as long. A row for each group of parameters; all is "
+        "all together."
+    )
+    return Table(title, headings, tuple(rows), note)
 
 
 def arms_table(comparison: Comparison) -> Table:

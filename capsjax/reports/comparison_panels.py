@@ -13,7 +13,7 @@ from capsjax.metrics.several import LABEL_ERROR
 from capsjax.reports.arm_confusions import confusion_panels
 from capsjax.reports.comparison import Comparison
 from capsjax.reports.evidence import Evidence
-from capsjax.reports.figures import Panel
+from capsjax.reports.figures import Panel, legend_below
 from capsjax.reports.forest_panels import forest_panels
 from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
 from capsjax.reports.grid_panels import MOST_CELLS, grid_panels, in_cell, there
@@ -138,12 +138,12 @@ def _cost_panel(comparison: Comparison, reference: str) -> Panel:
         ax.bar(places - 0.2, middle, 0.38, yerr=spread, color=colours, ecolor=theme.ink)
         ax.bar(places + 0.2, memory, 0.38, color=colours, hatch="////", edgecolor=theme.page)
         set_names(ax, names)
-        ax.set_ylim(0, 1.4 * max(*middle, *quartiles[1], *memory))
+        ax.set_ylim(0, 1.1 * max(*middle, *quartiles[1], *memory))
         handles = [
             Patch(facecolor=theme.muted, label="time of a step (median, quartiles)"),
             Patch(facecolor=theme.muted, hatch="////", label="temporary memory"),
         ]
-        ax.legend(handles=handles, frameon=False, fontsize=8.5, loc="upper left")
+        legend_below(ax, handles)
         ax.set_title(f"cost of a step, {reference} = 1", fontsize=10)
 
     descriptions = [
@@ -196,11 +196,7 @@ def _alignment_panel(comparison: Comparison, records: Records, name: str, title:
             Line2D([], [], color=theme.muted, marker=marker, linestyle="", label=group)
             for marker, group in zip(GROUP_MARKERS, groups, strict=False)
         ]
-        # Below the axes: curves may run anywhere.
-        ax.legend(
-            handles=handles, frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.2),
-            ncols=3,
-        )  # fmt: skip
+        legend_below(ax, handles)
 
     what = (
         "Cosine between the gradient with the coupling held constant and the full one, at the same "

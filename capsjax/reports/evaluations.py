@@ -11,7 +11,7 @@ from capsjax.checks import UserError
 from capsjax.metrics.classification import Classification
 from capsjax.metrics.several import LABEL_ERROR
 from capsjax.reports.comparison import percent
-from capsjax.reports.figures import Panel, drawn_name
+from capsjax.reports.figures import Panel, drawn_name, legend_below
 from capsjax.reports.panels import set_names
 from capsjax.reports.themes import Theme
 from capsjax.runs import predictions
@@ -24,7 +24,7 @@ MOST_DRAWN = 30  # classes of a matrix that is drawn
 MOST_COUNTED = 12  # classes of a matrix whose counts are legible
 MOST_CONFUSED = 10  # pairs of classes in a table
 READING = (
-    "By class: precision is the share that is right of what was taken for the class, recall the share of the "
+    "Precision is the share that is right of what was taken for the class, recall the share of the "
     "class that was taken for it, F1 their harmonic mean, ROC AUC how often an example of the class has a "
     "longer capsule of it than one of another class. Balanced accuracy is the mean recall; precision, F1 and "
     "ROC AUC of the whole are means over classes. The calibration error is by how much the length of the "
@@ -103,7 +103,7 @@ def _by_class(of: Predictions, names: Sequence[str]) -> Table:
     counts, areas = found.support.tolist(), [_number(x) for x in found.roc_auc]
     rows = zip(names, map(str, counts), *columns, areas, strict=True)
     headings = ("class", "images", "precision, %", "recall, %", "F1, %", "ROC AUC")
-    return Table(f"By class, {_where(of)}", headings, tuple(rows))
+    return Table(f"By class, {_where(of)}", headings, tuple(rows), READING)
 
 
 def _where(of: Predictions) -> str:
@@ -207,7 +207,7 @@ def _reliability(name: str, of: Predictions) -> Panel:
         ax.set_xlabel("length of the longest capsule")
         ax.set_ylabel("share that is right")
         ax.set_title(f"calibration ({_where(of)})", fontsize=10, parse_math=False)
-        ax.legend(frameon=False, fontsize=8.5)
+        legend_below(ax)
 
     points = ", ".join(f"{r:.2f} at {c:.2f}" for c, r in zip(confidence, right, strict=True))
     caption = (

@@ -6,7 +6,7 @@ nothing else; line styles and markers tell the rest apart.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,8 @@ from capsjax.tables import plain
 # Paul Tol's "bright" colours, which stay apart for colour-blind readers.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
 LONG, MOST = 12, 14  # letters above an image: of two names beside each other, of one by itself
-PANEL = (4.7, 3.3)  # inches: words stay legible on a telephone, and in a column of a paper
+LINE = 64  # letters of a line of a legend
+PANEL = (4.7, 3.6)  # inches: words stay legible on a telephone, and in a column of a paper
 
 
 class Panel(NamedTuple):
@@ -53,9 +54,28 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figu
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(visible=True, alpha=0.25, linewidth=0.6)
+        _plain_axes(ax)
     return figure, axes
+
+
+def legend_below(ax: Axes, handles: Sequence[Any] | None = None) -> None:
+    """Explain the lines of a panel below its axes, where no curve runs; nothing where there are none.
+
+    Args:
+        ax: the axes, alone in their figure or in their part of one.
+        handles: what is explained; None for all that has a label.
+    """
+    handles = ax.get_legend_handles_labels()[0] if handles is None else handles
+    if handles:
+        lengths = [len(str(handle.get_label())) for handle in handles]
+        few = [n for n in (3, 2) if sum(8 + max(x) for x in _columns(lengths, n)) <= LINE]
+        options = {"frameon": False, "fontsize": 8.5, "ncols": next(iter(few), 1)}
+        # Outside: the layout makes room for it, below whatever stands below the axes.
+        ax.figure.legend(handles=handles, loc="outside lower center", **options)
+
+
+def _columns(lengths: Sequence[int], count: int) -> list[np.ndarray]:
+    return [column for column in np.array_split(lengths, count) if column.size]
 
 
 def panel_figure(panel: Panel, theme: Theme = LIGHT) -> Figure:
@@ -87,12 +107,18 @@ def together(panels: Sequence[Panel], columns: int = 3, theme: Theme = LIGHT) ->
     """
     rows = -(-len(panels) // columns)
     with drawn_with(theme):
-        figure, axes = new_figure(rows, columns, (4.7 * columns, 3.6 * rows))
-        for ax, panel in zip(axes.flat, panels, strict=False):
-            panel.draw(ax, theme)
-        for ax in axes.flat[len(panels) :]:
-            ax.set_axis_off()
+        figure = Figure(figsize=(4.7 * columns, 3.9 * rows), layout="constrained")
+        # Each in a part of its own, whose legend is its own.
+        parts = figure.subfigures(rows, columns, squeeze=False)
+        for part, panel in zip(parts.flat, panels, strict=False):
+            panel.draw(_plain_axes(part.subplots()), theme)
     return figure
+
+
+def _plain_axes(ax: Axes) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(visible=True, alpha=0.25, linewidth=0.6)
+    return ax
 
 
 def reconstruction_figure(

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from capsjax.reports.comparison import Comparison
-from capsjax.reports.figures import Panel
+from capsjax.reports.figures import Panel, legend_below
 from capsjax.reports.themes import Theme, marker_of
 from capsjax.study.seen import LAYER, Records, means_along
 
@@ -71,7 +71,7 @@ def _stages(comparison: Comparison, known: Records, name: str, title: str) -> Pa
             Line2D([], [], color=theme.muted, linestyle=style, label=label)
             for label, style in zip(STAGES.values(), LINES, strict=True)
         ]
-        _legend(ax, handles)
+        legend_below(ax, handles)
 
     told = [
         f"along {arm}, {label}: {line(arm, stage)[1][-1]:.3f} at the end"
@@ -122,7 +122,7 @@ def coupling_panels(comparison: Comparison, couplings: Records) -> list[Panel]:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylim(bottom=0)
         ax.set_title(f"distance of couplings, layer {layer}", fontsize=10)
-        _legend(ax, ax.get_legend_handles_labels()[0])
+        legend_below(ax)
 
     told = [f"{arm} ends {line(arm, 'from_uniform')[1][-1]:.3f} from uniform" for arm in arms]
     caption = (
@@ -162,7 +162,7 @@ def law_panel(comparison: Comparison, examples: Records) -> list[Panel]:
         ax.axhline(0, color=theme.ink, linewidth=0.7)
         ax.set_xlabel("entropy of the couplings, nats")
         ax.set_title("share of the gradient through the couplings", fontsize=10)
-        ax.legend(frameon=False, fontsize=8.5)
+        legend_below(ax)
 
     caption = (
         "Of single training examples, along training: the share of the full gradient that flows through the "
@@ -171,19 +171,6 @@ def law_panel(comparison: Comparison, examples: Records) -> list[Panel]:
     )
     alt = f"Share through the couplings against their entropy: rank correlation {together:+.2f}."
     return [Panel("law", caption, alt, draw)]
-
-
-def _legend(ax: Axes, handles: list[Any]) -> None:
-    """Explain lines below the axes, where curves may run anywhere."""
-    place = (0.5, -0.2)
-    ax.legend(
-        handles=handles,
-        frameon=False,
-        fontsize=8,
-        loc="upper center",
-        bbox_to_anchor=place,
-        ncols=2,
-    )
 
 
 def _column(records: Records, name: str) -> np.ndarray:

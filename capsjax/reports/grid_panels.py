@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from capsjax.reports.comparison import Comparison
-from capsjax.reports.figures import Panel
+from capsjax.reports.figures import Panel, legend_below
 from capsjax.reports.panels import set_names
 from capsjax.reports.themes import Theme, marker_of
 from capsjax.study.design import Cell, Group, format_cell
@@ -122,7 +122,7 @@ def _axis_panel(comparison: Comparison, axis: str, values: Sequence[str], other:
         ax.set_xlabel(axis)
         where = f"\n{format_cell(other)}" if other else ""
         ax.set_title(f"test error against {axis}, %{where}", fontsize=10)
-        ax.legend(frameon=False, fontsize=8.5)
+        legend_below(ax)
 
     descriptions = [
         f"{arm} "

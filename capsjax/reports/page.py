@@ -4,6 +4,7 @@ import base64
 import csv
 import functools
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,7 +174,28 @@ def _address(figure: Figure) -> str:
         metadata = {"Date": None, "Creator": None}
         figure.savefig(stream, format="svg", metadata=metadata, facecolor=figure.get_facecolor())
     # Within the page as an address: a report is one file, which can be sent, and loads nothing.
-    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    short = _shortened(stream.getvalue().decode("utf-8")).encode("utf-8")
+    return f"data:image/svg+xml;base64,{base64.b64encode(short).decode()}"
+
+
+def _shortened(svg: str) -> str:
+    """Leave out of an SVG by matplotlib what draws nothing: spaces, comments, digits, long names."""
+    svg = re.sub(r"<[?!].*?>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r">\s+<", "><", re.sub(r'<g id="[^"]*"', "<g", svg)).replace("xlink:href", "href")
+    # A hundredth of a point, in outlines and places alone: a scale needs all of its digits.
+    svg = re.sub(r'\b(?:d|x|y)="[^"]*"|translate\([^)]*\)', _rounded, svg)
+    # Letters in a row.
+    svg = re.sub(r' transform="translate\((-?[\d.]+) 0\)"/>', r' x="\1"/>', svg)
+    names = re.findall(r'(?:href="|url\()#([^")]+)', svg)
+    # An id begins with a letter.
+    short = {name: f"i{number:x}" for number, name in enumerate(dict.fromkeys(names))}
+    place = r'( id="|href="#|url\(#)([^")]+)'
+    return re.sub(place, lambda found: found[1] + short.get(found[2], found[2]), svg)
+
+
+def _rounded(found: re.Match[str]) -> str:
+    text = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", found[0])
+    return re.sub(r"\s+(?=[A-Za-z\"])|(?<=[A-Za-z])\s+", "", text)
 
 
 def write_tables(named: Mapping[str, Table], folder: Path) -> None:

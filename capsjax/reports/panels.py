@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from capsjax.metrics.several import LABEL_ERROR
-from capsjax.reports.figures import Panel, together
+from capsjax.reports.figures import Panel, legend_below, together
 from capsjax.reports.themes import Theme, marker_of
 from capsjax.study import arms as of_arms
 from capsjax.study.arms import Arm, Course, Lines
@@ -80,10 +80,7 @@ def _course_panel(
         ax.set_xlabel("step")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _scale(ax, name, bound, theme)
-        if len(drawn) > 5:  # more would hide the curves
-            ax.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
-        else:
-            ax.legend(frameon=False, fontsize=8.5)
+        legend_below(ax)
 
     ends = [
         f"{arm.label} ends at {factor * found.mean[-1]:.4g}"
@@ -235,8 +232,7 @@ def _run_panel(metrics: Lines, mode: str, name: str, bound: int | None) -> Panel
         ax.set_xlabel("step")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _scale(ax, name, bound if name == "entropy" else None, theme)
-        if ax.get_legend_handles_labels()[0]:  # else there is nothing of ours to draw
-            ax.legend(frameon=False, fontsize=8.5)
+        legend_below(ax)
 
     ends = [f"{split} ends at {factor * y[-1]:.4g}" for split, (_, y) in found.items() if y.size]
     caption = {

@@ -69,7 +69,7 @@ def report_run(
     )
     held = run.directory
     table = last_measurements(metrics, run.config.training.batch_size)
-    reading = [TRAINING]
+    reading = []
     if (mismatch := run.mismatch()) is not None:
         reading.append(f"Reconstructions: {mismatch}.")
     if not metrics:
@@ -89,7 +89,6 @@ def report_run(
         pictures.append(activations)
     if measured:
         tables |= evaluations.tables(run, measured)
-        reading.append(evaluations.READING)
     if run.class_names:
         tables["classes"] = classes_table(run)
     page.write_tables(tables, folder / "tables")
@@ -166,7 +165,7 @@ def last_measurements(metrics: Lines, batch_size: int) -> Table:
             )
         )
     headings = ("split", "step", "measured on", "error, %", "loss")
-    return Table("Last measurements", headings, tuple(rows))
+    return Table("Last measurements", headings, tuple(rows), TRAINING)
 
 
 class _Shown(NamedTuple):

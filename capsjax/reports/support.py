@@ -24,7 +24,28 @@ from capsjax.study.design import run_folder
 from capsjax.study.observation import routed_alike
 
 MOST = 4  # arms whose networks are loaded
-MOVES = np.linspace(-0.25, 0.25, 5)  # of a component of a pose, as far as the 2017 paper moves it
+ALIKE = 30  # test images of one class, whose poses say how far a component goes
+
+
+class Moved(NamedTuple):
+    """Hold what a decoder draws while a component of a pose takes values that it has in other images.
+
+    Attributes:
+        component: the one of the label's pose that changes most of what is drawn.
+        own: its value in the image.
+        low: its smallest value over test images of the class.
+        high: its largest value over them.
+        count: of how many images these are.
+        drawn: the reconstruction of the pose as it is, with the smallest and with the largest value, [3, h,
+            w, c].
+    """
+
+    component: int
+    own: float
+    low: float
+    high: float
+    count: int
+    drawn: Float[np.ndarray, "3 h w c"]
 
 
 class Support(NamedTuple):
@@ -35,16 +56,14 @@ class Support(NamedTuple):
         maps: what the children at each position add to the length of each class capsule, at each of the r
             readouts, [r, b, h, w, j].
         predicted: the class that each image is taken for, [b].
-        drawn: what its decoder draws of the first image while a component of the label's pose moves, [m, h,
-            w, c]; None without a decoder.
-        component: which component that is.
+        moved: what its decoder draws of the first image while a component of the label's pose moves; None
+            without a decoder, or where the test shows no other value of it.
     """
 
     arm: str
     maps: Float[np.ndarray, "r b h w j"]
     predicted: Int[np.ndarray, "b"]
-    drawn: Float[np.ndarray, "m h w c"] | None
-    component: int
+    moved: Moved | None
 
 
 class Supported(NamedTuple):
@@ -105,7 +124,9 @@ def gather_support(comparison: Comparison, folder: Path) -> Supported:
         return NOTHING._replace(missing=[why])
     numbers = chosen_images(comparison, list(runs), len(dataset.test))
     images, labels = dataset.test.images[numbers], dataset.test.labels[numbers]
-    raw = images if dataset.rescaling is None else dataset.rescaling.inverse(images)
+    same = np.flatnonzero(dataset.test.labels == labels[0])
+    looked = np.concatenate([images, dataset.test.images[same[same != numbers[0]][: ALIKE - 1]]])
+    raw = looked if dataset.rescaling is None else dataset.rescaling.inverse(looked)
     found = []
     for name, run in runs.items():
         arm = comparison.arms[name].arm
@@ -172,8 +193,9 @@ def support_of(
     Args:
         run: a run of the arm.
         arm: what it is called.
-        images: as the run takes them, [b, h, w, c].
-        labels: their classes.
+        images: as the run takes them, [b + n, h, w, c]; those after the first b are of the first one's class,
+            and tell how far its pose can be moved.
+        labels: the classes of the first b.
 
     Returns:
         The support; None where no child at a position has a matrix for each class.
@@ -184,19 +206,19 @@ def support_of(
     weight = run.params.get(f"{last.name}.weight")
     if weight is None or not isinstance(last.given, CapsuleShape):
         return None
-    output = run.outputs(images, trace=True)
+    output, b = run.outputs(images, trace=True), len(labels)
     if output.children is None or output.coupling is None:
         return None
     coupling = output.coupling[None] if output.trace is None else output.trace.coupling
-    u, W = np.asarray(output.children, np.float64), np.asarray(weight, np.float64)
-    c = np.asarray(coupling, np.float64)  # [r, b, i, j]
+    u, W = np.asarray(output.children[:b], np.float64), np.asarray(weight, np.float64)
+    c = np.asarray(coupling[:, :b], np.float64)  # [r, b, i, j]
     if W.ndim != 4 or W.shape[:3] != (u.shape[1], c.shape[-1], u.shape[2]):
         return None
     added = added_lengths(c, np.einsum("bid,ijde->bije", u, W))  # [r, b, i, j]
     (h, w), types = last.given.grid, last.given.types
     maps = added.reshape(*c.shape[:2], h, w, types, -1).sum(-2)  # over types, [r, b, h, w, j]
-    drawn, component = _while_moved(run, output, labels)
-    return Support(arm, maps, np.asarray(output.lengths).argmax(-1), drawn, component)
+    predicted = np.asarray(output.lengths[:b]).argmax(-1)
+    return Support(arm, maps, predicted, _while_moved(run, output, labels))
 
 
 def added_lengths(
@@ -216,16 +238,24 @@ def added_lengths(
     return coupling * np.einsum("bije,rbje->rbij", votes, direction)
 
 
-def _while_moved(
-    run: Run, output: Any, labels: np.ndarray
-) -> tuple[Float[np.ndarray, "m h w c"] | None, int]:
-    """Let the decoder draw the first image's label while the component that is largest in it moves."""
+def _while_moved(run: Run, output: Any, labels: np.ndarray) -> Moved | None:
+    """Let the decoder draw the first image with each component of its label's pose moved, and take one."""
     if output.reconstruction is None:
-        return None, 0
-    poses, label = np.asarray(output.poses)[:1], int(labels[0])  # [1, j, e]
-    component = int(np.abs(poses[0, label]).argmax())
-    moved = poses.repeat(len(MOVES), axis=0)  # [m, j, e]
-    moved[:, label, component] += MOVES.astype(moved.dtype)
-    mask = np.eye(poses.shape[1], dtype=moved.dtype)[[label] * len(MOVES)]  # [m, j]
+        return None
+    poses, label = np.asarray(output.poses), int(labels[0])  # [b + n, j, e]
+    # Of the image and those after the ones that are shown, which are of its class.
+    same = np.concatenate([poses[:1], poses[len(labels) :]])[:, label]  # [1 + n, e]
+    low, high = same.min(0), same.max(0)
+    if (low == high).all():
+        return None
+    e, places = same.shape[1], np.arange(same.shape[1])
+    moved = poses[:1].repeat(1 + 2 * e, axis=0)  # as it is, then each lowest, then each highest
+    moved[1 + places, label, places] = low
+    moved[1 + e + places, label, places] = high
+    mask = np.eye(poses.shape[1], dtype=moved.dtype)[[label] * len(moved)]  # [1 + 2 e, j]
     decoder: Any = run.model.decoder
-    return np.asarray(decoder(jnp.asarray(moved), jnp.asarray(mask))), component
+    drawn = np.asarray(decoder(jnp.asarray(moved), jnp.asarray(mask)))
+    changes = np.abs(drawn[1 + e :] - drawn[1 : 1 + e]).reshape(e, -1).sum(-1)
+    k = int(changes.argmax())
+    value, bounds = float(same[0, k]), (float(low[k]), float(high[k]))
+    return Moved(k, value, *bounds, len(same), drawn[[0, 1 + k, 1 + e + k]])

@@ -8,12 +8,15 @@ from flax import nnx
 import capsjax as cj
 from capsjax.layers import (
     CapsNet,
+    CapsuleShape,
     ConvCapsulesConfig,
     ConvConfig,
     MergeConfig,
     NetworkConfig,
+    Passed,
     PrimaryConfig,
     SharedCapsulesConfig,
+    Step,
     TypeCapsulesConfig,
     shapes,
 )
@@ -87,6 +90,8 @@ def test_couplings_are_drawn_where_they_go(seen):
 def test_the_table_has_a_row_for_each_layer_that_makes_something(seen):
     _, passed, steps = seen
     table = layers_table(passed, steps, 3)
+    assert "at least 0.1, a feature if it is not 0" in table.note
+    assert "residual" not in table.note
     assert [row[0] for row in table.rows] == ["stem", "primary", "conv", "types", "classes"]
     assert table.rows[0][-2:] == ("—", "—")
     for row in table.rows[2:]:
@@ -102,3 +107,41 @@ def test_pictures_stand_below_their_image(seen):
     np.testing.assert_allclose(axes[3 + 1].images[0].get_array(), rows[0][1][1])
     np.testing.assert_allclose(axes[0].images[0].get_array(), IMAGES[0, ..., 0])
     assert axes[3].get_ylabel().startswith("stem\n")
+    heights = [bar.get_height() for bar in axes[3 * len(rows) + 2].patches]
+    np.testing.assert_allclose(
+        heights, rows[-1][1][2, 0]
+    )  # the classes: bars, not a strip of squares
+    assert axes[3 * len(rows)].get_box_aspect() == 1
+    assert len({bar.get_facecolor() for bar in axes[3 * len(rows)].patches}) == 2
+
+
+@pytest.mark.parametrize("routing", ["lengths", "em"])
+def test_a_residual_layer_is_measured_by_what_it_passes_on(routing):
+    """What it routed alone may be short; activations that are no lengths stand as they are."""
+    rng = np.random.default_rng(0)
+    routed = 0.01 * rng.random((3, 2, 2, 2, 4))
+    pose = rng.random((3, 8, 4)) + routed.reshape(3, 8, 4)
+    own = np.linalg.norm(routed, axis=-1) if routing == "lengths" else rng.random((3, 2, 2, 2))
+    coupling = rng.dirichlet(np.ones(2), (3, 2, 2, 18))
+    r, c, a, p = (jnp.asarray(x, jnp.float32) for x in (routed, coupling, own, pose))
+    result = cj.RoutingResult(pose=r, coupling=c, logits=c, activation=a)
+    passed = {"conv": Passed(cj.Capsules(p, a.reshape(3, 8)), result)}
+    layer = ConvCapsulesConfig(types=2, dim=4, kernel=3, padding="SAME", residual=True)
+    given = CapsuleShape((2, 2), 2, 4)
+    steps = (Step("conv", layer, given, given),)
+    table = layers_table(passed, steps, 3)
+    rows, note = table.rows, table.note
+    shown = dict(maps(passed, steps, np.zeros(3, int)))["conv"]
+    if routing == "em":
+        assert [row[0] for row in rows] == ["conv"]
+        assert rows[0][2] == f"{own.mean():.3f}"
+        np.testing.assert_allclose(shown, own.max(-1), rtol=1e-5)
+        return
+    lengths = np.linalg.norm(pose, axis=-1)
+    assert [row[:5] for row in rows] == [
+        ("conv", "capsules [8, 4]", f"{lengths.mean():.3f}", "100", "0"),
+        ("conv, routed", "", f"{own.mean():.3f}", "0", "100"),
+    ]
+    assert rows[0][5:] == ("—", "—") != rows[1][5:]
+    assert "residual: true passes on its children's poses" in note
+    np.testing.assert_allclose(shown, lengths.reshape(3, 2, 2, 2).max(-1), rtol=1e-5)

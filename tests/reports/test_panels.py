@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from capsjax.reports import panels
-from capsjax.reports.figures import panel_figure, reconstruction_figure
+from capsjax.reports.figures import panel_figure, reconstruction_figure, together
 from capsjax.reports.themes import DARK, LIGHT
 from capsjax.study.arms import Arm
 
@@ -51,6 +51,28 @@ def test_curves_over_each_other(theme):
     assert bound.get_label() == "uniform coupling, log 10 = 2.303"
     assert np.allclose(bound.get_ydata(), np.log(10))
     assert ax.get_ylim()[1] > np.log(10)
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_no_legend_lies_on_its_curves(count):
+    """Below the axes, of every panel by itself and of several together, however long its names are."""
+    arms = [
+        Arm(f"arm {n} " + "x" * (12 * n % 40), "full", (validated(n + 1),)) for n in range(count)
+    ]
+    drawn = panels.course_panels(arms, bound=10)
+    for figure, parts in (
+        *((one, [one]) for one in map(panel_figure, drawn)),
+        ((several := together(drawn, columns=2)), list(several.subfigs)[: len(drawn)]),
+    ):
+        figure.draw_without_rendering()
+        for part in parts:
+            (ax,), (legend,) = part.get_axes(), part.legends
+            assert ax.get_legend() is None
+            box, whole = legend.get_window_extent(), ax.get_tightbbox()
+            assert box.y1 <= whole.y0 + 1
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+            assert ax.bbox.height > 60
+            assert len(legend.texts) == count + ax.get_title().startswith("entropy")
 
 
 def test_one_mode_of_two_routings_is_told_apart():

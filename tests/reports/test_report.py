@@ -1,9 +1,12 @@
 """Reports are what the raw numbers say, on pages that need nothing beside them."""
 
+import base64
 import csv
 import io
 import json
+import re
 import shutil
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from rich.console import Console
 from scipy import stats
 
 from capsjax.checks import UserError
+from capsjax.reports import page
 from capsjax.reports.comparison import (
     format_interval,
     paired_difference,
@@ -104,6 +108,28 @@ def test_the_page_stands_alone_and_holds_the_tables(compared):
     for mode in MODES:  # the words are told, each with its colour
         assert f'mode-{mode}" aria-hidden="true">■</span>{mode}</dt><dd>' in text
     assert "<dt>r</dt>" in text
+
+
+def test_pictures_within_the_page_are_short_and_the_same(compared):
+    """A page can be sent: each figure takes less than its file, and all letters stand where they did."""
+    text = compared.page.read_text("utf-8")
+    assert len(text) < 1_200_000
+    light = base64.b64decode(re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', text)[1])
+    root = ET.fromstring(light)
+    names = [node.get("id") for node in root.iter() if node.get("id")]
+    assert len(set(names)) == len(names)
+    svg = light.decode()
+    wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    assert wanted <= {*names}
+    whole = page._shortened(
+        '<svg><!-- x --><g id="text_1"> <path d="M 0.123456 1 \nL 2 3 \nz " id="DejaVu-1" '
+        'transform="scale(0.015625)"/><use xlink:href="#DejaVu-1" transform="translate(1.2355 0)"/>'
+        '<use xlink:href="#DejaVu-1" transform="translate(1.5 2) scale(0.7)"/></g></svg>'
+    )
+    assert whole == (
+        '<svg><g><path d="M0.12 1L2 3z" id="i0" transform="scale(0.015625)"/><use href="#i0" x="1.24"/>'
+        '<use href="#i0" transform="translate(1.5 2) scale(0.7)"/></g></svg>'
+    )
 
 
 def test_markdown_and_picture_lie_beside_the_page(compared):

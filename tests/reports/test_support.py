@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax.reports import support
+from capsjax.reports import support, support_pictures
 from capsjax.reports.comparison import read_comparison
 from capsjax.reports.comparison_page import report_comparison
 from capsjax.reports.support import added_lengths, chosen_images, gather_support
+from capsjax.reports.themes import LIGHT
 from capsjax.study.compare import compare
 
 BRIEF = {
@@ -84,11 +85,69 @@ def test_the_page_shows_each_class_s_children_over_the_image(gridded):
     here = np.einsum("bije,bje->bj", (c[..., None] * votes)[:, child : child + 2], s)
     expected = here / np.linalg.norm(s, axis=-1)
     np.testing.assert_allclose(found.found[1].maps[-1, :, 1, 0], expected, rtol=1e-3, atol=1e-6)
-    drawn = found.found[1].drawn
+    check_moved(run, found)
+    check_words(found, text)
+
+
+def check_moved(run, found):
+    """A component goes from its least to its largest value over the class, and no other draws more."""
+    moved, label = found.found[1].moved, found.labels[0]
+    test = cj.data.Digits().load().test
+    same = np.flatnonzero(test.labels == label)
+    others = same[same != found.numbers[0]][:29]
+    poses = run.outputs(test.images[[found.numbers[0], *others]]).poses[:, label]
+    assert moved.count == 30 == len(poses)
+    k = moved.component
+    expected = [poses[0, k], poses[:, k].min(), poses[:, k].max()]
+    np.testing.assert_allclose([moved.own, moved.low, moved.high], expected, rtol=1e-4)
     mask = jnp.eye(10)[found.labels[:1]]
-    still = run.model.decoder(jnp.asarray(output.poses[:1]), mask)[0]
-    np.testing.assert_allclose(drawn[2], still, atol=1e-5)
-    assert np.abs(drawn[0] - drawn[-1]).max() > 1e-4
+
+    def draw(component, value):
+        pose = np.zeros((1, 10, poses.shape[1]), np.float32)
+        pose[0, label] = poses[0]
+        pose[0, label, component] = value
+        return np.asarray(run.model.decoder(jnp.asarray(pose), mask))[0]
+
+    drawn = [draw(k, value) for value in expected]
+    np.testing.assert_allclose(moved.drawn, drawn, atol=1e-5)
+    changes = [
+        np.abs(draw(e, poses[:, e].max()) - draw(e, poses[:, e].min())).sum()
+        for e in range(poses.shape[1])
+    ]
+    assert k == np.argmax(changes)
+
+
+def check_words(found, text):
+    """Those who see no picture are told its numbers; those who do, what its colours mean."""
+    full, (label, _) = found.found[1], found.labels
+    lengths = [f"{full.maps[k, 0, ..., label].sum():.2f}" for k in range(3)]
+    assert f"full: {', '.join(lengths)}; the strongest other class" in text
+    assert f"component {full.moved.component} from {full.moved.low:.2f}" in text
+    figures = {
+        name: draw(found, [str(n) for n in range(10)])
+        for name, draw in (
+            ("rows", lambda *a: support_pictures._rows(*a, 0, LIGHT)),
+            ("classes", lambda *a: support_pictures._classes(*a, LIGHT)),
+        )
+    }
+    for figure in figures.values():
+        bar = figure.axes[-1]
+        low, zero, high = (float(tick.get_text()) for tick in bar.get_xticklabels())
+        assert -low == high > zero == 0
+        assert bar.get_xlabel() == support_pictures.SCALE
+    said = [[t.get_text() for t in ax.texts] + [ax.get_title()] for ax in figures["rows"].axes]
+    # One readout of uniform coupling, three of the others: no panel is empty without a word.
+    assert said[:5] == [
+        ["uniform\n→ " + str(found.found[0].predicted[0])],
+        [f"to class {label}\nreadout 1 of 1"],
+        ["no more\nreadouts", ""],
+        ["no more\nreadouts", ""],
+        said[4],
+    ]
+    assert "readout 3 of 3" in said[8][0]
+    drawn = figures["rows"].axes[8]
+    assert drawn.get_xlabel() == f"{full.maps[2, 0, ..., label].sum():.2f}"
+    np.testing.assert_allclose(drawn.images[0].get_array(), full.maps[2, 0, ..., label])
 
 
 def test_of_parts_of_images_the_parts_are_shown(tmp_path):
