@@ -8,6 +8,7 @@ of the function whose gradient the mode is: what it stops is frozen at the value
 numbers of the table in docs/backpropagation.md.
 """
 
+import argparse
 import itertools
 from collections.abc import Callable
 
@@ -187,4 +188,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

@@ -9,6 +9,7 @@ the mode stops is frozen; each relative to the largest component of its array. W
 benchmarks/results/agreement.json, and prints the table of docs/backpropagation_family.md.
 """
 
+import argparse
 import dataclasses
 import json
 import sys
@@ -184,12 +185,11 @@ def lines(records: list[Record]) -> list[str]:
     ]
     for (routing, mode), group in found.items():
         rounds = sorted({one["r"] for one in group if one["r"] is not None})
-        votes = dict.fromkeys(one["votes"] for one in group)
+        votes = list(dict.fromkeys(one["votes"] for one in group))
+        of = "all five" if len(votes) == 5 else ", ".join(votes)
         value, gradient = (max(one[name] for one in group) for name in ("value", "gradient"))
         r = ", ".join(map(str, rounds)) or "—"
-        shown.append(
-            f"| {routing} | {r} | {', '.join(votes)} | {mode} | {value:.0e} | {gradient:.0e} |"
-        )
+        shown.append(f"| {routing} | {r} | {of} | {mode} | {value:.0e} | {gradient:.0e} |")
     return shown
 
 
@@ -209,4 +209,6 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("routings", nargs="*", metavar="ROUTING", help="of all of them these")
+    main(parser.parse_args().routings)

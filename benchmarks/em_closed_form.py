@@ -6,11 +6,11 @@ everything for each pair again in its backward pass, by the adjoints of the same
     python benchmarks/em_closed_form.py [num_iters] [rounds]
 """
 
+import argparse
 import dataclasses
 import functools
 import math
 import statistics
-import sys
 from typing import Any, Literal
 
 import jax
@@ -138,4 +138,7 @@ def main(num_iters: int = 3, rounds: int = 7) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("num_iters", nargs="?", type=int, default=3, help="M-steps")
+    parser.add_argument("rounds", nargs="?", type=int, default=7, help="in which they take turns")
+    main(**vars(parser.parse_args()))

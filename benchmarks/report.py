@@ -5,6 +5,7 @@
 Prints the tables, writes them to benchmarks/results/tables.md, and the figures to docs/images/speed.
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -191,4 +192,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

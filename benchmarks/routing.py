@@ -6,7 +6,7 @@ Prints ratios of medians to the full gradient through linear votes at the same n
 compiler's temporary memory.
 """
 
-import sys
+import argparse
 from functools import partial
 
 import jax
@@ -79,5 +79,7 @@ def main(batch: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    numbers = [int(word) for word in sys.argv[1:]] + [128, 5][len(sys.argv) - 1 :]
-    main(*numbers)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("batch", nargs="?", type=int, default=128, help="examples")
+    parser.add_argument("rounds", nargs="?", type=int, default=5, help="in which they take turns")
+    main(**vars(parser.parse_args()))

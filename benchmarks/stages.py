@@ -6,6 +6,7 @@ Writes benchmarks/results/stages.json: for every part the seconds of each round,
 operations of its direct form, and the bytes that it must move at least: what it is given and what it returns.
 """
 
+import argparse
 import itertools
 import json
 import sys
@@ -161,4 +162,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

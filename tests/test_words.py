@@ -72,3 +72,16 @@ def test_the_package_is_written_in_standard_english():
         if FOREIGN.search(line)
     }
     assert found == set()
+
+
+def test_pages_mean_one_python():
+    """What `python` is, the README and the quickstart say once."""
+    root = PACKAGE.parent
+    folders = ("docs", "experiments", "benchmarks")
+    pages = [
+        *root.glob("*.md"),
+        *(path for name in folders for path in (root / name).rglob("*.md")),
+    ]
+    assert [path.name for path in pages if ".venv/bin/python" in path.read_text("utf-8")] == []
+    for name in ("README.md", "CONTRIBUTING.md", "docs/quickstart.md"):
+        assert "export PATH=$PWD/.venv/bin:$PATH" in (root / name).read_text("utf-8")

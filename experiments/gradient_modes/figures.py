@@ -5,6 +5,7 @@
 Writes docs/images/results/gradient_modes-light.svg and -dark.svg.
 """
 
+import argparse
 from pathlib import Path
 
 from capsjax.reports.comparison import read_comparison
@@ -42,5 +43,6 @@ def draw(results: Path, images: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     for path in draw(HERE / "results", IMAGES):
         print(path)

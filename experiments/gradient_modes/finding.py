@@ -5,6 +5,7 @@
 Replaces what stands between the two marks of each; a test holds that nothing else stands there.
 """
 
+import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -316,5 +317,6 @@ def written(text: str, made: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     for path, made in ((README, tables()), (CHAPTER, chapter())):
         path.write_text(written(path.read_text(encoding="utf-8"), made), encoding="utf-8")

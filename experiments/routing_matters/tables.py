@@ -5,6 +5,7 @@
 Replaces what stands between the two marks in README.md; a test holds that nothing else stands there.
 """
 
+import argparse
 import importlib
 import math
 import sys
@@ -103,5 +104,6 @@ def tables(home: Path = HERE / "results", modes: Path = MODES / "results") -> st
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     made = finding.written(README.read_text(encoding="utf-8"), tables())
     README.write_text(made, encoding="utf-8")
