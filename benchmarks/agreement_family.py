@@ -188,7 +188,7 @@ def lines(records: list[Record]) -> list[str]:
         votes = list(dict.fromkeys(one["votes"] for one in group))
         of = "all five" if len(votes) == 5 else ", ".join(votes)
         value, gradient = (max(one[name] for one in group) for name in ("value", "gradient"))
-        r = ", ".join(map(str, rounds)) or "—"
+        r = ",".join(map(str, rounds)) or "—"  # without a space, at which it would break
         shown.append(f"| {routing} | {r} | {of} | {mode} | {value:.0e} | {gradient:.0e} |")
     return shown
 

@@ -40,6 +40,8 @@ CARRIED_OUT = {
     "test_what_cannot_be_streamed_is_refused_before_anything_is_made",
     "set {} to {}, which fits": "runs/test_memory.py::test_what_is_said_to_fit_fits",
     "set {} to {}": "runs/test_memory.py::test_what_is_said_to_fit_fits",
+    "set data.canvas to": "runs/test_memory.py::"
+    "test_a_smaller_canvas_is_advised_where_images_are_put_on_one",
     "set {} to {} instead": "test_advice.py::test_training_that_is_not_finite_ends_by_what_the_error_says",
     "set {}.tolerance to": "runs/test_experiment.py::"
     "test_where_routing_does_not_arrive_what_to_change_is_said",
@@ -61,6 +63,8 @@ CARRIED_OUT = {
     "test_the_mean_over_data_sets_by_its_definition",
     "name the splits": "data/test_remedies.py::test_advice_about_too_few_examples",
     "set data.kind or data.path": "test_followed.py::test_arrays_without_a_file",
+    "give images of the size that was fitted": "runs/test_estimator.py::"
+    "test_channels_on_the_other_side_are_told_with_what_turns_them",
     "bring all images to one size": "data/test_arrays.py",
     "bring all images to that size": "runs/test_experiment.py::test_images_of_the_run_s_size_are_measured",
     "bring them to the unit": "data/test_pixels.py::"

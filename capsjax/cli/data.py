@@ -2,12 +2,14 @@
 
 import argparse
 import itertools
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from capsjax.checks import UserError, printable
+from capsjax.checks import UserError, nearest, printable
 from capsjax.cli.steps import data_at, no_flags, progress, read_overrides, show
 
 
@@ -49,7 +51,24 @@ def _list(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
         rows.append((name, counts, pixels, str(found.num_classes), known.licence, _where(source)))
     headings = ("name", "images", "pixels", "classes", "licence", "where")
     if sys.stdout.isatty():
-        show([Table("Published sets", headings, tuple(rows))])
+        table = Table("Published sets", headings, tuple(rows))
+        width = shutil.get_terminal_size().columns
+        if len(table.within(width)) == 1:
+            show([table])
+            return
+        # Parts of a table below each other would have to be read side by side.
+        for name, *cells in rows:
+            print(name)
+            for heading, cell in zip(headings[1:], cells, strict=True):
+                print(
+                    textwrap.fill(
+                        cell,
+                        width,
+                        initial_indent=f"  {heading:8} ",
+                        subsequent_indent=" " * 11,
+                        break_on_hyphens=False,
+                    )
+                )
         return
     for row in (headings, *rows):  # for `cut` and `grep`: a line for each set, however long
         print("\t".join(row))
@@ -134,16 +153,24 @@ def _published(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
 
 def _named(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, str]:
     """Return the data that a command line names, and what their picture is called."""
-    from capsjax.data import published_set
-    from capsjax.runs.config import load_config
+    from capsjax.data import Source
+    from capsjax.runs.config import load_config, shipped_configs
+    from capsjax.schema.fields import kinds_of
 
-    named = data_at(arguments.set)
-    if not named:
-        published_set(arguments.set)  # says which there are
-    source = load_config("smoke", named).data
+    named, base = data_at(arguments.set), "smoke"
+    if (
+        not named
+    ):  # neither a kind of data nor a path: the data of a configuration, such as multimnist
+        if arguments.set not in shipped_configs():
+            kinds = sorted(kinds_of(Source))
+            near = nearest(arguments.set, [*kinds, *shipped_configs()])
+            got = f"data: got {arguments.set!r}, expected a path, a configuration or one of"
+            raise UserError(f"{got} {', '.join(kinds)}{near}")
+        base = arguments.set
+    source = load_config(base, named).data
     overrides = read_overrides(arguments, rest, of=type(source))
     for key in overrides:
         if not key.startswith("data."):
             got = f"{key}: got it beside {arguments.set}, expected fields of the data alone"
             raise UserError(f"{got}, --data.NAME", argument=key)
-    return load_config("smoke", named | overrides).data, Path(arguments.set).stem
+    return load_config(base, named | overrides).data, Path(arguments.set).stem

@@ -261,7 +261,7 @@ def _add_data(command: Callable[..., argparse.ArgumentParser]) -> None:
     name = "what a configuration calls the set"
     for sub in (fetch, verify):
         sub.add_argument("set", metavar="NAME", help=name)
-    own = f"{name}, or a folder of pictures, a file of arrays, a table"
+    own = f"{name}, or a folder of pictures, a file of arrays, a table, a configuration that ships"
     show.add_argument("set", metavar="NAME", help=own)
     for sub in (fetch, show):
         sub.add_argument("--quiet", action="store_true", help="no progress: the result alone")

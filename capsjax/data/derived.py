@@ -87,7 +87,17 @@ class DerivedSource(Source, abc.ABC):
                 "and data.source to the set that is changed",
                 argument="data.source.kind",
             )
-        return self._made(found, self._on_canvas(found.image_shape))
+        shape = self._on_canvas(found.image_shape)
+        self.check_shape(shape)
+        return self._made(found, shape)
+
+    def check_shape(self, shape: tuple[int, int, int]) -> None:
+        """Check that images of this shape can be made into this set.
+
+        Raises:
+            FieldError: If they are too small for what is done with them.
+        """
+        del shape
 
     @abc.abstractmethod
     def _made(self, found: Dataset, shape: tuple[int, int, int]) -> Dataset:

@@ -52,11 +52,14 @@ class Overlapping(DerivedSource):
         """How two images make one."""
         return Overlap(shift=self.shift, seed=self.seed)
 
-    def _made(self, found: Dataset, shape: tuple[int, int, int]) -> Dataset:
+    def check_shape(self, shape: tuple[int, int, int]) -> None:
+        """Check that images of this shape can be moved as far."""
         side = min(shape[:2])
         if self.shift >= side:
             expected = f"at most {side - 1} for images of {shape[0]} x {shape[1]} pixels"
             raise FieldError(type(self).__name__, "shift", self.shift, expected)
+
+    def _made(self, found: Dataset, shape: tuple[int, int, int]) -> Dataset:
         if found.num_classes <= TOGETHER:
             raise UserError(
                 f"{found.name}: got {found.num_classes} classes, expected at least {TOGETHER + 1}: of two, "

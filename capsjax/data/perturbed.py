@@ -62,9 +62,12 @@ class Perturbed(DerivedSource):
                     type(self).__name__, "splits", name, f"some of {', '.join(STREAMS)}"
                 )
 
-    def _made(self, found: Dataset, shape: tuple[int, int, int]) -> Dataset:
+    def check_shape(self, shape: tuple[int, int, int]) -> None:
+        """Check that images of this shape can be changed so."""
         for change in self.changes:
             change.check(shape)
+
+    def _made(self, found: Dataset, shape: tuple[int, int, int]) -> Dataset:
         parts = {split: name for name, split in found.splits().items()}
         return found.map_splits(
             lambda split: self._changed(parts[split], split, shape, found.scale),

@@ -23,8 +23,8 @@ CAPTION = (
     "the mean of |x| over channels, of capsules the activation of the most active type; capsules "
     "without positions are bars, of classes in their order. Rows that say coupling show where the "
     "children's couplings go. Of a layer on a grid that is how much each position gets, of the last "
-    "which share each position of the children gives the predicted class. Each row goes from 0, dark, "
-    "to the number beside it, light, or as high as a bar can be."
+    "which share each position of the children gives the predicted class. Each row from 0, dark, to the "
+    "value beside it; so are the heights of bars."
 )
 NOTE = (
     "Mean: of the activations of its capsules, which are the lengths of their poses unless its routing says "

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from capsjax.reports import figures
 from capsjax.reports.figures import Panel
 from capsjax.reports.themes import DARK, LIGHT, drawn_with
-from capsjax.study.arms import Lines, each
+from capsjax.study.arms import NOT_ROUTED, Lines, each
 from capsjax.tables import Table, plain
 
 MEANING = {
@@ -33,6 +33,7 @@ ROUTINGS = {
     "fixed_point": "Routing by the last agreement alone, which approaches a fixed point as r grows.",
     "self": "Each child decides by its own pose which parents it belongs to; nothing iterates, so there is "
     "no gradient mode to choose.",
+    NOT_ROUTED: "No layer of the network routes: no child is coupled to a parent.",
 }
 READOUTS = (
     "Number of routing iterations: r readouts of the parents, and r − 1 updates of the logits between "

@@ -94,7 +94,7 @@ def report_run(
     page.write_tables(tables, folder / "tables")
     page.write_metrics(folder / "metrics.csv", [({}, metrics)])
     kind, rounds = arms.routing_kind(run.config), arms.iterations(run.config)
-    named = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
+    named = [] if kind == DynamicRouting.kind else [arms.in_words(kind)]
     named += [f"gradient mode {mode}"] if rounds else []
     facts = [held.data_name, arms.describe_routing(run.config), f"seed {run.config.seed}"]
     made = Page(

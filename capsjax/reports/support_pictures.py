@@ -104,9 +104,9 @@ def _moved_picture(
     number, label = supported.numbers[0], names[int(supported.labels[0])]
     caption = (
         f"What the decoder of each arm draws of test image {number}, of class {label}: from its pose as it "
-        "is, and with one component set to the smallest and to the largest value that it has in "
+        "is, and with one component as small and as large as it is in any of "
         f"{moved[0][1].count} test images of class {label}. It is the component that changes most of what is "
-        "drawn. Values stand above; last is the change from the smallest to the largest, orange lighter, "
+        "drawn. Its values stand above; last is the change from the smallest to the largest, orange lighter, "
         "violet darker."
     )
     told = "; ".join(
@@ -162,7 +162,7 @@ def _classes(supported: Supported, names: Sequence[str], theme: Theme) -> Figure
     found, columns = supported.found, min(MOST_CLASSES, len(names))
     label = int(supported.labels[0])
     most = _most([one.maps[-1, 0] for one in found])
-    what = "what each position adds to the sum of votes for each class, at the last readout"
+    what = "what each position adds to the sum of votes for each class"
     title = f"test image {supported.numbers[0]}, of class {names[label]}:\n{what}"
     figure, axes = _grid(len(found), columns, 0.62, title)
     drawn: Any = None

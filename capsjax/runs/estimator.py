@@ -25,7 +25,7 @@ from capsjax.metrics.classification import shares
 from capsjax.progress import Silent
 from capsjax.runs.config import Config, load_config
 from capsjax.runs.feeds import train_feed
-from capsjax.runs.fitted_data import as_images, check_used, make_dataset, placed
+from capsjax.runs.fitted_data import as_images, check_second_axis, check_used, make_dataset, placed
 from capsjax.runs.plan import plan
 from capsjax.runs.run import Run
 from capsjax.runs.sources import check_data
@@ -183,6 +183,7 @@ class CapsNetClassifier(
     def _images(self, X: Any) -> np.ndarray:
         """Check examples to classify; rows become images."""
         check_is_fitted(self)
+        check_second_axis(X, vars(self)["n_features_in_"])
         X = validation.validate_data(self, X, reset=False, allow_nd=True)
         source = self.run_.config.data
         return placed(source, as_images(source, X), self.run_.rescaling)

@@ -76,6 +76,32 @@ def _paths(value: Any) -> Iterator[tuple[str, ...]]:
         yield from ((name, *path) for path in _paths(given))
 
 
+def check_second_axis(X: Any, size: int) -> None:
+    """Check that images have as much along their second axis as those that were fitted.
+
+    Scikit-learn would call that "features", and say nothing of an order of axes; rows of features it checks.
+
+    Args:
+        X: images, or anything else, in which nothing is looked at.
+        size: what the fitted ones had.
+
+    Raises:
+        UserError: If they have not.
+    """
+    shape = list(getattr(X, "shape", ()))
+    if len(shape) < 3 or shape[1] == size:
+        return
+    remedy = "give images of the size that was fitted"
+    if len(shape) == 4:  # channels are fewer than rows and columns
+        first = shape[1] < shape[3]
+        turned, to = (
+            (2, "first, np.moveaxis(X, 1, -1)") if first else (3, "last, np.moveaxis(X, -1, 1)")
+        )
+        # Where that gives as much along the second axis as the fitted ones had.
+        remedy = f"if the channels come {to}; else {remedy}" if shape[turned] == size else remedy
+    raise UserError(f"X: got {shape}, expected {size} along the second axis, as in fit; {remedy}")
+
+
 def as_images(source: Source, X: np.ndarray) -> np.ndarray:
     """Bring examples to [n, h, w, c], in the order of axes that a configuration's data have.
 

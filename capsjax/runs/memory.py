@@ -10,7 +10,8 @@ import jax
 
 from capsjax import room
 from capsjax.checks import UserError
-from capsjax.data import Dataset, Split
+from capsjax.data import Dataset, Source, Split
+from capsjax.data.derived import DerivedSource
 from capsjax.data.trainable import check_geometry
 from capsjax.gradients import FullGradient
 from capsjax.runs import advice
@@ -215,27 +216,55 @@ def _changes(tree: Any, key: str) -> Iterator[tuple[str, list[Any]]]:
 def _smaller_images(
     what: room.What, config: Config, dataset: Dataset, there: float
 ) -> Iterator[str]:
-    """Find what part of the pixels fits, in code; nothing where none is known to."""
+    """Find what canvas, or what part of the pixels fits, in code; nothing where none is known to."""
     if what == "parameters" and _cuts_out(config, dataset):
         return
     # Of the state and the images half of the memory is left, for the steps.
     most = there if what in BATCH else there / 2
+    canvas = config.data.canvas if isinstance(config.data, DerivedSource) else None
+    for smaller in _smaller_canvases(config.data):
+        if _fits(what, config, _of_side(smaller, dataset), most):
+            yield f"set data.canvas to {smaller}"
+            return
     parts = FRACTIONS
     if what in BATCH:  # what each costs is compiled
         least = math.isqrt(int(_needed(what, config, dataset) / there)) + 1
         parts = range(max(2, least), FRACTIONS.stop)[:TRIES]
     for part in parts:
-        try:
-            smaller = _every(part, dataset)
-            check_geometry(smaller, config.max_shift, config.augment)
-            fits = _needed(what, config, smaller) <= most
-        except UserError:  # too small for what changes them, or for the convolutions
+        smaller = _every(part, dataset)
+        fits = _fits(what, config, smaller, most)
+        if fits is None:
             return
         if fits:
             height, width, _ = smaller.image_shape
             code = f"images[:, ::{part}, ::{part}]"
-            yield f"images of {height} x {width} pixels, {code}"
+            # Parts of what is put on a canvas leave the images as large as that is.
+            on = "" if canvas is None else f" and set data.canvas to {height}"
+            yield f"images of {height} x {width} pixels, {code}{on}"
             return
+
+
+def _smaller_canvases(source: Source) -> Iterator[int]:
+    """Go through canvases that a set can have, the largest first; none where its images are not known."""
+    if not isinstance(source, DerivedSource) or source.canvas is None:
+        return
+    try:
+        least = max(source.source.shape().image_shape[:2])
+    except UserError:  # arrays, which no file gives again
+        return
+    sides = [least + (source.canvas - least) * part // TRIES for part in reversed(range(TRIES))]
+    yield from (side for side in dict.fromkeys(sides) if side < source.canvas)
+
+
+def _fits(what: room.What, config: Config, dataset: Dataset, most: float) -> bool | None:
+    """Return whether images as large as these fit; None if they are too small for the run."""
+    try:
+        if isinstance(config.data, DerivedSource):
+            config.data.check_shape(dataset.image_shape)
+        check_geometry(dataset, config.max_shift, config.augment)
+        return bool(_needed(what, config, dataset) <= most)
+    except UserError:  # too small for what changes them, or for the convolutions
+        return None
 
 
 def _cuts_out(config: Config, dataset: Dataset) -> bool:
@@ -251,6 +280,11 @@ def _every(part: int, dataset: Dataset) -> Dataset:
         return Split(split.images[:, ::part, ::part], split.labels)
 
     return dataset.map_splits(fewer)
+
+
+def _of_side(side: int, dataset: Dataset) -> Dataset:
+    """Return a dataset of as many pixels in each direction; nothing is copied."""
+    return dataset.map_splits(lambda split: Split(split.images[:, :side, :side], split.labels))
 
 
 def _with(config: Config, key: str, value: Any) -> Config:

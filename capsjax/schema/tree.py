@@ -124,8 +124,10 @@ def _taken_out(annotation: Any, before: Any, after: Any) -> Any:
     if cls is not None:
         inner = fields_of(cls)
         return {n: _taken_out(inner.get(n), before.get(n), v) for n, v in after.items()}
-    named = any(map(is_named, types_in(annotation)))
-    return {n: v for n, v in after.items() if not named or v is not None or before.get(n) is None}
+    if not any(map(is_named, types_in(annotation))):
+        return after
+    kept = {n: v for n, v in after.items() if v is not None or before.get(n) is None}
+    return {n: _taken_out(item_type(annotation, n), before.get(n), v) for n, v in kept.items()}
 
 
 def _expand(

@@ -13,6 +13,7 @@ from capsjax.runs.config import Config
 Lines = list[dict[str, Any]]
 Runs = Mapping[tuple[str, int], Lines]  # the metrics of a comparison's runs, by arm and seed
 
+NOT_ROUTED = "none"  # the kind of routing of a network that routes nothing
 JOIN = " + "  # between what layers of one network have of different kinds
 
 LEAST = 5  # logged batches that a training error is averaged over, where there are so many
@@ -36,7 +37,7 @@ class Arm(NamedTuple):
     @property
     def label(self) -> str:
         """What figures call it: its name, with the routing where neither name nor colour tells that."""
-        usual = self.routing in (DynamicRouting.kind, UniformRouting.kind)
+        usual = self.routing in (DynamicRouting.kind, UniformRouting.kind, NOT_ROUTED)
         return self.name if usual else f"{self.name} ({self.routing})"
 
 
@@ -83,8 +84,11 @@ def mode_of(config: Config) -> str:
 
 
 def routing_kind(config: Config) -> str:
-    """Return the kind of a configuration's routing; of layers that differ all, in order: "em + dynamic"."""
-    return _joined([kind_of(routing) for routing in routings(config.model).values()])
+    """Return the kind of a configuration's routing; of layers that differ all, in order: "em + dynamic".
+
+    Of a network that routes nothing, as one of convolutions or of homogeneous vector capsules: "none".
+    """
+    return _joined([kind_of(each) for each in routings(config.model).values()]) or NOT_ROUTED
 
 
 def iterations(config: Config) -> str:
@@ -110,8 +114,13 @@ def each(words: Iterable[str]) -> set[str]:
 def describe_routing(config: Config) -> str:
     """Say how a configuration routes, if that is not by agreement, and r, if something iterates."""
     kind, rounds = routing_kind(config), iterations(config)
-    parts = [] if kind == DynamicRouting.kind else [f"routing {kind}"]
+    parts = [] if kind == DynamicRouting.kind else [in_words(kind)]
     return ", ".join(parts + ([f"r = {rounds}"] if rounds else []))
+
+
+def in_words(kind: str) -> str:
+    """Say what kind of routing there is, as `routing_kind` returns it: "routing em", or "no routing"."""
+    return "no routing" if kind == NOT_ROUTED else f"routing {kind}"
 
 
 def values(lines: Lines, split: str, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -69,7 +69,19 @@ def test_sets_are_listed_with_what_they_are_and_where(
     monkeypatch.setattr(Affnist, "missing", lambda self: ["t10k-labels-idx1-ubyte.gz"])
     assert "1 files missing: capsjax data fetch affnist" in "\n".join(answer("data", "list")[1])
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
     assert "│" in "\n".join(answer("data", "list")[1])
+    monkeypatch.setenv("COLUMNS", "40")  # set by set, not in parts of a table below each other
+    out = answer("data", "list")[1]
+    assert max(map(len, out)) <= 40
+    place = out.index("usps")
+    assert out[place + 1 : place + 5] == [
+        "  images   7,291 train + 2,007 test",
+        "  pixels   16 x 16",
+        "  classes  10",
+        "  licence  none stated",
+    ]
+    assert out[place + 5].startswith("  where    ")
 
 
 def test_every_published_set_says_where_it_is_from():
@@ -157,7 +169,11 @@ def test_images_of_each_class_are_drawn(answer, tmp_path):
     assert (code, "--out: got 'digits.png', which exists" in err[-1]) == (2, True)
     code, out, _ = answer("data", "show", "digits", "--out", "again.png", "--split", "test")
     assert (code, out[-1]) == (0, "picture: again.png")
-    assert (tmp_path / "again.png").read_bytes() != (tmp_path / "digits.png").read_bytes()
+    drawn = (tmp_path / "digits.png").read_bytes()
+    assert (tmp_path / "again.png").read_bytes() != drawn
+    code, out, _ = answer("data", "show", "digits_cnn", "--quiet")  # of a configuration its data
+    assert (code, out) == (0, ["picture: digits_cnn.png"])
+    assert (tmp_path / "digits_cnn.png").read_bytes() == drawn
 
 
 def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
@@ -178,6 +194,10 @@ def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
         ("data fetch usp", ["got 'usp', expected one of", "did you mean 'usps'?"]),
         ("data verify mnst", ["did you mean 'mnist'?"]),
         ("data show mnst", ["did you mean 'mnist'?"]),
+        (
+            "data show mltimnist",
+            ["a configuration or one of affnist", "did you mean 'multimnist'?"],
+        ),
         (
             "data verify perturbed",
             ["which is made of another set", "nobody published, expected one of"],

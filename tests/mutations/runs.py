@@ -77,8 +77,8 @@ RUNS = (
     Mutation(
         "a network called by a routing that none of its layers uses",
         "study/arms.py",
-        "    return _joined([kind_of(routing) for routing in routings(config.model).values()])\n",
-        "    return _joined([kind_of(config.model.routing)])\n",
+        "    return _joined([kind_of(each) for each in routings(config.model).values()]) or NOT_ROUTED\n",
+        "    return _joined([kind_of(config.model.routing)]) or NOT_ROUTED\n",
         ("tests/study/test_arms.py",),
     ),
     Mutation(
@@ -412,5 +412,12 @@ RUNS = (
         "        theirs = other._inner()\n",
         "        return other\n        theirs = other._inner()\n",
         ("tests/data/test_source.py",),
+    ),
+    Mutation(
+        "a canvas that is smaller than the images",
+        "runs/memory.py",
+        "        least = max(source.source.shape().image_shape[:2])\n",
+        "        least = 1\n",
+        ("tests/runs/test_memory.py",),
     ),
 )

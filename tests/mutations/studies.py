@@ -152,4 +152,18 @@ STUDIES = (
         '        return (self.tested or {}).get("loss")\n',
         ("tests/study/test_compare.py",),
     ),
+    Mutation(
+        "a residual layer that is measured by what it routed alone",
+        "reports/layer_panels.py",
+        "    return safe_norm(jnp.asarray(value.pose)) if alike else None\n",
+        "    return safe_norm(jnp.asarray(routed.pose)) if alike else None\n",
+        ("tests/reports/test_layer_panels.py",),
+    ),
+    Mutation(
+        "a component of a pose that is moved over all classes",
+        "reports/support.py",
+        "    same = np.concatenate([poses[:1], poses[len(labels) :]])[:, label]  # [1 + n, e]\n",
+        "    same = np.concatenate([poses[:1], poses[len(labels) :]]).mean(1)  # [1 + n, e]\n",
+        ("tests/reports/test_support.py",),
+    ),
 )

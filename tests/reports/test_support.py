@@ -131,6 +131,9 @@ def check_words(found, text):
         )
     }
     for figure in figures.values():
+        figure.draw_without_rendering()
+        title = figure._suptitle.get_window_extent()
+        assert 0 < title.x0 < title.x1 < figure.bbox.width  # not cut
         bar = figure.axes[-1]
         low, zero, high = (float(tick.get_text()) for tick in bar.get_xticklabels())
         assert -low == high > zero == 0

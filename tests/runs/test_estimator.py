@@ -2,6 +2,7 @@
 
 import pickle
 import pickletools
+import re
 
 import numpy as np
 import pytest
@@ -323,3 +324,24 @@ def test_a_configuration_with_metrics_of_two_labels_learns_one_without_them(digi
     with pytest.raises(UserError, match=r"leave out metrics of two labels"):
         cj.CapsNetClassifier("multimnist", **brief).fit(images / 16, labels)
     assert found.fit(np.pad(images, [(0, 0), (8, 8), (8, 8)]) / 16, labels).run_.step == 2
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_channels_on_the_other_side_are_told_with_what_turns_them(first, digits):
+    images, labels = digits
+    colour = np.repeat(images.reshape(-1, 8, 8, 1), 3, axis=-1)
+    last, turned = (colour, np.moveaxis(colour, -1, 1))
+    X, other = (turned, last) if first else (last, turned)
+    axes = {"data__axes": "nchw"} if first else {}
+    found = cj.CapsNetClassifier("smoke", data="arrays", data__range=(0, 16), **BRIEF, **axes)
+    found.fit(X, labels)
+    with pytest.raises(
+        UserError, match="along the second axis, as in fit; if the channels"
+    ) as caught:
+        found.predict(other)
+    (code,) = re.findall(r"np\.moveaxis\([^)]*\)", str(caught.value))
+    np.testing.assert_array_equal(
+        found.predict(eval(code, {"np": np, "X": other})), found.predict(X)
+    )
+    with pytest.raises(UserError, match="fit; give images of the size that was fitted"):
+        found.predict(X[:, :2, :2, :2])

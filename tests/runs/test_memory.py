@@ -11,8 +11,10 @@ import capsjax as cj
 from capsjax import room
 from capsjax.checks import UserError
 from capsjax.data.trainable import check_geometry
+from capsjax.progress import Silent
 from capsjax.runs import memory
 from capsjax.runs.plan import plan
+from capsjax.runs.sources import load_data
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.optimisers import SGD, Adam
 from capsjax.training.slicing import batch_shapes, epoch_shapes
@@ -271,3 +273,43 @@ def test_where_nothing_fits_smaller_images_are_named(with_memory, monkeypatch):
     assert text == "choose smaller images or fewer classes"
     monkeypatch.setattr(memory, "_needed", linear(0, 0.01))
     assert "::" in memory._way_out("images", config, dataset_of(config, large(40)), None)[0]
+
+
+ON_CANVAS = {"data": {"kind": "overlapping", "canvas": 40, "shift": 2, "source": "digits"}}
+
+
+@pytest.mark.parametrize("shift", [2, 20])
+def test_a_smaller_canvas_is_advised_where_images_are_put_on_one(shift, with_memory, monkeypatch):
+    """Of digits of 8 pixels on 40; those moved by 20 pixels need more than 20."""
+    config = cj.load_config("smoke", ON_CANVAS | {"data.shift": shift})
+    data, needs = config.data.load(), linear(0, 100)
+    monkeypatch.setattr(memory, "_needed", needs)
+    with_memory(2 * needs("images", config, data) * (30 / 40) ** 2)
+    text, command = memory._way_out("images", config, data, None)
+    assert text == command == "what fits: set data.canvas to 24"
+    config, _ = follow(text, config, None)
+    assert config.data.load().image_shape == (24, 24, 1)
+    assert needs("images", config, config.data.load()) <= room.available() / 2
+    with_memory(2 * needs("images", config, data) * (18 / 40) ** 2)
+    text, _ = memory._way_out("images", config, data, None)
+    expected = {2: "what fits: set data.canvas to 16", 20: "choose smaller images or fewer classes"}
+    assert text == expected[shift]
+
+
+def test_of_arrays_on_a_canvas_fewer_pixels_and_a_smaller_canvas_are_advised(
+    with_memory, monkeypatch
+):
+    """What no file gives again has any size: a smaller canvas alone might be smaller than that."""
+    config = config_of(data={"kind": "perturbed", "canvas": 48, "source": "arrays"})
+    data, needs = large(45), linear(0, 100)
+    dataset = load_data(config, data, Silent())
+    monkeypatch.setattr(memory, "_needed", needs)
+    with_memory(needs("images", config, dataset))
+    text, _ = memory._way_out("images", config, dataset, None)
+    code = "images[:, ::2, ::2]"
+    assert text == f"what fits: images of 24 x 24 pixels, {code} and set data.canvas to 24"
+    smaller = load_data(
+        memory._with(config, "data.canvas", 24), (data[0][:, ::2, ::2], data[1]), Silent()
+    )
+    assert smaller.image_shape == (24, 24, 1)
+    assert needs("images", config, smaller) <= room.available() / 2

@@ -2,6 +2,7 @@
 
 import dataclasses
 import textwrap
+from collections.abc import Mapping
 
 import pytest
 
@@ -88,6 +89,36 @@ def test_null_takes_a_layer_out_and_stands_for_none_in_a_file():
     assert list(found.compare.arms) == ["a"]
     with pytest.raises(UserError, match=r"model\.layers\.new(\.kind)?: got null"):
         layers("--model.layers.new", "null")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    size: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    parts: Mapping[str, Part]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Groups:
+    groups: Mapping[str, Group]
+
+
+def test_null_takes_out_what_stands_in_a_mapping_within_a_mapping():
+    values = {"groups": {"a": {"parts": {"x": {}, "y": {"size": 2}}}, "b": {"parts": {}}}}
+    flags = {"groups.a.parts.x": None, "groups.b": None}
+    found = tree.build(Groups, values, source="it", overrides=flags)
+    assert found.groups == {"a": Group(parts={"y": Part(size=2)})}
+    # What an arm changes is not named by its user: null there is a value.
+    arms = {
+        "compare": {"arms": {"a": {}, "b": {"model.decoder": {"kind": "mlp"}}}, "reference": "a"}
+    }
+    read = text.read_yaml(TEXT, "net.yaml") | arms
+    overrides = {"compare.arms.b.model.decoder": None}
+    config = tree.build(Config, read, source="it", overrides=overrides)
+    assert config.compare.arms["b"] == {"model.decoder": None}
 
 
 @pytest.mark.parametrize(

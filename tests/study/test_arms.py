@@ -5,6 +5,7 @@ import pytest
 
 import capsjax as cj
 from capsjax.checks import UserError
+from capsjax.reports import page
 from capsjax.schema.text import read_yaml
 from capsjax.schema.tree import build
 from capsjax.study.arms import (
@@ -12,6 +13,7 @@ from capsjax.study.arms import (
     course,
     describe_routing,
     each,
+    in_words,
     iterations,
     mode_of,
     recent_training,
@@ -139,3 +141,13 @@ def test_modes_are_set_where_the_layers_name_their_routings():
     config = network(**{"model.layers.hidden.routing.num_iters": 1, "compare.modes": ["full"]})
     with pytest.raises(UserError, match=r"got model\.layers\.hidden\.routing\.num_iters 1"):
         design(config)
+
+
+@pytest.mark.parametrize("name", ["hvc", "digits_cnn"])
+def test_a_network_that_routes_nothing_says_so(name):
+    """An empty cell of a table, or "a run with routing", would look like a fault."""
+    config = cj.load_config(name)
+    assert routing_kind(config) == "none"
+    assert describe_routing(config) == in_words("none") == "no routing"
+    assert Arm("a", mode_of(config), (), routing_kind(config)).label == "a"
+    assert "none" in page.ROUTINGS
