@@ -65,6 +65,18 @@ def steps_of_part(split: Split, batch_size: int) -> int:
     return -(-steps // -(-steps // fitting))
 
 
+def examples_of_part(split: Split, batch_size: int) -> int:
+    """Return how many examples a part holds: those of its steps, and one more to fill it up.
+
+    From as many as a batch has the compiler cuts no batch, and jax 0.12 then rounds otherwise.
+
+    Args:
+        split: the examples.
+        batch_size: examples in a step.
+    """
+    return min(steps_of_part(split, batch_size) * batch_size + 1, len(split))
+
+
 def part_shapes(split: Split, batch_size: int) -> Epoch:
     """Describe a part of an epoch as `StreamedTrainFeed` makes it.
 
@@ -72,8 +84,7 @@ def part_shapes(split: Split, batch_size: int) -> Epoch:
         split: the examples.
         batch_size: examples in a step.
     """
-    count = steps_of_part(split, batch_size) * batch_size
-    return epoch_shapes(split, count=min(count, len(split)))
+    return epoch_shapes(split, count=examples_of_part(split, batch_size))
 
 
 def _ahead(read: Callable[[int], Any], count: int) -> Iterator[Any]:
@@ -132,15 +143,16 @@ class StreamedTrainFeed:
         return (step // self.steps_per_epoch + 1) * self.steps_per_epoch
 
     def _epoch(self, start: int, stop: int) -> Iterator[Any]:
-        """Read an epoch from a step on, parts of one size; the last one is filled up."""
+        """Read an epoch from a step on, parts of one size, which are filled up."""
         number, within = divmod(start, self.steps_per_epoch)
         steps, batch = min(self._end(start), stop) - start, self.slicer.batch_size
         order = np.asarray(epoch_order(self._order_key, number, len(self._split)))
         wanted, size = order[within * batch :][: steps * batch], self._steps * batch
+        filled = examples_of_part(self._split, batch)
 
         def read(part: int) -> tuple[np.ndarray, np.ndarray]:
             places = wanted[part * size :][:size]
-            places = np.pad(places, (0, size - len(places)), mode="edge")
+            places = np.pad(places, (0, filled - len(places)), mode="edge")
             return self._split.images[places], self._split.labels[places]
 
         return _ahead(read, -(-steps // self._steps))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from capsjax import room
 from capsjax.checks import UserError
 from capsjax.data import CropTo, Split, Standardise
 from capsjax.data.overlap import Overlap
@@ -81,7 +82,8 @@ def test_what_comes_to_the_devices_has_one_shape_and_is_a_part_of_the_set(compil
     expected = jax.tree.map(lambda x: (x.shape, x.dtype), described)
     assert all(found == expected for found in seen)
     copies = len(compiled.strategy.devices)
-    assert max(there) <= 2 * copies * 2 * BATCH < copies * IMAGES.nbytes
+    part = room.size_of(described.images)
+    assert max(there) <= 2 * part < copies * IMAGES.nbytes
 
 
 class Noted:
@@ -109,7 +111,8 @@ def test_nothing_is_read_that_is_not_trained_on(two_steps):
     given = list(StreamedTrainFeed(split, CUT, 3).parts(7, 12, lambda part: part))
     whole = TrainFeed(SPLIT, CUT, 3)
     second, third = (whole.epoch(number).order.tolist() for number in (1, 2))
-    expected = [second[8:16], second[16:20] + 4 * [second[19]], third[:8]]  # filled up
+    wanted = second[8:16], second[16:20], third[:8]
+    expected = [places + (9 - len(places)) * places[-1:] for places in wanted]  # filled up
     assert sorted(split.images.read) == sorted(expected)
     assert [(int(part.first), end) for part, end in given] == [(7, 9), (9, 10), (10, 12)]
 
@@ -157,7 +160,7 @@ def test_parts_are_few_and_of_one_size(examples, batch, part, steps, monkeypatch
     monkeypatch.setattr(stream, "PART", part)
     split = Split(np.zeros((examples, 2, 2, 1), np.uint8), np.zeros(examples, int))
     assert steps_of_part(split, batch) == steps
-    assert part_shapes(split, batch).images.shape[0] == min(steps * batch, examples)
+    assert part_shapes(split, batch).images.shape[0] == min(steps * batch + 1, examples)
 
 
 @pytest.mark.parametrize("size", [22, 10, 4, 1])
