@@ -19,6 +19,9 @@ and for t = n - 1, ..., 1, with v_bar_t = S_bar_{t+1}:
 and s_bar_0 = J(s_0) S_bar_1, where the recursion ends: b_0 is a constant. The bias gets sum_t s_bar_t; the
 vote of i for j gets b_bar_t[i, j] S_t[j] for each agreement, c_t[i, j] s_bar_t[j] for each sum.
 Kept from forward to backward: s_t, one vector for each parent and iteration, and the last coupling c_n.
+
+Where a number for each pair would take much memory, children are worked through in blocks: what a child does
+follows from S_t, s_bar_t and its own votes.
 """
 
 from typing import NamedTuple
@@ -30,7 +33,7 @@ from jaxtyping import Array, Float
 from capsjax import numerics
 from capsjax.routing.agreement import BiasedVotes
 from capsjax.types import PerPair
-from capsjax.votes import Votes
+from capsjax.votes import Votes, child_blocks
 
 
 class Kept(NamedTuple):
@@ -61,21 +64,22 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
     def readout(votes_sum: Float[Array, "*batch j e"]) -> Float[Array, "*batch j e"]:
         return votes_sum + jnp.broadcast_to(bias, votes_sum.shape)
 
-    def update(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
-        total, logits = carry  # S_t [*batch, j, e], b_t as held
-        s = readout(votes.combine(votes.couple(logits, leaky)))  # [*batch, j, e]
-        total = total + numerics.squash(s)  # S_{t+1}
-        return (total, votes.agreement(total)), s
+    def update(total: Array, _: None) -> tuple[Array, Array]:
+        def weighed(block: Votes) -> Float[Array, "*batch j e"]:
+            return block.combine(block.couple(block.agreement(total), leaky))
+
+        s = readout(child_blocks.total(weighed, votes))  # [*batch, j, e]
+        return total + numerics.squash(s), s  # S_{t+1}
 
     if num_updates == 0:
         coupling = votes.couple(votes.zeros(), leaky)
         nothing = jnp.zeros((0, *votes.shape[:-3], *votes.shape[-2:]), votes.dtype)
         return coupling, votes.zeros(), Kept(nothing, coupling)
     # While all logits are zero, a child divides itself equally among the parents that it has.
-    first = readout(votes.uniform(leaky))  # s_0, [*batch, j, e]
-    total = numerics.squash(first)  # S_1
-    (_, logits), s = jax.lax.scan(update, (total, votes.agreement(total)), length=num_updates - 1)
+    first = readout(child_blocks.total(lambda block: block.uniform(leaky), votes))  # s_0
+    total, s = jax.lax.scan(update, numerics.squash(first), length=num_updates - 1)  # S_n
     s = jnp.concatenate([first[None], s])  # [n, *batch, j, e]
+    logits = votes.agreement(total)
     coupling = votes.couple(logits, leaky)
     return coupling, logits, Kept(s, coupling)
 
@@ -106,28 +110,41 @@ def adjoint(
     # S_t is the sum of the poses before t; the last is that of all.
     sums = jnp.cumsum(v, axis=0)
 
+    def last(block: Votes, pairs: list[PerPair], block_bar: Votes) -> tuple[Array, Votes]:
+        coupling, coupling_bar, logits_bar = pairs
+        b_bar = block.pairs.couple_vjp(coupling, coupling_bar) + logits_bar
+        return block.adjoint([b_bar], [sums[-1]], block_bar)
+
     def backward(
         carry: tuple[Array, Votes], step: tuple[Array, Array]
     ) -> tuple[tuple[Array, Votes], Array]:
         total_bar, votes_bar = carry
         s, total = step
         s_bar = numerics.squash_jacobian(s, total_bar)
-        # The logits are made again from S_t, with c_bar in the same pass over the votes, instead of kept:
-        # one vector for each parent stands for one number for each pair.
-        logits, c_bar = votes.agreements([total, s_bar])
-        coupling = votes.couple(logits, leaky)
-        b_bar = votes.pairs.couple_vjp(coupling, c_bar)
-        more, votes_bar = votes.adjoint([b_bar, coupling], [total, s_bar], votes_bar)
+
+        def pull(block: Votes, _: list[PerPair], block_bar: Votes) -> tuple[Array, Votes]:
+            # The logits are made again from S_t, with c_bar in the same pass over the votes, instead of kept:
+            # one vector for each parent stands for one number for each pair.
+            logits, c_bar = block.agreements([total, s_bar])
+            coupling = block.couple(logits, leaky)
+            b_bar = block.pairs.couple_vjp(coupling, c_bar)
+            return block.adjoint([b_bar, coupling], [total, s_bar], block_bar)
+
+        more, votes_bar = child_blocks.accumulate(pull, votes, [], votes_bar)
         return (total_bar + more, votes_bar), s_bar
 
-    b_bar = votes.pairs.couple_vjp(kept.coupling, coupling_bar) + logits_bar
-    start = votes.adjoint([b_bar], [sums[-1]], jax.tree.map(jnp.zeros_like, votes))
+    held = [kept.coupling, coupling_bar, logits_bar]
+    start = child_blocks.accumulate(last, votes, held, child_blocks.nothing(votes, coupling_bar))
     (total_bar, votes_bar), s_bars = jax.lax.scan(
         backward, start, (kept.s[1:], sums[:-1]), reverse=True
     )
     # The first update begins with b_0 = 0: its coupling is constant, and only its sum has a term.
     s_bar = numerics.squash_jacobian(kept.s[0], total_bar)
-    _, pull = jax.vjp(lambda votes: votes.uniform(leaky), votes)
-    votes_bar = numerics.add_cotangents(votes_bar, pull(s_bar)[0])
+
+    def first(block: Votes, _: list[PerPair], block_bar: Votes) -> tuple[Array, Votes]:
+        _, pull = jax.vjp(lambda votes: votes.uniform(leaky), block)
+        return s_bar, numerics.add_cotangents(block_bar, pull(s_bar)[0])
+
+    _, votes_bar = child_blocks.accumulate(first, votes, [], votes_bar)
     every = jnp.concatenate([s_bar[None], s_bars])
     return BiasedVotes(votes_bar, every.reshape(-1, *bias.shape).sum(0))

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from capsjax.numerics import reverse_only
 from capsjax.votes import together
+from capsjax.votes.over_parents import any_numbers, over_parents
 
 UNROLLED = 32  # terms up to which a reduction over a leading axis is written out
 GROUP = 16  # terms that are written out at a time, where there are more
@@ -98,7 +99,7 @@ def adjoint(
     u: Float[Array, "i d b"],
     W: Float[Array, "j id e"],
     v: Sequence[Float[Array, "j e b"]],
-    accumulate: Cotangents,
+    accumulate: Cotangents | None = None,
 ) -> tuple[Float[Array, "j e b"], Float[Array, "j i n"], Cotangents]:
     """Differentiate T = sum_kij c_kij (W_ij u_i) . v_kj with respect to all it is made of, in one pass.
 
@@ -111,7 +112,7 @@ def adjoint(
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
         v: poses, one for each coupling, each [j, e, b].
-        accumulate: what dT/du, [i, d, b], and dT/dW, [j, i d, e], are added to.
+        accumulate: what dT/du, [i, d, b], and dT/dW, [j, i d, e], are added to; None for nothing.
 
     Returns:
         dT/dv_0, [j, e, b], and dT/dc_0, [j, i, n], of the first term; and dT/du and dT/dW of all terms, added
@@ -120,7 +121,8 @@ def adjoint(
     # Equal sizes may be symbols, or 0.
     rows = 1 if c[0].shape[-1] == u.shape[-1] else u.shape[-1] // c[0].shape[-1]
     if accelerated():
-        s, a, cotangents = together.adjoint([for_rows(x, u) for x in c], u, W, v, accumulate)
+        start = (jnp.zeros_like(u), jnp.zeros_like(W)) if accumulate is None else accumulate
+        s, a, cotangents = together.adjoint([for_rows(x, u) for x in c], u, W, v, start)
         return s, _sum_rows(a, rows), cotangents
 
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
@@ -131,10 +133,14 @@ def adjoint(
         pulled = [_pull(pose, matrix, u) for pose in poses]  # each [i, d, b]
         for coupling, back, x, pose in zip(couplings, pulled, weighed, poses, strict=True):
             u_bar = u_bar + for_rows(coupling, u)[:, None, :] * back
-            W_bar = W_bar + x @ pose.T  # [i d, e], the only sum over examples
+            more = x @ pose.T  # [i d, e], the only sum over examples
+            W_bar = more if W_bar is None else W_bar + more
         return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u, rows), W_bar)
 
-    u_bar, (s, a, W_bar) = jax.lax.scan(one, accumulate[0], (list(c), W, list(v), accumulate[1]))
+    u_bar, W_bar = (jnp.zeros_like(u), None) if accumulate is None else accumulate
+    matrices = any_numbers(v[0], W.shape) if W_bar is None else W_bar
+    held = v[0], any_numbers(v[0], c[0].shape), matrices
+    u_bar, (s, a, W_bar) = over_parents(one, u_bar, (list(c), W, list(v), W_bar), held)
     return s, a, (u_bar, W_bar)
 
 
@@ -381,7 +387,7 @@ def _combine_backward(
 ) -> tuple[Array, Array, Array]:
     c, u, W = saved
     # dT/dv, the first of what comes back, is the value itself.
-    _, c_bar, cotangents = adjoint([c], u, W, [s_bar], (jnp.zeros_like(u), jnp.zeros_like(W)))
+    _, c_bar, cotangents = adjoint([c], u, W, [s_bar])
     return c_bar, *cotangents
 
 
@@ -401,7 +407,7 @@ def _agreement_backward(
 ) -> tuple[Array, Array, Array]:
     del rows  # as many as b in v is longer than in a_bar
     v, u, W = saved
-    v_bar, _, cotangents = adjoint([a_bar], u, W, [v], (jnp.zeros_like(u), jnp.zeros_like(W)))
+    v_bar, _, cotangents = adjoint([a_bar], u, W, [v])
     return v_bar, *cotangents
 
 

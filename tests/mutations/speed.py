@@ -17,4 +17,18 @@ SPEED = (
         "        starts = range(0, columns * c, c)\n",
         ("tests/test_convolution.py",),
     ),
+    Mutation(
+        "blocks of children that all begin with the first",
+        "votes/child_blocks.py",
+        "jax.lax.dynamic_slice_in_dim(x, number * size, size, 1)",
+        "jax.lax.dynamic_slice_in_dim(x, 0 * number, size, 1)",
+        ("tests/test_child_blocks.py",),
+    ),
+    Mutation(
+        "cotangents of the last block of children alone",
+        "votes/child_blocks.py",
+        "        return found + more, _put(bar, number, of_these)\n",
+        "        return more, _put(bar, number, of_these)\n",
+        ("tests/test_child_blocks.py",),
+    ),
 )
