@@ -199,8 +199,8 @@ def viewpoints_table(found: Mapping[str, Any]) -> list[str]:
 def moved_table(found: Mapping[str, Any]) -> list[str]:
     """Return the table of moved digits: at the end, and at equal error on moved ones."""
     lines = [
-        "| network | parameters | moved digits | affine changes | affine changes, moved digits equal |",
-        "|---|---:|---:|---:|---:|",
+        "| network | seeds | parameters | moved digits | affine changes | affine, moved digits equal |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     arms = [found.get(f"moved, {config}", {}) for config in ("mnist_small", "mnist_small_cnn")]
     if not all(arms):
@@ -210,7 +210,7 @@ def moved_table(found: Mapping[str, Any]) -> list[str]:
     ):
         size = next(iter(rows.values()))["parameters"]
         cells = (_last(rows, "test"), _last(rows, "affine"), _last(same, "equal"))
-        lines.append(f"| {name} | {size:,} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {len(rows)} | {size:,} | {' | '.join(cells)} |")
     return lines
 
 
