@@ -24,7 +24,7 @@ Where a number for each pair would take much memory, children are worked through
 follows from S_t, s_bar_t and its own votes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,12 +64,20 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
     def readout(votes_sum: Float[Array, "*batch j e"]) -> Float[Array, "*batch j e"]:
         return votes_sum + jnp.broadcast_to(bias, votes_sum.shape)
 
-    def update(total: Array, _: None) -> tuple[Array, Array]:
+    def logits_of(total: Array) -> PerPair | None:
+        """Return all logits where they are held at once; of blocks each makes its own."""
+        return votes.agreement(total) if child_blocks.count(votes) == 1 else None
+
+    def update(carry: tuple[Array, PerPair | None], _: None) -> tuple[Any, Array]:
+        total, held = carry  # S_t [*batch, j, e], b_t
+
         def weighed(block: Votes) -> Float[Array, "*batch j e"]:
-            return block.combine(block.couple(block.agreement(total), leaky))
+            logits = block.agreement(total) if held is None else held
+            return block.combine(block.couple(logits, leaky))
 
         s = readout(child_blocks.total(weighed, votes))  # [*batch, j, e]
-        return total + numerics.squash(s), s  # S_{t+1}
+        total = total + numerics.squash(s)  # S_{t+1}
+        return (total, logits_of(total)), s
 
     if num_updates == 0:
         coupling = votes.couple(votes.zeros(), leaky)
@@ -77,9 +85,10 @@ def forward(inputs: BiasedVotes, num_updates: int, leaky: bool) -> tuple[PerPair
         return coupling, votes.zeros(), Kept(nothing, coupling)
     # While all logits are zero, a child divides itself equally among the parents that it has.
     first = readout(child_blocks.total(lambda block: block.uniform(leaky), votes))  # s_0
-    total, s = jax.lax.scan(update, numerics.squash(first), length=num_updates - 1)  # S_n
+    total = numerics.squash(first)  # S_1
+    (total, held), s = jax.lax.scan(update, (total, logits_of(total)), length=num_updates - 1)
     s = jnp.concatenate([first[None], s])  # [n, *batch, j, e]
-    logits = votes.agreement(total)
+    logits = votes.agreement(total) if held is None else held
     coupling = votes.couple(logits, leaky)
     return coupling, logits, Kept(s, coupling)
 
