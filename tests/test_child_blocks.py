@@ -7,7 +7,7 @@ import pytest
 
 from capsjax.gradients import ClosedForm
 from capsjax.routing import DynamicRouting
-from capsjax.votes import DenseVotes, child_blocks, mask, predict
+from capsjax.votes import DenseVotes, child_blocks, mask, over_parents, predict
 
 BATCH, CHILDREN, PARENTS, D, E = 2, 6, 3, 2, 4
 RNG = np.random.default_rng(0)
@@ -64,6 +64,7 @@ def test_value_and_gradient_do_not_depend_on_blocks(num_iters, leaky, monkeypatc
 
     whole = found()
     monkeypatch.setattr(child_blocks, "TOGETHER", 2 * BATCH * PARENTS)
+    monkeypatch.setattr(over_parents, "LARGE", 0)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), found(), whole
     )
@@ -86,4 +87,23 @@ def test_blocks_bound_the_memory_of_pairs(monkeypatch):
     pairs = 32 * 64 * parents
     assert memory() > 5 * 4 * pairs
     monkeypatch.setattr(child_blocks, "TOGETHER", pairs // 8)
+    in_blocks = memory()
+    monkeypatch.setattr(over_parents, "LARGE", pairs // 16)
+    assert memory() < in_blocks
     assert memory() < 3.5 * 4 * pairs
+
+
+def test_what_is_large_is_written_to_arrays_that_are_there(monkeypatch):
+    def step(total, x):
+        return total + x, 2 * x
+
+    def scan():
+        return over_parents.over_parents(step, 0.0, jnp.arange(3.0), lambda: jnp.full(3, jnp.nan))
+
+    once = scan()
+    assert not over_parents.large(jax.ShapeDtypeStruct((2**25,), jnp.float32))
+    assert over_parents.large(jax.ShapeDtypeStruct((2**25 + 1,), jnp.float32))
+    monkeypatch.setattr(over_parents, "LARGE", 2)
+    jax.tree.map(np.testing.assert_array_equal, scan(), once)
+    np.testing.assert_array_equal(once[1], [0, 2, 4])
+    assert "dynamic_update_slice" in str(jax.make_jaxpr(scan)())

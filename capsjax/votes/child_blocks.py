@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 from capsjax.types import PerPair
 from capsjax.votes import contractions
 from capsjax.votes.base import Votes
+from capsjax.votes.over_parents import LARGE
 from capsjax.votes.parents_first import ParentsFirstVotes
 
-# Pairs of child and parent, of all examples, up to which all children are worked through at once: 128 MB.
-TOGETHER = 2**25
+TOGETHER = LARGE  # pairs of child and parent, of all examples, up to which there is one block
 
 Kind = TypeVar("Kind", bound=Votes)
 Sum = Float[Array, "*batch j e"]

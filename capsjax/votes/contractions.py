@@ -138,8 +138,11 @@ def adjoint(
         return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u, rows), W_bar)
 
     u_bar, W_bar = (jnp.zeros_like(u), None) if accumulate is None else accumulate
-    matrices = any_numbers(v[0], W.shape) if W_bar is None else W_bar
-    held = v[0], any_numbers(v[0], c[0].shape), matrices
+
+    def held() -> tuple[Array, Array, Array]:
+        matrices = any_numbers(v[0], W.shape) if W_bar is None else W_bar
+        return v[0], any_numbers(v[0], c[0].shape), matrices
+
     u_bar, (s, a, W_bar) = over_parents(one, u_bar, (list(c), W, list(v), W_bar), held)
     return s, a, (u_bar, W_bar)
 

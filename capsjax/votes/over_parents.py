@@ -7,9 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+# Numbers in an array, 128 MB of them, up to which zeros to begin with are no matter.
+LARGE = 2**25
+
 
 def over_parents(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, parents: Any, held: Any
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    parents: Any,
+    held: Callable[[], Any],
 ) -> tuple[Any, Any]:
     """Scan over parents as `jax.lax.scan` does, putting what is found in the place of what arrays hold.
 
@@ -20,7 +26,8 @@ def over_parents(
         step: from a carry and the arrays of one parent to the next carry and what is found of that parent.
         carry: the first carry.
         parents: arrays of all of them, [j, ...].
-        held: arrays of the shapes of what is found, [j, ...], of any numbers.
+        held: makes arrays of the shapes of what is found, [j, ...], of any numbers. Not called where all of
+            the parents' arrays are small: what is found is then put where a scan puts it.
 
     Returns:
         The last carry, and what is found of all parents.
@@ -32,8 +39,16 @@ def over_parents(
         put = jax.lax.dynamic_update_index_in_dim
         return (carry, jax.tree.map(lambda all, x: put(all, x, number, 0), found, more)), None
 
-    numbers = jnp.arange(jax.tree.leaves(parents)[0].shape[0])
-    return jax.lax.scan(one, (carry, held), (numbers, parents))[0]
+    arrays = jax.tree.leaves(parents)
+    if not any(large(x) for x in arrays):
+        return jax.lax.scan(step, carry, parents)
+    numbers = jnp.arange(arrays[0].shape[0])
+    return jax.lax.scan(one, (carry, held()), (numbers, parents))[0]
+
+
+def large(x: Any) -> bool:
+    """Return whether an array has more numbers than `LARGE`; one whose sizes are symbols has not."""
+    return all(isinstance(size, int) for size in x.shape) and x.size > LARGE
 
 
 def any_numbers(after: Float[Array, "j e b"], shape: tuple[Any, ...]) -> Float[Array, "..."]:

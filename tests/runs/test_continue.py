@@ -73,7 +73,7 @@ def test_a_lengthened_run_that_stops_resumes_to_its_new_end(run, copy):
         ),
         (
             {"seed": 1},
-            r"overrides: got seed, expected training\.epochs, training\.steps, .*_size alone",
+            r"overrides: got seed, expected training\.epochs, training\.steps, .*_size, training\.feed alone",
         ),
         (
             {"model": {"dim": 3}},
