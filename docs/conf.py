@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
     # What a run or a data set is made of inside, which nobody has to name.
     (
         "py:class",
-        r"capsjax\.(training\.loop\.(CompiledSteps|Parts)|data\.mnist\.Published)",
+        r"capsjax\.(training\.(loop\.CompiledSteps|feed\.TrainFeed)|data\.mnist\.Published)",
     ),
 ]
 

@@ -12,9 +12,8 @@ from capsjax.convolution.phases import phases
 from capsjax.numerics import compute_dtype
 
 BLOCK_BYTES = 32_000_000  # of patches at a time
-STRIP_BYTES = (
-    100_000_000  # of strips: of these there are fewer, and blocks are slower than one product
-)
+# Of strips at a time: of these there are fewer, and blocks are slower than one product.
+STRIP_BYTES = 100_000_000
 
 
 def conv2d_lax(
@@ -92,7 +91,7 @@ def conv2d_strips(
     """Convolve without padding as one matrix product for each row of the kernel.
 
     A window's pixels of one row of the image lie side by side, so they are copied in strips; of patches there
-    would be as many copies as the kernel has rows. Where the strips would take more than `BLOCK_BYTES`,
+    would be as many copies as the kernel has rows. Where the strips would take more than `STRIP_BYTES`,
     examples are worked through in equal blocks.
 
     Args:

@@ -5,7 +5,7 @@ from capsjax.data.overlap import Overlap
 from capsjax.runs.config import Config
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.slicing import BatchSlicer
-from capsjax.training.stream import FEEDS, StreamedEvalFeed, StreamedTrainFeed, check_streams
+from capsjax.training.stream import FEEDS, check_streams
 
 
 def check_feed(config: Config, dataset: Dataset) -> None:
@@ -22,7 +22,7 @@ def check_feed(config: Config, dataset: Dataset) -> None:
         check_streams(dataset.overlap)
 
 
-def train_feed(config: Config, split: Split, slicer: BatchSlicer) -> TrainFeed | StreamedTrainFeed:
+def train_feed(config: Config, split: Split, slicer: BatchSlicer) -> TrainFeed:
     """Make what a run takes its training examples from.
 
     Args:
@@ -44,7 +44,7 @@ def eval_feed(
     overlap: Overlap | None,
     batch_size: int | None = None,
     offset: tuple[int, int] = (0, 0),
-) -> EvalFeed | StreamedEvalFeed:
+) -> EvalFeed:
     """Make what a run's measurements take their examples from.
 
     Args:

@@ -20,7 +20,8 @@ from capsjax.runs.predictions import Predictions
 from capsjax.runs.run import Run
 from capsjax.training import checkpoints
 from capsjax.training.config import TrainingConfig
-from capsjax.training.loop import Batches, CompiledSteps, Moment, evaluate, fit
+from capsjax.training.feed import EvalFeed
+from capsjax.training.loop import CompiledSteps, Moment, evaluate, fit
 from capsjax.training.state import TrainState
 
 Observer = Callable[[int, TrainState], None]
@@ -43,7 +44,7 @@ class Recorder:
         self,
         compiled: CompiledSteps,
         training: TrainingConfig,
-        validation: Batches | None,
+        validation: EvalFeed | None,
         folder: Path,
         reporter: Reporter,
         observe: Observer | None = None,

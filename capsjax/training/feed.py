@@ -5,31 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from capsjax.data.augment import Augmentation
 from capsjax.data.dataset import Split
 from capsjax.data.overlap import Overlap, fixed_pairs, others_of
 from capsjax.training.slicing import BatchSlicer, Epoch, slice_in_order
 from capsjax.types import Batch
-
-
-def keys_of(seed: int) -> tuple[Array, Array]:
-    """Return the keys of a seed's orders and of its augmentations: neither depends on the other."""
-    order, augmentations = jax.random.split(jax.random.key(seed))
-    return order, augmentations
-
-
-def epoch_order(key: Array, number: int, count: int) -> Int[Array, "n"]:
-    """Return the order of an epoch's examples, a permutation.
-
-    Args:
-        key: that of orders, see `keys_of`.
-        number: which epoch, counted from 0.
-        count: n, how many examples there are.
-    """
-    return jax.random.permutation(jax.random.fold_in(key, number), count)
-
 
 _slice_batch = jax.jit(lambda slicer, epoch, step: slicer(epoch, step), static_argnums=0)
 
@@ -48,10 +30,15 @@ class TrainFeed:
     """
 
     def __init__(self, split: Split, slicer: BatchSlicer, seed: int):
-        self.images, self.labels = jnp.asarray(split.images), jnp.asarray(split.labels)
+        self.images, self.labels = self._held(split)
         self.slicer, self.steps_per_epoch = slicer, len(split) // slicer.batch_size
-        self._order_key, self._augment_key = keys_of(seed)
+        # Two keys, so that the order does not depend on how images are changed.
+        self._order_key, self._augment_key = jax.random.split(jax.random.key(seed))
         self._others = None if slicer.overlap is None else others_of(split.labels)
+
+    def _held(self, split: Split) -> tuple[Any, Any]:
+        """Return the images and labels of a split where they are cut from: all of them, on the device."""
+        return jnp.asarray(split.images), jnp.asarray(split.labels)
 
     def epoch(self, number: int) -> Epoch:
         """Return the epoch of a number, counted from 0."""
@@ -65,7 +52,9 @@ class TrainFeed:
 
     def epoch_order(self, number: int) -> dict[str, Array]:
         """Return what changes from epoch to epoch: the permutation `order`, and `first`, its first step."""
-        order = epoch_order(self._order_key, number, self.labels.shape[0])
+        order = jax.random.permutation(
+            jax.random.fold_in(self._order_key, number), self.labels.shape[0]
+        )
         return {"order": order, "first": jnp.asarray(number * self.steps_per_epoch, jnp.int32)}
 
     def parts(
@@ -124,9 +113,13 @@ class EvalFeed:
     ):
         # What prepares alone, so that runs that differ in what is random share what is compiled.
         self._preparing = tuple(each for each in augmentations if each.prepares), offset
-        self.images, self.labels = jnp.asarray(split.images), jnp.asarray(split.labels)
+        self.images, self.labels = self._held(split)
         self.scale, self.batch_size = scale, min(batch_size, len(split))
         self.pairs = None if overlap is None else fixed_pairs(split.labels, overlap)
+
+    def _held(self, split: Split) -> tuple[Any, Any]:
+        """Return the images and labels of a split where they are cut from: all of them, on the device."""
+        return jnp.asarray(split.images), jnp.asarray(split.labels)
 
     def __len__(self) -> int:
         return -(-self.labels.shape[0] // self.batch_size)

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,39 +15,10 @@ from jaxtyping import Float
 from capsjax import signals
 from capsjax.checks import UserError
 from capsjax.progress import Reporter
+from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.parallel import StepFunction, Strategy
-from capsjax.training.slicing import Epoch
 from capsjax.training.state import Params, TrainState
 from capsjax.training.step import Evaluated, Sums
-from capsjax.types import Batch
-
-
-@runtime_checkable
-class Parts(Protocol):
-    """Name what training takes its examples from."""
-
-    steps_per_epoch: int
-
-    def parts(
-        self, start: int, stop: int, place: Callable[[Any], Any]
-    ) -> Iterator[tuple[Epoch, int]]:
-        """Yield what the batches of some steps are cut from, and the step after the last of these.
-
-        Args:
-            start: the first step.
-            stop: the step after the last.
-            place: puts arrays where steps take them from.
-        """
-        ...
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """Name what evaluation takes its batches from."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Batch]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +120,7 @@ class Moment:
 def fit(
     compiled: CompiledSteps,
     state: TrainState,
-    feed: Parts,
+    feed: TrainFeed,
     *,
     total_steps: int,
     log_every: int = 50,
@@ -241,7 +212,7 @@ class Measured(NamedTuple):
 def evaluate(
     compiled: CompiledSteps,
     params: Params,
-    feed: Batches,
+    feed: EvalFeed,
     reporter: Reporter | None = None,
     *,
     before: int = 0,

@@ -8,17 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from capsjax.checks import UserError
-from capsjax.data.augment import Augmentation
 from capsjax.data.dataset import Split
 from capsjax.data.overlap import Overlap
-from capsjax.training.feed import EvalFeed, TrainFeed, epoch_order, keys_of
+from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.slicing import BatchSlicer, Epoch, epoch_shapes, slice_in_order
 from capsjax.types import Batch
 
 Feed = Literal["device", "grain"]
-PART = (
-    1 << 26
-)  # bytes of images: some seconds of steps, so that a call of the device seldom ends early
+# Bytes of the images of a part: some seconds of steps, so that a call of the device seldom ends early.
+PART = 1 << 26
 # Of a part that is trained on, the one that takes its place, on the device and before it on the host, and two
 # that are read ahead: the next of this epoch and the first of the next. On a CPU all lie in one memory.
 PARTS = 5
@@ -96,7 +94,7 @@ def _ahead(read: Callable[[int], Any], count: int) -> Iterator[Any]:
     return reader
 
 
-class StreamedTrainFeed:
+class StreamedTrainFeed(TrainFeed):
     """Bring training examples to the device part by part, in the order of `TrainFeed`.
 
     Where a run is resumed in the middle of an epoch, nothing is read of what came before.
@@ -112,9 +110,11 @@ class StreamedTrainFeed:
 
     def __init__(self, split: Split, slicer: BatchSlicer, seed: int):
         check_streams(slicer.overlap)
-        self.slicer, self.steps_per_epoch = slicer, len(split) // slicer.batch_size
+        super().__init__(split, slicer, seed)
         self._split, self._steps = split, steps_of_part(split, slicer.batch_size)
-        self._order_key, self._augment_key = keys_of(seed)
+
+    def _held(self, split: Split) -> tuple[Any, Any]:
+        return split.images, split.labels
 
     def parts(
         self, start: int, stop: int, place: Callable[[Any], Any]
@@ -146,54 +146,37 @@ class StreamedTrainFeed:
         """Read an epoch from a step on, parts of one size, which are filled up."""
         number, within = divmod(start, self.steps_per_epoch)
         steps, batch = min(self._end(start), stop) - start, self.slicer.batch_size
-        order = np.asarray(epoch_order(self._order_key, number, len(self._split)))
+        order = np.asarray(self.epoch_order(number)["order"])
         wanted, size = order[within * batch :][: steps * batch], self._steps * batch
         filled = examples_of_part(self._split, batch)
 
         def read(part: int) -> tuple[np.ndarray, np.ndarray]:
             places = wanted[part * size :][:size]
             places = np.pad(places, (0, filled - len(places)), mode="edge")
-            return self._split.images[places], self._split.labels[places]
+            return self.images[places], self.labels[places]
 
         return _ahead(read, -(-steps // self._steps))
 
 
-class StreamedEvalFeed:
+class StreamedEvalFeed(EvalFeed):
     """Bring every example of a split to the device batch by batch, as `EvalFeed` cuts them.
 
     Args:
         split: the examples, which may lie in a file that is mapped into memory.
         scale: factor that brings raw pixels to 0 to 1.
-        batch_size: examples in a batch.
         overlap: None, as each image is an example.
-        augmentations: those of training, as `EvalFeed` takes them.
-        offset: pixels down and to the right of the middle, where parts are cut out.
-
-    Attributes:
-        pairs: None.
+        ways: what else `EvalFeed` takes.
 
     Raises:
         UserError: If the examples overlap, or Grain is not installed.
     """
 
-    pairs = None
-
-    def __init__(
-        self,
-        split: Split,
-        scale: float,
-        *,
-        batch_size: int,
-        overlap: Overlap | None = None,
-        augmentations: tuple[Augmentation, ...] = (),
-        offset: tuple[int, int] = (0, 0),
-    ):
+    def __init__(self, split: Split, scale: float, *, overlap: Overlap | None = None, **ways: Any):
         check_streams(overlap)
-        self._split, self.scale, self.batch_size = split, scale, min(batch_size, len(split))
-        self._preparing = tuple(each for each in augmentations if each.prepares), offset
+        super().__init__(split, scale, **ways)
 
-    def __len__(self) -> int:
-        return -(-len(self._split) // self.batch_size)
+    def _held(self, split: Split) -> tuple[Any, Any]:
+        return split.images, split.labels
 
     def __iter__(self) -> Iterator[Batch]:
         ways = self.scale, self.batch_size, *self._preparing
@@ -203,16 +186,16 @@ class StreamedEvalFeed:
 
     def _read(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index = number * self.batch_size + np.arange(self.batch_size)
-        inside = index < len(self._split)
+        inside = index < len(self.labels)
         chosen = np.where(inside, index, 0)  # padding repeats the first example, with weight 0
-        return self._split.images[chosen], self._split.labels[chosen], inside
+        return self.images[chosen], self.labels[chosen], inside
 
 
 class Feeds(NamedTuple):
     """Hold the two feeds of a way to feed: of training and of evaluation."""
 
-    train: type[TrainFeed] | type[StreamedTrainFeed]
-    evaluation: type[EvalFeed] | type[StreamedEvalFeed]
+    train: type[TrainFeed]
+    evaluation: type[EvalFeed]
 
 
 FEEDS: dict[Feed, Feeds] = {

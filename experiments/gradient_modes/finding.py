@@ -32,7 +32,6 @@ HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results", HERE / "README.md"
 CHAPTER = HERE.parents[1] / "docs" / "stop_or_full.md"
 NOTHING = "Nothing has been measured yet."
-BEGIN, END = "<!-- tables: finding.py -->", "<!-- end of tables -->"
 NAMES = {
     "digits": "digits, 8×8",
     "usps": "USPS",
@@ -310,10 +309,18 @@ def tables() -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def written(text: str, made: str) -> str:
-    """Return the text of a README.md with these tables between its marks."""
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}"
+def written(text: str, made: str, name: str = "tables", program: str = "finding.py") -> str:
+    """Return a page with tables between its marks.
+
+    Args:
+        text: the page.
+        made: the tables, in Markdown.
+        name: what the marks call them.
+        program: what the first mark says that they are made by.
+    """
+    begin, end = f"<!-- {name}: {program} -->", f"<!-- end of {name} -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ that its protocol asks for, writes results/errors.json and the tables in docs/da
 
 import argparse
 import dataclasses
+import importlib
 import json
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +22,9 @@ from capsjax.data.augment import AffnistLike
 from capsjax.runs.directory import tested_step
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "gradient_modes"))
+finding = importlib.import_module("finding")  # what writes its tables writes ours
 RESULTS, PAGE = HERE / "results/errors.json", HERE.parents[1] / "docs/data.md"
-BEGIN, END = "<!-- {}: measure.py -->", "<!-- end of {} -->"
 PROTOCOLS = ("objects", "azimuth", "elevation")
 # As many parameters as the capsules of eth80.yaml have without their decoder, but for 441 of 256,888.
 ETH80_CNN = {
@@ -225,9 +228,7 @@ def written(text: str, found: Mapping[str, Any]) -> str:
         found: what `errors.json` holds.
     """
     for name, table in TABLES.items():
-        begin, end = BEGIN.format(name), END.format(name)
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n" + "\n".join(table(found)) + f"\n{end}{rest.split(end)[1]}"
+        text = finding.written(text, "\n".join(table(found)), name, Path(__file__).name)
     return text
 
 

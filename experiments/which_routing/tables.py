@@ -1,8 +1,8 @@
-"""Make the table of routings, of README.md and docs/routing.md, from the raw results of this experiment.
+"""Make the tables of README.md from the raw results of this experiment.
 
     python experiments/which_routing/tables.py
 
-Replaces what stands between the marks in both files; a test holds that nothing else stands there.
+Replaces what stands between the two marks in README.md; a test holds that nothing else stands there.
 """
 
 import argparse
@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "gradient_modes"))
 finding = importlib.import_module("finding")
 run = importlib.import_module("run")
-README, PAGE = HERE / "README.md", HERE.parents[1] / "docs/routing.md"
+README = HERE / "README.md"
 REFERENCE, BASE = "dynamic, full", "uniform"
 SHAPES = {"fashion_10k": ((28, 28, 1), 10), "eth80_objects": ((32, 32, 1), 8)}
 
@@ -97,13 +97,7 @@ def tables(results: Path = HERE / "results") -> str:
     return "\n\n".join(parts) or finding.NOTHING
 
 
-def main() -> None:
-    """Write both files."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    for path in (README, PAGE):
-        text = path.read_text(encoding="utf-8")
-        path.write_text(finding.written(text, tables()), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    written = finding.written(README.read_text(encoding="utf-8"), tables())
+    README.write_text(written, encoding="utf-8")

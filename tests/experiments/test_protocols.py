@@ -20,6 +20,7 @@ def program():
     yield importlib.import_module("measure")
     sys.modules.pop("measure", None)
     sys.path.remove(str(HERE))
+    sys.path.remove(str(HERE.parent / "gradient_modes"))
 
 
 def test_the_tables_of_the_page_are_those_of_the_raw_results(program):

@@ -13,8 +13,8 @@ FEEDS = (
     Mutation(
         "the same order in every epoch",
         "training/feed.py",
-        "    return jax.random.permutation(jax.random.fold_in(key, number), count)\n",
-        "    return jax.random.permutation(key, count)\n",
+        "            jax.random.fold_in(self._order_key, number), self.labels.shape[0]\n",
+        "            self._order_key, self.labels.shape[0]\n",
         ("tests/training",),
     ),
     Mutation(
