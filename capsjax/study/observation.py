@@ -41,7 +41,8 @@ Look = Callable[[TrainState], dict[str, Numbers]]
 def gradient_pairs(config: Config, designed: Design) -> dict[str, tuple[Config, Config]]:
     """Find the arms along whose runs the stop gradient is compared with the full one.
 
-    They are those with the one or the other where arms differ in the gradient mode alone.
+    They are those with the one or the other where arms differ in the gradient mode alone, or in the learning
+    rate too.
 
     Args:
         config: the comparison's configuration.
@@ -50,16 +51,16 @@ def gradient_pairs(config: Config, designed: Design) -> dict[str, tuple[Config, 
     Returns:
         By the name of an arm its configuration with the stop gradient, and with the full one.
     """
-    alone: dict[str, dict[str, str]] = {}
+    alone: dict[
+        str, dict[str, str]
+    ] = {}  # kinds of gradient by name, of arms that differ in it alone
     for name, arm in designed.arms.items():
-        tree = to_tree(arm.config)
+        tree = to_tree(_without_rate(arm.config))
         kinds = set(_gradients(tree["model"]))
         if len(kinds) == 1 and kinds <= {"stop", "full"}:
-            alone.setdefault(repr(_without_gradients(tree)), {})[kinds.pop()] = name
+            alone.setdefault(repr(_without_gradients(tree)), {})[name] = kinds.pop()
     short = not config.compare.arms  # then all differ in the gradient alone
-    names = [
-        name for kinds in alone.values() if short or len(kinds) == 2 for name in kinds.values()
-    ]
+    names = [n for kinds in alone.values() if short or len(set(kinds.values())) == 2 for n in kinds]
     pairs = {}
     for name in names:
         with contextlib.suppress(UserError):  # with one iteration every gradient is the same

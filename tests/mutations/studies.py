@@ -97,6 +97,13 @@ STUDIES = (
         ("tests/study/test_observation.py",),
     ),
     Mutation(
+        "gradients of arms with learning rates of their own not looked at",
+        "study/observation.py",
+        "        tree = to_tree(_without_rate(arm.config))\n",
+        "        tree = to_tree(arm.config)\n",
+        ("tests/study/test_observation.py",),
+    ),
+    Mutation(
         "programs of ten arms that take turns forgotten before their next turn",
         "study/trial_runner.py",
         "lru_cache(maxsize=64)(self._look_at_gradients)",

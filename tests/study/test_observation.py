@@ -195,6 +195,23 @@ def test_arms_that_differ_in_the_mode_are_looked_at_by_one_program():
     assert routed_alike(cj.load_config("smoke", {"model.routing": {"kind": "uniform"}})) is None
 
 
+def test_arms_with_a_learning_rate_of_their_own_are_looked_at():
+    rate = "optimiser.schedule.rate"
+    stop, full = {"model.routing.gradient": "stop", rate: 0.003}, {rate: 0.009}
+    other = {
+        "model.routing.num_iters": 2,
+        "model.routing.gradient": "stop",
+    }  # whose full is not here
+    arms = {
+        "stop": stop,
+        "full": full,
+        "two": other,
+        "uniform": {"model.routing": {"kind": "uniform"}},
+    }
+    config = cj.load_config("smoke", {"compare": {"arms": arms, "reference": "full"}})
+    assert set(observation.gradient_pairs(config, design(config))) == {"stop", "full"}
+
+
 RATES = [0.001 * n for n in range(1, 11)]
 
 
