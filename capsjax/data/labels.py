@@ -13,9 +13,10 @@ def number_classes(
 ) -> tuple[dict[str, np.ndarray], tuple[str | int, ...]]:
     """Number the classes of all splits alike, where it is plain what the labels mean.
 
-    Strings are numbered in alphabetical order; whole numbers from 1 to the number of classes, none of
-    which is missing, become one less; rows of zeros with a single one become its place; a column or a row
-    of labels loses its axis of size 1. All else stays as it is, to be checked and explained elsewhere.
+    Strings are numbered in alphabetical order; whole numbers kept as floats, as MATLAB keeps all numbers,
+    become integers; whole numbers from 1 to the number of classes, none of which is missing, become one less;
+    rows of zeros with a single one become its place; a column or a row of labels loses its axis of size 1.
+    All else stays as it is, to be checked and explained elsewhere.
 
     Args:
         labels: the labels of each split.
@@ -39,6 +40,9 @@ def number_classes(
         names = np.unique(np.concatenate(list(given.values())))
         found = {name: np.searchsorted(names, array) for name, array in given.items()}
         return found, tuple(names.tolist())
+    if all(_is_whole(array) for array in arrays):
+        plain = {name: array.astype(np.int64) for name, array in plain.items()}
+        arrays = list(plain.values())
     if from_one and all(array.dtype.kind in "iu" for array in arrays):
         numbers = np.unique(np.concatenate([array.astype(np.int64) for array in arrays]))
         if len(numbers) > 1 and numbers[0] == 1 and numbers[-1] == len(numbers):
@@ -65,3 +69,13 @@ def _strings(array: np.ndarray) -> np.ndarray:
 def _is_one_hot(array: np.ndarray) -> bool:
     numbers = array.dtype.kind in "biuf" and array.shape[0] > 0 and array.shape[1] > 1
     return bool(numbers and ((array == 0) | (array == 1)).all() and (array.sum(-1) == 1).all())
+
+
+def _is_whole(array: np.ndarray) -> bool:
+    """Tell whether numbers are whole, and small enough that floats do not run together."""
+    if array.dtype.kind in "iu":
+        return True
+    large = 2.0**31
+    return array.dtype.kind == "f" and bool(
+        ((array == np.rint(array)) & (np.abs(array) < large)).all()
+    )

@@ -214,8 +214,9 @@ def _fitted(image: Image.Image, target: Target) -> Image.Image:
     factor = min(across, down) if target.fit == "pad" else max(across, down)
     if target.fit == "crop":  # the middle, as much of it as has the proportions
         width, height = size[0] / factor, size[1] / factor
-        left, top = (image.width - width) / 2, (image.height - height) / 2
-        box = (left, top, left + width, top + height)
+        # By rounding, what is as wide as the picture is wider by a hair, which Pillow refuses.
+        left, top = max(0.0, (image.width - width) / 2), max(0.0, (image.height - height) / 2)
+        box = (left, top, min(left + width, image.width), min(top + height, image.height))
         return image.resize(size, Image.Resampling.BILINEAR, box=box)
     inner = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     scaled = image.resize(inner, Image.Resampling.BILINEAR)

@@ -111,6 +111,17 @@ def test_pictures_of_other_proportions_fit_as_is_said(fit, rows, tmp_path):
     assert f"({fit})" in dataset.notes[0]
 
 
+def test_pictures_of_every_size_can_be_cropped(tmp_path):
+    """47 / (48 / 47) and the like are larger than they should be by a rounding."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number, size in enumerate([(47, 60), (60, 47), (205, 196)]):
+            shade(200, size).save(tmp_path / name / f"{number}.png")
+    for size in (32, 48, 64):
+        splits = of(tmp_path, size=size, fit="crop").load().splits().values()
+        assert sum(map(len, splits)) == 6
+
+
 @pytest.mark.parametrize(
     ("mode", "value", "channels", "pixel"),
     [

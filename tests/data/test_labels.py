@@ -41,6 +41,8 @@ NAMES = np.array(["ant", "bee", "cat", "dog"])
         (np.eye(4)[NUMBERS], ()),
         (np.eye(4, dtype=bool)[NUMBERS], ()),
         (NUMBERS.astype(np.uint8), ()),
+        (NUMBERS.astype(float), ()),  # MATLAB keeps all numbers so
+        (NUMBERS[:, None] + 1.0, (1, 2, 3, 4)),
     ],
 )
 def test_labels_that_say_plainly_what_they_mean(labels, names):

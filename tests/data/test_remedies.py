@@ -131,7 +131,7 @@ def test_advice_about_pixels_that_are_not_finite(value, type_, axis):
     ("labels", "right", "fields"),
     [
         pytest.param(LABELS.astype(object), LABELS, {}, id="numbers as objects"),
-        pytest.param(LABELS.astype(float), LABELS, {}, id="whole floats"),
+        pytest.param(LABELS.astype(jnp.bfloat16), LABELS, {}, id="whole floats of 16 bits"),
         pytest.param(LABELS / 2, LABELS, {}, id="halves"),
         pytest.param(LABELS * 1e12, LABELS, {}, id="huge floats"),
         pytest.param(LABELS == 1, LABELS == 1, {}, id="bool"),
