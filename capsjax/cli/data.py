@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from capsjax.checks import UserError, nearest, printable
-from capsjax.cli.steps import data_at, no_flags, progress, read_overrides, show
+from capsjax.cli.steps import (
+    data_at,
+    names_configuration,
+    no_flags,
+    progress,
+    read_overrides,
+    show,
+)
 
 
 def data(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -122,7 +129,7 @@ def _verify(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _show(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
-    from capsjax.reports.examples import examples_figure
+    from capsjax.reports.examples import examples_figure, notes_on
     from capsjax.reports.figures import save
 
     source, name = _named(arguments, rest)
@@ -141,6 +148,8 @@ def _show(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     figure = examples_figure(dataset, arguments.split)
     save(figure, out)
     print(f"picture: {printable(str(out))}")
+    for line in notes_on(dataset):
+        print(line)
 
 
 def _published(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
@@ -153,24 +162,37 @@ def _published(arguments: argparse.Namespace, rest: Sequence[str]) -> Any:
 
 def _named(arguments: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, str]:
     """Return the data that a command line names, and what their picture is called."""
-    from capsjax.data import Source
-    from capsjax.runs.config import load_config, shipped_configs
-    from capsjax.schema.fields import kinds_of
+    from capsjax.runs.config import load_config
 
-    named, base = data_at(arguments.set), "smoke"
-    if (
-        not named
-    ):  # neither a kind of data nor a path: the data of a configuration, such as multimnist
-        if arguments.set not in shipped_configs():
-            kinds = sorted(kinds_of(Source))
-            near = nearest(arguments.set, [*kinds, *shipped_configs()])
-            got = f"data: got {arguments.set!r}, expected a path, a configuration or one of"
-            raise UserError(f"{got} {', '.join(kinds)}{near}")
-        base = arguments.set
+    base, named = _beginning(arguments.set)
     source = load_config(base, named).data
     overrides = read_overrides(arguments, rest, of=type(source))
     for key in overrides:
         if not key.startswith("data."):
-            got = f"{key}: got it beside {arguments.set}, expected fields of the data alone"
-            raise UserError(f"{got}, --data.NAME", argument=key)
-    return load_config(base, named | overrides).data, Path(arguments.set).stem
+            got = f"{key}: got it beside {arguments.set}, expected fields of the data alone, --data.NAME"
+            place = f"; other data stand in place of {arguments.set}" if key == "data" else ""
+            raise UserError(got + place, argument=key)
+    found = load_config(base, named | overrides).data
+    return found, found.kind if "data" in named else Path(arguments.set).stem
+
+
+def _beginning(given: str) -> tuple[str, dict[str, object]]:
+    """Find the data that a word names: their configuration, and what differs from it."""
+    from capsjax.data import Source
+    from capsjax.runs.config import shipped_configs
+    from capsjax.schema.fields import kinds_of
+    from capsjax.schema.text import read_value
+
+    kinds = kinds_of(Source)
+    if given.startswith("{"):  # fields, as --data takes them elsewhere
+        return "smoke", {"data": read_value(given, given)}
+    if given in kinds:
+        return "smoke", {"data.kind": given}
+    # Of a configuration its data; one that is not there is told as such.
+    if names_configuration(given) or Path(given).suffix.lower() in (".yaml", ".yml"):
+        return given, {}
+    if named := data_at(given):
+        return "smoke", named
+    near = nearest(given, [*kinds, *shipped_configs()])
+    got = f"data: got {given!r}, expected a path, a configuration or one of"
+    raise UserError(f"{got} {', '.join(sorted(kinds))}{near}")

@@ -62,6 +62,7 @@ EXAMPLES = {
     "show": (
         "capsjax data show mnist",
         "capsjax data show eth80 --data.colour true --split test --out cows.png",
+        "capsjax data show '{kind: perturbed, source: mnist, canvas: 40, changes: [affnist_like]}'",
     ),
     "completion": ("capsjax completion bash >> ~/.bash_completion",),
 }
@@ -261,7 +262,9 @@ def _add_data(command: Callable[..., argparse.ArgumentParser]) -> None:
     name = "what a configuration calls the set"
     for sub in (fetch, verify):
         sub.add_argument("set", metavar="NAME", help=name)
-    own = f"{name}, or a folder of pictures, a file of arrays, a table, a configuration that ships"
+    own = (
+        f"{name}, fields of data in braces, a folder, a file of arrays, a table or a configuration"
+    )
     show.add_argument("set", metavar="NAME", help=own)
     for sub in (fetch, show):
         sub.add_argument("--quiet", action="store_true", help="no progress: the result alone")

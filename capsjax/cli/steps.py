@@ -57,19 +57,29 @@ def _start_of(given: str) -> tuple[str, dict[str, object]]:
     Raises:
         UserError: If it is no data that can be read.
     """
-    from capsjax.runs import config
-
-    path = Path(given)
-    # What ships, and a run, are what they are called; what is not there is no configuration either.
-    named = given in config.shipped_configs() or (path / "config.yaml").exists()
-    if named or not path.exists():
+    # What is not there is no configuration either, and is named as one.
+    if names_configuration(given) or not Path(given).exists():
         return given, {}
-    from capsjax.data.places import may_be_data, source_at
+    from capsjax.data.places import source_at
 
-    if not may_be_data(path):  # a configuration, whatever its file is called
-        return given, {}
     source = source_at(given)
     return source.starts_with, {"data.kind": source.kind, "data.path": given}
+
+
+def names_configuration(given: str) -> bool:
+    """Return whether one word names a configuration: one that ships, a run, or a file that is no data.
+
+    Args:
+        given: the word.
+    """
+    from capsjax.data.places import may_be_data
+    from capsjax.runs.config import shipped_configs
+
+    path = Path(given)
+    # What ships, and a run, are what they are called.
+    if given in shipped_configs() or (path / "config.yaml").exists():
+        return True
+    return path.exists() and not may_be_data(path)  # whatever its file is called
 
 
 def data_at(given: str) -> dict[str, object]:

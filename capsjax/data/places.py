@@ -14,7 +14,7 @@ from capsjax.data.table import NumberTable
 ARRAYS, TABLES = (".npz", ".npy", ".mat"), (".csv", ".tsv")
 EXPECTED = (
     "a folder with a folder of pictures for each class, a table (.csv, .tsv) of numbers or of files of "
-    "pictures, with labels, or a file of arrays (.npz, .mat)"
+    "pictures, with labels, or a file of arrays (.npz, .npy, .mat)"
 )
 
 

@@ -7,11 +7,13 @@ from capsjax.checks import UserError, nearest
 from capsjax.data import Dataset, Split
 from capsjax.reports.figures import drawn_name, new_figure
 from capsjax.reports.themes import LIGHT, drawn_with
+from capsjax.tables import plain
 from capsjax.training.feed import EvalFeed
 
 COLUMNS, ROWS = 10, 20  # images of a class, and classes that are drawn
 SIDE, GAP = 32, 2  # dots that an image has at least, and between images
 CELL = 0.55  # inches, of an image
+LAID_OVER = "over each image of a row's class lies one of another class, which is not named"
 
 
 def examples_figure(dataset: Dataset, split: str = "train") -> Figure:
@@ -23,7 +25,8 @@ def examples_figure(dataset: Dataset, split: str = "train") -> Figure:
 
     Returns:
         The figure, a row for each class, its name before it. Channels of images that are neither grey nor
-        in colour are drawn beside each other; of overlapping images each has one of another class over it.
+        in colour are drawn beside each other; of overlapping images each has one of another class over it,
+        which is said below them.
 
     Raises:
         UserError: If there is no such split.
@@ -33,8 +36,8 @@ def examples_figure(dataset: Dataset, split: str = "train") -> Figure:
         expected = f"one of {', '.join(splits)}{nearest(split, list(splits))}"
         raise UserError(f"split: got {split!r}, expected {expected}", argument="split")
     labels = splits[split].labels
-    classes = min(dataset.num_classes, ROWS)
-    names = [str(name) for name in dataset.class_names or range(dataset.num_classes)][:classes]
+    names = _names(dataset)
+    classes = len(names)
     chosen = [_spread(np.flatnonzero(labels == row)) for row in range(classes)]
     images, highest = _images(dataset, splits[split], np.concatenate(chosen))
     lowest = 0.0 if dataset.bounded else float(images.min())
@@ -61,10 +64,33 @@ def examples_figure(dataset: Dataset, split: str = "train") -> Figure:
         middles = np.arange(classes) * (height + GAP) + height / 2
         drawn = [drawn_name(name, number) for number, name in enumerate(names)]
         ax.set_yticks(middles, drawn, parse_math=False)
+        if dataset.overlap is not None:
+            ax.set_xlabel(LAID_OVER)
         ax.tick_params(length=0)
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)
     return figure
+
+
+def notes_on(dataset: Dataset) -> list[str]:
+    """Say what the labels of a figure's rows do not: names whose letters its font lacks, and second classes.
+
+    Args:
+        dataset: what is drawn.
+
+    Returns:
+        A line for each such name, and one if the images show two classes.
+    """
+    drawn = [(drawn_name(name, number), plain(name)) for number, name in enumerate(_names(dataset))]
+    lines = [
+        f"{short} stands for {name}, which the font lacks" for short, name in drawn if short != name
+    ]
+    return lines + [LAID_OVER] * (dataset.overlap is not None)
+
+
+def _names(dataset: Dataset) -> list[str]:
+    """Return the names of the classes that are drawn, or their numbers."""
+    return [str(name) for name in dataset.class_names or range(dataset.num_classes)][:ROWS]
 
 
 def _spread(places: np.ndarray) -> np.ndarray:

@@ -18,8 +18,9 @@ from capsjax.data import (
     Usps,
     published_sets,
 )
-from capsjax.reports.examples import examples_figure
+from capsjax.reports.examples import LAID_OVER, examples_figure
 from capsjax.reports.figures import save
+from capsjax.runs.config import shipped_configs
 from tests.data.conftest import server, tiny, to_idx
 
 __all__ = ["server", "tiny", "to_idx"]
@@ -183,6 +184,40 @@ def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
     assert (code, out[-1]) == (0, "picture: mine.png")
 
 
+def test_the_data_of_a_file_of_one_s_own_are_drawn(answer, tmp_path):
+    """A configuration, whatever its file is called, as `train` takes it; flags change its data."""
+    text = shipped_configs()["smoke"].read_text()
+    text = text.replace("data: digits", "data: {kind: overlapping, source: digits, canvas: 12}")
+    for name in ("mine.yaml", "mine.cfg"):
+        (tmp_path / name).write_text(text)
+    code, out, err = answer("data", "show", "mine.yaml", "--quiet")
+    assert (code, out, err) == (0, ["picture: mine.png", LAID_OVER], [])
+    code, _, _ = answer("data", "show", "mine.cfg", "--data.shift", "0", "--out", "other.png")
+    drawn = [(tmp_path / name).read_bytes() for name in ("mine.png", "other.png")]
+    assert code == 0
+    assert drawn[0] != drawn[1]
+
+
+def test_a_set_made_from_another_is_drawn_by_its_fields(answer, tmp_path):
+    fields = "{kind: perturbed, source: digits, canvas: 12, changes: [affnist_like]}"
+    code, out, err = answer("data", "show", fields, "--quiet")
+    assert (code, out, err) == (0, ["picture: perturbed.png"], [])
+    flags = ("--data.source", "digits", "--data.canvas", "12", "--data.changes", "[affnist_like]")
+    assert answer("data", "show", "perturbed", *flags, "--out", "flags.png")[0] == 0
+    assert answer("data", "show", fields, "--data.changes", "[]", "--out", "plain.png")[0] == 0
+    drawn = [(tmp_path / f"{name}.png").read_bytes() for name in ("perturbed", "flags", "plain")]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_no_name_of_a_class_is_lost(answer, tmp_path):
+    """A name with letters that the font lacks is a number in the picture; which, the command says."""
+    images = np.zeros((40, 8, 8), np.uint8)
+    names = np.array(["é猫", "\x1bcat", "dog", "é"])[np.arange(40) % 4]
+    np.savez("mine.npz", images=images, labels=names)
+    code, out, _ = answer("data", "show", "mine.npz")
+    assert (code, out) == (0, ["picture: mine.png", "3 stands for é猫, which the font lacks"])
+
+
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
@@ -205,7 +240,13 @@ def test_data_of_one_s_own_are_drawn_too(answer, tmp_path):
         ("data show digits --colour true", ["--colour: unknown flag", "--quiet, --split"]),
         ("data show eth80 --colour true", ["did you mean '--data.colour'?"]),
         ("data fetch usps", ["usps.bz2: no mirror gave it"]),
-        ("data show mine.npz", ["got 'mine.npz', no such file or folder"]),
+        ("data show mine.npz", ["got 'mine.npz', no such file or folder", ".npz, .npy, .mat"]),
+        ("data show mine.yaml", ["mine.yaml: got no such file, expected a path to a YAML file"]),
+        (
+            "data show mnist --data {kind:overlapping}",
+            ["--data: got it beside mnist", "; other data stand in place of mnist"],
+        ),
+        ("data show {kind", ["{kind, line 1", "expected plain YAML"]),
         ("data show digits --split tst", ["--split: got 'tst'", "did you mean 'test'?"]),
         ("data show digits --out x.jpg", ["--out: got 'x.jpg', expected a name that ends in .png"]),
         ("data show digits --seed 3", ["--seed: got it beside digits"]),
@@ -272,3 +313,6 @@ def test_overlapping_images_are_drawn_as_they_are():
         for dataset in (pairs.map_splits(lambda split: split, overlap=None), pairs)
     )
     assert one + 0.03 < two < 2 * one
+    assert (
+        examples_figure(pairs).axes[0].get_xlabel() == LAID_OVER
+    )  # the picture says what a row is
