@@ -66,11 +66,33 @@ def test_a_run_is_measured_on_all_that_its_protocol_asks_for(program, tmp_path, 
 
 def test_the_convolutional_network_is_as_large_as_the_capsules(program):
     sizes = {}
-    for network, changed in program.ETH80.items():
-        config = cj.load_config("eth80", changed)
+    for network, (name, changed) in program.ETH80.items():
+        config = cj.load_config(name, changed)
         shapes = functions_of(config, (32, 32, 1), 8).shapes()
         sizes[network] = sum(x.size for x in shapes.values())
     assert sizes["CNN"] == pytest.approx(sizes["capsules, no decoder"], rel=0.002)
+    found = json.loads(program.RESULTS.read_text(encoding="utf-8"))
+    for protocol in program.PROTOCOLS:
+        rows = found[f"eth80 {protocol}, CNN"].values()
+        assert {row["parameters"] for row in rows} == {sizes["CNN"]}
+
+
+def test_the_convolutional_network_of_eth80_is_what_was_measured(program):
+    """All of it, but for its decoder: the results are those of the network, loss and schedule below."""
+    network = {
+        "kind": "network",
+        "layers": {
+            "stem": {"kind": "conv", "channels": 32, "kernel": 5, "stride": 2},
+            "conv": {"kind": "conv", "channels": 64, "kernel": 5, "stride": 2},
+            "dense": {"kind": "dense_features", "channels": 127},
+        },
+        "head": {"kind": "linear", "output": "softmax"},
+    }
+    for protocol in program.PROTOCOLS:
+        same = {"data.protocol": protocol, "data.validation": 0, **program.ALL_STEPS}
+        measured = cj.load_config("eth80", {**same, "model": network, "loss": "likelihood"})
+        entry = program.ENTRIES[f"eth80 {protocol}, CNN"]
+        assert cj.load_config(entry.config, entry.changed) == measured
 
 
 def test_names_are_told(program, capsys):

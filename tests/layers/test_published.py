@@ -28,11 +28,16 @@ STATED = [
     ("cnn_multimnist2017", WIDE, 10, 24_563_978, 24_563_978),
     ("cnn_average_pool", (40, 40, 1), 10, 5_332_234, 5_332_234),
 ]
-# A CNN, the capsule network that it stands beside, and the images of both.
+# A network without capsules, the capsule network that it stands beside, and the images of both.
 BESIDE = [
     ("digits_cnn", "digits", (8, 8, 1), 10),
     ("mnist_small_cnn", "mnist_small", MNIST, 10),
     ("images_cnn", "images", CIFAR, 8),
+    ("usps_cnn", "usps", (16, 16, 1), 10),
+    ("fashion_cnn", "fashion", MNIST, 10),
+    ("eth80_cnn", "eth80", (32, 32, 1), 8),
+    ("multimnist_cnn", "multimnist", WIDE, 10),
+    ("vectors_mlp", "vectors", (1, 4, 1), 3),
 ]
 
 
@@ -87,10 +92,13 @@ def test_the_2017_network_written_out_is_its_short_form():
 
 
 @pytest.mark.parametrize(("name", "beside", "shape", "classes"), BESIDE)
-def test_a_cnn_has_the_parameters_of_the_capsules_it_stands_beside(name, beside, shape, classes):
+def test_a_baseline_has_parameters_data_and_schedule_of_the_capsules(name, beside, shape, classes):
     (ours, _), (theirs, _) = (looked_at(one, shape, classes) for one in (name, beside))
     text = cj.runs.config.find_config(name).read_text("utf-8")
-    for drawn in ("", "decoder"):
+    config, other = cj.load_config(name), cj.load_config(beside)
+    for field in ("data", "max_shift", "augment", "metrics", "optimiser", "training"):
+        assert getattr(config, field) == getattr(other, field)
+    for drawn in ("", "decoder") if config.model.decoder else ("",):
         cnn, capsules = (
             parts.total() - parts["decoder"] * (drawn == "") for parts in (ours, theirs)
         )

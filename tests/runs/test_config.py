@@ -42,7 +42,9 @@ NAMES = [
     "em2018",
     "em2018_small",
     "eth80",
+    "eth80_cnn",
     "fashion",
+    "fashion_cnn",
     "hvc",
     "images",
     "images_cnn",
@@ -50,15 +52,25 @@ NAMES = [
     "mnist_small",
     "mnist_small_cnn",
     "multimnist",
+    "multimnist_cnn",
     "self_routing",
     "smoke",
     "usps",
+    "usps_cnn",
     "vectors",
+    "vectors_mlp",
 ]
 
 
 def test_these_configurations_ship():
     assert sorted(shipped_configs()) == NAMES
+
+
+def test_the_page_lists_what_ships_as_info_does():
+    page = (Path(__file__).parents[2] / "docs/configs.md").read_text("utf-8")
+    told = [path.read_text("utf-8").split("\n")[0][2:] for path in shipped_configs().values()]
+    rows = [f"  {name:18} {text}" for name, text in zip(shipped_configs(), told, strict=True)]
+    assert "\nconfigurations:\n" + "\n".join(rows) + "\n```\n" in page
 
 
 @pytest.mark.parametrize("name", NAMES)
