@@ -19,6 +19,7 @@ from capsjax.data import (
     Cutout,
     Flip,
     Noise,
+    Rotate,
     Shift,
     Standardise,
     affine,
@@ -36,6 +37,7 @@ ALL = (
     Cutout(size=3),
     Noise(std=0.2),
     AffnistLike(),
+    Rotate(degrees=30),
 )
 IMAGES = jnp.asarray(np.random.RandomState(0).uniform(size=(6, 7, 6, 2)), jnp.float32)
 KEY = jax.random.key(3)
@@ -190,6 +192,8 @@ def test_a_random_affine_map_stays_within_its_numbers():
     assert angle.min() < -80
     assert angle.max() > 80
     np.testing.assert_allclose(np.hypot(y, x), 10, atol=0.3)
+    found = [turned(KEY, IMAGES) for turned in (Rotate(degrees=90), Affine(degrees=90))]
+    np.testing.assert_array_equal(*found)  # a rotation is the map that does nothing else
     y, x = centres(Affine(degrees=0, scale=0.2))
     assert 7.7 < x.min() < 8.3
     assert 11.7 < x.max() < 12.3
@@ -278,6 +282,8 @@ def test_what_leaves_nothing_of_an_image_is_refused(augmentation, text):
         (Flip, "direction", "diagonal"),
         (Flip, "probability", 1.1),
         (Affine, "degrees", 181.0),
+        (Rotate, "degrees", 0.0),
+        (Rotate, "degrees", 181.0),
         (Affine, "scale", 1.0),
         (Affine, "shear", -0.1),
         (Affine, "translate", 1.0),

@@ -130,6 +130,13 @@ VALUES = (
         ("tests/data/test_augment.py",),
     ),
     Mutation(
+        "a rotation by angles other than those that are asked for",
+        "data/augment/rotate.py",
+        "Affine(degrees=self.degrees)",
+        "Affine()",
+        ("tests/data/test_augment.py",),
+    ),
+    Mutation(
         "a crop that reaches beyond the image",
         "data/augment/crop.py",
         "* (1 - share)\n",

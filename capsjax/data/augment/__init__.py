@@ -9,6 +9,7 @@ from capsjax.data.augment.crop_to import CropTo
 from capsjax.data.augment.cutout import Cutout
 from capsjax.data.augment.flip import Flip
 from capsjax.data.augment.noise import Noise
+from capsjax.data.augment.rotate import Rotate
 from capsjax.data.augment.shift import Shift
 from capsjax.data.augment.standardise import Standardise
 
@@ -23,6 +24,7 @@ __all__ = [
     "Cutout",
     "Flip",
     "Noise",
+    "Rotate",
     "Shift",
     "Standardise",
     "affine",
