@@ -7,6 +7,7 @@ speaks of Python, of arguments and calls; what the command line calls otherwise,
 
 import dataclasses
 import difflib
+import shlex
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -46,6 +47,20 @@ class UserError(ValueError):
     def within(self, place: str) -> "UserError":
         """Return the same mistake with the place that it was made in, such as a file, before it."""
         return UserError(f"{place}: {self}", on_command_line=f"{place}: {self.on_command_line}")
+
+    def or_set(self, words: str, key: str, value: str) -> "UserError":
+        """Return the same mistake with a field of the configuration after it that remedies it.
+
+        Args:
+            words: what leads over to the field.
+            key: its dotted key.
+            value: what it is to be, as YAML.
+        """
+        return UserError(
+            f"{self}{words}{key} {value}",
+            on_command_line=f"{self.on_command_line}{words}--{key} {shlex.quote(value)}",
+            argument=self.argument,
+        )
 
 
 class FieldError(UserError):

@@ -19,6 +19,12 @@ KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 MEGABYTE = 1 << 20
+PAGES = (b"<!doctype html", b"<html")
+
+
+def is_web_page(content: bytes) -> bool:
+    """Return whether bytes begin as a web page, which a server may have sent in the place of a file."""
+    return content[:256].lstrip().lower().startswith(PAGES)
 
 
 def open_plain(path: Path, limit: int, expected: str) -> BinaryIO:

@@ -89,7 +89,12 @@ CARRIED_OUT = {
     "try again later": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "delete this file": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "put the published file": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
-    "save an array of one shape": "data/test_npz.py::test_the_remedy_for_objects_brings_the_same_numbers",
+    "save an array of one shape": "data/test_npz.py::"
+    "test_the_remedy_for_objects_brings_the_same_numbers_and_names",
+    "save them in MATLAB with save(": "data/test_labels.py::"
+    "test_a_file_of_matlab_of_version_4_is_saved_anew",
+    "copy it again": "data/test_labels.py::test_a_truncated_file_of_matlab_is_called_that",
+    "or leave them as they are": "data/test_remedies.py::test_the_range_that_is_advised_is_taken",
     "repair them, or keep": "data/test_remedies.py::test_advice_about_pixels_that_are_not_finite",
     "keep = np.isfinite": "data/test_remedies.py::test_advice_about_pixels_that_are_not_finite",
     "divide them by the value": "data/test_remedies.py::test_advice_about_images",

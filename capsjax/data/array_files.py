@@ -10,10 +10,10 @@ import numpy as np
 
 from capsjax import files
 from capsjax.checks import UserError
-from capsjax.data.npz import Pair, read_npz
+from capsjax.data.mat import is_version_4, missing_bytes
+from capsjax.data.npz import USUAL, Pair, read_npz, suggest_keys
 
 LARGEST = 1 << 36
-USUAL = (("images", "labels"), ("X", "y"), ("x", "y"), ("data", "labels"), ("data", "label"))
 HDF5 = b"\x89HDF\r\n\x1a\n"
 MAT = "a file of MATLAB, with arrays of images and labels"
 
@@ -93,7 +93,7 @@ def images_of(path: Path, keys: tuple[str, str] | None) -> np.ndarray:
         except UserError:
             raise
         except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-            raise _broken(str(path), error, expected) from error
+            raise _broken(path, error, expected) from error
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -102,7 +102,7 @@ def _read_npy(path: Path) -> np.ndarray:
         try:
             return np.lib.format.read_array(stream, allow_pickle=False)
         except (OSError, EOFError, ValueError) as error:
-            raise _broken(str(path), error, expected) from error
+            raise _broken(path, error, expected) from error
 
 
 def _read_mat(path: Path, keys: tuple[str, str] | None) -> Pair:
@@ -111,8 +111,14 @@ def _read_mat(path: Path, keys: tuple[str, str] | None) -> Pair:
         head = stream.read(520)
     if HDF5 in (head[:8], head[512:520]):
         return _read_hdf5(path, keys)
+    if is_version_4(head):
+        raise UserError(
+            f"{path}: got a file of MATLAB, version 4, expected one of version 5 or later, with arrays of "
+            "images and labels; save them in MATLAB with save(FILE, 'images', 'labels', '-v7')"
+        )
     if not head.startswith(b"MATLAB"):
-        raise UserError(f"{path}: got a file of another kind, expected {MAT}")
+        got = "a web page, not data" if files.is_web_page(head) else "a file of another kind"
+        raise UserError(f"{path}: got {got}, expected {MAT}")
     import scipy.io
 
     try:
@@ -120,10 +126,14 @@ def _read_mat(path: Path, keys: tuple[str, str] | None) -> Pair:
         images, labels = _chosen(path, shapes, keys)
         found = scipy.io.loadmat(path, variable_names=(images, labels))
         return np.asarray(found[images]), np.asarray(found[labels])
-    except UserError:
-        raise
-    except Exception as error:  # scipy's readers raise whatever they meet
-        raise _broken(str(path), error, MAT) from error
+    except Exception as error:  # scipy's readers raise whatever they meet, or pass over what is cut
+        if missing := missing_bytes(path):
+            there = path.stat().st_size
+            raise UserError(
+                f"{path}: got a truncated file, {there} bytes of {there + missing} or more, expected {MAT}; "
+                "copy it again"
+            ) from error
+        raise error if isinstance(error, UserError) else _broken(path, error, MAT) from error
 
 
 def _read_hdf5(path: Path, keys: tuple[str, str] | None) -> Pair:
@@ -143,7 +153,7 @@ def _read_hdf5(path: Path, keys: tuple[str, str] | None) -> Pair:
     except UserError:
         raise
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise _broken(str(path), error, MAT) from error
+        raise _broken(path, error, MAT) from error
 
 
 def _chosen(
@@ -154,14 +164,15 @@ def _chosen(
     if chosen is None or not set(chosen) <= set(shapes):
         arrays = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         wanted = " and ".join(chosen) if chosen else "images and labels, or X and y"
-        raise UserError(
-            f"{path}: got arrays {arrays or 'of no name'}, expected {wanted}; say what they are "
-            "called: data.keys [X, y]",
-        )
+        error = UserError(f"{path}: got arrays {arrays or 'of no name'}, expected {wanted}")
+        raise suggest_keys(error, shapes, keys=keys or ())
     return chosen
 
 
-def _broken(path: str, error: Exception, expected: str) -> UserError:
+def _broken(path: Path, error: Exception, expected: str) -> UserError:
+    with path.open("rb") as stream:
+        if files.is_web_page(stream.read(256)):
+            return UserError(f"{path}: got a web page, not data, expected {expected}")
     # What NumPy says of a file of objects advises to read them, and so to run what is in it.
     said = (
         "Python objects, which could run code"

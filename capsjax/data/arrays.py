@@ -20,7 +20,7 @@ from capsjax.data.download import Report
 from capsjax.data.labels import number_classes
 from capsjax.data.npz import NAMED, Pair, splits_named
 from capsjax.data.own import WHITE, OwnData
-from capsjax.data.pixels import DARK, check_finite, check_range, type_remedy
+from capsjax.data.pixels import DARK, check_finite, check_range, likely_ends, type_remedy
 from capsjax.data.rescaling import Rescaling
 from capsjax.data.source import DataShape, Source
 
@@ -187,7 +187,7 @@ class Arrays(OwnData):
         for name, split in given.items():  # before any permutation: the index is the user's own
             check_labels(f"{name} labels", split.labels, num_classes, renumber=_renumber(data))
             if rescaling is None:
-                check_range(f"{name} images", split.images, _scale(split), ends=ends)
+                _check_unit(f"{name} images", split, ends)
         train, validation, test = self._divide(given)
         return Dataset(
             self.kind,
@@ -230,6 +230,22 @@ def _scale(split: Split) -> float:
     return 1 / 255 if split.images.dtype == np.uint8 else 1.0  # floats are from 0 to 1 already
 
 
+def _check_unit(name: str, split: Split, ends: tuple[float, float]) -> None:
+    """Check that pixels are from 0 to 1, by their scale; `ends` are those of all splits, for the advice."""
+    try:
+        check_range(name, split.images, _scale(split), ends=ends)
+    except UserError as error:
+        error = _say_ends(error, *ends)
+        if ends[0] < 0:  # standardised, maybe
+            error = error.or_set("; or leave them as they are: ", "data.range", "any")
+        raise error from None
+
+
+def _say_ends(error: UserError, low: float, high: float) -> UserError:
+    words = "; or say which values are black and white: "
+    return error.or_set(words, "data.range", likely_ends(low, high))
+
+
 def _renumber(data: object) -> str:
     return RENUMBER_SPLITS if isinstance(data, Mapping) else RENUMBER
 
@@ -269,7 +285,13 @@ def _to_split(
         )
     try:
         pixels = _to_pixels(images) if rescaling is None else rescaling(_four_axes(images))
-        return Split(pixels, to_class_numbers(labels, pixels.shape[0], renumber=renumber))
+        numbers = to_class_numbers(labels, pixels.shape[0], renumber=renumber)
+        try:
+            return Split(pixels, numbers)
+        except UserError as error:
+            if images.ndim == 2:
+                error = error.or_set("; for rows of features: ", "data.axes", "nf")
+            raise error from None
     except UserError as error:
         raise error.within(where) from None
 
@@ -327,7 +349,10 @@ def _to_pixels(images: np.ndarray) -> np.ndarray:
             if float(np.abs(images).max()) > LARGEST_FLOAT:  # float32 cannot hold it
                 check_range("images", images, 1.0)
         return images.astype(np.float32)
-    raise UserError(
+    error = UserError(
         f"images: got type {images.dtype}, expected uint8 from 0 to 255 or floats from 0 to 1; "
         f"{type_remedy(images)}"
     )
+    if images.dtype.kind in "iu" and images.size:
+        error = _say_ends(error, int(images.min()), int(images.max()))
+    raise error

@@ -105,7 +105,7 @@ def read_csv(path: Path, rows: int | None = None) -> Table:
         UserError: If there is none, or rows have more or fewer cells than there are names.
     """
     text = files.read_text(path, LARGEST, f"{EXPECTED}, of UTF-8")
-    if text[:64].lstrip().lower().startswith(("<!doctype", "<html")):
+    if files.is_web_page(text[:256].encode()):
         raise UserError(f"{path}: got a web page, expected {EXPECTED}")
     first = text.partition("\n")[0]
     separator = max(SEPARATORS, key=first.count)

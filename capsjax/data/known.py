@@ -9,8 +9,6 @@ from capsjax import files
 from capsjax.checks import UserError
 from capsjax.data.idx import decompress
 
-PAGES = (b"<!doctype html", b"<html")
-
 
 @dataclass(frozen=True)
 class KnownFile:
@@ -67,7 +65,7 @@ class KnownFile:
             UserError: If it is not the known content; size and checksum, found and expected, are
                 named.
         """
-        if raw[:256].lstrip().lower().startswith(PAGES):
+        if files.is_web_page(raw):
             came = f"is a web page, not data: found {len(raw)} bytes of HTML"
             raise UserError(f"{source}: {came}, {self.expected}")
         content = self.content(raw, source)

@@ -1,8 +1,10 @@
-"""Reader of files of MATLAB whose arrays are known beforehand; nothing in them is ever run."""
+"""Files of MATLAB: what they are, and arrays that are known beforehand; nothing in them is ever run."""
 
 import io
 import math
+import struct
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from capsjax.checks import UserError
@@ -10,6 +12,47 @@ from capsjax.checks import UserError
 LARGEST = 1 << 32  # bytes of an array
 HEAD = b"MATLAB 5.0 MAT-file"
 SIZES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "int32": 4, "single": 4, "double": 8}
+
+
+def is_version_4(head: bytes) -> bool:
+    """Return whether a file begins as one of version 4: without a heading, with the first array's own.
+
+    Args:
+        head: its first bytes, 20 and the name of an array at least.
+    """
+    if len(head) < 22:
+        return False
+    for order in "<>":
+        # The type is four decimal digits: byte order, nothing, numbers, form; then rows, columns, whether
+        # there is an imaginary part, and how long the name is, with the zero that ends it.
+        kind, rows, columns, imaginary, length = struct.unpack(f"{order}5i", head[:20])
+        known = kind in {
+            1000 * m + 10 * p + t for m in range(5) for p in range(6) for t in range(3)
+        }
+        name = head[20 : 19 + length] if 1 < length <= 64 else b""
+        named = name.isascii() and name.replace(b"_", b"a").isalnum()
+        if known and named and rows >= 0 and columns >= 0 and imaginary in (0, 1):
+            return True
+    return False
+
+
+def missing_bytes(path: Path) -> int:
+    """Return how many bytes at least a file of version 5 lacks: scipy reads what is there in silence.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The number, 0 where it is whole or does not say.
+    """
+    size, place = path.stat().st_size, 128
+    with path.open("rb") as stream:
+        order = {b"IM": "<", b"MI": ">"}.get(stream.read(128)[126:])
+        while order is not None and place + 8 <= size:
+            stream.seek(place)
+            _, length = struct.unpack(f"{order}2I", stream.read(8))
+            place += 8 + length
+    return max(0, place - size) if order is not None else 0
 
 
 def read_mat(

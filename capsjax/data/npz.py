@@ -1,19 +1,23 @@
 """Images and labels from a NumPy file, as `np.savez` writes them."""
 
 import io
+import json
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from capsjax import files
 from capsjax.checks import UserError, nearest
 
 Pair = tuple[np.ndarray, np.ndarray]
 SPLITS = ("train", "validation", "test")
 WHOLE = ("images", "labels")
+USUAL = (WHOLE, ("X", "y"), ("x", "y"), ("data", "labels"), ("data", "label"))
 NAMED = tuple(f"{split}_{what}" for split in SPLITS for what in WHOLE)
 EXPECTED = (
     "expected a file that np.savez wrote, with images and labels; or with train_images, train_labels, "
@@ -48,12 +52,20 @@ def read_npz(path: str | Path, keys: tuple[str, str] | None = None) -> Pair | di
                 raise UserError(f"{path}: got a single array, {EXPECTED}")
             if keys is not None:
                 return _named(str(path), file, keys)
-            return _arrays(str(path), file, splits_named(str(path), list(file.files)))
+            try:
+                splits = splits_named(str(path), list(file.files))
+            except UserError as error:
+                if {*NAMED} & {*file.files}:  # of splits, which are not named one by one
+                    raise
+                raise suggest_keys(error, _shapes(place), "; or ") from None
+            return _arrays(str(path), file, splits)
     except UserError:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         # What NumPy says of a file of objects advises to read them, and so to run what is in it.
         got = "a file of another kind" if "pickle" in str(error) else f"a broken file ({error})"
+        with place.open("rb") as stream:
+            got = "a web page, not data" if files.is_web_page(stream.read(256)) else got
         raise UserError(f"{path}: got {got}, {EXPECTED}") from error
 
 
@@ -94,14 +106,7 @@ def read_members(
 def _member(archive: zipfile.ZipFile, member: str, what: str, dtype: str, ndim: int) -> np.ndarray:
     """Read one array; its header is compared with what is expected, and with the bytes that there are."""
     with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise UserError(f"{what}: got version {version} of NumPy's format, expected 1.0 or 2.0")
-        shape, by_columns, found = read_header(stream)
+        shape, by_columns, found = _header(stream, what)
         text = f"{found.str[:2]}" if found.kind == "U" else found.name
         if text != dtype or len(shape) != ndim:
             got = f"{'Python objects' if found.hasobject else found.name} of shape {list(shape)}"
@@ -113,6 +118,68 @@ def _member(archive: zipfile.ZipFile, member: str, what: str, dtype: str, ndim: 
             raise UserError(f"{what}: got {there} bytes, expected {told} for shape {list(shape)}")
         values = np.frombuffer(stream.read(told), found)
         return values.reshape(shape, order="F" if by_columns else "C")
+
+
+def _header(stream: Any, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read what an array says of itself: its shape, whether it lies by columns, and its type."""
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+        raise UserError(f"{what}: got version {version} of NumPy's format, expected 1.0 or 2.0")
+    return read_header(stream)
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array of a file, of which no more than that is read."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            name = member.removesuffix(".npy")
+            if name != member:
+                with archive.open(member) as stream:
+                    found[name] = _header(stream, name)[0]
+    return found
+
+
+def suggest_keys(
+    error: UserError,
+    shapes: Mapping[str, Sequence[int]],
+    words: str = "; ",
+    keys: Sequence[str] = (),
+) -> UserError:
+    """Say after a mistake which arrays of a file may be images and labels, by `data.keys`.
+
+    Args:
+        error: the mistake.
+        shapes: the shape of each array of the file, by name.
+        words: what stands between.
+        keys: the names that were given; that of the images holds where there is such an array.
+
+    Returns:
+        The mistake, as it is where there are not two arrays.
+    """
+    if len(shapes) < 2:
+        return error
+    pair = next((pair for pair in USUAL if {*pair} <= {*shapes}), None)
+    images, labels = pair or ("", "")
+    if pair is None or (keys and keys[0] in shapes):
+        size = {name: math.prod(shape) for name, shape in shapes.items()}
+        images = keys[0] if keys and keys[0] in shapes else max(size, key=lambda name: size[name])
+        others = [name for name in shapes if name != images]
+        # Of labels, one-hot or not, there are as many as images: the fewest numbers of those.
+        fit = [name for name in others if max(shapes[name], default=0) in shapes[images]]
+        labels = min(fit or others, key=lambda name: size[name])
+    said = ", ".join(map(_in_yaml, (images, labels)))
+    return error.or_set(f"{words}say what they are called: ", "data.keys", f"[{said}]")
+
+
+def _in_yaml(name: str) -> str:
+    """Write a name so that YAML reads it as one."""
+    plain = name.isidentifier() and name.lower() not in ("null", "true", "false")
+    return name if plain else json.dumps(name, ensure_ascii=False)
 
 
 def splits_named(path: str, keys: list[str]) -> list[str]:
@@ -141,43 +208,39 @@ def splits_named(path: str, keys: list[str]) -> list[str]:
     return splits
 
 
-def _as_numbers(key: str, splits: list[str]) -> str:
-    """Say how an array of objects becomes one of numbers; classes get one number in all splits."""
-    if key.endswith("images"):
+def _as_plain(key: str, role: str) -> str:
+    """Say how an array of objects becomes one of numbers, or of the names of classes."""
+    if role == "images":
         return f"np.asarray({key}.tolist(), np.uint8 or np.float32)"
-    if not splits:
-        return f"np.unique({key}.tolist(), return_inverse=True)[1]"
-    names = " + ".join(f"{split}_labels.tolist()" for split in splits)
-    return f"np.searchsorted(np.unique({names}), {key}.tolist())"
+    return f"np.asarray({key}.tolist())"
 
 
 def _named(path: str, file: np.lib.npyio.NpzFile, keys: tuple[str, str]) -> Pair:
     """Return the two arrays of these names."""
     for key in keys:
         if key not in file.files:
-            raise UserError(
-                f"{path}: got arrays {', '.join(file.files) or 'of no name'}, expected "
-                f"{' and '.join(keys)}; say what they are called: data.keys [X, y]"
-            )
-    return _array(path, file, keys[0], []), _array(path, file, keys[1], [])
+            got = f"{path}: got arrays {', '.join(file.files) or 'of no name'}, expected "
+            error = UserError(got + " and ".join(keys))
+            raise suggest_keys(error, _shapes(Path(path).expanduser()), keys=keys)
+    images, labels = (_array(path, file, key, role) for key, role in zip(keys, WHOLE, strict=True))
+    return images, labels
 
 
-def _array(path: str, file: np.lib.npyio.NpzFile, key: str, splits: list[str]) -> np.ndarray:
+def _array(path: str, file: np.lib.npyio.NpzFile, key: str, role: str) -> np.ndarray:
     try:
         return file[key]
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
         raise UserError(
-            f"{path}: got Python objects in {key!r}, expected numbers; save an array of one shape and "
-            f"type: {_as_numbers(key, splits)}"
+            f"{path}: got Python objects in {key!r}, expected numbers{' or names' * (role == 'labels')}; "
+            f"save an array of one shape and type: {_as_plain(key, role)}"
         ) from None
 
 
 def _arrays(path: str, file: np.lib.npyio.NpzFile, splits: list[str]) -> Pair | dict[str, Pair]:
-    def array(key: str) -> np.ndarray:
-        return _array(path, file, key, splits)
+    def pair(before: str) -> Pair:
+        images, labels = (_array(path, file, f"{before}{role}", role) for role in WHOLE)
+        return images, labels
 
-    if not splits:
-        return array("images"), array("labels")
-    return {split: (array(f"{split}_images"), array(f"{split}_labels")) for split in splits}
+    return {split: pair(f"{split}_") for split in splits} if splits else pair("")

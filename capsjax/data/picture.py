@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from capsjax import files
 from capsjax.checks import UserError
 
 # Those that hold pixels and nothing to be run: Pillow hands EPS, for one, to another program.
@@ -154,9 +155,9 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 
 def _begins(content: bytes) -> str:
     """Say what a file is that is not a picture, as far as its first bytes tell."""
-    start = content[:64].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
+    if files.is_web_page(content):
         return "a web page"
+    start = content[:64].lstrip().lower()
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"avif"):
         return "HEIC or AVIF; save it as PNG"
     if start.startswith(b"%pdf"):

@@ -15,7 +15,7 @@ from capsjax.data.dataset import Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.own import OwnData
 from capsjax.data.picture import FITS, Fit
-from capsjax.data.pixels import DARK
+from capsjax.data.pixels import DARK, likely_ends
 from capsjax.data.reading import Pictures, Wanted, read_pictures
 
 
@@ -192,7 +192,7 @@ class PictureData(OwnData, abc.ABC):
         given = "none" if self.range is None else list(self.range)
         raise UserError(
             f"data.range: got {given} for {raw.dtype} pixels from {low:g} to {high:g}, expected the values "
-            f"that are black and white: set data.range, such as [{low:g}, {high:g}] where these are",
+            f"that are black and white: set data.range, such as {likely_ends(low, high)} where these are",
             argument="data.range",
         )
 

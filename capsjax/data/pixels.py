@@ -104,6 +104,21 @@ def unit_remedy(low: float, high: float) -> str:
     return f"divide them by their largest possible value: images / {white_of(high)}"
 
 
+def likely_ends(low: float, high: float) -> str:
+    """Return what is black and white, as far as can be told, as a configuration has it.
+
+    Args:
+        low: the smallest pixel.
+        high: the largest pixel.
+
+    Returns:
+        Such as "[0, 4095]", between which all pixels are.
+    """
+    if low >= 0:
+        return f"[0, {white_of(high)}]"
+    return "[-1, 1]" if low >= -1 and high <= 1 else f"[{low!r}, {high!r}]"
+
+
 def type_remedy(images: np.ndarray) -> str:
     """Return how to bring images of another type to uint8 or float32, losing nothing, as code."""
     kind = images.dtype.kind

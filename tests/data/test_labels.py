@@ -11,6 +11,7 @@ import scipy.io
 import capsjax as cj
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Arrays, Digits
+from capsjax.data.array_files import images_of
 from capsjax.progress import Silent
 from capsjax.runs.sources import check_data, with_data
 
@@ -161,11 +162,49 @@ def test_files_of_matlab(tmp_path):
     assert labels_of(dataset) == EXPECTED
     assert dataset.class_names == (1, 2, 3, 4)
     scipy.io.savemat(tmp_path / "y.mat", {"pixels": IMAGES, "kinds": NAMES[NUMBERS].astype(object)})
-    with pytest.raises(UserError, match=r"got arrays .*pixels.*data\.keys \[X, y\]"):
+    with pytest.raises(UserError, match=r"got arrays .*pixels.*data\.keys \[pixels, kinds\]"):
         Arrays(path=str(tmp_path / "y.mat")).load()
     dataset = Arrays(path=str(tmp_path / "y.mat"), keys=("pixels", "kinds")).load()
     assert labels_of(dataset) == EXPECTED
     assert dataset.class_names == tuple(NAMES)
+
+
+def test_a_file_of_matlab_of_version_4_is_saved_anew(tmp_path):
+    path = tmp_path / "x.mat"
+    arrays = {"images": IMAGES.reshape(20, -1), "labels": NUMBERS[:, None] + 1}
+    for kind in (np.uint8, float):
+        scipy.io.savemat(path, {**arrays, "images": arrays["images"].astype(kind)}, format="4")
+        with pytest.raises(UserError, match=r"MATLAB, version 4, .*save\(FILE, .*'-v7'\)"):
+            Arrays(path=str(path), axes="nf").load()
+    scipy.io.savemat(path, arrays)  # in version 5, as MATLAB does by -v7
+    assert Arrays(path=str(path), axes="nf").load().image_shape == (1, 24, 1)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_truncated_file_of_matlab_is_called_that(tmp_path, compressed):
+    path = tmp_path / "x.mat"
+    arrays = {"images": np.moveaxis(IMAGES, 0, -1), "labels": NUMBERS, "more": IMAGES}
+    scipy.io.savemat(path, arrays, do_compression=compressed)
+    whole = path.read_bytes()
+    for part in (300, 600):
+        path.write_bytes(whole[:part])  # scipy says nothing of arrays that are not there
+        with pytest.raises(
+            UserError, match=f"got a truncated file, {part} bytes of .* copy it again"
+        ):
+            Arrays(path=str(path), axes="hwcn").load()
+    path.write_bytes(whole)
+    assert labels_of(Arrays(path=str(path), axes="hwcn").load()) == EXPECTED
+    with pytest.raises(UserError, match="got arrays"):
+        Arrays(path=str(path), keys=("images", "kinds")).load()
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.mat", "x.npy"])
+def test_a_web_page_under_the_name_of_arrays_is_called_that(name, tmp_path):
+    (tmp_path / name).write_text("\n<!DOCTYPE html><html>404", "utf-8")
+    with pytest.raises(UserError, match=f"{name}: got a web page, not data, expected "):
+        Arrays(path=str(tmp_path / name), labels_path="y.npy" if name == "x.npy" else None).load()
+    with pytest.raises(UserError, match=f"{name}: got a web page, not data, expected "):
+        images_of(tmp_path / name, None)
 
 
 def test_single_arrays_have_their_labels_beside_them(tmp_path):

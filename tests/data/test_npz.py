@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import zipfile
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from capsjax.checks import UserError
 from capsjax.data import Arrays, read_npz
 from capsjax.data.npz import read_members
+from capsjax.schema.text import read_value
 
 IMAGES = np.arange(20 * 6, dtype=np.uint8).reshape(20, 3, 2)
 LABELS = np.arange(20) % 4
@@ -74,7 +76,7 @@ OBJECTS = np.array([[1], [1, 2]], dtype=object)
         ({}, "got no array 'images'"),
         (
             {"images": IMAGES, "labels": LABELS.astype(object)},
-            r"got Python objects in 'labels', .*np.unique\(labels.tolist\(\), return_inverse=True\)\[1\]",
+            r"got Python objects in 'labels', expected numbers or names; .*np.asarray\(labels.tolist\(\)\)",
         ),
         ({"images": OBJECTS, "labels": LABELS}, "got Python objects in 'images'"),
         ({"images": IMAGES[:, 0], "labels": LABELS}, r"x.npz: data: images: got shape \[20, 2\]"),
@@ -85,13 +87,48 @@ def test_other_arrays_are_named(save, arrays, message):
         Arrays(path=str(save(**arrays))).load()
 
 
-def test_the_remedy_for_objects_brings_the_same_numbers(save):
-    labels = LABELS.astype(object)
-    fixed = np.asarray(labels.tolist(), np.int32)
+@pytest.mark.parametrize("labels", [LABELS, np.array(["ant", "bee", "cat", "dog"])[LABELS]])
+def test_the_remedy_for_objects_brings_the_same_numbers_and_names(save, labels):
+    with pytest.raises(UserError, match="got Python objects in 'labels'") as caught:
+        read_npz(save(images=IMAGES, labels=labels.astype(object)))
+    code = str(caught.value).rsplit(": ", 1)[1]
+    fixed = eval(code, {"np": np, "labels": labels.astype(object)})
     images = np.asarray(np.array([*IMAGES, None], object)[:-1].tolist(), np.uint8)
     found = read_npz(save(images=images, labels=fixed))
     np.testing.assert_array_equal(found[0], IMAGES)
-    np.testing.assert_array_equal(found[1], LABELS)
+    np.testing.assert_array_equal(found[1], labels)
+    assert found[1].dtype == labels.dtype
+
+
+@pytest.mark.parametrize(
+    ("arrays", "keys", "advised"),
+    [
+        ({"X": IMAGES, "Y": LABELS}, None, ("X", "Y")),
+        ({"X": IMAGES, "Y": LABELS}, ("X", "Z"), ("X", "Y")),
+        ({"Y": LABELS, "X": IMAGES}, ("a", "Y"), ("X", "Y")),
+        ({"one hot": np.eye(4)[LABELS], "null": IMAGES}, None, ("null", "one hot")),
+        ({"a": np.zeros(7), "b": IMAGES, "c": np.zeros((20, 4)), "d": LABELS}, None, ("b", "d")),
+        ({"images": IMAGES, "labels": LABELS, "ids": LABELS}, None, ("images", "labels")),
+        (
+            {"images": IMAGES, "more": np.zeros((20, 9, 9)), "y": LABELS},
+            ("images", "l"),
+            ("images", "y"),
+        ),
+        ({"images": IMAGES, "lables": LABELS}, None, ("images", "lables")),
+        ({"a": IMAGES}, None, None),
+        ({**SPLITS, "more": LABELS}, None, None),  # of splits, two names would leave one out
+    ],
+)
+def test_the_names_that_are_advised_are_those_of_the_file(save, arrays, keys, advised):
+    path = save(**arrays)
+    with pytest.raises(UserError) as caught:
+        read_npz(path, keys)
+    words = shlex.split(caught.value.on_command_line)
+    found = words[words.index("--data.keys") + 1] if "--data.keys" in words else "null"
+    assert read_value(found, "keys") == (advised and list(advised))
+    assert ("data.keys" in str(caught.value)) == (advised is not None)
+    if advised:
+        np.testing.assert_array_equal(read_npz(path, advised)[0], arrays[advised[0]])
 
 
 class Harm:

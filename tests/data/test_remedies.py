@@ -6,6 +6,7 @@ No advice is trusted to be right because it is well put: the outcome is compared
 import ast
 import dataclasses
 import re
+import shlex
 
 import jax.numpy as jnp
 import numpy as np
@@ -257,6 +258,51 @@ def test_advice_about_splits_and_datasets_made_by_hand(images, right):
             images, _ = execute(code_of(str(error)), images, LABELS)
             scale = 1.0 if "with scale=1" in str(error) else scale
     np.testing.assert_allclose(images * scale, right, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "options"),
+    [
+        pytest.param(BYTES.astype(np.int16), ["[0, 255]"], id="16 bits"),
+        pytest.param(BYTES.astype(np.int16) - 9, ["[-9, 246]"], id="signed"),
+        pytest.param(BINARY.astype(int), ["[0, 1]"], id="0 and 1"),
+        pytest.param(BYTES * np.uint16(16), ["[0, 4095]"], id="12 bits"),
+        pytest.param(BYTES * 1.0, ["[0, 255]"], id="floats"),
+        pytest.param((UNIT * 2 - 1).astype(np.float32), ["[-1, 1]", "any"], id="from -1 to 1"),
+        pytest.param(
+            (UNIT * 8 - np.float32(1.1)).astype(np.float32), [None, "any"], id="standardised"
+        ),
+    ],
+)
+def test_the_range_that_is_advised_is_taken(images, options):
+    """What a file holds is not changed for it: the option is the same in YAML and as a flag."""
+    with pytest.raises(UserError, match=r"data\.range") as caught:
+        accept((images, LABELS), Arrays())
+    said = re.findall(r"data\.range (.*?)(?:;|$)", str(caught.value))
+    words = shlex.split(caught.value.on_command_line)
+    assert [
+        words[n + 1].rstrip(";") for n, word in enumerate(words) if word == "--data.range"
+    ] == said
+    assert [one if two else None for one, two in zip(said, options, strict=True)] == options
+    for one in said:
+        ends = one if one == "any" else tuple(ast.literal_eval(one))
+        found = Arrays(range=ends).build((images, LABELS)).train.images
+        if ends != "any":
+            assert 0 <= found.min() < 0.01
+            assert 0.99 < found.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(60, 64), (60, 40)])
+def test_rows_of_features_are_taken_as_advised(size):
+    rows = np.resize(BYTES, size)
+    with pytest.raises(UserError, match=r"; for rows of features: data\.axes nf$") as caught:
+        accept((rows, LABELS), Arrays())
+    assert caught.value.on_command_line.endswith("for rows of features: --data.axes nf")
+    assert Arrays(axes="nf").build((rows, LABELS)).image_shape == (1, size[1], 1)
+    with pytest.raises(
+        UserError, match=r"labels: got 59 labels for 60 images, expected one label for each image$"
+    ):
+        Arrays().build((rows, LABELS[1:]))
 
 
 def test_advice_about_too_few_examples():
