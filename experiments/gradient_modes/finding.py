@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from scipy import stats
 
 from capsjax.study.outcomes import unpack
 from capsjax.study.statistics import (
@@ -46,6 +47,30 @@ NAMES = {
 }
 APART = "digits_first_plan"  # not part of means over sets
 UNIFORM, STOP, FULL = "uniform", "stop", "full"
+GAPS = ("gap", "example_gap")
+FURTHER = "how far below uniform coupling's the entropy of the coupling is"
+
+
+class Point(NamedTuple):
+    """Hold how far the stop gradient is from the full one at one moment of training, mean over seeds.
+
+    Attributes:
+        name: of the set.
+        arm: which trains, as the raw results call it.
+        moment: from 0, before the first step.
+        entropy: of the last iteration's coupling, nats.
+        departure: how much less that is than uniform coupling's, nats.
+        gap: one minus the cosine of the two gradients of 256 examples, all parameters.
+        example_gap: the same of single examples, mean.
+    """
+
+    name: str
+    arm: str
+    moment: int
+    entropy: float
+    departure: float
+    gap: float
+    example_gap: float
 
 
 class Measured(NamedTuple):
@@ -246,8 +271,9 @@ def beside_stop_table(sets: Mapping[str, Measured]) -> list[str]:
 def gradients_table(names: Sequence[str]) -> list[str]:
     """Return how the stop gradient points beside the full one as the full arm trains, means over seeds."""
     lines = [
-        "| set | of training | entropy, nats | cosine | ratio of lengths | after Adam: cosine | ratio |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| set | of training | entropy, nats | cosine | ratio of lengths | share | single examples: cosine | "
+        "share | after Adam: cosine | ratio |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name in names:
         path = RESULTS / name / "gradients.json"
@@ -256,10 +282,48 @@ def gradients_table(names: Sequence[str]) -> list[str]:
         for when, place in (
             {"begin": 0, "half": len(points) // 2, "end": -1}.items() if points else ()
         ):
-            keys = ("cosine", "norm_ratio", "response_cosine", "response_norm_ratio")
             cells = [NAMES[name], when, f"{points[place]['entropy']:.3f}"]
+            keys = ["cosine", "norm_ratio", "share", "example_cosine", "example_share"]
+            keys += ["response_cosine", "response_norm_ratio"]
             cells += [f"{points[place][key]:.2f}" for key in keys]
             lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def law_points(planned: Mapping[str, Any]) -> list[Point]:
+    """Return every moment at which stop and full were compared, of all sets, arms and iterations."""
+    found = []
+    for name in planned:
+        path = RESULTS / name / "gradients.json"
+        uniform = math.log(8 if name.startswith("eth80") else 10)
+        moments: dict[str, int] = {}
+        for line in json.loads(path.read_text(encoding="utf-8")) if path.exists() else ():
+            arm, entropy = line["arm"], line["entropy"]
+            moment = moments[arm] = moments.get(arm, -1) + 1
+            gaps = (1 - line[key] for key in ("cosine", "example_cosine"))
+            found.append(Point(name, arm, moment, entropy, uniform - entropy, *gaps))
+    return found
+
+
+def law_table(planned: Mapping[str, Any]) -> list[str]:
+    """Return how far the departure from uniform coupling orders the gaps between stop and full."""
+    points = law_points(planned)
+    last = {(p.name, p.arm): p.moment for p in points}
+    parts = {
+        "all": points,
+        "before the first step": [p for p in points if not p.moment and FULL in p.arm],
+        "after it": [p for p in points if p.moment],
+        "at the end": [p for p in points if p.moment == last[p.name, p.arm]],
+    }
+    lines = [
+        "| moments | points | all examples together | single examples |",
+        "|---|---:|---:|---:|",
+    ]
+    for part, of in parts.items():
+        if len(of) > 2:
+            x = [p.departure for p in of]
+            ranks = (stats.spearmanr(x, [getattr(p, y) for p in of])[0] for y in GAPS)
+            lines.append(f"| {part} | {len(of)} | {' | '.join(f'{r:+.2f}' for r in ranks)} |")
     return lines
 
 
@@ -283,6 +347,8 @@ def chapter() -> str:
         beside_stop_table(sets),
         ["The stop gradient of all parameters beside the full one, while the full one trains:"],
         gradients_table(list(sets)),
+        [f"Spearman's rank correlation of 1 − cosine with {FURTHER}:"],
+        law_table(planned),
     ]
     return "\n\n".join("\n".join(part) for part in parts)
 

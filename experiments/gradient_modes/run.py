@@ -1,13 +1,14 @@
 """Carry out the study, set by set: select learning rates, train all arms and seeds, collect the raw results.
 
-    python experiments/gradient_modes/run.py SET... [--home DIR] [--out DIR] [--jobs N]
+    python experiments/gradient_modes/run.py SET... [--home DIR] [--out DIR] [--jobs N] [--seeds N]
 
 SET is one of sets.yaml, or "all". Runs go below --out (runs/gradient_modes by default); a study that was
 stopped is resumed by the same command. --home is the folder of another experiment that has a sets.yaml, with
-the same network and schedule. Of each set results/SET there gets `selection.json`, which is written before
-its runs begin, `config.yaml`, `environment.json`, `comparison.json`, `runs.json` with the last line of
-every run and the images that it got wrong, and `gradients.json`, the mean over seeds of how the stop gradient
-points beside the full one along training.
+the same network and schedule. --seeds runs the first of the planned seeds alone, where time is short; tables
+say so, and the same command without it adds the others. Of each set results/SET there gets `selection.json`,
+which is written before its runs begin, `config.yaml`, `environment.json`, `comparison.json`, `runs.json` with
+the last line of every run and the images that it got wrong, and `gradients.json`, the mean over seeds of how
+the stop gradient points beside the full one along training.
 """
 
 import argparse
@@ -85,11 +86,17 @@ def study_config(entry: Mapping[str, Any], rates: Mapping[str, float]) -> cj.Con
 
 
 def carry_out(config: cj.Config, folder: Path, jobs: int) -> Path:
-    """Run a comparison, or resume it, or find it finished."""
+    """Run a comparison, or resume it, with seeds that were left out before, or find it finished."""
     with progress.reporter() as reporter:
         if not folder.exists():
             return compare(config, out=folder, jobs=jobs, reporter=reporter)
-        return folder if stopped(folder) is None else resume(folder, jobs=jobs, reporter=reporter)
+        seeds = config.compare.seeds
+        more = (
+            {"compare.seeds": seeds} if directory.read_config(folder).compare.seeds < seeds else {}
+        )
+        if not more and stopped(folder) is None:
+            return folder
+        return resume(folder, overrides=more, jobs=jobs, reporter=reporter)
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
@@ -206,7 +213,14 @@ def write(path: Path, content: Any) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int, home: Path = HERE) -> None:
+def run(
+    name: str,
+    entry: Mapping[str, Any],
+    out: Path,
+    jobs: int,
+    home: Path = HERE,
+    seeds: int | None = None,
+) -> None:
     """Carry out one set of a study: selection, unless it is there, then every arm and seed.
 
     Args:
@@ -215,7 +229,9 @@ def run(name: str, entry: Mapping[str, Any], out: Path, jobs: int, home: Path = 
         out: where runs go.
         jobs: how many processes train at once.
         home: the experiment's folder, where results go.
+        seeds: how many seeds, the first of those that are planned; None for all.
     """
+    entry = {**entry, "seeds": min(seeds or entry["seeds"], entry["seeds"])}
     results = home / "results" / name
     chosen = home / "results" / entry.get("rates_of", name) / "selection.json"
     if not chosen.exists():
@@ -241,6 +257,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=HERE, help="folder of sets.yaml and results")
     parser.add_argument("--out", type=Path, help="where runs go (default runs/NAME)")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once (default 2)")
+    parser.add_argument("--seeds", type=int, help="the first N of the planned seeds alone")
     told = parser.parse_args()
     home = told.home.resolve()
     sets, out = read_sets(home), told.out or Path("runs") / home.name
@@ -248,7 +265,7 @@ def main() -> None:
         parser.error(f"got {unknown[0]!r}, expected all, {', '.join(sets)}")
     for name in sets if "all" in told.sets else told.sets:
         print(f"{name}: begins", flush=True)
-        run(name, sets[name], out, told.jobs, home)
+        run(name, sets[name], out, told.jobs, home, told.seeds)
         print(f"{name}: done", flush=True)
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import capsjax as cj
+from capsjax.reports.themes import LIGHT
 from capsjax.study.design import design
 from capsjax.study.outcomes import pack, unpack
 
@@ -126,8 +127,11 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "SELECTION_SEEDS", 1)
     entry = {"seeds": 2, "overrides": {"training": {"epochs": None, "steps": 4}}}
     monkeypatch.setattr(sys, "argv", ["run.py", "digits", "--out", str(tmp_path / "runs")])
-    study.run("digits", entry, tmp_path / "runs", 2, tmp_path)  # in processes, which know its arms
+    study.run("digits", entry, tmp_path / "runs", 1, tmp_path, seeds=1)  # where time is short
     results = tmp_path / "results" / "digits"
+    first = yaml.safe_load((results / "runs.json").read_text())
+    assert [record["seed"] for record in first] == [100, 100]
+    study.run("digits", entry, tmp_path / "runs", 2, tmp_path)  # in processes, which know its arms
     records = yaml.safe_load((results / "runs.json").read_text())
     assert [(record["arm"], record["seed"]) for record in records] == [
         (arm, seed) for seed in (100, 101) for arm in ("full", "leaky stop")
@@ -135,6 +139,7 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
     for record in records:
         assert unpack(record["wrong"], 500).mean() == pytest.approx(record["test"]["error"])
     assert not any(str(tmp_path) in path.read_text() for path in results.iterdir())
+    assert records[:2] == first
     written = (results / "selection.json").stat().st_mtime_ns
     study.run("digits", entry, tmp_path / "runs", 1, tmp_path)  # finished: nothing is run again
     assert (results / "selection.json").stat().st_mtime_ns == written
@@ -173,7 +178,7 @@ def measured(study, tmp_path, monkeypatch):
         "stop, num_iters=2": 16,
         "full, num_iters=2": 12,
     }
-    for name in entries:
+    for place, name in enumerate(entries):
         folder = tmp_path / "results" / name
         folder.mkdir(parents=True)
         runs = []
@@ -203,10 +208,15 @@ def measured(study, tmp_path, monkeypatch):
             {
                 "arm": "full",
                 "epoch": epoch,
-                "entropy": 2.3 - epoch / 100,
-                "cosine": 0.9 - epoch / 10,
+                "entropy": 2.3 - epoch / 100 - place / 1000,
+                "cosine": 0.9 - epoch / 10 - place / 100,
             }
             | {"norm_ratio": 0.5, "response_cosine": 0.25, "response_norm_ratio": 0.75}
+            | {
+                "share": 0.6,
+                "example_cosine": 0.95 - epoch / 10 - place / 100,
+                "example_share": 0.4,
+            }
             for epoch in range(3)
         ]
         (folder / "gradients.json").write_text(json.dumps(points))
@@ -248,8 +258,26 @@ def test_the_chapter_has_the_losses_of_every_set(measured):
     assert "| set | full, 10⁻³ | uniform minus full | stop minus full |" in said
     assert f"| digits, 8×8 | {1000 * found.losses['full'].mean():.1f} | " in said
     assert f" | {difference.mean():+.1f} (" in said
-    assert "| digits, 8×8 | half | 2.290 | 0.80 | 0.50 | 0.25 | 0.75 |" in said
-    assert "| digits, 8×8 | end | 2.280 | 0.70 | 0.50 | 0.25 | 0.75 |" in said
+    assert "| digits, 8×8 | half | 2.290 | 0.80 | 0.50 | 0.60 | 0.85 | 0.40 | 0.25 | 0.75 |" in said
+    assert "| digits, 8×8 | end | 2.280 | 0.70 | 0.50 | 0.60 | 0.75 | 0.40 | 0.25 | 0.75 |" in said
+    # Entropy falls as the cosine does, so ranks are the same; moments 1 and 2 of three grids.
+    assert "| all | 9 | +1.00 | +1.00 |\n| before the first step | 3 | +1.00 |" in said
+    assert "| after it | 6 | +1.00 | +1.00 |\n| at the end | 3 | " in said
+
+
+def test_the_law_is_drawn_of_every_set(measured, tmp_path):
+    figures = importlib.import_module("figures")
+    points = measured.law_points(yaml.safe_load((tmp_path / "sets.yaml").read_text()))
+    first = points[0]
+    assert (first.name, first.moment) == ("digits", 0)
+    assert first.departure == pytest.approx(np.log(10) - 2.3)
+    assert (first.gap, first.example_gap) == pytest.approx((0.1, 0.05))
+    figure = figures.law(points, LIGHT)
+    for axes in figure.axes:
+        assert (
+            sum(len(line.get_xdata()) for line in axes.lines) == 9 + 3
+        )  # all, and the first again
+    assert figures.label("usps_iterations") == "USPS, r = 2 and 5"
 
 
 def test_readme_and_chapter_have_the_tables_of_the_raw_results(study):

@@ -108,3 +108,49 @@ def test_training_learns(measure, monkeypatch):
     assert record["loss"] < 0.999 * np.log(measure.stream.ITEMS)
     assert record["recall"] > 50 / 2000
     assert 0 < record["recovery"] < 1
+
+
+@pytest.fixture(scope="module")
+def tables(measure):
+    """The module that writes the tables, imported as its command imports it."""
+    sys.modules.pop("tables", None)  # other experiments have one of this name too
+    yield importlib.import_module("tables")
+    sys.modules.pop("tables", None)
+
+
+def test_the_tables_say_what_the_raw_results_say(tables, tmp_path):
+    draw = np.random.default_rng(0)
+    recall = {"random": 0.2, "stop": 0.25, "full": 0.3, "full, trained": 0.3}
+    assert set(recall) == set(tables.ARMS)
+    lines = [
+        {
+            "arm": arm,
+            "seed": seed,
+            "rate": 0.01,
+            "recall": at + 0.01 * draw.random(),
+            "recovery": at,
+        }
+        for seed in range(100, 108)
+        for arm, at in recall.items()
+    ]
+    path = tmp_path / "runs.jsonl"
+    assert tables.tables(path) == "Nothing has been measured yet."
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]))  # one arm lacks a seed
+    found, rates = tables.read(path)
+    assert len(found["recall"]["stop"]) == 7
+    assert rates["stop"] == 0.01
+    stop, full, none = (found["recall"][arm] for arm in ("stop", "full", "random"))
+    said = tables.tables(path)
+    assert said.startswith("7 of 30 seeds.")
+    assert (
+        f"| stop | {stop.mean():.2f} ± {stop.std(ddof=1):.2f} | {(stop - full).mean():+.2f} ("
+        in said
+    )
+    kept = (stop.mean() - none.mean()) / (full.mean() - none.mean())
+    assert f"| {kept:.2f} (" in said
+    assert "not shown" in said
+
+
+def test_the_page_has_the_tables_of_the_raw_results(tables):
+    text = tables.README.read_text(encoding="utf-8")
+    assert tables.finding.written(text, tables.tables(), program="tables.py") == text

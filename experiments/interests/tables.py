@@ -1,0 +1,118 @@
+"""Make the tables of README.md from the raw results of this experiment.
+
+    python experiments/interests/tables.py
+
+Replaces what stands between the two marks in README.md; a test holds that nothing else stands there.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from capsjax.study.statistics import (
+    equivalence_test,
+    holm,
+    paired_difference,
+    retained_gain,
+    sign_flip_test,
+    summarise,
+)
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "gradient_modes"))
+finding = importlib.import_module("finding")  # what writes its tables writes ours
+README, RUNS = HERE / "README.md", HERE / "results/runs.jsonl"
+ARMS = ("random", "stop", "full", "full, trained")
+FULL, NOTHING_ROUTED = "full", "random"
+MARGIN, PLANNED = 0.5, 30  # percentage points of recall; seeds
+MEASURES = {"recall": "recall@50", "recovery": "topics recovered"}
+
+
+def read(path: Path = RUNS) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, float]]:
+    """Read what was measured, of the seeds that every arm has.
+
+    Args:
+        path: the file of raw results.
+
+    Returns:
+        By measure and arm, per cent, [seeds], and the learning rates; nothing if there are none yet.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(line["arm"], line["seed"]): line for line in lines}
+    seeds = sorted({s for _, s in done if all((arm, s) in done for arm in ARMS)})
+    if not seeds:
+        return {}, {}
+    found = {
+        key: {arm: np.array([100 * done[arm, s][key] for s in seeds]) for arm in ARMS}
+        for key in MEASURES
+    }
+    return found, {arm: done[arm, seeds[0]]["rate"] for arm in ARMS}
+
+
+def table(measured: dict[str, np.ndarray], name: str, margin: float | None) -> list[str]:
+    """Return the table of a measure: every arm beside full.
+
+    Args:
+        measured: per cent by arm, [seeds].
+        name: what is measured.
+        margin: of equivalence, in points; None where the plan has none.
+    """
+    full, none = measured[FULL], measured[NOTHING_ROUTED]
+    others = [arm for arm in ARMS if arm != FULL]
+    ps = dict(
+        zip(others, holm([sign_flip_test(measured[arm], full) for arm in others]), strict=True)
+    )
+    lines = [
+        f"| arm | {name}, % (mean ± sd) | minus full, points (95 %) | p (Holm) | equivalent to full | "
+        "share of the gain retained |",
+        "|---|---:|---:|---:|---|---:|",
+    ]
+    for arm in ARMS:
+        mean = summarise(measured[arm])
+        cells = [arm, f"{mean.mean:.2f} ± {mean.sd:.2f}", "", "", "", ""]
+        if arm != FULL:
+            cells[2] = finding.between(paired_difference(measured[arm], full))
+            cells[3] = f"{ps[arm]:.2g}"
+        if arm != FULL and margin is not None:
+            equal = equivalence_test(measured[arm], full, margin=margin)
+            cells[4] = f"{'yes' if equal.shown else 'not shown'} (p = {equal.p:.2g})"
+        if arm not in (FULL, NOTHING_ROUTED):
+            kept = retained_gain(*(100 - x for x in (none, measured[arm], full)))  # of what is lost
+            cells[5] = kept.why or f"{kept.value:.2f} ({kept.low:.2f} to {kept.high:.2f})"
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def tables(path: Path = RUNS) -> str:
+    """Return all tables, in Markdown.
+
+    Args:
+        path: the file of raw results.
+    """
+    found, rates = read(path)
+    if not found:
+        return finding.NOTHING
+    seeds = len(found["recall"][FULL])
+    told = ", ".join(f"{arm} {rate:g}" for arm, rate in rates.items())
+    parts = [
+        [
+            f"{seeds} of {PLANNED} seeds. Learning rates: {told}. Margin of equivalence: {MARGIN} points."
+        ],
+        *(
+            table(found[key], name, MARGIN if key == "recall" else None)
+            for key, name in MEASURES.items()
+        ),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    made = finding.written(
+        README.read_text(encoding="utf-8"), tables(), program=Path(__file__).name
+    )
+    README.write_text(made, encoding="utf-8")
