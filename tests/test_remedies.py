@@ -67,6 +67,8 @@ CARRIED_OUT = {
     "test_channels_on_the_other_side_are_told_with_what_turns_them",
     "bring all images to one size": "data/test_arrays.py",
     "bring all images to that size": "runs/test_experiment.py::test_images_of_the_run_s_size_are_measured",
+    "put them in the middle of black ones": "runs/test_derived_data.py::"
+    "test_smaller_images_are_put_on_a_canvas_as_the_error_says",
     "bring them to the unit": "data/test_pixels.py::"
     "test_what_cannot_be_told_is_refused_and_the_advice_is_right",
     "bring them to real numbers": "test_followed.py::test_complex_images_become_real",

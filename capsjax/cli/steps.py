@@ -196,11 +196,12 @@ def read_data(arguments: argparse.Namespace, rest: Sequence[str], folder: Path) 
     from capsjax.progress import Silent
     from capsjax.runs import directory
     from capsjax.runs.folder import Folder
-    from capsjax.runs.sources import load_data, shaped_data
+    from capsjax.runs.sources import check_image_shape, load_data, shaped_data
 
     config = directory.read_config(folder, overrides)
     shape = Folder(folder).image_shape
     dataset = load_data(config, shaped_data(config, None, shape), Silent())
+    check_image_shape(dataset, config.data, shape)
     place = getattr(config.data, "path", None)
     return dataclasses.replace(dataset, name=Path(place).stem) if place else dataset
 

@@ -23,7 +23,7 @@ from capsjax.runs.metrics_file import SPLITS
 from capsjax.runs.plan import evaluation_steps, functions_of
 from capsjax.runs.predictions import Predictions
 from capsjax.runs.run import Run
-from capsjax.runs.sources import load_data, shaped_data
+from capsjax.runs.sources import check_image_shape, load_data, named_source, shaped_data
 from capsjax.schema.text import to_tree
 from capsjax.schema.tree import build
 from capsjax.training import checkpoints
@@ -131,11 +131,7 @@ def evaluate(
     if isinstance(data, Mapping) and data.keys() == {"test"}:
         data = dict.fromkeys(("train", "validation", "test"), data["test"])
     dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), reporter)
-    if dataset.image_shape != run.image_shape:
-        raise UserError(
-            f"data: got images {list(dataset.image_shape)}, expected {list(run.image_shape)}, as the run "
-            "was trained on: bring all images to that size"
-        )
+    check_image_shape(dataset, named_source(run.config, data), run.image_shape)
     known = (run.directory.environment.get("data") or {}).get("fingerprint")
     other = "" if dataset.fingerprint() == known else _called(data, dataset)
     dataset = _in_unit(run, _numbered(run, dataset))

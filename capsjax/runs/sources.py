@@ -1,6 +1,8 @@
 """Where a run's data come from, and what of a run may change when it is resumed."""
 
 import dataclasses
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from capsjax.checks import UserError
 from capsjax.data import Arrays, Dataset, OwnData, Source, source_at
 from capsjax.data.derived import DerivedSource, told_of_origin
 from capsjax.data.trainable import check_classes, check_geometry, check_pixels, describe
+from capsjax.display import changed_fields
 from capsjax.progress import Reporter
 from capsjax.runs.config import Config
+from capsjax.schema.text import to_tree
 
 
 def with_data(config: Config, data: Any) -> tuple[Config, Any]:
@@ -111,6 +115,42 @@ def _of_arrays(source: Source, data: Any) -> Dataset:
     if isinstance(source, DerivedSource):
         return source.made(lambda inner: _of_arrays(inner, data))
     return (source if isinstance(source, Arrays) else Arrays()).build(data)
+
+
+def check_image_shape(
+    dataset: Dataset, source: Source | None, image_shape: tuple[int, int, int]
+) -> None:
+    """Check that images have the shape of those that a run was trained on.
+
+    Args:
+        dataset: the images.
+        source: where they come from, so that the advice can name it; None for arrays.
+        image_shape: height, width and channels that the run knows.
+
+    Raises:
+        UserError: If they do not; where they have room on a canvas of that size, it says how they get there.
+    """
+    if dataset.image_shape == image_shape:
+        return
+    text = (
+        f"data: got images {list(dataset.image_shape)}, expected {list(image_shape)}, as the run was trained "
+        "on: bring all images to that size"
+    )
+    (*sides, channels), (canvas, width, expected) = dataset.image_shape, image_shape
+    if source is None or canvas != width or canvas < max(sides) or channels != expected:
+        raise UserError(text)
+    if isinstance(source, DerivedSource):
+        by_flag, by_name = f"data.canvas {canvas}", f"dataclasses.replace(data, canvas={canvas})"
+    else:
+        told = changed_fields(source)
+        short = to_tree({"kind": source.kind} | told) if told else source.kind
+        fields = {"kind": "perturbed", "source": short, "canvas": canvas}
+        by_flag = f"data {shlex.quote(json.dumps(fields))}"
+        by_name = f"capsjax.data.Perturbed(source=..., canvas={canvas})"
+    raise UserError(
+        f"{text}, or put them in the middle of black ones: {by_name}",
+        on_command_line=f"{text}, or put them in the middle of black ones: --{by_flag}",
+    )
 
 
 def check_data(config: Config, dataset: Dataset, data: Any, reporter: Reporter) -> None:

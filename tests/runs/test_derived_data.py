@@ -1,7 +1,9 @@
 """Sets that are made from another, from Python's arrays and paths to the end of a run."""
 
 import dataclasses
+import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -129,3 +131,31 @@ def test_a_mistake_in_the_set_names_its_folder(tmp_path, monkeypatch, capsys):
     data = f"{{kind: perturbed, canvas: 9, source: {{kind: folder, path: {folder}}}}}"
     assert main(["train", "smoke", "--data", data, "--out", str(tmp_path / "run")]) == 2
     assert str(folder) in capsys.readouterr().err
+
+
+def test_smaller_images_are_put_on_a_canvas_as_the_error_says(tmp_path, answer):
+    run = cj.train(cj.load_config("smoke", {"training.epochs": 1}), out=tmp_path / "run")
+    test = run.config.data.load().test
+    path = str(tmp_path / "small.npz")
+    np.savez(path, images=np.float32(test.images[:, ::2, ::2] / 16), labels=test.labels)
+    small = Arrays(path=path)
+    for data, said in (
+        (small, "capsjax.data.Perturbed(source=..., canvas=8)"),
+        (Perturbed(source=small, canvas=6), "dataclasses.replace(data, canvas=8)"),
+    ):
+        with pytest.raises(UserError, match="or put them in the middle of black ones") as caught:
+            cj.evaluate(run, data)
+        assert str(caught.value).endswith(said)
+    with pytest.raises(UserError, match=r"to that size$"):  # larger ones have no room
+        cj.evaluate(run, Perturbed(source=small, canvas=10))
+    found = cj.evaluate(run, Perturbed(source=small, canvas=8))
+    fields = {"kind": "perturbed", "source": {"kind": "arrays", "path": path}, "canvas": 6}
+    for words, more in ((["--data", path], []), (["--data", json.dumps(fields)],) * 2):
+        code, _, err = answer("evaluate", run.folder, *words)
+        assert code == 2
+        advised = shlex.split(err[-1].split("black ones: ")[1])
+        code, out, err = answer("evaluate", run.folder, *more, *advised)
+        assert (code, out[-1].split(",")[0]) == (
+            0,
+            f"test error {100 * found['error']:.2f} % on {len(small.load().test)} images",
+        )
