@@ -5,6 +5,8 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
+MOST = 20  # values of a tuple that are written one by one
+
 
 def one_line(value: Any) -> str:
     """Write a value of named fields in one line, with the type and shape of each array, no numbers.
@@ -64,7 +66,8 @@ def brief(value: Any) -> str:
         return f"{len(sizes)} arrays of {sum(sizes):,} numbers"
     # A named tuple is a tuple too, but shows its names.
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return f"({', '.join(map(brief, value))})"
+        more = f", and {len(value) - MOST:,} more" if len(value) > MOST else ""
+        return f"({', '.join(map(brief, value[:MOST]))}{more})"
     return one_line(value) if hasattr(value, "_fields") else repr(value)
 
 

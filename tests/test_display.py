@@ -9,6 +9,7 @@ import pytest
 
 import capsjax as cj
 from capsjax.data import Arrays, Digits, Mnist
+from capsjax.display import brief
 from capsjax.layers import CapsNetConfig, ConvConfig, DecoderConfig, NetworkOutput, PrimaryConfig
 from capsjax.losses import MarginLoss
 from capsjax.runs.config import CompareConfig
@@ -40,7 +41,7 @@ SHOWN = {
     "Dataset(name='arrays', train=Split(images=uint8[16, 3, 2, 1], labels=int32[16]), "
     "validation=Split(images=uint8[2, 3, 2, 1], labels=int32[2]), "
     "test=Split(images=uint8[2, 3, 2, 1], labels=int32[2]), num_classes=2, "
-    f"scale={1 / 255}, class_names=(), notes=(), rescaling=None, overlap=None)": DATASET,
+    f"scale={1 / 255}, class_names=(), notes=(), rescaling=None, overlap=None, left_out=())": DATASET,
 }
 
 
@@ -60,6 +61,12 @@ def test_a_notebook_gets_a_row_a_field(line):
     assert table.startswith("<table>")
     assert table.count("<tr>") == len(names)
     assert all(f">{name}</th>" in table for name in names)
+
+
+def test_of_many_values_the_first_are_shown():
+    assert brief(tuple(range(20))).endswith("18, 19)")
+    assert brief(tuple(range(30))).endswith(" 18, 19, and 10 more)")
+    assert brief(tuple(range(2020))).endswith(", and 2,000 more)")
 
 
 def test_what_is_traced_or_mapped_shows_itself_too():

@@ -160,6 +160,13 @@ CARRIED_OUT = {
     "save it as PNG": "data/test_bad_pictures.py",
     "set data.label_column": "data/test_tables.py::test_what_the_errors_of_a_table_say_works",
     "set data.stratified to false": "data/test_tables.py::test_what_the_errors_of_a_table_say_works",
+    "give it one in the first line": "data/test_tables.py::"
+    "test_another_column_without_a_name_is_given_one",
+    "rename all but one": "data/test_tables.py::test_columns_of_one_name_are_renamed",
+    "write all numbers with one": "data/test_tables.py::"
+    "test_commas_that_may_be_something_else_are_refused",
+    "take the row out of the file": "runs/test_classify_files.py::"
+    "test_rows_of_a_table_with_and_without_labels",
     "leave the column out": "data/test_tables.py::test_what_the_errors_of_a_table_say_works",
     "set data.file_column": "data/test_tables.py::test_what_the_errors_of_a_list_say_works",
     "name them in a column split": "data/test_tables.py::test_a_list_may_say_splits_and_groups",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from capsjax.checks import UserError
+from capsjax.checks import UserError, nearest
 from capsjax.cli.flags import check_flags, parse_overrides
 
 
@@ -115,7 +115,23 @@ def _overrides(rest: Sequence[str]) -> dict[str, object]:
     named = data_at(given) if isinstance(given, str) else {}
     if "data.path" in named:
         return named | {key: value for key, value in found.items() if key != "data"}
+    if isinstance(given, str) and not named:
+        raise _no_data(given)
     return found
+
+
+def _no_data(given: str) -> UserError:
+    """Say of a word that is neither a path nor a kind of data which there are."""
+    from capsjax.data import Source
+    from capsjax.data.places import EXPECTED
+    from capsjax.schema.fields import kinds_of
+
+    kinds = sorted(kinds_of(Source))
+    return UserError(
+        f"data: got {given!r}, no such file or folder, expected {EXPECTED}; or one of {', '.join(kinds)}"
+        + nearest(given, kinds),
+        argument="data",
+    )
 
 
 def _tell_what_is_set_back(name: str, found: Any, overrides: Mapping[str, object]) -> None:

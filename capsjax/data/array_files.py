@@ -13,6 +13,7 @@ from capsjax.checks import UserError
 from capsjax.data.mat import is_version_4, missing_bytes
 from capsjax.data.npz import USUAL, Pair, read_npz, suggest_keys
 
+ARRAYS = (".npz", ".npy", ".mat")  # suffixes
 LARGEST = 1 << 36
 HDF5 = b"\x89HDF\r\n\x1a\n"
 MAT = "a file of MATLAB, with arrays of images and labels"

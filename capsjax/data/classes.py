@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from capsjax.checks import UserError
 
@@ -174,8 +174,8 @@ def few(what: Sequence[str]) -> str:
     return ", ".join(what[:SHOWN]) + more
 
 
-def listed(numbers: Int[np.ndarray, "k"], count: int) -> str:
-    """List the first few of many numbers.
+def listed(numbers: Shaped[np.ndarray, "k"], count: int) -> str:
+    """List the first few of many numbers or names.
 
     Args:
         numbers: some of them, [k].

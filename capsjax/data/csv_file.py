@@ -10,6 +10,7 @@ from typing import NamedTuple
 from capsjax import files
 from capsjax.checks import UserError, nearest
 
+TABLES = (".csv", ".tsv")  # suffixes
 LARGEST = 1 << 31  # bytes of a file
 SEPARATORS = (",", ";", "\t")
 LABELS = ("label", "labels", "class", "target", "species", "category", "y")
@@ -23,11 +24,15 @@ class Table(NamedTuple):
         names: of its columns.
         rows: the cells of each row, as text.
         lines: the line of the file that each row ends in.
+        separator: what stands between cells.
+        notes: what was found and left out, in lines.
     """
 
     names: tuple[str, ...]
     rows: list[list[str]]
     lines: list[int]
+    separator: str = ","
+    notes: tuple[str, ...] = ()
 
     def column(self, name: str | None, field: str, usual: Sequence[str] = ()) -> int | None:
         """Find a column.
@@ -94,6 +99,8 @@ class Table(NamedTuple):
 def read_csv(path: Path, rows: int | None = None) -> Table:
     """Read a table, separated by commas, semicolons or tabs, whichever its first line has most of.
 
+    A column without a name that counts the rows, from 0 or from 1, as pandas and R write it, is left out.
+
     Args:
         path: the file, UTF-8.
         rows: how many rows are looked at; None for all.
@@ -125,10 +132,36 @@ def read_csv(path: Path, rows: int | None = None) -> Table:
         raise UserError(
             f"{path}: line {reader.line_num}: got what is not a table ({error}), expected {EXPECTED}"
         ) from error
-    if len({*names}) != len(names) or not all(names):
-        raise UserError(f"{path}: got columns of no name or of one name, expected {EXPECTED}")
-    if not found or len(names) < 2:
+    table = _without_count(Table(names, found, lines, separator))
+    if "" in table.names:
+        at = table.names.index("")
+        such = f", with {table.rows[0][at]!r} in line {table.lines[0]}" if found else ""
         raise UserError(
-            f"{path}: got {len(names)} columns and {len(found)} rows, expected two of each at least"
+            f"{path}: got column {at + 1} without a name{such}, expected {EXPECTED}; give it one in the "
+            "first line, such as id, and where it is no feature say data.leave_out [id]"
         )
-    return Table(names, found, lines)
+    if len({*table.names}) != len(table.names):
+        twice = next(name for name in table.names if table.names.count(name) > 1)
+        raise UserError(
+            f"{path}: got several columns called {twice!r}, expected {EXPECTED}; rename all but one in the "
+            "first line"
+        )
+    if not found or len(table.names) < 2:
+        raise UserError(
+            f"{path}: got {len(table.names)} columns and {len(found)} rows, expected two of each at least"
+        )
+    return table
+
+
+def _without_count(table: Table) -> Table:
+    """Leave out a column without a name whose cells count the rows."""
+    if table.names.count("") != 1:
+        return table
+    at = table.names.index("")
+    cells = [row[at] for row in table.rows]
+    if not any(cells == [str(first + n) for n, _ in enumerate(cells)] for first in (0, 1)):
+        return table
+    names = table.names[:at] + table.names[at + 1 :]
+    rows = [row[:at] + row[at + 1 :] for row in table.rows]
+    note = f"table: column {at + 1}, which has no name and counts the rows, is left out"
+    return table._replace(names=names, rows=rows, notes=(note,))

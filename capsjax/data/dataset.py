@@ -15,6 +15,8 @@ from capsjax.data.pixels import Pixels, check_finite, check_range, type_remedy
 from capsjax.data.rescaling import Rescaling
 from capsjax.display import as_table, one_line
 
+LEFT_OUT = "left_out.txt"  # in which the directory of a run names every file that could not be read
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
@@ -71,6 +73,7 @@ class Dataset:
         scale: factor that brings raw pixels to 0 to 1: 1/255 for bytes, 1/16 for digits, 1 for floats.
         class_names: what the data call each class, by its number; empty where they call it by that number.
         notes: what was found when the data were read, in lines.
+        left_out: every file that could not be read, and why, in lines.
         rescaling: how the pixels became what they are; None where they are as they were given.
         overlap: how two images of a split make an example that shows two classes; None where each image is
             an example.
@@ -90,6 +93,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     rescaling: Rescaling | None = None
     overlap: Overlap | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.num_classes < 2:

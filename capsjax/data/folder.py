@@ -1,12 +1,15 @@
 """A folder of pictures, with a folder for each class."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from capsjax.checks import FieldError, UserError, check_bool
+from capsjax.data.array_files import ARRAYS
+from capsjax.data.csv_file import TABLES
 from capsjax.data.pictures import Listed, Listing, PictureData
 from capsjax.data.splits import SPLITS
 from capsjax.data.walk import Found, walk
@@ -65,11 +68,17 @@ class PictureFolder(PictureData):
         """
         if not path.is_dir():
             came = "a file" if path.exists() else "no such folder"
-            raise UserError(
+            got = (
                 f"data.path: got {str(path)!r}, {came}, expected a folder with a folder of pictures for each "
-                "class",
-                argument="data.path",
+                "class"
             )
+            if path.exists() and path.suffix.lower() in ARRAYS + TABLES:
+                file = f"{got}; arrays and tables are "
+                flag = f"--data {shlex.quote(str(path))}, without --data.path"
+                raise UserError(
+                    f"{file}data={str(path)!r}", on_command_line=file + flag, argument="data.path"
+                )
+            raise UserError(got, argument="data.path")
         found = list(walk(path, follow_links=self.follow_links))
         tops = {file.parts[0] for file in found if len(file.parts) > 1}
         named = {top: SPLITS[top.lower()] for top in tops if top.lower() in SPLITS}

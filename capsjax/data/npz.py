@@ -1,7 +1,6 @@
 """Images and labels from a NumPy file, as `np.savez` writes them."""
 
 import io
-import json
 import math
 import zipfile
 import zlib
@@ -13,6 +12,7 @@ import numpy as np
 
 from capsjax import files
 from capsjax.checks import UserError, nearest
+from capsjax.schema.text import dump
 
 Pair = tuple[np.ndarray, np.ndarray]
 SPLITS = ("train", "validation", "test")
@@ -172,14 +172,8 @@ def suggest_keys(
         # Of labels, one-hot or not, there are as many as images: the fewest numbers of those.
         fit = [name for name in others if max(shapes[name], default=0) in shapes[images]]
         labels = min(fit or others, key=lambda name: size[name])
-    said = ", ".join(map(_in_yaml, (images, labels)))
-    return error.or_set(f"{words}say what they are called: ", "data.keys", f"[{said}]")
-
-
-def _in_yaml(name: str) -> str:
-    """Write a name so that YAML reads it as one."""
-    plain = name.isidentifier() and name.lower() not in ("null", "true", "false")
-    return name if plain else json.dumps(name, ensure_ascii=False)
+    said = dump([images, labels]).strip()
+    return error.or_set(f"{words}say what they are called: ", "data.keys", said)
 
 
 def splits_named(path: str, keys: list[str]) -> list[str]:

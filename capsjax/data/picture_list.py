@@ -89,4 +89,4 @@ class PictureList(PictureData):
                 f"{path}: got {len(missing)} of {len(found)} files that are not there: {few(missing)}; "
                 f"expected paths from {path.parent} on, with their suffixes"
             )
-        return Listing(found, (), groups is not None)
+        return Listing(found, (), groups is not None, table.notes)

@@ -10,8 +10,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from capsjax.checks import FieldError, UserError, check_bool, check_choice
-from capsjax.data.classes import few, in_order, number_names
-from capsjax.data.dataset import Dataset, Split
+from capsjax.data.classes import SHOWN, few, in_order, number_names
+from capsjax.data.dataset import LEFT_OUT, Dataset, Split
 from capsjax.data.download import Report
 from capsjax.data.own import OwnData
 from capsjax.data.picture import FITS, Fit
@@ -44,11 +44,13 @@ class Listing(NamedTuple):
         files: those with a class, in the order of their numbers.
         left_out: what is left out, and why, in lines.
         grouped: whether the files have groups.
+        notes: what else was found, in lines.
     """
 
     files: Sequence[Listed]
     left_out: Sequence[str]
     grouped: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,12 +164,13 @@ class PictureData(OwnData, abc.ABC):
         }
         lone = [name for name, count in Counter(file.label for file in files).items() if count == 1]
         empty = in_order({file.label for file in listing.files} - {*names})
-        notes = [*read.notes]
+        notes = [*read.notes, *listing.notes]
         notes += [f"classes of one picture, which trains and is not tested: {few(lone)}"] * bool(
             lone
         )
         notes += [f"classes without a picture that can be read: {few(empty)}"] * bool(empty)
-        notes += [f"left out: {few(left_out)}"] * bool(left_out)
+        every = f"; {LEFT_OUT} in the run's directory names all" if len(left_out) > SHOWN else ""
+        notes += [f"left out: {few(left_out)}{every}"] * bool(left_out)
         return Dataset(
             self.kind,
             splits["train"],
@@ -178,6 +181,7 @@ class PictureData(OwnData, abc.ABC):
             class_names=names,
             notes=tuple(notes),
             rescaling=rescaling,
+            left_out=tuple(left_out),
         )
 
     def _check_ends(self, raw: np.ndarray, pixels: np.ndarray) -> None:

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from capsjax.checks import UserError
+from capsjax.data.array_files import ARRAYS
 from capsjax.data.arrays import Arrays
-from capsjax.data.csv_file import read_csv
+from capsjax.data.csv_file import TABLES, read_csv
 from capsjax.data.folder import PictureFolder
 from capsjax.data.picture_list import FILES, PictureList
 from capsjax.data.source import Source
 from capsjax.data.table import NumberTable
 
-ARRAYS, TABLES = (".npz", ".npy", ".mat"), (".csv", ".tsv")
 EXPECTED = (
     "a folder with a folder of pictures for each class, a table (.csv, .tsv) of numbers or of files of "
     "pictures, with labels, or a file of arrays (.npz, .npy, .mat)"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,6 +16,11 @@ from capsjax.data.download import Report
 from capsjax.data.own import OwnData
 from capsjax.data.rescaling import Rescaling
 from capsjax.data.walk import composed
+from capsjax.schema.text import dump
+
+DECIMAL = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")  # or three decimals: a comma does not say
+COMMA = "table: the commas in numbers are decimal commas"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,9 @@ class NumberTable(OwnData):
     unless `range` says what becomes 0 and 1; a run remembers by what, and `predict` takes rows as the
     table has them. A network for it has a stem of kind `dense_features`, and no decoder or one whose
     `output` is linear.
+
+    Numbers have a decimal point, or all of them a decimal comma, where semicolons or tabs separate. A column
+    without a name that counts the rows is left out.
 
     Args:
         path: the CSV file.
@@ -77,9 +86,7 @@ class NumberTable(OwnData):
             labels, names = number_names(words)
         except UserError as error:
             raise error.within(self.path) from None
-        raw = np.array(
-            [self._numbers(table, n, features) for n, _ in enumerate(table.rows)]
-        )  # [n, f]
+        raw = _numbers(self.path, table, features)  # [n, f]
         groups = table.groups(self.group_column)
         parts = self.divide(labels, (self.validation_fraction, self.test_fraction), groups)
         raw = raw[:, None, :, None]  # [n, 1, f, 1]
@@ -94,6 +101,8 @@ class NumberTable(OwnData):
         flat = [table.names[at] for at, alike in zip(features, same, strict=True) if alike]
         notes = (
             told,
+            *table.notes,
+            *[COMMA] * _has_decimal_comma(table, features),
             *[f"table: columns that are the same in each row: {', '.join(flat)}"] * bool(flat),
         )
         return Dataset(
@@ -126,8 +135,8 @@ class NumberTable(OwnData):
         if self.label_column is None:
             out |= {table.column(None, "label_column", LABELS)}
         features = [place for place, _ in enumerate(table.names) if place not in out]
-        read = dataclasses.replace(self, path=str(path))
-        raw = np.array([read._numbers(table, n, features) for n, _ in enumerate(table.rows)])
+        # Of a column that the run was trained on, no flag of `predict` leaves one out.
+        raw = _numbers(str(path), table, features, all_needed=True)
         return raw[:, None, :, None]  # [n, 1, f, 1]
 
     def of_columns(self, train: np.ndarray) -> Rescaling:
@@ -139,20 +148,54 @@ class NumberTable(OwnData):
         spread = train.std(axis=0)
         return Rescaling(train.mean(axis=0), np.where(spread > 0, spread, 1.0), bounded=False)
 
-    def _numbers(self, table: Table, place: int, features: list[int]) -> list[float]:
-        """Read the numbers of a row."""
-        found = []
-        for at in features:
-            cell = table.rows[place][at]
+
+def _has_decimal_comma(table: Table, features: list[int]) -> bool:
+    """Return whether numbers have a decimal comma: none has a point, and some could not be thousands."""
+    cells = [cell for row in table.rows for cell in (row[at] for at in features)]
+    with_comma = [cell for cell in cells if "," in cell]
+    return (
+        table.separator != ","
+        and not any("." in cell for cell in cells)
+        and all(map(DECIMAL.fullmatch, with_comma))
+        and not all(map(THOUSANDS.fullmatch, with_comma))
+    )
+
+
+def _numbers(
+    path: str, table: Table, features: list[int], *, all_needed: bool = False
+) -> np.ndarray:
+    """Read the numbers of all rows, [n, f].
+
+    Args:
+        path: what the table is called, for the message.
+        table: the table.
+        features: the places of the columns.
+        all_needed: whether each column has to be there, as those that a run was trained on.
+
+    Raises:
+        UserError: If a cell is not a finite number.
+    """
+    comma = _has_decimal_comma(table, features)
+    found = np.empty((len(table.rows), len(features)))
+    for n, row in enumerate(table.rows):
+        for f, at in enumerate(features):
+            cell = row[at]
             try:
-                value = float(cell)
+                value = float(cell.replace(",", ".") if comma else cell)
             except ValueError:
                 value = math.nan
             if not math.isfinite(value):
-                line, name = table.lines[place], table.names[at]
-                raise UserError(
-                    f"{self.path}: line {line}: got {cell!r} in column {name!r}, expected a finite number in "
-                    f"each; fill it in, or leave the column out: data.leave_out [{name}]"
-                )
-            found.append(value)
-        return found
+                got = f"{path}: line {table.lines[n]}: got {cell!r} in column {table.names[at]!r}, expected "
+                if DECIMAL.fullmatch(cell) or THOUSANDS.fullmatch(cell):
+                    raise UserError(
+                        f"{got}a number with a decimal point; write all numbers with one, and thousands "
+                        "without a mark: decimal commas are read where semicolons or tabs separate, no "
+                        "number has a point, and not all commas could be marks of thousands"
+                    )
+                error = UserError(f"{got}a finite number in each; fill it in")
+                if all_needed:
+                    raise UserError(f"{error}, or take the row out of the file")
+                name = dump([table.names[at]]).strip()
+                raise error.or_set(", or leave the column out: ", "data.leave_out", name)
+            found[n, f] = value
+    return found

@@ -136,9 +136,14 @@ def channels_first(image_shape: tuple[int, int, int]) -> bool:
 
 def describe(dataset: Dataset) -> str:
     """Say in a line what there is to learn from: classes, images, and classes without an example."""
-    empty, missing = empty_classes(dataset.train.labels, dataset.num_classes)
+    labels = np.concatenate([split.labels for split in dataset.splits().values()])
+    empty, missing = empty_classes(labels, dataset.num_classes)
+    untrained = np.setdiff1d(labels, dataset.train.labels)
     sizes = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits().items())
     none = f", none of class {listed(empty, missing)}" if missing else ""
+    if untrained.size:
+        words = np.array(dataset.class_names)[untrained] if dataset.class_names else untrained
+        none += f", and none of {listed(words, untrained.size)} in train"
     found = dataset.num_classes - missing
     of = f" of {dataset.num_classes}" if missing else ""
     count = sum(len(split) for split in dataset.splits().values())

@@ -7,13 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from capsjax.checks import UserError
-from capsjax.data.array_files import images_of
+from capsjax.data.array_files import ARRAYS, images_of
 from capsjax.data.arrays import Arrays, arranged
-from capsjax.data.csv_file import read_csv
+from capsjax.data.csv_file import TABLES, read_csv
 from capsjax.data.download import Report
 from capsjax.data.picture_list import FILES, PictureList
 from capsjax.data.pictures import PictureData
-from capsjax.data.places import ARRAYS, TABLES
 from capsjax.data.reading import Wanted, read_pictures
 from capsjax.data.source import Source
 from capsjax.data.table import NumberTable

@@ -10,6 +10,8 @@ from capsjax import files
 from capsjax.checks import FieldError, UserError, check_int, check_type, nearest
 from capsjax.data import Augmentation, Shift, Source
 from capsjax.data.augment.base import ValueAugmentation, prepared_shape
+from capsjax.data.places import EXPECTED as DATA
+from capsjax.data.places import may_be_data
 from capsjax.display import changed
 from capsjax.layers import CapsNetConfig, Model
 from capsjax.losses import Loss, MarginLoss
@@ -171,11 +173,12 @@ def find_config(name: str | Path) -> Path:
         raise UserError(
             f"{name}: got a directory, expected a file, such as a run's {path / 'config.yaml'}"
         )
-    raise UserError(
-        f"{name}: got no such file, expected a path to a YAML file or one of "
-        + ", ".join(shipped)
-        + nearest(str(name), shipped)
-    )
+    known = ", ".join(shipped) + nearest(str(name), shipped)
+    message = told = f"{name}: got no such file, expected a path to a YAML file or one of {known}"
+    if path.suffix.lower() not in (".yaml", ".yml"):  # the command line takes data in its place
+        told = f"{name}: got no such file or folder, expected data: {DATA}"
+        told += "" if may_be_data(path) else f"; or a configuration: a YAML file or one of {known}"
+    raise UserError(message, on_command_line=told)
 
 
 def shipped_configs() -> dict[str, Path]:

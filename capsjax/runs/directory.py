@@ -3,12 +3,13 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from capsjax import files
-from capsjax.checks import LARGEST_INT, UserError
+from capsjax.checks import LARGEST_INT, UserError, printable
+from capsjax.data.dataset import LEFT_OUT
 from capsjax.runs.config import LARGEST_CONFIG, Config
 from capsjax.runs.metrics_file import last_line, read_metrics, strict
 from capsjax.schema.text import dump, read_yaml
@@ -62,6 +63,18 @@ def write_json(path: Path, values: Any) -> None:
     text = json.dumps(strict(values), indent=2, allow_nan=False)
     part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def write_left_out(folder: Path, lines: Sequence[str]) -> None:
+    """Write which files of the data could not be read, where there are such.
+
+    Args:
+        folder: the directory of a run or of a comparison.
+        lines: each of the files, and why.
+    """
+    if lines:
+        text = "\n".join(printable(line).replace("\n", "\\n") for line in lines)
+        (folder / LEFT_OUT).write_text(text + "\n", encoding="utf-8")
 
 
 def read_config(folder: Path, overrides: Mapping[str, object] | None = None) -> Config:

@@ -86,6 +86,7 @@ def train(
         )
         directory.write_config(folder, config)
         directory.write_json(folder / "environment.json", described)
+        directory.write_left_out(folder, dataset.left_out)
         if start is not None:  # what resumes before the first epoch is over has these to begin with
             checkpoints.save(folder / "checkpoints", state)
         signals.advise(f"Resume with: {advice.how_to_resume(folder, config)[1]}")

@@ -79,11 +79,13 @@ def compare(
     signals.advise(signals.advice(), whole=True)  # not that of the run which follows
     place = None if out is None else Path(out)
     first, described = next(iter(datasets.values())).name, _describe(config, datasets)
+    left_out = [*dict.fromkeys(line for one in datasets.values() for line in one.left_out)]
     del datasets  # each run loads its own
     with signals.held():  # a directory without its files could not be resumed
         folder = create.create(place, f"compare-{name or first}", stopped=stopped)
         directory.write_config(folder, config)
         directory.write_json(folder / "environment.json", described)
+        directory.write_left_out(folder, left_out)
         (folder / RUNS).mkdir()
     return _carry_out(folder, config, designed, data, reporter, jobs)
 

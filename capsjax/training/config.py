@@ -81,10 +81,12 @@ class TrainingConfig:
         """
         steps_per_epoch = examples // self.batch_size  # what does not fill a batch is left out
         if steps_per_epoch == 0:
-            raise UserError(
+            error = UserError(
                 f"training.batch_size: got {self.batch_size} for {examples} training examples, "
-                f"expected at most {examples}: choose a smaller batch"
+                f"expected at most {examples}"
             )
+            words = ": choose a smaller batch, such as "
+            raise error.or_set(words, "training.batch_size", str(max(1, examples // 4)))
         steps = self.steps if self.steps is not None else (self.epochs or 1) * steps_per_epoch
         if steps > LARGEST_INT:
             raise UserError(

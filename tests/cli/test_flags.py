@@ -106,7 +106,12 @@ def test_help_is_no_value(answer):
         ("train smoke --model.routing.gradient stpo", ["got 'stpo'", "did you mean 'stop'?"]),
         ("train --training.epochs many smoke", ["--training.epochs: got 'many'", "an integer"]),
         ("train --training.epochs=2 smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
-        ("train --training.epochs 2 smok", ["smok: got no such file"]),
+        ("train --training.epochs 2 smok", ["smok: got no such file", "did you mean 'smoke'?"]),
+        ("train photos", ["photos: got no such file or folder, expected data: a folder", "usps"]),
+        ("train x.npz", ["x.npz: got no such file or folder, expected data:", ".npy, .mat)"]),
+        ("train smoke --data photos", ["--data: got 'photos', no such file or folder", "usps"]),
+        ("evaluate here --data there", ["--data: got 'there', no such file or folder", "(.npz"]),
+        ("evaluate here --data mnst", ["--data: got 'mnst', no such file", "mean 'mnist'?"]),
         ("train smoke --training.epochs", ["--training.epochs: no value"]),
         (
             "train smoke --model.routing.gradient implicit",

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import struct
 import unicodedata
 import zlib
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from capsjax.checks import UserError
-from capsjax.data import PictureFolder, picture
+from capsjax.data import PictureFolder, picture, source_at
 from tests.data.pictures import class_folders, shade
 
 
@@ -85,7 +86,14 @@ def test_what_is_no_picture_is_left_out_by_name(name, good):
 def test_many_are_counted(good):
     for number in range(8):
         (good / "a" / f"z{number}.txt").write_text("no")
-    assert left_out(of(good).load()).endswith("and 3 more")
+    dataset = of(good).load()
+    assert left_out(dataset).endswith(", and 3 more; left_out.txt in the run's directory names all")
+    named = [f"a/z{number}.txt (not a picture: text)" for number in range(8)]
+    assert dataset.left_out == tuple(named)
+    assert left_out(dataset).startswith(f"left out: {', '.join(named[:5])}, and")
+    for number in range(5, 8):
+        (good / "a" / f"z{number}.txt").unlink()
+    assert left_out(of(good).load()) == f"left out: {', '.join(named[:5])}"
 
 
 def test_what_systems_leave_behind_is_not_spoken_of(good):
@@ -252,8 +260,25 @@ def test_a_folder_that_does_not_exist(tmp_path):
     with pytest.raises(UserError, match="no such folder, expected a folder with") as caught:
         of(tmp_path / "no").load()
     assert caught.value.argument == "data.path"
+    assert str(caught.value).endswith("for each class")  # of what is not there nothing is known
     with pytest.raises(UserError, match="does not say where they are"):
         PictureFolder().load()
+
+
+def test_a_file_of_arrays_in_the_place_of_a_folder_is_read_as_is_said(tmp_path):
+    path = tmp_path / "my arrays.npz"
+    np.savez(path, images=np.arange(96, dtype=np.uint8).reshape(6, 4, 4), labels=np.arange(6) % 2)
+    with pytest.raises(
+        UserError, match=r"a file, expected a folder.*; arrays and tables are "
+    ) as caught:
+        of(path).load()
+    named = eval(str(caught.value).rsplit("data=", 1)[1])
+    words = shlex.split(caught.value.on_command_line.removesuffix(", without --data.path"))
+    assert named == words[words.index("--data") + 1] == str(path)
+    assert source_at(named).load().num_classes == 2
+    (tmp_path / "x.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"a file, expected a folder .* for each class$"):
+        of(tmp_path / "x.zip").load()
 
 
 def test_a_folder_that_cannot_be_read_is_named(good, monkeypatch):

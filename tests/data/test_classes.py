@@ -119,6 +119,18 @@ def test_classes_without_examples_are_said_where_their_number_is_given(tmp_path)
         "arrays: 3 of 7 classes, none of class 1, 3, 5, 6; 60 images [8, 8, 1], of which 48 train, "
         "6 validation, 6 test"
     )
+    # A class that only another split shows is there, and not trained.
+    few = (images(60), np.where(np.arange(60) % 3 == 2, 0, np.arange(60) % 3))
+    given = {"train": few, "test": (images(60), np.arange(60) % 3)}
+    assert describe(Arrays().build(given)).startswith(
+        "arrays: 3 classes, and none of 2 in train; 120"
+    )
+    named = {
+        key: (of, np.array(["ant", "bee", "cat"])[labels]) for key, (of, labels) in given.items()
+    }
+    assert describe(Arrays().build(named)).startswith(
+        "arrays: 3 classes, and none of cat in train (ant 60, bee 40, cat 20); 120"
+    )
     assert describe(Digits().load()).startswith(
         "digits: 10 classes; 1797 images [8, 8, 1], of which 1097 train,"
     )

@@ -146,7 +146,11 @@ GOOD = [["a", "b", "label"], [1, 2, "x"], [3, 4, "y"]]
         ([*GOOD, [1, 2, ""]], "line 4: got no label"),
         (GOOD[:2], "got one class, 'x', expected at least two"),
         ([["a", "b", "c"], *GOOD[1:]], r"data\.label_column: got none, and no column called label"),
-        ([["a", "a", "label"], *GOOD[1:]], "got columns of no name or of one name"),
+        ([["a", "a", "label"], *GOOD[1:]], "got several columns called 'a', expected a table"),
+        (
+            [["a", "", "label"], *GOOD[1:]],
+            "got column 2 without a name, with '2' in line 2, expected",
+        ),
         ([["<!DOCTYPE html>"]], "got a web page, expected a table"),
         ([["a"]], "got 1 columns and 0 rows"),
         ([["label", "class"], ["x", "y"], ["z", 1]], "got 'y' in column 'class'"),
@@ -188,6 +192,94 @@ def test_lists_that_are_refused(more, message, tmp_path):
         PictureList(path=str(listed(tmp_path, more))).load()
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_without_a_name_that_counts_the_rows_is_no_feature(first, tmp_path):
+    """Such as pandas' `to_csv` writes, and `write.csv` of R from 1 on."""
+    rows = [["", "width", "label"], *([first + n, n % 7, "ab"[n % 2]] for n in range(40))]
+    dataset = NumberTable(path=str(write(tmp_path / "x.csv", rows))).load()
+    plain = NumberTable(path=str(write(tmp_path / "y.csv", [row[1:] for row in rows]))).load()
+    assert dataset.fingerprint() == plain.fingerprint()
+    assert "table: column 1, which has no name and counts the rows, is left out" in dataset.notes
+    assert not any("no name" in line for line in plain.notes)
+    listed(tmp_path)
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    counted = [f"{n - 1 + first if n else ''},{line}" for n, line in enumerate(lines)]
+    (tmp_path / "labels.csv").write_text("\n".join(counted))
+    assert type(source_at(tmp_path / "labels.csv")) is PictureList
+    assert any(
+        "no name" in line for line in PictureList(path=str(tmp_path / "labels.csv")).load().notes
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [lambda n: n + 2, lambda n: n // 2, lambda n: "", lambda n: n / 2]
+)
+def test_another_column_without_a_name_is_given_one(change, tmp_path):
+    rows = [["", "width", "label"], *([change(n), n, "ab"[n % 2]] for n in range(40))]
+    path = write(tmp_path / "x.csv", rows)
+    with pytest.raises(UserError, match=r"column 1 without a name.*give it one.*leave_out \[id\]$"):
+        NumberTable(path=str(path)).load()
+    write(path, [["id", *rows[0][1:]], *rows[1:]])
+    assert NumberTable(path=str(path), leave_out=("id",)).load().image_shape == (1, 1, 1)
+
+
+def test_columns_of_one_name_are_renamed(tmp_path):
+    path = write(
+        tmp_path / "x.csv", [["a", "a", "label"], *([n, 2, "xy"[n % 2]] for n in range(9))]
+    )
+    with pytest.raises(UserError, match=r"several columns called 'a'.*rename all but one in the"):
+        NumberTable(path=str(path)).load()
+    path.write_text(path.read_text().replace("a,a", "a,b"))
+    assert NumberTable(path=str(path)).load().image_shape == (1, 2, 1)
+
+
+def european(path, separator, numbers):
+    rows = [["a", "b", "label"], *([f'"{a}"', n, "xy"[n % 2]] for n, a in enumerate(numbers))]
+    return str(write(path, rows, separator))
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas_are_read_where_they_are_plain(separator, tmp_path):
+    numbers = ["-1,5", "2,125", "3", ",25", "1,5e-3", *map(str, range(20))]
+    dataset = NumberTable(path=european(tmp_path / "x.csv", separator, numbers)).load()
+    points = [number.replace(",", ".") for number in numbers]
+    plain = NumberTable(path=european(tmp_path / "y.csv", ",", points)).load()
+    assert dataset.fingerprint() == plain.fingerprint()
+    assert "table: the commas in numbers are decimal commas" in dataset.notes
+    assert not any("comma" in line for line in plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("separator", "numbers", "wrong"),
+    [
+        (";", ["1,543", "12,500", "7"], "line 2: got '1,543' in column 'a'"),  # thousands, maybe
+        (";", ["7", "1,5", "2.5"], "line 3: got '1,5' in column 'a'"),
+        (";", ["7", "1,234,567", "1,5"], "line 3: got '1,234,567' in column 'a'"),
+        (",", ["1,5", "2,5", "3"], "line 2: got '1,5' in column 'a'"),
+    ],
+)
+def test_commas_that_may_be_something_else_are_refused(separator, numbers, wrong, tmp_path):
+    """Nothing is said of leaving out columns, which would be all."""
+    numbers += map(str, range(20))
+    path = european(tmp_path / "x.csv", separator, numbers)
+    with pytest.raises(
+        UserError, match=f"{wrong}, expected a number with a decimal point"
+    ) as caught:
+        NumberTable(path=path).load()
+    assert "write all numbers with one" in str(caught.value)
+    assert "leave" not in str(caught.value)
+    numbers = [number.replace(",", ".", 1).replace(",", "") for number in numbers]
+    assert NumberTable(path=european(tmp_path / "x.csv", separator, numbers)).load()
+
+
+def test_a_word_among_decimal_commas_is_what_is_wrong(tmp_path):
+    path = european(tmp_path / "x.csv", ";", ["1,5", "red", *map(str, range(20))])
+    with pytest.raises(
+        UserError, match="line 3: got 'red' in column 'a', expected a finite number"
+    ):
+        NumberTable(path=path).load()
+
+
 def test_what_the_errors_of_a_table_say_works(tmp_path):
     rows = [["id", "width", "sort"], *([f"no {n}", n, "ab"[n % 2]] for n in range(40))]
     path = str(write(tmp_path / "x.csv", rows))
@@ -195,8 +287,9 @@ def test_what_the_errors_of_a_table_say_works(tmp_path):
         NumberTable(path=path).load()
     with pytest.raises(
         UserError, match=r"got 'no 0'.*or leave the column out: data\.leave_out \[id\]"
-    ):
+    ) as caught:
         NumberTable(path=path, label_column="sort").load()
+    assert caught.value.on_command_line.endswith("leave the column out: --data.leave_out '[id]'")
     dataset = NumberTable(path=path, label_column="sort", leave_out=("id",)).load()
     assert (dataset.image_shape, dataset.class_names) == ((1, 1, 1), ("a", "b"))
     write(tmp_path / "x.csv", [["width", "label"], *([n, "abcdef"[n]] for n in range(6))])

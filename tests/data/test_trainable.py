@@ -177,3 +177,9 @@ def test_a_batch_larger_than_the_data_can_be_made_to_fit_as_the_error_says():
         training.total_steps(96)
     most = int(str(caught.value).split("at most ")[1].split(":")[0])
     assert dataclasses.replace(training, batch_size=most, epochs=3).total_steps(96) == 3
+    words = caught.value.on_command_line.split()
+    advised = int(words[words.index("--training.batch_size") + 1])
+    assert dataclasses.replace(training, batch_size=advised, epochs=3).total_steps(96) == 12
+    assert str(caught.value).endswith(f"such as training.batch_size {advised}")
+    with pytest.raises(UserError, match=r"such as training\.batch_size 1$"):
+        training.total_steps(2)

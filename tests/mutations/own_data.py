@@ -81,6 +81,20 @@ OWN_DATA = (
         ("tests/data/test_tables.py",),
     ),
     Mutation(
+        "a column of numbers without a name taken for a count of the rows",
+        "data/csv_file.py",
+        "any(cells == [str(first + n) for n, _ in enumerate(cells)] for first in (0, 1))",
+        "all(cell.isdecimal() for cell in cells)",
+        ("tests/data/test_tables.py",),
+    ),
+    Mutation(
+        "marks of thousands read as decimal commas",
+        "data/table.py",
+        "        and not all(map(THOUSANDS.fullmatch, with_comma))\n",
+        "        and bool(with_comma)\n",
+        ("tests/data/test_tables.py",),
+    ),
+    Mutation(
         "labels from 1 that stay as they are",
         "data/labels.py",
         "array.astype(np.int64) - 1 for",

@@ -140,6 +140,15 @@ def test_rows_of_a_table_with_and_without_labels(tmp_path):
     found = predict_files(run, [str(tmp_path / "new.csv")], Silent())
     np.testing.assert_allclose(found.lengths, whole.lengths[:5], rtol=1e-5)
     assert found.classes.tolist() == run.predict(rows[:5, None, :, None]).tolist()
+    lines = (tmp_path / "new.csv").read_text().splitlines()
+    (tmp_path / "new.csv").write_text("\n".join([*lines, "1;;2"]))
+    with pytest.raises(
+        UserError, match=r"line 7: got '' .*fill it in, or take the row out"
+    ) as caught:
+        predict_files(run, [str(tmp_path / "new.csv")], Silent())
+    assert "data." not in str(caught.value)  # `predict` has no such flag
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    assert len(predict_files(run, [str(tmp_path / "new.csv")], Silent()).files) == 5
     Image.fromarray(BYTES[0]).save(tmp_path / "picture.png")
     with pytest.raises(UserError, match="got a picture, expected a table"):
         predict_files(run, [str(tmp_path / "picture.png")], Silent())

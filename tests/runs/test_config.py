@@ -171,6 +171,9 @@ def test_a_missing_file_is_answered_with_the_nearest(name, hint):
     )
     assert ", ".join(NAMES) in message
     assert message.endswith(f"; did you mean {hint}?")
+    told = caught.value.on_command_line  # which takes data in its place
+    assert told.startswith(f"{name}: got no such file or folder, expected data: a folder with a ")
+    assert told.endswith("; or a configuration: a YAML file or " + message.partition("file or ")[2])
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):

@@ -13,8 +13,9 @@ import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.cli import main
 from capsjax.data import Arrays, Dataset, PictureFolder, Split
-from capsjax.runs import description
+from capsjax.runs import description, directory, experiment
 from capsjax.runs.sources import with_data
+from capsjax.study import compare
 from capsjax.study.design import design
 from capsjax.study.pool import _hand_over, read_data
 from capsjax.study.trial_runner import TrialRunner
@@ -39,6 +40,37 @@ def folder(tmp_path_factory):
             pixels = np.random.RandomState(number).randint(level, level + 40, (8, 8), np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
     return folder
+
+
+def test_every_file_that_is_left_out_is_written_down(folder, tmp_path, monkeypatch):
+    odd = shutil.copytree(folder, tmp_path / "odd")
+    for number in range(8):
+        (odd / "day" / f"z{number}.txt").write_text("no")
+
+    class BegunError(Exception):
+        pass
+
+    def stop(*given):
+        raise BegunError
+
+    monkeypatch.setattr(experiment, "finish", stop)
+    monkeypatch.setattr(compare, "_carry_out", stop)
+    config = cj.load_config("images", {"training.batch_size": 8, "model.layers.stem.channels": 4})
+    expected = "".join(f"day/z{number}.txt (not a picture: text)\n" for number in range(8))
+    for number, learn in enumerate((experiment.train, compare.compare)):
+        with pytest.raises(BegunError):
+            learn(config, odd, out=tmp_path / f"odd{number}")
+        assert (tmp_path / f"odd{number}" / "left_out.txt").read_text("utf-8") == expected
+    with pytest.raises(BegunError):
+        experiment.train(config, folder, out=tmp_path / "whole")
+    assert (tmp_path / "whole" / "config.yaml").exists()
+    assert not (tmp_path / "whole" / "left_out.txt").exists()
+
+
+def test_names_that_break_lines_are_one_line_each(tmp_path):
+    directory.write_left_out(tmp_path, ["a\nb.png (no)", "c\x1b[2Jd.png (no)"])
+    text = (tmp_path / "left_out.txt").read_text("utf-8")
+    assert text == "a\\nb.png (no)\nc\\x1b[2Jd.png (no)\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -168,7 +200,7 @@ def test_a_run_or_a_configuration_is_not_taken_for_data(trained, capsys):
     assert main(["train", str(run.folder)]) == 2
     assert "got a directory, expected a file, such as a run's" in capsys.readouterr().err
     assert main(["train", "no_such_thing"]) == 2
-    assert "expected a path to a YAML file or one of" in capsys.readouterr().err
+    assert "; or a configuration: a YAML file or one of" in capsys.readouterr().err
 
 
 def test_what_processes_hand_over_keeps_names(tmp_path, folder):
