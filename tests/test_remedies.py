@@ -93,7 +93,7 @@ CARRIED_OUT = {
     "put the published file": "data/test_mnist.py::test_advice_about_files_works_as_it_is_given",
     "save an array of one shape": "data/test_npz.py::"
     "test_the_remedy_for_objects_brings_the_same_numbers_and_names",
-    "save them in MATLAB with save(": "data/test_labels.py::"
+    "in MATLAB, load(FILE)": "data/test_labels.py::"
     "test_a_file_of_matlab_of_version_4_is_saved_anew",
     "copy it again": "data/test_labels.py::test_a_truncated_file_of_matlab_is_called_that",
     "or leave them as they are": "data/test_remedies.py::test_the_range_that_is_advised_is_taken",
@@ -160,7 +160,7 @@ CARRIED_OUT = {
     "save it as PNG": "data/test_bad_pictures.py",
     "set data.label_column": "data/test_tables.py::test_what_the_errors_of_a_table_say_works",
     "set data.stratified to false": "data/test_tables.py::test_what_the_errors_of_a_table_say_works",
-    "give it one in the first line": "data/test_tables.py::"
+    "take it out of the file where": "data/test_tables.py::"
     "test_another_column_without_a_name_is_given_one",
     "rename all but one": "data/test_tables.py::test_columns_of_one_name_are_renamed",
     "write all numbers with one": "data/test_tables.py::"

@@ -184,8 +184,13 @@ def _beginning(given: str) -> tuple[str, dict[str, object]]:
     from capsjax.schema.text import read_value
 
     kinds = kinds_of(Source)
-    if given.startswith("{"):  # fields, as --data takes them elsewhere
-        return "smoke", {"data": read_value(given, given)}
+    if given.lstrip().startswith("{"):  # fields, as --data takes them elsewhere
+        fields = read_value(given, given)
+        if not isinstance(fields, dict) or "kind" not in fields:
+            raise UserError(
+                f"data: got {given}, expected its kind among the fields, as in {{kind: usps}}"
+            )
+        return "smoke", {"data": fields}
     if given in kinds:
         return "smoke", {"data.kind": given}
     # Of a configuration its data; one that is not there is told as such.

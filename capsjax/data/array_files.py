@@ -2,7 +2,7 @@
 
 import importlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 from capsjax import files
 from capsjax.checks import UserError
 from capsjax.data.mat import is_version_4, missing_bytes
-from capsjax.data.npz import USUAL, Pair, read_npz, suggest_keys
+from capsjax.data.npz import USUAL, read_npz, suggest_keys
 
 ARRAYS = (".npz", ".npy", ".mat")  # suffixes
 LARGEST = 1 << 36
 HDF5 = b"\x89HDF\r\n\x1a\n"
 MAT = "a file of MATLAB, with arrays of images and labels"
+Shapes = Mapping[str, Sequence[int]]
+# From the shapes of a file's arrays to the names of those that are read.
+Choice = Callable[[Shapes], Sequence[str]]
 
 
 def read_arrays(path: str, keys: tuple[str, str] | None, labels_path: str | None) -> Any:
@@ -57,7 +60,8 @@ def read_arrays(path: str, keys: tuple[str, str] | None, labels_path: str | None
             argument="data.labels_path",
         )
     if suffix == ".mat":
-        return _read_mat(place, keys)
+        images, labels = _read_mat(place, lambda shapes: _chosen(place, shapes, keys))
+        return images, labels
     return read_npz(path, keys)
 
 
@@ -65,7 +69,7 @@ def images_of(path: Path, keys: tuple[str, str] | None) -> np.ndarray:
     """Read images alone from a file, by its suffix.
 
     Args:
-        path: a file .npz, .npy or .mat, the latter with labels beside them.
+        path: a file .npz, .npy or .mat, with or without labels beside them.
         keys: what the arrays of images and of labels are called in it; None for what they usually are.
 
     Returns:
@@ -78,23 +82,26 @@ def images_of(path: Path, keys: tuple[str, str] | None) -> np.ndarray:
     if suffix == ".npy":
         return _read_npy(path)
     if suffix == ".mat":
-        return _read_mat(path, keys)[0]
+        return _read_mat(path, lambda shapes: [_alone(path, shapes, keys)])[0]
     expected = "arrays that np.savez wrote"
     with files.open_plain(path, LARGEST, expected) as stream:
         try:
             held = np.load(stream, allow_pickle=False)
-            usual = [keys[0]] if keys else [images for images, _ in USUAL]
-            named = [name for name in usual if name in held.files] or held.files
-            if len({*named}) != 1 and named == held.files:
-                raise UserError(
-                    f"{path}: got arrays {', '.join(held.files) or 'of no name'}, expected images, or a "
-                    "single array"
-                )
-            return held[named[0]]
+            return held[_alone(path, held.files, keys)]
         except UserError:
             raise
         except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
             raise _broken(path, error, expected) from error
+
+
+def _alone(path: Path, names: Collection[str], keys: tuple[str, str] | None) -> str:
+    """Return what the array of images is called in a file that needs no labels."""
+    usual = [keys[0]] if keys else [images for images, _ in USUAL]
+    named = [name for name in usual if name in names]
+    if not named and len(names) != 1:
+        got = f"{path}: got arrays {', '.join(names) or 'of no name'}, expected"
+        raise UserError(f"{got} images, or a single array")
+    return (named or [*names])[0]
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -106,16 +113,16 @@ def _read_npy(path: Path) -> np.ndarray:
             raise _broken(path, error, expected) from error
 
 
-def _read_mat(path: Path, keys: tuple[str, str] | None) -> Pair:
-    """Read two arrays of MATLAB, and no others: of version 7.3, which is HDF5, or before."""
+def _read_mat(path: Path, choose: Choice) -> list[np.ndarray]:
+    """Read some arrays of MATLAB, and no others: of version 7.3, which is HDF5, or before."""
     with files.open_plain(path, LARGEST, MAT) as stream:
         head = stream.read(520)
     if HDF5 in (head[:8], head[512:520]):
-        return _read_hdf5(path, keys)
+        return _read_hdf5(path, choose)
     if is_version_4(head):
         raise UserError(
             f"{path}: got a file of MATLAB, version 4, expected one of version 5 or later, with arrays of "
-            "images and labels; save them in MATLAB with save(FILE, 'images', 'labels', '-v7')"
+            "images and labels; in MATLAB, load(FILE) and save(FILE, '-v7')"
         )
     if not head.startswith(b"MATLAB"):
         got = "a web page, not data" if files.is_web_page(head) else "a file of another kind"
@@ -123,10 +130,9 @@ def _read_mat(path: Path, keys: tuple[str, str] | None) -> Pair:
     import scipy.io
 
     try:
-        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
-        images, labels = _chosen(path, shapes, keys)
-        found = scipy.io.loadmat(path, variable_names=(images, labels))
-        return np.asarray(found[images]), np.asarray(found[labels])
+        names = choose({name: shape for name, shape, _ in scipy.io.whosmat(path)})
+        found = scipy.io.loadmat(path, variable_names=tuple(names))
+        return [np.asarray(found[name]) for name in names]
     except Exception as error:  # scipy's readers raise whatever they meet, or pass over what is cut
         if missing := missing_bytes(path):
             there = path.stat().st_size
@@ -134,10 +140,12 @@ def _read_mat(path: Path, keys: tuple[str, str] | None) -> Pair:
                 f"{path}: got a truncated file, {there} bytes of {there + missing} or more, expected {MAT}; "
                 "copy it again"
             ) from error
-        raise error if isinstance(error, UserError) else _broken(path, error, MAT) from error
+        if isinstance(error, UserError):
+            raise
+        raise _broken(path, error, MAT) from error
 
 
-def _read_hdf5(path: Path, keys: tuple[str, str] | None) -> Pair:
+def _read_hdf5(path: Path, choose: Choice) -> list[np.ndarray]:
     try:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
@@ -149,17 +157,14 @@ def _read_hdf5(path: Path, keys: tuple[str, str] | None) -> Pair:
         with h5py.File(path, "r") as file:
             # MATLAB counts the first axis fastest, HDF5 the last: axes come reversed.
             shapes = {name: file[name].shape[::-1] for name in file if hasattr(file[name], "shape")}
-            images, labels = _chosen(path, shapes, keys)
-            return np.asarray(file[images]).T, np.asarray(file[labels]).T
+            return [np.asarray(file[name]).T for name in choose(shapes)]
     except UserError:
         raise
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise _broken(path, error, MAT) from error
 
 
-def _chosen(
-    path: Path, shapes: Mapping[str, Sequence[int]], keys: tuple[str, str] | None
-) -> tuple[str, str]:
+def _chosen(path: Path, shapes: Shapes, keys: tuple[str, str] | None) -> tuple[str, str]:
     """Return what the arrays of images and labels are called among those of a file."""
     chosen = keys or next((pair for pair in USUAL if set(pair) <= set(shapes)), None)
     if chosen is None or not set(chosen) <= set(shapes):

@@ -96,7 +96,7 @@ class Table(NamedTuple):
         return found
 
 
-def read_csv(path: Path, rows: int | None = None) -> Table:
+def read_csv(path: Path, rows: int | None = None, *, known: bool = False) -> Table:
     """Read a table, separated by commas, semicolons or tabs, whichever its first line has most of.
 
     A column without a name that counts the rows, from 0 or from 1, as pandas and R write it, is left out.
@@ -104,6 +104,8 @@ def read_csv(path: Path, rows: int | None = None) -> Table:
     Args:
         path: the file, UTF-8.
         rows: how many rows are looked at; None for all.
+        known: whether the columns that matter are known by name: one without a name is left out, whatever it
+            holds, as of some rows of a table of pandas, and a single column is enough.
 
     Returns:
         The table.
@@ -132,13 +134,13 @@ def read_csv(path: Path, rows: int | None = None) -> Table:
         raise UserError(
             f"{path}: line {reader.line_num}: got what is not a table ({error}), expected {EXPECTED}"
         ) from error
-    table = _without_count(Table(names, found, lines, separator))
+    table = _without_count(Table(names, found, lines, separator), known)
     if "" in table.names:
         at = table.names.index("")
         such = f", with {table.rows[0][at]!r} in line {table.lines[0]}" if found else ""
         raise UserError(
-            f"{path}: got column {at + 1} without a name{such}, expected {EXPECTED}; give it one in the "
-            "first line, such as id, and where it is no feature say data.leave_out [id]"
+            f"{path}: got column {at + 1} without a name{such}, expected {EXPECTED}; take it out of the "
+            "file where it says nothing, else give it one in the first line"
         )
     if len({*table.names}) != len(table.names):
         twice = next(name for name in table.names if table.names.count(name) > 1)
@@ -146,20 +148,21 @@ def read_csv(path: Path, rows: int | None = None) -> Table:
             f"{path}: got several columns called {twice!r}, expected {EXPECTED}; rename all but one in the "
             "first line"
         )
-    if not found or len(table.names) < 2:
+    if not found or len(table.names) < (1 if known else 2):
         raise UserError(
             f"{path}: got {len(table.names)} columns and {len(found)} rows, expected two of each at least"
         )
     return table
 
 
-def _without_count(table: Table) -> Table:
-    """Leave out a column without a name whose cells count the rows."""
+def _without_count(table: Table, known: bool) -> Table:
+    """Leave out a column without a name whose cells count the rows, or whatever they are."""
     if table.names.count("") != 1:
         return table
     at = table.names.index("")
     cells = [row[at] for row in table.rows]
-    if not any(cells == [str(first + n) for n, _ in enumerate(cells)] for first in (0, 1)):
+    counts = any(cells == [str(first + n) for n, _ in enumerate(cells)] for first in (0, 1))
+    if not (known or counts):
         return table
     names = table.names[:at] + table.names[at + 1 :]
     rows = [row[:at] + row[at + 1 :] for row in table.rows]

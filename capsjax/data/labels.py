@@ -41,7 +41,7 @@ def number_classes(
         found = {name: np.searchsorted(names, array) for name, array in given.items()}
         return found, tuple(names.tolist())
     if all(_is_whole(array) for array in arrays):
-        plain = {name: array.astype(np.int64) for name, array in plain.items()}
+        plain = {name: _as_integers(array) for name, array in plain.items()}
         arrays = list(plain.values())
     if from_one and all(array.dtype.kind in "iu" for array in arrays):
         numbers = np.unique(np.concatenate([array.astype(np.int64) for array in arrays]))
@@ -73,9 +73,12 @@ def _is_one_hot(array: np.ndarray) -> bool:
 
 def _is_whole(array: np.ndarray) -> bool:
     """Tell whether numbers are whole, and small enough that floats do not run together."""
-    if array.dtype.kind in "iu":
-        return True
-    large = 2.0**31
-    return array.dtype.kind == "f" and bool(
-        ((array == np.rint(array)) & (np.abs(array) < large)).all()
-    )
+    if array.dtype.kind != "f":
+        return array.dtype.kind in "iu"
+    limit = min(2.0**31, 2.0 ** (np.finfo(array.dtype).nmant + 1))
+    wide = array.astype(np.float64)
+    return bool(((wide == np.rint(wide)) & (np.abs(wide) < limit)).all())
+
+
+def _as_integers(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.int64) if array.dtype.kind == "f" else array

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from capsjax.schema.text import dump
 Pair = tuple[np.ndarray, np.ndarray]
 SPLITS = ("train", "validation", "test")
 WHOLE = ("images", "labels")
+OF_SPLIT = re.compile("train|test|(?:^|_)val(?:id|idation)?(?:_|$)")  # in the name of an array
 USUAL = (WHOLE, ("X", "y"), ("x", "y"), ("data", "labels"), ("data", "label"))
 NAMED = tuple(f"{split}_{what}" for split in SPLITS for what in WHOLE)
 EXPECTED = (
@@ -159,9 +161,10 @@ def suggest_keys(
         keys: the names that were given; that of the images holds where there is such an array.
 
     Returns:
-        The mistake, as it is where there are not two arrays.
+        The mistake, as it is where there are not two arrays, or their names are those of splits, of which two
+        would leave the others out.
     """
-    if len(shapes) < 2:
+    if len(shapes) < 2 or any(OF_SPLIT.search(name.lower()) for name in shapes):
         return error
     pair = next((pair for pair in USUAL if {*pair} <= {*shapes}), None)
     images, labels = pair or ("", "")

@@ -20,6 +20,7 @@ from capsjax.schema.text import dump
 
 DECIMAL = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")  # or three decimals: a comma does not say
+MARKED = re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+,\d+")  # 1.234,5
 COMMA = "table: the commas in numbers are decimal commas"
 
 
@@ -129,7 +130,7 @@ class NumberTable(OwnData):
         Raises:
             UserError: If there is none, or a cell is not a number.
         """
-        table = read_csv(path)
+        table = read_csv(path, known=True)
         others = {self.label_column, self.group_column, *self.leave_out}
         out = {place for place, name in enumerate(table.names) if name in others}
         if self.label_column is None:
@@ -151,11 +152,12 @@ class NumberTable(OwnData):
 
 def _has_decimal_comma(table: Table, features: list[int]) -> bool:
     """Return whether numbers have a decimal comma: none has a point, and some could not be thousands."""
+    if table.separator == ",":
+        return False
     cells = [cell for row in table.rows for cell in (row[at] for at in features)]
     with_comma = [cell for cell in cells if "," in cell]
     return (
-        table.separator != ","
-        and not any("." in cell for cell in cells)
+        not any("." in cell for cell in cells)
         and all(map(DECIMAL.fullmatch, with_comma))
         and not all(map(THOUSANDS.fullmatch, with_comma))
     )
@@ -186,7 +188,7 @@ def _numbers(
                 value = math.nan
             if not math.isfinite(value):
                 got = f"{path}: line {table.lines[n]}: got {cell!r} in column {table.names[at]!r}, expected "
-                if DECIMAL.fullmatch(cell) or THOUSANDS.fullmatch(cell):
+                if any(form.fullmatch(cell) for form in (DECIMAL, THOUSANDS, MARKED)):
                     raise UserError(
                         f"{got}a number with a decimal point; write all numbers with one, and thousands "
                         "without a mark: decimal commas are read where semicolons or tabs separate, no "

@@ -98,7 +98,7 @@ def read_examples(
 
 def _listed(path: Path, source: Source) -> list[Path]:
     """Return the files of pictures that a table lists."""
-    table = read_csv(path)
+    table = read_csv(path, known=True)
     name = source.file_column if isinstance(source, PictureList) else None
     at = table.column(name, "file_column", FILES)
     if at is None:

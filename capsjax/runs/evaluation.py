@@ -131,6 +131,8 @@ def evaluate(
     if isinstance(data, Mapping) and data.keys() == {"test"}:
         data = dict.fromkeys(("train", "validation", "test"), data["test"])
     dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), reporter)
+    for line in dataset.left_out:
+        reporter.say(f"left out: {line}")
     check_image_shape(dataset, named_source(run.config, data), run.image_shape)
     known = (run.directory.environment.get("data") or {}).get("fingerprint")
     other = "" if dataset.fingerprint() == known else _called(data, dataset)

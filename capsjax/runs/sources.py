@@ -128,7 +128,8 @@ def check_image_shape(
         image_shape: height, width and channels that the run knows.
 
     Raises:
-        UserError: If they do not; where they have room on a canvas of that size, it says how they get there.
+        UserError: If they do not; where they have room on a canvas of that size, whose black is 0, it says
+            how they get there.
     """
     if dataset.image_shape == image_shape:
         return
@@ -137,7 +138,8 @@ def check_image_shape(
         "on: bring all images to that size"
     )
     (*sides, channels), (canvas, width, expected) = dataset.image_shape, image_shape
-    if source is None or canvas != width or canvas < max(sides) or channels != expected:
+    room = canvas == width and canvas >= max(sides) and channels == expected and dataset.bounded
+    if source is None or not room:
         raise UserError(text)
     if isinstance(source, DerivedSource):
         by_flag, by_name = f"data.canvas {canvas}", f"dataclasses.replace(data, canvas={canvas})"

@@ -92,7 +92,7 @@ def law(points: Sequence[Any], theme: Theme) -> Figure:
 
 
 def label(name: str) -> str:
-    """Return what a set is called, with "several r" where it is a grid of iterations."""
+    """Return what a set is called, with the numbers of iterations where it is a grid of them."""
     base = name.removesuffix("_iterations")
     return finding.NAMES[base] + (", r = 2 and 5" if base != name else "")
 

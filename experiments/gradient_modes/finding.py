@@ -309,10 +309,13 @@ def law_table(planned: Mapping[str, Any]) -> list[str]:
     """Return how far the departure from uniform coupling orders the gaps between stop and full."""
     points = law_points(planned)
     last = {(p.name, p.arm): p.moment for p in points}
+    # Before the first step there is one network, whichever arm is to train it.
+    begin = [p for p in points if not p.moment and FULL in p.arm]
+    after = [p for p in points if p.moment]
     parts = {
-        "all": points,
-        "before the first step": [p for p in points if not p.moment and FULL in p.arm],
-        "after it": [p for p in points if p.moment],
+        "all": [*begin, *after],
+        "before the first step": begin,
+        "after it": after,
         "at the end": [p for p in points if p.moment == last[p.name, p.arm]],
     }
     lines = [

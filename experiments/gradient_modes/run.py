@@ -259,6 +259,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes at once (default 2)")
     parser.add_argument("--seeds", type=int, help="the first N of the planned seeds alone")
     told = parser.parse_args()
+    if told.seeds is not None and told.seeds < 1:
+        parser.error(f"--seeds: got {told.seeds}, expected at least 1")
     home = told.home.resolve()
     sets, out = read_sets(home), told.out or Path("runs") / home.name
     if unknown := [name for name in told.sets if name not in (*sets, "all")]:

@@ -246,6 +246,7 @@ def test_no_name_of_a_class_is_lost(answer, tmp_path):
             "data show mnist --data {kind:overlapping}",
             ["--data: got it beside mnist", "; other data stand in place of mnist"],
         ),
+        ("data show {}", ["data: got {}, expected its kind among the fields, as in {kind: usps}"]),
         ("data show {kind", ["{kind, line 1", "expected plain YAML"]),
         ("data show digits --split tst", ["--split: got 'tst'", "did you mean 'test'?"]),
         ("data show digits --out x.jpg", ["--out: got 'x.jpg', expected a name that ends in .png"]),

@@ -44,6 +44,7 @@ NAMES = np.array(["ant", "bee", "cat", "dog"])
         (NUMBERS.astype(np.uint8), ()),
         (NUMBERS.astype(float), ()),  # MATLAB keeps all numbers so
         (NUMBERS[:, None] + 1.0, (1, 2, 3, 4)),
+        (NUMBERS.astype(np.float16), ()),
     ],
 )
 def test_labels_that_say_plainly_what_they_mean(labels, names):
@@ -51,6 +52,15 @@ def test_labels_that_say_plainly_what_they_mean(labels, names):
     assert labels_of(dataset) == EXPECTED
     assert dataset.class_names == names
     assert dataset.num_classes == 4
+
+
+@pytest.mark.parametrize(
+    "value", [np.float16(2048), np.float32(2**24), 2.0**31, np.uint64(2**64 - 1)]
+)
+def test_numbers_that_may_have_run_together_are_no_classes(value):
+    labels = np.array([*NUMBERS[1:], value], value.dtype if hasattr(value, "dtype") else float)
+    with pytest.raises(UserError, match=f"float|{2**64 - 1}"):
+        Arrays().build((IMAGES, labels))
 
 
 def test_names_have_one_number_in_all_splits():
@@ -167,6 +177,17 @@ def test_files_of_matlab(tmp_path):
     dataset = Arrays(path=str(tmp_path / "y.mat"), keys=("pixels", "kinds")).load()
     assert labels_of(dataset) == EXPECTED
     assert dataset.class_names == tuple(NAMES)
+
+
+def test_a_file_of_matlab_needs_no_labels_where_nothing_is_learned(tmp_path):
+    path = tmp_path / "x.mat"
+    for arrays in ({"images": IMAGES, "more": NUMBERS}, {"anything": IMAGES}):
+        scipy.io.savemat(path, arrays)
+        np.testing.assert_array_equal(images_of(path, None), IMAGES)
+    scipy.io.savemat(path, {"a": IMAGES, "b": IMAGES})
+    with pytest.raises(UserError, match=r"got arrays a, b, expected images, or a single array$"):
+        images_of(path, None)
+    np.testing.assert_array_equal(images_of(path, ("b", "label")), IMAGES)
 
 
 def test_a_file_of_matlab_of_version_4_is_saved_anew(tmp_path):

@@ -117,6 +117,8 @@ def test_the_remedy_for_objects_brings_the_same_numbers_and_names(save, labels):
         ({"images": IMAGES, "lables": LABELS}, None, ("images", "lables")),
         ({"a": IMAGES}, None, None),
         ({**SPLITS, "more": LABELS}, None, None),  # of splits, two names would leave one out
+        ({f"{what}_{of}": LABELS for of in ("train", "test") for what in "xy"}, None, None),
+        ({"X": IMAGES, "Y": LABELS, "X_val": IMAGES, "Y_val": LABELS}, None, None),
     ],
 )
 def test_the_names_that_are_advised_are_those_of_the_file(save, arrays, keys, advised):

@@ -217,10 +217,18 @@ def test_a_column_without_a_name_that_counts_the_rows_is_no_feature(first, tmp_p
 def test_another_column_without_a_name_is_given_one(change, tmp_path):
     rows = [["", "width", "label"], *([change(n), n, "ab"[n % 2]] for n in range(40))]
     path = write(tmp_path / "x.csv", rows)
-    with pytest.raises(UserError, match=r"column 1 without a name.*give it one.*leave_out \[id\]$"):
+    with pytest.raises(UserError, match=r"column 1 without a name.*take it out .*give it one in"):
         NumberTable(path=str(path)).load()
     write(path, [["id", *rows[0][1:]], *rows[1:]])
     assert NumberTable(path=str(path), leave_out=("id",)).load().image_shape == (1, 1, 1)
+    write(path, [row[1:] for row in rows])
+    assert NumberTable(path=str(path)).load().image_shape == (1, 1, 1)
+
+
+def test_a_column_without_a_name_is_none_that_a_run_was_trained_on(tmp_path):
+    """Some rows of a table of pandas, whose numbers are those that they had."""
+    path = write(tmp_path / "x.csv", [["", "w"], [17, 2.5], [3, 1.5], [9, 1]])
+    assert NumberTable().unlabelled(path).ravel().tolist() == [2.5, 1.5, 1]
 
 
 def test_columns_of_one_name_are_renamed(tmp_path):
@@ -256,6 +264,7 @@ def test_decimal_commas_are_read_where_they_are_plain(separator, tmp_path):
         (";", ["7", "1,5", "2.5"], "line 3: got '1,5' in column 'a'"),
         (";", ["7", "1,234,567", "1,5"], "line 3: got '1,234,567' in column 'a'"),
         (",", ["1,5", "2,5", "3"], "line 2: got '1,5' in column 'a'"),
+        (";", ["1.234,5", "2", "3"], "line 2: got '1.234,5' in column 'a'"),
     ],
 )
 def test_commas_that_may_be_something_else_are_refused(separator, numbers, wrong, tmp_path):
@@ -268,6 +277,7 @@ def test_commas_that_may_be_something_else_are_refused(separator, numbers, wrong
         NumberTable(path=path).load()
     assert "write all numbers with one" in str(caught.value)
     assert "leave" not in str(caught.value)
+    numbers = [number.replace("1.234,5", "1234,5") for number in numbers]
     numbers = [number.replace(",", ".", 1).replace(",", "") for number in numbers]
     assert NumberTable(path=european(tmp_path / "x.csv", separator, numbers)).load()
 

@@ -163,8 +163,11 @@ def test_commands_take_other_pictures_in_the_size_of_the_run(trained, folder, tm
         for number in range(20):
             image = Image.open(folder / name / f"{number}.png").resize((16, 16)).convert("RGB")
             image.save(other / name / f"{number}.png")
+    (other / "day" / "odd.png").write_text("no picture")
     assert main(["evaluate", str(run.folder), "--data.path", str(other)]) == 0
-    assert "test error" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "test error" in said.out
+    assert "left out: day/odd.png (not a picture: text)" in said.err + said.out
     copy = tmp_path / "copy"
     shutil.copytree(run.folder, copy)
     (copy / "reconstructions.png").unlink(missing_ok=True)
