@@ -53,6 +53,23 @@ def compared(results: Path, theme: Theme) -> Figure:
     return together([panels[name] for name in SHOWN], 3, theme)
 
 
+def draw(results: Path, images: Path) -> list[Path]:
+    """Draw the ten-seed comparison, on light and on dark pages.
+
+    Args:
+        results: the comparison's directory.
+        images: where the figures go; it is made if it is missing.
+
+    Returns:
+        The files.
+    """
+    images.mkdir(parents=True, exist_ok=True)
+    return [
+        save(compared(results, theme), images / f"gradient_modes-{theme.name}.svg")
+        for theme in (LIGHT, DARK)
+    ]
+
+
 def law(points: Sequence[Any], theme: Theme) -> Figure:
     """Draw 1 − cosine of stop and full gradient against how far the coupling is from uniform.
 
@@ -100,10 +117,7 @@ def label(name: str) -> str:
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    for theme in (LIGHT, DARK):
-        for name, figure in {
-            "gradient_modes": compared(HERE / "results", theme),
-            "law": law(finding.law_points(planned), theme),
-        }.items():
-            print(save(figure, IMAGES / f"{name}-{theme.name}.svg"))
+    files = draw(HERE / "results", IMAGES)
+    points = finding.law_points(planned)
+    files += [save(law(points, theme), IMAGES / f"law-{theme.name}.svg") for theme in (LIGHT, DARK)]
+    print(*files, sep="\n")

@@ -6,13 +6,11 @@ import shutil
 import warnings
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import capsjax as cj
 from capsjax import cli
 from capsjax.checks import UserError
-from capsjax.data import npz
 from capsjax.runs import advice, directory
 from capsjax.runs.finetune import transfer
 from capsjax.runs.folder import Folder
@@ -153,14 +151,6 @@ def test_a_warning_shows_the_line_of_the_caller():
         warnings.simplefilter("always")
         checkpoints.warn("damaged")
     assert caught[0].filename == __file__
-
-
-def test_labels_of_objects_are_numbered_alike_in_every_split():
-    names = {"train_labels": np.array(["b", "a"], object), "test_labels": np.array(["b"], object)}
-    code = npz._as_numbers("test_labels", ["train", "test"])
-    assert eval(code, {"np": np, **names}).tolist() == [1]
-    code = npz._as_numbers("labels", [])
-    assert eval(code, {"np": np, "labels": names["train_labels"]}).tolist() == [1, 0]
 
 
 def test_a_finished_run_is_lengthened_by_what_is_said(tmp_path, capsys):

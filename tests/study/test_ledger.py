@@ -55,7 +55,7 @@ def test_a_run_that_fails_is_written_down_and_the_others_go_on(arms):
     raw = json.loads((arms / "comparison.json").read_text())
     assert raw["test_error"]["fails"] == [None]
     assert list(raw["cost"]) == ["held", "live"]
-    assert {record["mode"] for record in raw["alignment"]} == {"held", "live"}
+    assert {record["mode"] for record in raw["alignment"]} == {"held", "live", "fails"}
     found = read_comparison(arms)
     assert comparison_verdicts(found)[0].startswith("one seed cannot tell held from live")
     assert len(comparison_verdicts(found)) == 1
