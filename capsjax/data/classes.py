@@ -83,9 +83,8 @@ def _type_remedy(labels: np.ndarray, renumber: str) -> str:
         wrong = np.flatnonzero(~np.isfinite(labels))
         if wrong.size:
             return f"; label {wrong[0]} is {labels[wrong[0]]}: leave such examples out"
-        if (labels == np.rint(labels)).all() and np.abs(labels.astype(np.float64)).max(
-            initial=0
-        ) <= INT32.max:
+        wide = labels.astype(np.float64)
+        if (wide == np.rint(wide)).all() and np.abs(wide).max(initial=0) <= INT32.max:
             return "; use labels.astype(np.int32)"
     elif labels.dtype.kind not in "US":
         return ""

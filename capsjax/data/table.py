@@ -87,7 +87,8 @@ class NumberTable(OwnData):
             labels, names = number_names(words)
         except UserError as error:
             raise error.within(self.path) from None
-        raw = _numbers(self.path, table, features)  # [n, f]
+        comma = _has_decimal_comma(table, features)
+        raw = _numbers(self.path, table, features, comma)  # [n, f]
         groups = table.groups(self.group_column)
         parts = self.divide(labels, (self.validation_fraction, self.test_fraction), groups)
         raw = raw[:, None, :, None]  # [n, 1, f, 1]
@@ -103,7 +104,7 @@ class NumberTable(OwnData):
         notes = (
             told,
             *table.notes,
-            *[COMMA] * _has_decimal_comma(table, features),
+            *[COMMA] * comma,
             *[f"table: columns that are the same in each row: {', '.join(flat)}"] * bool(flat),
         )
         return Dataset(
@@ -136,8 +137,9 @@ class NumberTable(OwnData):
         if self.label_column is None:
             out |= {table.column(None, "label_column", LABELS)}
         features = [place for place, _ in enumerate(table.names) if place not in out]
+        comma = _has_decimal_comma(table, features)
         # Of a column that the run was trained on, no flag of `predict` leaves one out.
-        raw = _numbers(str(path), table, features, all_needed=True)
+        raw = _numbers(str(path), table, features, comma, all_needed=True)
         return raw[:, None, :, None]  # [n, 1, f, 1]
 
     def of_columns(self, train: np.ndarray) -> Rescaling:
@@ -164,7 +166,7 @@ def _has_decimal_comma(table: Table, features: list[int]) -> bool:
 
 
 def _numbers(
-    path: str, table: Table, features: list[int], *, all_needed: bool = False
+    path: str, table: Table, features: list[int], comma: bool, *, all_needed: bool = False
 ) -> np.ndarray:
     """Read the numbers of all rows, [n, f].
 
@@ -172,32 +174,35 @@ def _numbers(
         path: what the table is called, for the message.
         table: the table.
         features: the places of the columns.
+        comma: whether numbers have a decimal comma.
         all_needed: whether each column has to be there, as those that a run was trained on.
 
     Raises:
         UserError: If a cell is not a finite number.
     """
-    comma = _has_decimal_comma(table, features)
     found = np.empty((len(table.rows), len(features)))
     for n, row in enumerate(table.rows):
         for f, at in enumerate(features):
             cell = row[at]
             try:
-                value = float(cell.replace(",", ".") if comma else cell)
+                found[n, f] = float(cell.replace(",", ".") if comma else cell)
             except ValueError:
-                value = math.nan
-            if not math.isfinite(value):
-                got = f"{path}: line {table.lines[n]}: got {cell!r} in column {table.names[at]!r}, expected "
-                if any(form.fullmatch(cell) for form in (DECIMAL, THOUSANDS, MARKED)):
-                    raise UserError(
-                        f"{got}a number with a decimal point; write all numbers with one, and thousands "
-                        "without a mark: decimal commas are read where semicolons or tabs separate, no "
-                        "number has a point, and not all commas could be marks of thousands"
-                    )
-                error = UserError(f"{got}a finite number in each; fill it in")
-                if all_needed:
-                    raise UserError(f"{error}, or take the row out of the file")
-                name = dump([table.names[at]]).strip()
-                raise error.or_set(", or leave the column out: ", "data.leave_out", name)
-            found[n, f] = value
+                found[n, f] = math.nan
+            if not math.isfinite(found[n, f]):
+                place = f"{path}: line {table.lines[n]}: got {cell!r} in column {table.names[at]!r}"
+                raise _no_number(place, cell, None if all_needed else table.names[at])
     return found
+
+
+def _no_number(place: str, cell: str, column: str | None) -> UserError:
+    """Say what a cell that is no finite number should be; `column` is one that may be left out."""
+    if any(form.fullmatch(cell) for form in (DECIMAL, THOUSANDS, MARKED)):
+        return UserError(
+            f"{place}, expected a number with a decimal point; write all numbers with one, and thousands "
+            "without a mark: decimal commas are read where semicolons or tabs separate, no number has a "
+            "point, and not all commas could be marks of thousands"
+        )
+    error = UserError(f"{place}, expected a finite number in each; fill it in")
+    if column is None:
+        return UserError(f"{error}, or take the row out of the file")
+    return error.or_set(", or leave the column out: ", "data.leave_out", dump([column]).strip())

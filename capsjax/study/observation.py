@@ -51,9 +51,8 @@ def gradient_pairs(config: Config, designed: Design) -> dict[str, tuple[Config, 
     Returns:
         By the name of an arm its configuration with the stop gradient, and with the full one.
     """
-    alone: dict[
-        str, dict[str, str]
-    ] = {}  # kinds of gradient by name, of arms that differ in it alone
+    # Of arms that differ in the gradient alone, its kind by their names.
+    alone: dict[str, dict[str, str]] = {}
     for name, arm in designed.arms.items():
         tree = to_tree(_without_rate(arm.config))
         kinds = set(_gradients(tree["model"]))

@@ -1,9 +1,9 @@
-"""Draw the figures of this experiment, on light and on dark pages, from its results.
+"""Draw the figures of this experiment from its results.
 
     python experiments/gradient_modes/figures.py
 
 Writes docs/images/results/gradient_modes-light.svg and -dark.svg, the ten-seed comparison of the README, and
-law-light.svg and -dark.svg, stop beside full against the entropy of the coupling on every set of the study.
+law.svg, stop beside full against the entropy of the coupling on every set of the study.
 """
 
 import argparse
@@ -37,24 +37,8 @@ ABOUT = {
 }
 
 
-def compared(results: Path, theme: Theme) -> Figure:
-    """Draw the test errors, the length of the stop gradient, and the cost of a step, beside each other.
-
-    Args:
-        results: the comparison's directory.
-        theme: of the page.
-
-    Returns:
-        The figure.
-    """
-    found = read_comparison(results)
-    drawn = comparison_panels(found, results, comparison_runs(found, results), gather(found))
-    panels = {panel.name: panel for panel in drawn}
-    return together([panels[name] for name in SHOWN], 3, theme)
-
-
 def draw(results: Path, images: Path) -> list[Path]:
-    """Draw the ten-seed comparison, on light and on dark pages.
+    """Draw the test errors, the length of the stop gradient, and the cost of a step, beside each other.
 
     Args:
         results: the comparison's directory.
@@ -63,9 +47,15 @@ def draw(results: Path, images: Path) -> list[Path]:
     Returns:
         The files.
     """
+    found = read_comparison(results)
+    drawn = comparison_panels(found, results, comparison_runs(found, results), gather(found))
+    panels = {panel.name: panel for panel in drawn}
     images.mkdir(parents=True, exist_ok=True)
     return [
-        save(compared(results, theme), images / f"gradient_modes-{theme.name}.svg")
+        save(
+            together([panels[name] for name in SHOWN], 3, theme),
+            images / f"gradient_modes-{theme.name}.svg",
+        )
         for theme in (LIGHT, DARK)
     ]
 
@@ -83,7 +73,7 @@ def law(points: Sequence[Any], theme: Theme) -> Figure:
     sets = list(dict.fromkeys(point.name for point in points))
     marks = dict(zip(sets, MARKERS, strict=False))
 
-    def draw(of: str, ax: Axes, theme: Theme) -> None:
+    def panel(of: str, ax: Axes, theme: Theme) -> None:
         for name, arm in dict.fromkeys((p.name, p.arm) for p in points):
             found = [p for p in points if (p.name, p.arm) == (name, arm)]
             x, y = [p.departure for p in found], [getattr(p, of) for p in found]
@@ -104,7 +94,7 @@ def law(points: Sequence[Any], theme: Theme) -> Figure:
         ]
         legend_below(ax, handles)
 
-    panels = [Panel(of, "", "", functools.partial(draw, of)) for of in finding.GAPS]
+    panels = [Panel(of, "", "", functools.partial(panel, of)) for of in finding.GAPS]
     return together(panels, 2, theme)
 
 
@@ -119,5 +109,5 @@ if __name__ == "__main__":
     planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
     files = draw(HERE / "results", IMAGES)
     points = finding.law_points(planned)
-    files += [save(law(points, theme), IMAGES / f"law-{theme.name}.svg") for theme in (LIGHT, DARK)]
+    files.append(save(law(points, LIGHT), IMAGES / "law.svg"))
     print(*files, sep="\n")

@@ -163,22 +163,33 @@ def arms_table(measured: Measured, margin: float) -> list[str]:
             continue
         losses = 1000 * measured.losses[arm], 1000 * measured.losses[FULL]
         both = two_way_difference(100.0 * measured.wrong[arm], 100.0 * measured.wrong[FULL])
-        equal = equivalence_test(errors, full, margin=margin)
         cells += [
             between(paired_difference(errors, full)),
             between(both),
             between(paired_difference(*losses)),
             f"{p[arm]:.2g}",
-            f"{'yes' if equal.shown else 'not shown'} (p = {equal.p:.2g})",
-            "" if arm == UNIFORM else retained(measured, arm),
+            equivalent(errors, full, margin),
+            "" if arm == UNIFORM else retained(measured.errors, arm),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def retained(measured: Measured, arm: str) -> str:
-    """Write the retained gain of an arm, or why there is none."""
-    found = retained_gain(measured.errors[UNIFORM], measured.errors[arm], measured.errors[FULL])
+def equivalent(first: np.ndarray, second: np.ndarray, margin: float) -> str:
+    """Write whether paired errors are equivalent to a margin, such as "yes (p = 0.01)"."""
+    found = equivalence_test(first, second, margin=margin)
+    return f"{'yes' if found.shown else 'not shown'} (p = {found.p:.2g})"
+
+
+def retained(errors: Mapping[str, np.ndarray], arm: str, none: str = UNIFORM) -> str:
+    """Write the retained gain of an arm, or why there is none.
+
+    Args:
+        errors: by arm, [seeds].
+        arm: whose gain it is.
+        none: the arm without what gains.
+    """
+    found = retained_gain(errors[none], errors[arm], errors[FULL])
     return found.why or f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
@@ -200,7 +211,7 @@ def summary_table(sets: Mapping[str, Measured], planned: Mapping[str, Any]) -> l
         cells = (
             f"{NAMES[name]} | {len(measured.seeds)} ({planned[name]['seeds']})",
             f"{measured.errors[UNIFORM].mean():.2f} | {level:.2f} | {between(found)}",
-            f"{sign_flip_test(stop, full):.2g} | {between(relative, 0)} | {retained(measured, STOP)}",
+            f"{sign_flip_test(stop, full):.2g} | {between(relative, 0)} | {retained(measured.errors, STOP)}",
         )
         lines.append("| " + " | ".join(cells) + " |")
     if len(effects) > 1 and min(errors) > 0:

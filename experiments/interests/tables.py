@@ -13,14 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capsjax.study.statistics import (
-    equivalence_test,
-    holm,
-    paired_difference,
-    retained_gain,
-    sign_flip_test,
-    summarise,
-)
+from capsjax.study.statistics import holm, paired_difference, sign_flip_test, summarise
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "gradient_modes"))
@@ -61,7 +54,7 @@ def table(measured: dict[str, np.ndarray], name: str, margin: float | None) -> l
         name: what is measured.
         margin: of equivalence, in points; None where the plan has none.
     """
-    full, none = measured[FULL], measured[NOTHING_ROUTED]
+    full, missed = measured[FULL], {arm: 100 - found for arm, found in measured.items()}
     others = [arm for arm in ARMS if arm != FULL]
     ps = dict(
         zip(others, holm([sign_flip_test(measured[arm], full) for arm in others]), strict=True)
@@ -78,11 +71,9 @@ def table(measured: dict[str, np.ndarray], name: str, margin: float | None) -> l
             cells[2] = finding.between(paired_difference(measured[arm], full))
             cells[3] = f"{ps[arm]:.2g}"
         if arm != FULL and margin is not None:
-            equal = equivalence_test(measured[arm], full, margin=margin)
-            cells[4] = f"{'yes' if equal.shown else 'not shown'} (p = {equal.p:.2g})"
+            cells[4] = finding.equivalent(measured[arm], full, margin)
         if arm not in (FULL, NOTHING_ROUTED):
-            kept = retained_gain(*(100 - x for x in (none, measured[arm], full)))  # of what is lost
-            cells[5] = kept.why or f"{kept.value:.2f} ({kept.low:.2f} to {kept.high:.2f})"
+            cells[5] = finding.retained(missed, arm, NOTHING_ROUTED)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

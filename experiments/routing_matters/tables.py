@@ -16,13 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from capsjax.study.statistics import (
-    equivalence_test,
-    holm,
-    paired_difference,
-    sign_flip_test,
-    summarise,
-)
+from capsjax.study.statistics import holm, paired_difference, sign_flip_test, summarise
 
 HERE = Path(__file__).resolve().parent
 MODES = HERE.parent / "gradient_modes"
@@ -80,9 +74,8 @@ def table(errors: Mapping[str, np.ndarray]) -> list[str]:
         "|---|---:|---:|---|",
     ]
     for (one, other), p in zip(PAIRS, ps, strict=True):
-        equal = equivalence_test(errors[one], errors[other], margin=margin)
         between = finding.between(paired_difference(errors[one], errors[other]))
-        shown = f"{'yes' if equal.shown else 'not shown'} (p = {equal.p:.2g})"
+        shown = finding.equivalent(errors[one], errors[other], margin)
         lines.append(f"| {one} minus {other} | {between} | {p:.2g} | {shown} |")
     return lines
 

@@ -20,10 +20,8 @@ def script(monkeypatch):
     spec = importlib.util.spec_from_file_location("measure", FOLDER / "measure.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "measure", module)
-    sys.modules.pop("figures", None)
     spec.loader.exec_module(module)
-    yield module
-    sys.modules.pop("figures", None)
+    return module
 
 
 @pytest.mark.parametrize("gradient", [cj.StopGradient(), cj.FullGradient()], ids=["stop", "full"])

@@ -18,8 +18,7 @@ def script(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "measure", module)
     spec.loader.exec_module(module)
-    yield module
-    sys.modules.pop("figures", None)
+    return module
 
 
 def test_the_command_at_its_smallest(script, tmp_path):

@@ -24,8 +24,7 @@ def study():
     """The experiment's modules, imported as its command imports them."""
     sys.path.insert(0, str(HERE))
     importlib.import_module("finding")
-    yield importlib.import_module("run")
-    sys.path.remove(str(HERE))
+    return importlib.import_module("run")
 
 
 @pytest.fixture(scope="module")
@@ -265,8 +264,13 @@ def test_the_chapter_has_the_losses_of_every_set(measured):
     assert "| after it | 6 | +1.00 | +1.00 |\n| at the end | 3 | " in said
 
 
-def test_the_law_is_drawn_of_every_set(measured, tmp_path):
-    figures = importlib.import_module("figures")
+@pytest.fixture
+def figures(study):
+    """The module that draws, imported as its command imports it."""
+    return importlib.import_module("figures")
+
+
+def test_the_law_is_drawn_of_every_set(measured, figures, tmp_path):
     points = measured.law_points(yaml.safe_load((tmp_path / "sets.yaml").read_text()))
     first = points[0]
     assert (first.name, first.moment) == ("digits", 0)

@@ -18,8 +18,7 @@ HERE = Path(__file__).resolve().parents[2] / "experiments" / "interests"
 def measure():
     """The experiment's module, imported as its command imports it."""
     sys.path.insert(0, str(HERE))
-    yield importlib.import_module("measure")
-    sys.path.remove(str(HERE))
+    return importlib.import_module("measure")
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +112,7 @@ def test_training_learns(measure, monkeypatch):
 @pytest.fixture(scope="module")
 def tables(measure):
     """The module that writes the tables, imported as its command imports it."""
-    sys.modules.pop("tables", None)  # other experiments have one of this name too
-    yield importlib.import_module("tables")
-    sys.modules.pop("tables", None)
+    return importlib.import_module("tables")
 
 
 def test_the_tables_say_what_the_raw_results_say(tables, tmp_path):

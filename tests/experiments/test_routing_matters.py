@@ -24,10 +24,7 @@ HERE = Path(__file__).resolve().parents[2] / "experiments" / "routing_matters"
 def tables():
     """The module that makes the tables, and with it the program of gradient_modes."""
     sys.path.insert(0, str(HERE))
-    found = importlib.import_module("tables")
-    yield found
-    sys.path.remove(str(HERE))
-    sys.path.remove(str(found.MODES))
+    return importlib.import_module("tables")
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,7 @@ HERE = Path(__file__).resolve().parents[2] / "experiments" / "which_routing"
 @pytest.fixture(scope="module")
 def tables():
     sys.path.insert(0, str(HERE))
-    sys.modules.pop("tables", None)  # routing_matters has one of this name too
-    found = importlib.import_module("tables")
-    yield found
-    sys.modules.pop("tables", None)
-    sys.path.remove(str(HERE))
-    sys.path.remove(str(HERE.parent / "gradient_modes"))
+    return importlib.import_module("tables")
 
 
 def test_every_routing_has_a_network_of_about_the_same_size(tables):
