@@ -60,7 +60,7 @@ def selection_config(entry: Mapping[str, Any]) -> cj.Config:
     """Return the comparison of learning rates on a data set."""
     chosen = {
         "seed": SELECTION_SEED,
-        "compare.seeds": SELECTION_SEEDS,
+        "compare.seeds": entry.get("selection_seeds", SELECTION_SEEDS),
         "compare.grid": {RATE: list(RATES)},
     }
     return load(entry, chosen)

@@ -1,8 +1,8 @@
-"""Make the tables of README.md from the raw results of this experiment.
+"""Make the tables of README.md, and of docs/routing.md, from the raw results of this experiment.
 
     python experiments/which_routing/tables.py
 
-Replaces what stands between the two marks in README.md; a test holds that nothing else stands there.
+Replaces what stands between the two marks of each; a test holds that nothing else stands there.
 """
 
 import argparse
@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "gradient_modes"))
 finding = importlib.import_module("finding")
 run = importlib.import_module("run")
-README = HERE / "README.md"
+PAGES = HERE / "README.md", HERE.parents[1] / "docs" / "routing.md"
 REFERENCE, BASE = "dynamic, full", "uniform"
 SHAPES = {"fashion_10k": ((28, 28, 1), 10), "eth80_objects": ((32, 32, 1), 8)}
 
@@ -46,7 +46,10 @@ def parameters(name: str, entry: Mapping[str, Any]) -> dict[str, int]:
 
 
 def table(
-    errors: Mapping[str, np.ndarray], cost: Mapping[str, Any], sizes: Mapping[str, int]
+    errors: Mapping[str, np.ndarray],
+    cost: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    rates: Mapping[str, float],
 ) -> list[str]:
     """Return the table of a set, the smallest error first.
 
@@ -54,11 +57,12 @@ def table(
         errors: test errors in per cent by arm, [seeds].
         cost: of a step by arm, as comparison.json has it: `seconds` of interleaved rounds and `temp_bytes`.
         sizes: parameters by arm.
+        rates: the learning rate that was chosen, by arm.
     """
     lines = [
         "| routing | test error, % (mean ± sd) | minus dynamic, full, points (95 %) | time of a step | "
-        "temporary memory | parameters |",
-        "|---|---:|---:|---:|---:|---:|",
+        "temporary memory | parameters | learning rate |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     base = cost[BASE]
     for arm in sorted(errors, key=lambda arm: errors[arm].mean()):
@@ -73,7 +77,7 @@ def table(
         time = statistics.median(mine / other for mine, other in rounds)
         memory = cost[arm]["temp_bytes"] / base["temp_bytes"]
         cells = [f"{mean.mean:.2f} ± {mean.sd:.2f}", beside, f"{time:.2f}", f"{memory:.2f}"]
-        lines.append(f"| {arm} | {' | '.join(cells)} | {sizes[arm]:,} |")
+        lines.append(f"| {arm} | {' | '.join(cells)} | {sizes[arm]:,} | {rates[arm]:g} |")
     return lines
 
 
@@ -89,15 +93,22 @@ def tables(results: Path = HERE / "results") -> str:
         if measured is None:
             continue
         comparison = json.loads((results / name / "comparison.json").read_text(encoding="utf-8"))
-        title = f"{finding.NAMES[name]}, {len(measured.seeds)} of {entry['seeds']} seeds:"
+        chosen = json.loads((results / name / "selection.json").read_text(encoding="utf-8"))
+        sizes = parameters(name, entry)
         parts += [
-            title,
-            "\n".join(table(measured.errors, comparison["cost"], parameters(name, entry))),
+            f"**{finding.NAMES[name]}**, {len(measured.seeds)} of {entry['seeds']} seeds, "
+            f"{measured.failed} failed runs:",
+            "\n".join(table(measured.errors, comparison["cost"], sizes, chosen["rates"])),
         ]
     return "\n\n".join(parts) or finding.NOTHING
 
 
+def written(page: str) -> str:
+    """Return a page with the tables between its marks."""
+    return finding.written(page, tables(), "which routing", "experiments/which_routing/tables.py")
+
+
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    written = finding.written(README.read_text(encoding="utf-8"), tables())
-    README.write_text(written, encoding="utf-8")
+    for page in PAGES:
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")

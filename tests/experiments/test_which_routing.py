@@ -42,6 +42,12 @@ def test_a_rate_is_chosen_by_the_loss_that_an_arm_has(tables):
     assert tables.run.select(records)["rates"] == {"full": 0.009, "em": 0.003}
 
 
+def test_a_set_says_how_many_seeds_choose_its_rates(tables):
+    sets = tables.run.read_sets(HERE)
+    found = {name: tables.run.selection_config(entry).compare.seeds for name, entry in sets.items()}
+    assert found == {"fashion_10k": 1, "eth80_objects": 2}
+
+
 def test_the_table_begins_with_the_smallest_error(tables):
     errors = {
         "uniform": np.array([4.0, 4.2]),
@@ -53,15 +59,16 @@ def test_the_table_begins_with_the_smallest_error(tables):
         "dynamic, full": {"seconds": [2.0, 3.0, 6.0], "temp_bytes": 150},
         "em": {"seconds": [5.0, 4.0, 16.0], "temp_bytes": 300},
     }
-    lines = tables.table(errors, cost, dict.fromkeys(errors, 1000))
-    assert lines[2] == "| em | 2.20 ± 0.28 | -0.90 (-2.17 to +0.37) | 4.00 | 3.00 | 1,000 |"
-    assert lines[3] == "| dynamic, full | 3.10 ± 0.14 |  | 1.50 | 1.50 | 1,000 |"
+    lines = tables.table(errors, cost, dict.fromkeys(errors, 1000), dict.fromkeys(errors, 0.009))
+    assert lines[2] == "| em | 2.20 ± 0.28 | -0.90 (-2.17 to +0.37) | 4.00 | 3.00 | 1,000 | 0.009 |"
+    assert lines[3] == "| dynamic, full | 3.10 ± 0.14 |  | 1.50 | 1.50 | 1,000 | 0.009 |"
     assert lines[4].startswith("| uniform | 4.10 ± 0.14 | +1.00")
 
 
-def test_the_readme_has_the_tables_of_the_raw_results(tables, tmp_path):
-    text = tables.README.read_text(encoding="utf-8")
-    assert tables.finding.written(text, tables.tables()) == text
+def test_the_pages_have_the_tables_of_the_raw_results(tables, tmp_path):
+    for page in tables.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert tables.written(text) == text
     assert tables.tables(tmp_path) == tables.finding.NOTHING
 
 
