@@ -66,6 +66,12 @@ def test_a_page_that_is_in_none_is_found(tmp_path):
         unreachable(tmp_path)
 
 
+def test_a_numbered_formula_wider_than_a_telephone_scrolls_from_its_beginning():
+    """MathJax gives it a width of its own, and the theme cuts off on the left what sticks out of the page."""
+    style = (DOCS / "_static/capsjax.css").read_text("utf-8")
+    assert re.search(r"div\.math mjx-container \{\s*min-width: 0 !important;", style)
+
+
 def test_everything_cited_is_in_the_bibliography():
     keys = set(re.findall(r"^@\w+\{(\w+),", (DOCS / "references.bib").read_text("utf-8"), re.M))
     pages = [path for path in DOCS.rglob("*.md") if "_build" not in path.parts]

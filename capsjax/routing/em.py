@@ -103,7 +103,8 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
     with trained s, `sigma_bias`, and b, `activation_bias`: the paper's with 2 lambda_t,
     beta_u = s (log 2 pi + 1) / 2 and beta_a = -2500 b, so that an optimiser's step on b moves a_j thousands
     of times as far. Both begin at 0.5, as between its convolutional capsules; its class capsules begin at
-    2 and 1, with a fourth of final_lambda. Its floor is 5e-4.
+    2 and 1, with a fourth of final_lambda. Its floor is 5e-4. Between convolutional capsules it normalises R
+    over positions, for each type of parent by itself; here all parents of a child share it, as in the paper.
 
     The coupling that a gradient mode treats is R; the last M-step is always live. Holding R constant is
     *another* gradient here, not a shorter one, since a variance depends on R in the first order.

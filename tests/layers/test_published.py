@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,25 @@ STATED = [
     ("cnn_multimnist2017", WIDE, 10, 24_563_978, 24_563_978),
     ("cnn_average_pool", (40, 40, 1), 10, 5_332_234, 5_332_234),
 ]
+# Small versions of them on digits.
+SMALL = (
+    "digits",
+    "digits_attention",
+    "digits_deepcaps",
+    "digits_efficient",
+    "digits_em",
+    "digits_hvc",
+    "digits_self",
+)
+# How many images train, after how many epochs of them the rate falls, and how many epochs there are.
+EPOCHS = [
+    ("self_routing", 45_000, (150, 250), 350),
+    ("attention_resnet", 50_000, (150, 250), 350),
+    ("attention_simple", 50_000, (150, 250), 350),
+    ("efficient_capsnet", 60_000, (1,), 150),
+    ("deepcaps", 60_000, (10,), 100),
+    ("hvc", 60_000, (1,), 300),
+]
 # A network without capsules, the capsule network that it stands beside, and the images of both.
 BESIDE = [
     ("digits_cnn", "digits", (8, 8, 1), 10),
@@ -39,6 +59,13 @@ BESIDE = [
     ("multimnist_cnn", "multimnist", WIDE, 10),
     ("vectors_mlp", "vectors", (1, 4, 1), 3),
 ]
+
+
+def header(name):
+    """Return what a configuration's opening comment says, as one line."""
+    lines = cj.runs.config.find_config(name).read_text("utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(" ".join(line[1:] for line in comment).split())
 
 
 @functools.cache
@@ -69,6 +96,29 @@ def test_a_published_network_has_the_parameters_that_are_stated(
     assert output.lengths.shape == (2, classes)
     text = cj.runs.config.find_config(name).read_text("utf-8")
     assert f"{without:,}" in text
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_version_says_how_many_parameters_it_has(name):
+    parts, _ = looked_at(name, (8, 8, 1), 10)
+    assert f" {parts.total():,} parameters" in header(name)
+
+
+@pytest.mark.parametrize(("name", "images", "falls", "epochs"), EPOCHS)
+def test_a_published_schedule_is_that_of_the_paper_in_epochs(name, images, falls, epochs):
+    config = cj.load_config(name)
+    whole = {"cifar10": 50_000}.get(config.data.kind, 60_000)
+    assert whole - config.data.validation == images
+    length = images // config.training.batch_size
+    schedule, training = config.optimiser.schedule, config.training
+    found = schedule.boundaries if schedule.kind == "piecewise" else (schedule.every,)
+    assert found == tuple(length * after for after in falls)
+    assert training.epochs == epochs or training.steps == length * epochs
+
+
+@pytest.mark.parametrize("name", ["em2018", "em2018_small"])
+def test_matrix_capsules_learn_from_every_object_as_the_paper_has_it(name):
+    assert cj.load_config(name).data.validation == 0
 
 
 def test_self_routing_has_matrices_for_class_poses_that_the_paper_has_not():
