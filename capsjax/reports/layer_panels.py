@@ -23,7 +23,7 @@ CAPTION = (
     "the mean of |x| over channels, of capsules the activation of the most active type; capsules "
     "without positions are bars, of classes in their order. Rows that say coupling show where the "
     "children's couplings go. Of a layer on a grid that is how much each position gets, of the last "
-    "which share each position of the children gives the predicted class. Even couplings give more to the "
+    "which share each position of the children gives the predicted class. Even couplings favour the "
     "border of a grid, whose children fewer windows see. Each row from 0, dark, to the "
     "value beside it; so are the heights of bars."
 )
