@@ -26,6 +26,7 @@ from capsjax.layers.routed import check_routing, route, routing_of, train_routin
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import SHARES, Share, Window, WindowVotes
+from capsjax.votes.base import Masks
 
 PoseKind = Literal["vector", "matrix"]
 POSES: tuple[PoseKind, ...] = ("vector", "matrix")
@@ -43,7 +44,7 @@ class ConvCapsulesConfig(Layer):
         pose: "vector", or "matrix" for poses whose rows share their transformation matrices.
         kernel: width of the square window, in positions.
         stride: step between windows.
-        padding: "VALID", or "SAME" for windows that begin outside, where capsules are 0 and not active.
+        padding: "VALID", or "SAME" for windows that begin outside, where there is no child: couplings are 0.
         share: what a child's couplings add up to 1 over: "child" for all its parents, at every position that
             sees it; "position" for the parents of each position by itself.
         residual: whether the poses of the children are added to what is routed, so that lengths and gradients
@@ -221,8 +222,13 @@ class ConvCapsules(nnx.Module):
             x = x.reshape(x.shape[0], *self.children.grid, *sizes)
             return jnp.pad(x, [(0, 0), *self.zeros, *[(0, 0)] * len(sizes)])
 
-        poses = on_grid(jnp.asarray(children.pose), a, self.rows, d // self.rows)
+        pose = jnp.asarray(children.pose)
+        poses = on_grid(pose, a, self.rows, d // self.rows)
         votes = WindowVotes(poses, self.weight[...], self.config.stride, self.config.share)
+        if any(map(any, self.zeros)):
+            here = on_grid(jnp.ones(pose.shape[:2], bool), a)  # [b, h, w, a]
+            # Zeros are no children: a mean would count them, and so would the entropy of the couplings.
+            votes = dataclasses.replace(votes, masks=Masks(votes.seen(here)))
         takes = {
             "poses": lambda: votes.seen(poses.reshape(*poses.shape[:4], d)),
             "activation": lambda: votes.seen(on_grid(jnp.asarray(children.activation), a)),

@@ -122,14 +122,37 @@ def test_a_layer_routes_the_votes_of_its_windows(padding):
     assert shape.grid == {"VALID": (2, 2), "SAME": (2, 3)}[padding]
     assert passed.value.pose.shape == (3, shape.capsules, 4)
     u = children(given).pose.reshape(3, 4, 5, 2, 3)
+    here = np.ones((3, 4, 5, 2), bool)
     if padding == "SAME":  # as convolutions put it: the odd zero comes last
         u = jnp.pad(u, [(0, 0), (0, 0), (0, 1), (0, 0), (0, 0)])
+        here = np.pad(here, [(0, 0), (0, 0), (0, 1), (0, 0)])
     votes = cj.window_votes(u, module.weight[...], stride=2)
     expected = cj.dynamic_routing(votes, num_iters=2)
     np.testing.assert_allclose(
         passed.value.pose.reshape(expected.pose.shape), expected.pose, rtol=1e-5
     )
-    np.testing.assert_allclose(passed.routed.coupling, expected.coupling, rtol=1e-5)
+    # Zeros vote for nothing, and are no children either.
+    coupling = expected.coupling * np.asarray(votes.seen(jnp.asarray(here)))[..., None]
+    np.testing.assert_allclose(passed.routed.coupling, coupling, rtol=1e-5)
+
+
+def test_zeros_around_a_grid_are_no_children():
+    """Not points of soft k-means, which does not know activations, and not undecided ones of an entropy."""
+    given = CapsuleShape((2, 3), 1, 2)
+    layer = ConvCapsulesConfig(
+        types=2, dim=2, kernel=5, padding="SAME", share="position", routing=cj.SoftKMeansRouting()
+    )
+    module = layer.build(given, AROUND, rngs=nnx.Rngs(0))
+    capsules = children(given)
+    routed = layer.apply(module, capsules, trace=True).routed
+    # At the middle of the upper row the window sees all six children, in the places of a whole window.
+    u, W = capsules.pose.reshape(3, 6, 2), module.weight[...][2:4, 1:4].reshape(6, 2, 2, 2)
+    alone = cj.SoftKMeansRouting()(cj.predict(u, W), trace=True)
+    np.testing.assert_allclose(routed.pose[:, 0, 1], alone.pose, rtol=1e-5)
+    np.testing.assert_allclose(routed.activation[:, 0, 1], alone.activation, rtol=1e-5)
+    np.testing.assert_allclose(routed.trace.entropy[:, :, 0, 1], alone.trace.entropy, rtol=1e-5)
+    found = children_entropy(routed.coupling[:, :1, 1:2])
+    np.testing.assert_allclose(found, children_entropy(alone.coupling), rtol=1e-5)
 
 
 def test_a_residual_layer_adds_what_comes_in():

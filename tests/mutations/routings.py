@@ -25,6 +25,13 @@ ROUTINGS = (
         ("tests/routing/test_conformance.py",),
     ),
     Mutation(
+        "zeros around a grid that are children",
+        "layers/conv_capsules.py",
+        "        if any(map(any, self.zeros)):\n",
+        "        if False:\n",
+        ("tests/layers/test_conv_capsules.py",),
+    ),
+    Mutation(
         "interests that begin with zeros",
         "routing/interest.py",
         "        return inputs.initial\n",
