@@ -44,10 +44,12 @@ def _describe(config: Any) -> int:
     """
     from capsjax.layers import shapes
     from capsjax.runs.plan import functions_of
+    from capsjax.runs.served import check_served
     from capsjax.schema.text import dump
     from capsjax.training.state import group_of
 
     print(dump(config), end="")
+    check_served(config)
     data = config.data.shape()
     made = functions_of(config, *data)
     steps = shapes(config.model, config.input_shape(data.image_shape), data.num_classes)

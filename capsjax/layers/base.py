@@ -102,6 +102,11 @@ class Layer(Variant, abc.ABC):
         """Return the names of layers before whose values come in; none for that of the one before."""
         return ()
 
+    @property
+    def bounded(self) -> bool:
+        """Return whether the activations of what comes out are never above 1."""
+        return True
+
     @abc.abstractmethod
     def shape(self, given: Shape, around: Around) -> Shape:
         """Return the shape of what comes out, without making any array.

@@ -51,6 +51,11 @@ class HomogeneousConfig(Layer):
         check_choice(self, "activation", ACTIVATIONS)
         check_normalised(self)
 
+    @property
+    def bounded(self) -> bool:
+        """Return False: a length may be above 1."""
+        return False
+
     def shape(self, given: Shape, around: Around) -> CapsuleShape:
         """Compute the capsules that come out.
 

@@ -49,6 +49,11 @@ class MergeConfig(Layer):
         """Name the layers that are merged."""
         return self.of
 
+    @property
+    def bounded(self) -> bool:
+        """Return whether activations are not summed."""
+        return self.by != "weigh"
+
     def shape(self, given: Shape, around: Around) -> Shape:
         """Compute the shape of what comes out.
 

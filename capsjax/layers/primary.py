@@ -84,6 +84,11 @@ class PrimaryConfig(Layer):
         check_choice(self, "nonlinearity", tuple(NONLINEARITIES))
         check_choice(self, "activation", ("length", "sigmoid"))
 
+    @property
+    def bounded(self) -> bool:
+        """Return whether poses are squashed, or activations a sigmoid's."""
+        return self.nonlinearity != "none" or self.activation == "sigmoid"
+
     def shape(self, given: Shape, around: Around) -> CapsuleShape:
         """Compute the capsules that come out.
 

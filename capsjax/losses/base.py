@@ -33,6 +33,10 @@ class Loss(Variant, abc.ABC):
 
     # Configurations from before there was a choice need not say which.
     assumed_kind: ClassVar[str | None] = "margin"
+    # Whether each class that is present is asked for a score of its own near 1, whatever the others have;
+    # and whether scores are taken as probabilities, so that none may be above 1.
+    separate: ClassVar[bool] = False
+    probabilities: ClassVar[bool] = False
 
     reconstruction_weight: float = 0.0005
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None

@@ -27,6 +27,9 @@ class BinaryLoss(Loss):
         Sabour, Frosst and Hinton 2017, section 6, the baseline on MultiMNIST.
     """
 
+    separate = True
+    probabilities = True
+
     kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
 
     def of_classes(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b"]:

@@ -36,6 +36,8 @@ class MarginLoss(Loss):
         Sabour, Frosst and Hinton 2017, equation 4, and their released code.
     """
 
+    separate = True
+
     margin: MarginPreset = "paper"
     positive_margin: float = 0.9
     negative_margin: float = 0.1

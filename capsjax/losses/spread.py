@@ -80,6 +80,8 @@ class SpreadLoss(Loss):
         Hinton, Sabour and Frosst 2018, equation 3.
     """
 
+    separate = True
+
     margin: float | MarginSchedule = LinearMargin()
     kind: Literal["spread"] = "spread"
 

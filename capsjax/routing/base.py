@@ -10,7 +10,16 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 import jax
 import jax.numpy as jnp
@@ -48,9 +57,12 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
 
     Attributes:
         takes: what the routing wants of the children beside their votes: "poses", "activation".
+        activations: what a parent's activation says: "own", how present it is, from 0 to 1; "shares", its
+            part of 1, which all parents share; "none", nothing, as poses are normalised.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset()
+    activations: ClassVar[Literal["own", "shares", "none"]] = "own"
 
     def __call__(
         self,

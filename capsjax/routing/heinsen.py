@@ -75,6 +75,7 @@ class HeinsenRouting(LogitRouting[PredictedVotes]):
     """
 
     takes = frozenset({"poses"})
+    activations = "none"
 
     num_iters: int = 2
     kind: Literal["heinsen"] = "heinsen"

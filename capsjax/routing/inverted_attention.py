@@ -67,6 +67,8 @@ class InvertedAttentionRouting(LogitRouting[NormalisedVotes]):
         section 3, procedure 1; division by sqrt(e), trained gain and offset: the released code.
     """
 
+    activations = "none"
+
     num_iters: int = 2
     kind: Literal["inverted_attention"] = "inverted_attention"
 

@@ -68,6 +68,8 @@ class SoftKMeansRouting(LogitRouting[Points]):
         Heinsen 2019, "An algorithm for routing capsules in all domains", has it as a routing.
     """
 
+    activations = "shares"
+
     inverse_temperature: float = 1.0
     kind: Literal["soft_k_means"] = "soft_k_means"
 

@@ -52,6 +52,7 @@ class SelfRouting(Routing[GatedVotes]):
     """
 
     takes = frozenset({"poses", "activation"})
+    activations = "shares"
 
     kind: Literal["self"] = "self"
 

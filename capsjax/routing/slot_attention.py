@@ -83,6 +83,7 @@ class SlotAttentionRouting(IterativeRouting[SlotInputs, SlotState]):
     """
 
     takes = frozenset({"poses"})
+    activations = "shares"
 
     hidden: int = 128
     kind: Literal["slot_attention"] = "slot_attention"

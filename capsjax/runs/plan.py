@@ -18,6 +18,7 @@ from capsjax.losses import Loss
 from capsjax.metrics import ALWAYS, Metric, children_entropy
 from capsjax.runs import remedies
 from capsjax.runs.config import Config
+from capsjax.runs.served import check_served
 from capsjax.training.loop import CompiledSteps
 from capsjax.training.optimisers import Optimiser, freeze
 from capsjax.training.parallel import STRATEGIES, Parallel, StepFunction, Strategy
@@ -305,8 +306,10 @@ def plan(config: Config, dataset: Dataset) -> Plan:
         The functions, the compiled steps and the number of steps.
 
     Raises:
-        UserError: If the data do not fill a batch, or what is to be frozen is not there.
+        UserError: If the data do not fill a batch, what is to be frozen is not there, or the scores of the
+            network cannot be what the loss asks.
     """
+    check_served(config, dataset.labels_per_image)
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     network = (
         config.model,
