@@ -78,7 +78,11 @@ class ClosedForm(GradientMode):
                 "a gradient mode that differentiates the loop, such as FullGradient(): this routing "
                 "supplies no backward pass in closed form (methods forward and adjoint)"
             )
-            raise FieldError(type(routing).__name__, "gradient", self, expected)
+            in_config = (
+                "a gradient that differentiates the loop, such as full, as a routing of kind "
+                f"{getattr(routing, 'kind', None)} supplies no backward pass in closed form"
+            )
+            raise FieldError(type(routing).__name__, "gradient", self, expected, in_config)
 
     def __call__(
         self, routing: Iterative, inputs: PyTree, num_updates: int

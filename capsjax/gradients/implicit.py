@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from capsjax.checks import FieldError, UserError, check_choice, check_float, check_int
 from capsjax.gradients.base import GradientMode, Iterative, Reductions, iterate_to_tolerance
+from capsjax.gradients.closed_form import Differentiated
 from capsjax.numerics import add_cotangents, reverse_only
 from capsjax.types import PerPair
 
@@ -130,14 +131,16 @@ class ImplicitGradient(GradientMode):
                 )
                 raise FieldError("ImplicitGradient", "solver", self.solver, expected)
         elif not isinstance(routing, FixedPoint):
-            why = "DynamicRouting has no fixed point, as its logits grow"
+            # What is named has to be taken: few routings supply a closed form.
+            closed = isinstance(routing, Differentiated)
             expected = (
-                "a gradient mode that goes through the iterations, such as FullGradient() or "
-                "ClosedForm(): this routing declares no fixed point (a method target); "
-                f"{why}; FixedPointRouting has one"
+                "a gradient mode that goes through the iterations, such as FullGradient()"
+                f"{' or ClosedForm()' if closed else ''}: this routing declares no fixed point (a method "
+                "target); FixedPointRouting has one"
             )
             in_config = (
-                f"a gradient through the iterations, such as full or closed_form, as {why}; or kind "
+                f"a gradient through the iterations, such as full{' or closed_form' if closed else ''}, as a "
+                f"routing of kind {getattr(routing, 'kind', None)} declares no fixed point; or kind "
                 "fixed_point beside it, which has one"
             )
             raise FieldError(type(routing).__name__, "gradient", self, expected, in_config)
