@@ -21,9 +21,10 @@ def mask(
     """Leave out children and parents: True stays, False is not there.
 
     What is not there has coupling, pose, activation and gradient exactly 0; of the rest every routing gives
-    what it would give if it were alone. Masks of all True change nothing, to the bit. Votes that are masked
-    already keep only what both masks let stay. A child that is not there may hold any numbers, NaN too,
-    in dense and linear votes, and so may a parent that is there for no example.
+    what it would give if it were alone. Where no child or no parent is there, an example's couplings are 0,
+    and its parents what the routing makes of a sum of nothing, or 0. Masks of all True change nothing, to the
+    bit. Votes that are masked already keep only what both masks let stay. A child that is not there may hold
+    any numbers, NaN too, in dense and linear votes, and so may a parent that is there for no example.
 
     Args:
         votes: an operator such as `predict(u, W)`, or an array [*batch, i, j, e].

@@ -25,6 +25,20 @@ ROUTINGS = (
         ("tests/routing/test_conformance.py",),
     ),
     Mutation(
+        "soft k-means that adds its logits up",
+        "routing/k_means.py",
+        "        del t, logits\n        return self._near(parents.pose, inputs)",
+        "        return logits + self._near(parents.pose, inputs)",
+        ("tests/routing/test_k_means.py",),
+    ),
+    Mutation(
+        "self-routing that counts every child alike, present or not",
+        "routing/self_routing.py",
+        "coupling * pairs.by_child(inputs.activation)",
+        "coupling",
+        ("tests/routing/test_self_routing.py", "tests/routing/test_conformance.py"),
+    ),
+    Mutation(
         "zeros around a grid that are children",
         "layers/conv_capsules.py",
         "        if any(map(any, self.zeros)):\n",

@@ -52,3 +52,36 @@ def test_one_example_one_child_and_one_parent(row):
             if not parent:
                 assert not np.any(result.pose)
                 assert not np.any(result.activation)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_a_thousand_parents(row):
+    """Each child divides itself among all of them; with a gradient, in float16 as in float32."""
+    routing = row.with_mode(FullGradient() if FullGradient() in row.modes else None)
+    rng, sizes = np.random.RandomState(4), SIZES | {"j": 1000}
+
+    def drawn(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float16)
+
+    params = {name: drawn(*[sizes[axis] for axis in axes]) for name, axes in row.params.items()}
+    if "activation_bias" in params:  # which is multiplied by 5000
+        params["activation_bias"] /= 1000
+    activation = jnp.full((1, sizes["i"]), 0.5, jnp.float16)
+    given = Given(drawn(1, sizes["i"], D), drawn(sizes["i"], 1000, D, E), activation, params)
+
+    @jax.jit
+    def run(given):
+        def total(given):
+            result = route(routing, predict(given.u, given.W), given)
+            return jnp.mean(result.pose) + jnp.mean(result.activation), result
+
+        return jax.grad(total, has_aux=True)(given)
+
+    gradient, result = run(given)
+    for leaf in jax.tree.leaves((result, gradient)):
+        assert leaf.dtype == jnp.float16
+        assert np.all(np.isfinite(leaf))
+    whole = np.sum(np.asarray(result.coupling, np.float32), axis=-1)
+    assert np.all(np.asarray(result.activation) <= 1) or row.routing.activations == "none"
+    assert np.all(whole < 1.01)
+    assert row.leaky or np.all(whole > 0.99)

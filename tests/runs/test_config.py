@@ -13,13 +13,18 @@ import capsjax as cj
 from capsjax.checks import FieldError, UserError
 from capsjax.cli.flags import parse_overrides
 from capsjax.data import Arrays, Digits, Mnist
+from capsjax.data.source import Source
+from capsjax.gradients import GradientMode
 from capsjax.layers import CapsNetConfig, DecoderConfig
+from capsjax.losses import Loss
+from capsjax.routing import Routing
 from capsjax.runs import config as config_module
 from capsjax.runs.config import CompareConfig, Config, find_config, shipped_configs
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
 from capsjax.training.config import TrainingConfig
-from capsjax.training.optimisers import Adam, Constant, Exponential, Piecewise
+from capsjax.training.optimisers import Adam, Constant, Exponential, Optimiser, Piecewise
+from capsjax.training.schedules import Schedule
 
 NAMES = [
     "attention_resnet",
@@ -71,6 +76,15 @@ def test_the_page_lists_what_ships_as_info_does():
     told = [path.read_text("utf-8").split("\n")[0][2:] for path in shipped_configs().values()]
     rows = [f"  {name:18} {text}" for name, text in zip(shipped_configs(), told, strict=True)]
     assert "\nconfigurations:\n" + "\n".join(rows) + "\n```\n" in page
+
+
+def test_the_page_names_every_kind_that_a_field_may_be():
+    """A routing that is missing there is one that nobody finds."""
+    page = (Path(__file__).parents[2] / "docs/configs.md").read_text("utf-8")
+    (told,) = re.findall(r"\n(Where a field can be one of several things, .*?)\n\n", page, re.S)
+    for family in (Routing, GradientMode, Optimiser, Schedule, Loss, Source):
+        kinds = {one.kind for one in family.variants() if one.__module__.startswith("capsjax.")}
+        assert not {kind for kind in kinds if f"`{kind}`" not in told}, family
 
 
 @pytest.mark.parametrize("name", NAMES)
