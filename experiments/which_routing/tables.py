@@ -60,23 +60,23 @@ def table(
         rates: the learning rate that was chosen, by arm.
     """
     lines = [
-        "| routing | test error, % (mean ± sd) | minus dynamic, full, points (95 %) | time of a step | "
+        "| routing | test error, % (mean ± sd) | minus dynamic, full, points (95 %) | "
+        "minus uniform, points (95 %) | time of a step | "
         "temporary memory | parameters | learning rate |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     base = cost[BASE]
     for arm in sorted(errors, key=lambda arm: errors[arm].mean()):
         mean = summarise(errors[arm])
-        beside = (
-            ""
-            if arm == REFERENCE
-            else finding.between(paired_difference(errors[arm], errors[REFERENCE]))
-        )
+        beside = [
+            "" if arm == other else finding.between(paired_difference(errors[arm], errors[other]))
+            for other in (REFERENCE, BASE)
+        ]
         # Of each round, since rounds are interleaved.
         rounds = zip(cost[arm]["seconds"], base["seconds"], strict=True)
         time = statistics.median(mine / other for mine, other in rounds)
         memory = cost[arm]["temp_bytes"] / base["temp_bytes"]
-        cells = [f"{mean.mean:.2f} ± {mean.sd:.2f}", beside, f"{time:.2f}", f"{memory:.2f}"]
+        cells = [f"{mean.mean:.2f} ± {mean.sd:.2f}", *beside, f"{time:.2f}", f"{memory:.2f}"]
         lines.append(f"| {arm} | {' | '.join(cells)} | {sizes[arm]:,} | {rates[arm]:g} |")
     return lines
 
