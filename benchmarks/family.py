@@ -1,8 +1,9 @@
 """Time convolutional capsules and EM routing beside PyTorch, and count the memory of window votes.
 
-    python benchmarks/family.py [--quick]
+    python benchmarks/family.py [NAME ...] [--rounds N]
 
-Writes benchmarks/results/family.json, the seconds of every round, and prints the table.
+Writes benchmarks/results/family.json, the seconds of every round, and prints the tables of docs/speed.md;
+`--show` prints those of what is there.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 from family_work import compile_windows, votes_bytes
 from interleave import Job, compile_ours, environment, interleave
-from rich.console import Console
 
 from capsjax.runs import description
 from capsjax.tables import Table
@@ -33,6 +33,8 @@ WINDOWS = {
     "SR-CapsNet": {"u": [16, 8, 8, 32, 1, 16], "W": [3, 3, 32, 32, 16, 16], "stride": 2},
 }
 EM = {"batch": 32, "children": 1152, "parents": 10, "in_dim": 8, "out_dim": 16}
+# The small network of 2018 on images of 32 by 32 with one channel, and eight classes.
+NETWORK = {"data": "eth80", "augment": []}
 
 
 def groups() -> dict[str, dict[str, Job]]:
@@ -53,6 +55,12 @@ def groups() -> dict[str, dict[str, Job]]:
         "ours, full": {**em, "gradient": "full"},
         "ours, stop": {**em, "gradient": "stop"},
         "pytorch": {"who": "pytorch em", "sizes": EM},
+    }
+    step = {"who": "ours", "work": "step", "config": "em2018_small", "batch": 64}
+    found["EM 2018 small, step"] = {
+        "ours, full": {**step, "changed": NETWORK},
+        "ours, stop": {**step, "changed": {**NETWORK, "model.routing.gradient": "stop"}},
+        "pytorch": {"who": "pytorch em step", "batch": 64, "classes": 8},
     }
     return found
 
@@ -86,9 +94,10 @@ def tables(measured: dict[str, Any]) -> list[Table]:
             others = [ratio(found, "ours", other) for other in ("public", "careful")]
             rows.append((name, *others, ratio(found, "ours, share position", "public")))
         else:
-            rows.append((f"{name}, full", ratio(found, "ours, full", "pytorch"), "", ""))
+            for mode in ("full", "stop"):
+                rows.append((f"{name}, {mode}", ratio(found, f"ours, {mode}", "pytorch"), "", ""))
     heads = (
-        "value and gradient",
+        "ours, ratio of medians (least to largest of a round)",
         "to public PyTorch",
         "to careful PyTorch",
         "share position, to public",
@@ -102,32 +111,41 @@ def tables(measured: dict[str, Any]) -> list[Table]:
         ]
         shares.append((name, f"{found['votes'] / 1e6:.0f}", *parts))
     memory_heads = (
-        "temporary MB, never formed / formed",
+        "MB, never formed / formed",
         "votes alone",
         "stop",
         "full, closed form",
     )
-    return [Table("Time", heads, tuple(rows)), Table("Memory", memory_heads, tuple(shares))]
+    return [
+        Table("Time of value and gradient", heads, tuple(rows)),
+        Table("Temporary memory", memory_heads, tuple(shares)),
+    ]
 
 
 def main() -> None:
-    """Measure, write, print."""
+    """Measure, write down each group as it comes, print."""
     parser = argparse.ArgumentParser(description="Time convolutional capsules and EM routing.")
-    parser.add_argument("--quick", action="store_true", help="one round of each")
-    parser.add_argument("--show", action="store_true", help="print the table of what is there")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="groups to measure (default all)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each (default 5)")
+    parser.add_argument("--show", action="store_true", help="print the tables of what is there")
     told = parser.parse_args()
+    found = groups()
+    if unknown := [name for name in told.names if name not in found]:
+        parser.error(f"got {unknown[0]!r}, expected one of: {'; '.join(found)}")
+    measured = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {"groups": {}}
     if not told.show:
-        measured: dict[str, Any] = {"environment": description.environment(), "groups": {}}
+        measured |= {"environment": description.environment(), "memory": memory()}
         with tempfile.TemporaryDirectory() as cache:
             env = environment(cache)
-            for name, jobs in groups().items():
+            for name in told.names or found:
                 print(name, file=sys.stderr, flush=True)
-                compile_ours(jobs, env)
-                measured["groups"][name] = interleave(jobs, 1 if told.quick else 5, env)
-        measured["memory"] = memory()
-        PATH.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    for table in tables(json.loads(PATH.read_text(encoding="utf-8"))):
-        Console(width=140).print(table.to_rich())
+                compile_ours(found[name], env)
+                measured["groups"][name] = interleave(found[name], told.rounds, env)
+                measured["groups"] = {
+                    n: measured["groups"][n] for n in found if n in measured["groups"]
+                }
+                PATH.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(table.to_markdown() for table in tables(measured)))
 
 
 if __name__ == "__main__":

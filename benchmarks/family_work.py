@@ -1,4 +1,4 @@
-"""The work of `family.py`, ours and PyTorch's: value and gradient of windows and of EM routing."""
+"""The work of `family.py`, ours and PyTorch's: windows, EM routing, and a training step of an EM network."""
 
 import math
 import os
@@ -93,6 +93,25 @@ def pytorch_em(job: Mapping[str, Any]) -> Call:
     return call
 
 
+def pytorch_em_step(job: Mapping[str, Any]) -> Call:
+    """Make a training step of the small EM network in eager PyTorch, in the ports' formulation."""
+    import pytorch_family
+    import torch
+
+    torch.manual_seed(0)
+    model = pytorch_family.EMNetwork(job["classes"])
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    images = torch.rand(job["batch"], 1, 32, 32)
+    labels = torch.arange(job["batch"]) % job["classes"]
+
+    def step() -> None:
+        optimiser.zero_grad()
+        pytorch_family.spread_loss(model(images), labels).backward()
+        optimiser.step()
+
+    return step
+
+
 def votes_bytes(sizes: Mapping[str, Any]) -> int:
     """Return how many bytes formed votes of a convolution would take."""
     b, h, w, a, p, _ = sizes["u"]
@@ -101,4 +120,9 @@ def votes_bytes(sizes: Mapping[str, Any]) -> int:
     return 4 * b * math.prod((y, x, k, k, a, j, p, e))
 
 
-MAKERS = {"our windows": our_windows, "pytorch windows": pytorch_windows, "pytorch em": pytorch_em}
+MAKERS = {
+    "our windows": our_windows,
+    "pytorch windows": pytorch_windows,
+    "pytorch em": pytorch_em,
+    "pytorch em step": pytorch_em_step,
+}

@@ -9,7 +9,7 @@ import math
 
 import torch
 from pytorch_capsnet import squash
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 FINAL_LAMBDA, FLOOR = 0.01, 1e-4
@@ -72,7 +72,12 @@ def combined(logits: Tensor, votes: Tensor, careful: bool) -> Tensor:
 
 
 def em_routing(
-    votes: Tensor, activation: Tensor, beta_u: Tensor, beta_a: Tensor, num_iters: int = 3
+    votes: Tensor,
+    activation: Tensor,
+    beta_u: Tensor,
+    beta_a: Tensor,
+    num_iters: int = 3,
+    final_lambda: float = FINAL_LAMBDA,
 ) -> tuple[Tensor, Tensor]:
     """Route by EM (2018), as the ports write it: votes formed, densities pair by pair.
 
@@ -82,6 +87,7 @@ def em_routing(
         beta_u: cost of describing a component, [j].
         beta_a: the price of a parent, [j].
         num_iters: how often the Gaussians are fitted.
+        final_lambda: what the inverse temperature tends to.
 
     Returns:
         Means [b, j, e] and activations [b, j].
@@ -93,7 +99,7 @@ def em_routing(
         mean = (weight * votes).sum(1, keepdim=True) / total
         variance = (weight * (votes - mean) ** 2).sum(1, keepdim=True) / total + FLOOR
         cost = ((beta_u.view(1, 1, -1, 1) + 0.5 * variance.log()) * total).sum(-1)  # [b, 1, j]
-        temperature = FINAL_LAMBDA * (1 - 0.95 ** (t + 1))
+        temperature = final_lambda * (1 - 0.95 ** (t + 1))
         present = torch.sigmoid(temperature * (beta_a - cost))  # [b, 1, j]
         if t + 1 < num_iters:
             density = -0.5 * (
@@ -101,3 +107,64 @@ def em_routing(
             ).sum(-1)
             r = torch.softmax(density + (present + 1e-12).log(), dim=-1)
     return mean.squeeze(1), present.squeeze(1)
+
+
+class EMLayer(nn.Module):
+    """Route 4x4 pose matrices to each position of a window, or to classes over the whole grid, by EM."""
+
+    def __init__(self, types: int, parents: int, kernel: int | None, stride: int = 1):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        children = types * (kernel or 1) ** 2
+        self.weight = nn.Parameter(torch.randn(children, parents, 4, 4) / 4)
+        self.beta_u = nn.Parameter(torch.zeros(parents))
+        self.beta_a = nn.Parameter(torch.zeros(parents))
+
+    def forward(self, poses: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
+        """Map poses [b, h, w, a, 4, 4] and activations [b, h, w, a] to those of the parents.
+
+        Returns:
+            The same of a grid, or of classes [b, j, 16] and [b, j].
+        """
+        b, h, w, a = activation.shape
+        betas = self.beta_u, self.beta_a
+        if self.kernel is None:
+            votes = public_votes(poses.reshape(b, h * w, a, 4, 4), self.weight)
+            votes = torch.cat([places(h, w) + votes[..., :2], votes[..., 2:]], -1).flatten(1, 2)
+            return em_routing(votes, activation.flatten(1), *betas, final_lambda=FINAL_LAMBDA / 4)
+        votes = public_votes(windows(poses, self.kernel, self.stride), self.weight)
+        present = windows(activation[..., None, None], self.kernel, self.stride).flatten(0, 1)
+        found = em_routing(votes.flatten(0, 1), present[..., 0, 0], *betas)
+        y, x = ((n - self.kernel) // self.stride + 1 for n in (h, w))
+        return found[0].view(b, y, x, -1, 4, 4), found[1].view(b, y, x, -1)
+
+
+def places(height: int, width: int) -> Tensor:
+    """Return where each position of a grid is, from 0 to 1: [h w, 1, 1, 2]."""
+    rows, columns = torch.linspace(0, 1, height), torch.linspace(0, 1, width)
+    return torch.cartesian_prod(rows, columns).view(-1, 1, 1, 2)
+
+
+class EMNetwork(nn.Module):
+    """The small network of the 2018 paper, A = 64, B = 8, C = D = 16, for images of one channel."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 64, 5, stride=2)
+        self.poses = nn.Conv2d(64, 8 * 16, 1, bias=False)
+        self.present = nn.Conv2d(64, 8, 1, bias=False)
+        self.first, self.second = EMLayer(8, 16, 3, stride=2), EMLayer(16, 16, 3)
+        self.classes = EMLayer(16, classes, None)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images [b, 1, h, w] to activations of the classes [b, classes]."""
+        x = self.stem(images).relu()
+        poses = self.poses(x).permute(0, 2, 3, 1).unflatten(-1, (8, 4, 4))
+        present = self.present(x).permute(0, 2, 3, 1).sigmoid()
+        return self.classes(*self.second(*self.first(poses, present)))[1]
+
+
+def spread_loss(scores: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor:
+    """Return the spread loss (2018, section 4.1) of scores [b, classes], mean over examples."""
+    beside = (margin - (scores.gather(1, labels[:, None]) - scores)).relu() ** 2
+    return beside.sum(1).mean() - margin**2

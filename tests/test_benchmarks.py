@@ -123,7 +123,7 @@ class TestFamily:
         groups = family.groups()
         for name, jobs in groups.items():
             assert {job["who"] for job in jobs.values()} <= set(contenders.MAKERS), name
-        assert len(groups) == 2 * len(family.WINDOWS) + 1
+        assert len(groups) == 2 * len(family.WINDOWS) + 2
 
     @pytest.mark.parametrize("formed", [False, True])
     def test_our_part_is_the_gradient_of_the_routing(self, scripts, formed):
@@ -170,8 +170,16 @@ class TestFamily:
             "0.500 (0.250 to 0.750)",
             "0.100 (0.100 to 0.100)",
         )
-        assert time.rows[1][1].startswith("0.500")
+        assert time.rows[1][:2] == ("EM routing, full", "0.500 (0.500 to 0.500)")
+        assert time.rows[2][:2] == ("EM routing, stop", "4.500 (4.500 to 4.500)")
         assert memory.rows == (("one", "5", "1 / 4 = 0.25", "3 / 6 = 0.50"),)
+
+    def test_the_page_has_the_tables_of_the_raw_results(self, scripts):
+        import family
+
+        page = (BENCHMARKS.parent / "docs" / "speed.md").read_text("utf-8")
+        measured = json.loads(family.PATH.read_text("utf-8"))
+        assert all(table.to_markdown() in page for table in family.tables(measured))
 
 
 class TestGpu:

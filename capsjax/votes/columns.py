@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from capsjax import numerics
-from capsjax.votes import contractions
+from capsjax.votes import contractions, squares
 from capsjax.votes.base import Votes
 
 
@@ -114,7 +114,7 @@ class ColumnVotes(Votes):
             sum_i c_ij (vote_ijh - m_jh)^2 / unit^2, [*batch, j, e].
         """
         moments = self.batch_last(centre), self._unit(unit)
-        return self.batch_first(contractions.scatter(coupling, *moments, self.u, self.matrices))
+        return self.batch_first(squares.scatter(coupling, *moments, self.u, self.matrices))
 
     def distance(
         self,
@@ -133,7 +133,7 @@ class ColumnVotes(Votes):
             sum_h p_jh (vote_ijh - m_jh)^2 / unit^2, [j, i, n].
         """
         moments = self.batch_last(centre), self.batch_last(precision), self._unit(unit)
-        return contractions.distance(*moments, self.u, self.matrices, self.rows)
+        return squares.distance(*moments, self.u, self.matrices, self.rows)
 
     def bound(self) -> Float[Array, "*batch"]:
         """Return a number that no component of an example's votes exceeds in size: max_ij |u_i| |W_ij|."""

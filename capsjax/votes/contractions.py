@@ -85,7 +85,7 @@ def agreements(
         One agreement for each, [j, i, n].
     """
     if accelerated():
-        return [_sum_rows(a, rows) for a in together.agreements(v, u, W)]
+        return [sum_rows(a, rows) for a in together.agreements(v, u, W)]
 
     def one(parent: tuple[list[Array], Array]) -> list[Array]:
         poses, matrix = parent
@@ -123,7 +123,7 @@ def adjoint(
     if accelerated():
         start = (jnp.zeros_like(u), jnp.zeros_like(W)) if accumulate is None else accumulate
         s, a, cotangents = together.adjoint([for_rows(x, u) for x in c], u, W, v, start)
-        return s, _sum_rows(a, rows), cotangents
+        return s, sum_rows(a, rows), cotangents
 
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
     # all parents in one array [b, i, j, e] five times (docs/decisions/0006).
@@ -158,79 +158,6 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
         The sums, [j, e, b].
     """
     return _total(*reverse_only((u, W)))
-
-
-def scatter(
-    c: Float[Array, "j i n"],
-    m: Float[Array, "j e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    W: Float[Array, "j id e"],
-) -> Float[Array, "j e b"]:
-    """Return sum_i c_ij ((W_ij u_i - m_j) / unit)^2, one parent's votes at a time.
-
-    Args:
-        c: weights, [j, i, n].
-        m: centres, [j, e, b].
-        unit: what deviations are measured in, [b].
-        u: child poses, [i, d, b].
-        W: transformation matrices, [j, i d, e].
-
-    Returns:
-        The sums, [j, e, b].
-    """
-
-    # Computed again in the backward pass: kept, the deviations of all parents would be the votes.
-    @jax.checkpoint
-    def one(parent: tuple[Array, Array, Array]) -> Array:
-        coupling, centre, matrix = parent
-        squares = jnp.square(_deviations(centre, unit, u, matrix))
-        return jnp.einsum("ib,ieb->eb", for_rows(coupling, u), squares)  # [e, b]
-
-    return jax.lax.map(one, (c, m, W))
-
-
-def distance(
-    m: Float[Array, "j e b"],
-    p: Float[Array, "j e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    W: Float[Array, "j id e"],
-    rows: int = 1,
-) -> Float[Array, "j i n"]:
-    """Return sum_h p_jh ((W_ij u_i - m_j)_h / unit)^2, one parent's votes at a time.
-
-    Args:
-        m: centres, [j, e, b].
-        p: precisions, [j, e, b].
-        unit: what deviations are measured in, [b].
-        u: child poses, [i, d, b].
-        W: transformation matrices, [j, i d, e].
-        rows: p, rows of a pose.
-
-    Returns:
-        The distances, [j, i, n].
-    """
-
-    @jax.checkpoint
-    def one(parent: tuple[Array, Array, Array]) -> Array:
-        centre, precision, matrix = parent
-        squares = jnp.square(_deviations(centre, unit, u, matrix))
-        return _sum_rows(jnp.einsum("eb,ieb->ib", precision, squares), rows)  # [i, b / p]
-
-    return jax.lax.map(one, (m, p, W))
-
-
-def _deviations(
-    m: Float[Array, "e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    matrix: Float[Array, "id e"],
-) -> Float[Array, "i e b"]:
-    """Return (W_ij u_i - m_j) / unit for one parent."""
-    i, d, _ = u.shape
-    votes = jnp.einsum("ide,idb->ieb", matrix.reshape(i, d, -1), u)  # [i, e, b]
-    return (votes - m[None]) / unit[None, None]
 
 
 def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
@@ -307,7 +234,16 @@ def for_rows(x: Shaped[Array, "... n"], u: Float[Array, "i d b"]) -> Shaped[Arra
     return x if n == b else jnp.tile(x, [*[1] * (x.ndim - 1), b // n])
 
 
-def _sum_rows(x: Float[Array, "... b"], rows: int) -> Float[Array, "... n"]:
+def sum_rows(x: Float[Array, "... b"], rows: int) -> Float[Array, "... n"]:
+    """Sum a number of each column over the rows of a pose.
+
+    Args:
+        x: numbers, [..., b], b = p n.
+        rows: p.
+
+    Returns:
+        The sums, [..., n].
+    """
     shape = *x.shape[:-1], rows, -1
     return x if rows == 1 else reduce(jnp.add, x.reshape(shape), axis=x.ndim - 1)
 
@@ -329,7 +265,7 @@ def _pull(
 
 def _compare(x: Float[Array, "i d b"], u: Float[Array, "i d b"], rows: int) -> Float[Array, "i n"]:
     """Sum the products over d, and over the rows of a pose."""
-    return _sum_rows(reduce(jnp.add, x * u, axis=1), rows)
+    return sum_rows(reduce(jnp.add, x * u, axis=1), rows)
 
 
 def reduce(

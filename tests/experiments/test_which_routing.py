@@ -60,8 +60,11 @@ def test_the_table_begins_with_the_smallest_error(tables):
         "em": {"seconds": [5.0, 4.0, 16.0], "temp_bytes": 300},
     }
     lines = tables.table(errors, cost, dict.fromkeys(errors, 1000), dict.fromkeys(errors, 0.009))
-    assert lines[2] == "| em | 2.20 ± 0.28 | -0.90 (-2.17 to +0.37) | -1.90 (-3.17 to -0.63) | 4.00 | 3.00 | 1,000 | 0.009 |"
-    assert lines[3] == "| dynamic, full | 3.10 ± 0.14 |  | -1.00 (-1.00 to -1.00) | 1.50 | 1.50 | 1,000 | 0.009 |"
+    em, full = ([cell.strip() for cell in line.split("|")][1:-1] for line in lines[2:4])
+    assert em[:4] == ["em", "2.20 ± 0.28", "-0.90 (-2.17 to +0.37)", "-1.90 (-3.17 to -0.63)"]
+    assert em[4:] == ["4.00", "3.00", "1,000", "0.009"]
+    assert full[:4] == ["dynamic, full", "3.10 ± 0.14", "", "-1.00 (-1.00 to -1.00)"]
+    assert full[4:] == ["1.50", "1.50", "1,000", "0.009"]
     assert lines[4].startswith("| uniform | 4.10 ± 0.14 | +1.00")
 
 

@@ -13,7 +13,7 @@ ACCELERATORS = (
     Mutation(
         "rows of pose matrices that the product of all parents keeps apart",
         "votes/contractions.py",
-        "        return s, _sum_rows(a, rows), cotangents\n",
+        "        return s, sum_rows(a, rows), cotangents\n",
         "        return s, a, cotangents\n",
         ("tests/test_together.py",),
     ),

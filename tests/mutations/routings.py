@@ -25,6 +25,20 @@ ROUTINGS = (
         ("tests/routing/test_conformance.py",),
     ),
     Mutation(
+        "squared deviations whose centre gets no gradient",
+        "votes/squares.py",
+        "-_sum_children(votes_bar)",
+        "0 * _sum_children(votes_bar)",
+        ("tests/test_squares.py", "tests/routing/test_em.py"),
+    ),
+    Mutation(
+        "a sum over children that leaves out those beyond whole groups",
+        "votes/squares.py",
+        "found + reduce(jnp.add, x[groups * GROUP :]) if rest else found",
+        "found",
+        ("tests/test_squares.py",),
+    ),
+    Mutation(
         "soft k-means that adds its logits up",
         "routing/k_means.py",
         "        del t, logits\n        return self._near(parents.pose, inputs)",
