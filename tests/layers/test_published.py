@@ -3,6 +3,7 @@
 import collections
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -155,3 +156,10 @@ def test_a_baseline_has_parameters_data_and_schedule_of_the_capsules(name, besid
         assert cnn == pytest.approx(capsules, rel=0.01)
         assert f"{cnn:,}" in text
         assert f"{capsules:,}" in text
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in STATED if not name.startswith("cnn")])
+def test_a_published_network_says_what_a_step_takes(name):
+    batch = cj.load_config(name).training.batch_size
+    assert re.search(rf"step of batch {batch} takes [\w. ]*second", header(name))
+    assert re.search(r"on two (busy )?CPU cores", header(name))
