@@ -103,7 +103,7 @@ def tables(measured: dict[str, Any]) -> list[Table]:
         "share position, to public",
     )
     shares = []
-    for name, found in measured["memory"].items():
+    for name, found in measured.get("memory", {}).items():
         parts = [
             f"{found[f'{g}, never formed'] / 1e6:.0f} / {found[f'{g}, formed'] / 1e6:.0f} = "
             f"{found[f'{g}, never formed'] / found[f'{g}, formed']:.2f}"
@@ -125,7 +125,9 @@ def tables(measured: dict[str, Any]) -> list[Table]:
 def main() -> None:
     """Measure, write down each group as it comes, print."""
     parser = argparse.ArgumentParser(description="Time convolutional capsules and EM routing.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="groups to measure (default all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="groups to measure (default all, and memory)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each (default 5)")
     parser.add_argument("--show", action="store_true", help="print the tables of what is there")
     told = parser.parse_args()
@@ -134,7 +136,9 @@ def main() -> None:
         parser.error(f"got {unknown[0]!r}, expected one of: {'; '.join(found)}")
     measured = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {"groups": {}}
     if not told.show:
-        measured |= {"environment": description.environment(), "memory": memory()}
+        measured["environment"] = description.environment()
+        if not told.names:
+            measured["memory"] = memory()
         with tempfile.TemporaryDirectory() as cache:
             env = environment(cache)
             for name in told.names or found:

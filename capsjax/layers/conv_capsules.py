@@ -25,8 +25,7 @@ from capsjax.layers.normalisation import LayerNorm, Normalisation, check_normali
 from capsjax.layers.routed import check_routing, route, routing_of, train_routing, without_positions
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
-from capsjax.votes import SHARES, Share, Window, WindowVotes
-from capsjax.votes.base import Masks
+from capsjax.votes import SHARES, Share, Votes, Window, WindowVotes, mask
 
 PoseKind = Literal["vector", "matrix"]
 POSES: tuple[PoseKind, ...] = ("vector", "matrix")
@@ -224,14 +223,15 @@ class ConvCapsules(nnx.Module):
 
         pose = jnp.asarray(children.pose)
         poses = on_grid(pose, a, self.rows, d // self.rows)
-        votes = WindowVotes(poses, self.weight[...], self.config.stride, self.config.share)
+        windows = WindowVotes(poses, self.weight[...], self.config.stride, self.config.share)
+        votes: Votes = windows
         if any(map(any, self.zeros)):
             here = on_grid(jnp.ones(pose.shape[:2], bool), a)  # [b, h, w, a]
             # Zeros are no children: a mean would count them, and so would the entropy of the couplings.
-            votes = dataclasses.replace(votes, masks=Masks(votes.seen(here)))
+            votes = mask(windows, children=windows.seen(here))
         takes = {
-            "poses": lambda: votes.seen(poses.reshape(*poses.shape[:4], d)),
-            "activation": lambda: votes.seen(on_grid(jnp.asarray(children.activation), a)),
+            "poses": lambda: windows.seen(poses.reshape(*poses.shape[:4], d)),
+            "activation": lambda: windows.seen(on_grid(jnp.asarray(children.activation), a)),
         }
         return route(self, votes, takes, trace=trace)
 

@@ -137,7 +137,8 @@ def _adjoint(
         found = of_precision, of_weights, -_sum_children(votes_bar)
         # The only sum over examples.
         W_bar = jnp.einsum("idb,ieb->ide", u, votes_bar).reshape(matrix.shape)
-        return u_bar + _pulled(votes_bar, matrix, u), (*found, W_bar)
+        matrices = matrix.reshape(*u.shape[:2], -1).swapaxes(1, 2)  # [i, e, d]
+        return u_bar + _products(matrices, votes_bar), (*found, W_bar)
 
     def held() -> tuple[Array, Array, Array, Array]:
         return p, any_numbers(p, c.shape), p, any_numbers(p, W.shape)
@@ -159,12 +160,10 @@ def _sum_children(x: Float[Array, "i e b"]) -> Float[Array, "e b"]:
         return reduce(jnp.add, x)
     groups, rest = divmod(i, GROUP)
     parts = x[: groups * GROUP].reshape(groups, GROUP, *x.shape[1:])
-    found = _sum_children(reduce(jnp.add, parts, axis=1))
+    # Fused with the next sum, each would be computed again for every term of it.
+    sums = jax.lax.optimization_barrier(reduce(jnp.add, parts, axis=1))
+    found = reduce(jnp.add, sums)
     return found + reduce(jnp.add, x[groups * GROUP :]) if rest else found
-
-
-def _written_out(terms: int) -> bool:
-    return terms <= UNROLLED and not accelerated()
 
 
 def _deviations(
@@ -174,24 +173,14 @@ def _deviations(
     matrix: Float[Array, "id e"],
 ) -> Float[Array, "i e b"]:
     """Return (W_ij u_i - m_j) / unit for one parent."""
-    i, d, _ = u.shape
-    matrices = matrix.reshape(i, d, -1)
-    if _written_out(d):
-        terms = (matrices[:, k, :, None] * u[:, k, None, :] for k in range(d))
-        votes = functools.reduce(jnp.add, terms)  # [i, e, b]
-    else:
-        votes = jnp.einsum("ide,idb->ieb", matrices, u)  # [i, e, b]
+    votes = _products(matrix.reshape(*u.shape[:2], -1), u)  # [i, e, b]
     return (votes - m[None]) / unit[None, None]
 
 
-def _pulled(
-    votes_bar: Float[Array, "i e b"], matrix: Float[Array, "id e"], u: Float[Array, "i d b"]
-) -> Float[Array, "i d b"]:
-    """Pull the cotangent of a parent's votes back to its children: sum_h W_ij,h votes_bar_h."""
-    i, d, _ = u.shape
-    e = matrix.shape[-1]
-    matrices = matrix.reshape(i, d, e)
-    if _written_out(e):
-        terms = (matrices[:, :, h, None] * votes_bar[:, h, None, :] for h in range(e))
-        return functools.reduce(jnp.add, terms)
-    return jnp.einsum("ide,ieb->idb", matrices, votes_bar)
+def _products(matrices: Float[Array, "i m n"], x: Float[Array, "i m b"]) -> Float[Array, "i n b"]:
+    """Multiply each child's columns by the transpose of its matrix."""
+    m = matrices.shape[1]
+    if accelerated() or m > UNROLLED:
+        return jnp.einsum("imn,imb->inb", matrices, x)
+    terms = (matrices[:, k, :, None] * x[:, k, None, :] for k in range(m))
+    return functools.reduce(jnp.add, terms)

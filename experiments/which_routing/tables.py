@@ -103,12 +103,13 @@ def tables(results: Path = HERE / "results") -> str:
     return "\n\n".join(parts) or finding.NOTHING
 
 
-def written(page: str) -> str:
-    """Return a page with the tables between its marks."""
-    return finding.written(page, tables(), "which routing", "experiments/which_routing/tables.py")
+def written(page: str, made: str) -> str:
+    """Return a page with tables between its marks."""
+    return finding.written(page, made, "which routing", "experiments/which_routing/tables.py")
 
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    made = tables()
     for page in PAGES:
-        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(written(page.read_text(encoding="utf-8"), made), encoding="utf-8")
