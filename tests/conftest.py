@@ -45,6 +45,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below `nohup`
 
 
+# By default Python looks for garbage so often that a tenth of the tests' time is spent on it.
+gc.set_threshold(50_000, 20, 50)
+
 # Memory maps of a process, of which Linux grants 65,530: each compiled program takes several.
 MAPS = pathlib.Path("/proc/self/maps")
 MANY_MAPS, TOO_MANY_MAPS = 12_000, 30_000
@@ -102,6 +105,21 @@ def compared(tmp_path_factory):
     from tests.comparison import make
 
     return make(tmp_path_factory)
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Paint no figure, where a test looks at none: their files are there, and empty."""
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+    def save(figure, to, **options):
+        if isinstance(to, pathlib.Path):
+            to.write_bytes(b"")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+    monkeypatch.setattr(Figure, "get_tightbbox", lambda figure: Bbox.unit())
 
 
 @pytest.fixture

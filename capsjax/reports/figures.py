@@ -187,21 +187,37 @@ def drawn_name(name: str, number: int) -> str:
     return name if all(font.get_char_index(ord(letter)) for letter in name) else str(number)
 
 
-def save(figure: Figure, path: Path) -> Path:
+def lay_out(figure: Figure) -> None:
+    """Arrange what is in a figure, once: each of its files would measure every word of it again.
+
+    Args:
+        figure: what is going to be written.
+    """
+    if figure.get_layout_engine() is not None:
+        with drawn_with(LIGHT):
+            figure.draw_without_rendering()
+        figure.set_layout_engine(None)
+
+
+def save(figure: Figure, path: Path, *others: Path) -> Path:
     """Write a figure; the same figure gives the same bytes each time.
 
     Args:
         figure: what to write.
         path: the file, whose suffix (.svg, .pdf or .png) says in which form.
+        others: further files, in other forms.
 
     Returns:
-        The file.
+        The first file.
     """
     # matplotlib writes the date or its own version into every form, under another name in each.
     empty = {".svg": ("Date", "Creator"), ".pdf": ("CreationDate",), ".png": ("Software",)}
+    lay_out(figure)
     with drawn_with(LIGHT):
-        nothing = dict.fromkeys(empty.get(path.suffix, ()))
         # Tight: what the layout found no room for, such as ticks beside a wide legend, is not cut off.
-        options = {"dpi": 130, "metadata": nothing, "bbox_inches": "tight"}
-        figure.savefig(path, facecolor=figure.get_facecolor(), **options)
+        box = figure.get_tightbbox().padded(0.1)
+        for one in (path, *others):
+            nothing = dict.fromkeys(empty.get(one.suffix, ()))
+            options = {"dpi": 130, "metadata": nothing, "bbox_inches": box}
+            figure.savefig(one, facecolor=figure.get_facecolor(), **options)
     return path

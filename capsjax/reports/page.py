@@ -148,29 +148,30 @@ def draw_panels(panels: Iterable[Panel], folder: Path) -> list[Picture]:
     drawn = []
     for panel in panels:
         light, dark = (figures.panel_figure(panel, theme) for theme in (LIGHT, DARK))
-        for suffix in ("svg", "pdf", "png"):
-            figures.save(light, folder / f"{panel.name}.{suffix}")
-        drawn.append(picture(light, dark, panel.caption, panel.alt))
+        drawn.append(picture(light, dark, folder / panel.name, panel.caption, panel.alt))
     return drawn
 
 
-def picture(light: Figure, dark: Figure, caption: str, alt: str) -> Picture:
-    """Make a picture of a figure that was drawn for a light page and for a dark one.
+def picture(light: Figure, dark: Figure, file: Path, caption: str, alt: str) -> Picture:
+    """Make a picture of a figure that was drawn for a light page and for a dark one, and write the light one.
 
     Args:
         light: the figure for a light page.
         dark: the same for a dark page.
+        file: where the light one is written, as SVG, PDF and PNG, without a suffix.
         caption: what it shows and how it is read.
         alt: what it shows, for those who do not see it.
 
     Returns:
         The picture, with both figures within it as SVG.
     """
+    figures.save(light, *(file.with_name(f"{file.name}.{form}") for form in ("svg", "pdf", "png")))
     return Picture(caption, alt, *(_address(figure) for figure in (light, dark)))
 
 
 def _address(figure: Figure) -> str:
     stream = io.BytesIO()
+    figures.lay_out(figure)
     with drawn_with(LIGHT):
         metadata = {"Date": None, "Creator": None}
         figure.savefig(stream, format="svg", metadata=metadata, facecolor=figure.get_facecolor())

@@ -207,10 +207,10 @@ def _layers(run: Run, shown: _Shown) -> tuple[Table, Picture]:
         )
         for theme in (LIGHT, DARK)
     )
-    for suffix in ("svg", "pdf", "png"):
-        figures.save(light, run.folder / "figures" / f"layers.{suffix}")
     alt = f"Activations of {len(table.rows)} layers for {min(COLUMNS, len(shown.raw))} test images."
-    return table, page.picture(light, dark, layer_panels.CAPTION, alt)
+    return table, page.picture(
+        light, dark, run.folder / "figures" / "layers", layer_panels.CAPTION, alt
+    )
 
 
 def _reconstructions(run: Run, shown: _Shown) -> list[Picture]:
@@ -231,8 +231,6 @@ def _reconstructions(run: Run, shown: _Shown) -> list[Picture]:
         figures.reconstruction_figure(images, drawn, told, found, theme) for theme in (LIGHT, DARK)
     )
     figures.save(light, run.folder / "reconstructions.png")
-    for suffix in ("svg", "pdf", "png"):
-        figures.save(light, run.folder / "figures" / f"reconstructions.{suffix}")
     right = sum(a == b for a, b in zip(told, found, strict=True))
     of, word = (
         ("its longest capsule", "label")
@@ -244,7 +242,7 @@ def _reconstructions(run: Run, shown: _Shown) -> list[Picture]:
         f"{word} → the prediction; bold where they differ."
     )
     alt = f"{len(images)} test images and their reconstructions; {right} of them classified correctly."
-    return [page.picture(light, dark, caption, alt)]
+    return [page.picture(light, dark, run.folder / "figures" / "reconstructions", caption, alt)]
 
 
 def report(run_dir: Run | str | Path, data: object = None) -> Path:

@@ -126,9 +126,7 @@ def _picture(
     for theme in (LIGHT, DARK):
         with drawn_with(theme):
             drawn.append(draw(theme))
-    for suffix in ("svg", "pdf", "png"):
-        figures.save(drawn[0], folder / f"{name}.{suffix}")
-    return page.picture(drawn[0], drawn[1], caption, alt)._replace(name=name)
+    return page.picture(drawn[0], drawn[1], folder / name, caption, alt)._replace(name=name)
 
 
 def _rows(supported: Supported, names: Sequence[str], n: int, theme: Theme) -> Figure:

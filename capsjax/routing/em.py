@@ -62,6 +62,7 @@ class Gaussians(NamedTuple):
         variance: sigma_j^2 / unit^2, [*batch, j, e].
         unit: what variances are measured in, 1 unless votes are huge, [*batch].
         weight: by how much each vote counts in the mean, as held.
+        distance: sum_h (V_ijh - mu_jh)^2 / sigma_jh^2, as held; None where no E-step follows.
     """
 
     pose: Float[Array, "*batch j e"]
@@ -70,6 +71,7 @@ class Gaussians(NamedTuple):
     variance: Float[Array, "*batch j e"]
     unit: Float[Array, "*batch"]
     weight: PerPair
+    distance: Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,12 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         Returns:
             Means and variances [*batch, j, e], activations and their logarithms [*batch, j].
         """
+        return self._maximise(t, coupling, state, inputs, distances=False)
+
+    def _maximise(
+        self, t: Any, coupling: PerPair, state: EMState, inputs: EMInputs, *, distances: bool
+    ) -> Gaussians:
+        """Fit the Gaussians, and measure the distances if they are asked for."""
         votes, pairs = inputs.votes, inputs.votes.pairs
         assigned = coupling * pairs.by_child(inputs.activation)
         mass = pairs.sum_children(assigned)  # [*batch, j]
@@ -197,10 +205,9 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         # Weights are remembered, not means: what a mode stops is R, and the votes stay live.
         if state.weight is not None:
             weight = (1 - MOMENTUM) * weight + MOMENTUM * state.weight
-        mean = votes.combine(weight)  # [*batch, j, e]
         unit = unit_of(votes)
         floor = in_squared_units(self.floor, unit)  # [*batch]
-        variance = votes.scatter(share, mean, unit) + floor[..., None, None]  # [*batch, j, e]
+        mean, variance, distance = votes.fit(weight, share, floor, unit, distances)
         log_sigma = 0.5 * jnp.log(variance) + jnp.log(unit)[..., None, None]  # [*batch, j, e]
         beta_u, beta_a = (
             jnp.broadcast_to(beta, mass.shape) for beta in (inputs.beta_u, inputs.beta_a)
@@ -210,7 +217,8 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         logit = factor * self.final_lambda * (1 - 0.95 ** (t + 1)) * (beta_a - cost)
         # log a_j from its logit: the logarithm of an activation that underflows would be -inf.
         log_activation = jax.nn.log_sigmoid(logit)
-        return Gaussians(mean, jax.nn.sigmoid(logit), log_activation, variance, unit, weight)
+        activation = jax.nn.sigmoid(logit)
+        return Gaussians(mean, activation, log_activation, variance, unit, weight, distance)
 
     def update(self, t: Any, state: EMState, inputs: EMInputs) -> EMState:
         """Fit the Gaussians, then compare each vote with its parent's: the E-step after an M-step.
@@ -225,10 +233,10 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         Returns:
             The new logits and weights, as held.
         """
-        parents = self.readout(t, self.couple(state, inputs), state, inputs)
-        votes, unit = inputs.votes, parents.unit[..., None]
+        coupling = self.couple(state, inputs)
+        parents = self._maximise(t, coupling, state, inputs, distances=True)
+        unit = parents.unit[..., None]
         spread = jnp.log(2 * math.pi * parents.variance) + 2 * jnp.log(unit)[..., None]
         constant = parents.log_activation - 0.5 * jnp.sum(spread, axis=-1)  # [*batch, j]
-        distance = votes.distance(parents.pose, 1 / parents.variance, parents.unit)
-        logits = votes.pairs.by_parent(constant) - 0.5 * distance
+        logits = inputs.votes.pairs.by_parent(constant) - 0.5 * parents.distance
         return EMState(logits, None if state.weight is None else parents.weight)

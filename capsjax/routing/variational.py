@@ -128,12 +128,12 @@ class VariationalRouting(LogitRouting[EMInputs]):
         assigned = coupling * pairs.by_child(inputs.activation)  # r_ij, as held
         mass = pairs.sum_children(assigned)  # N_j, [*batch, j]
         share = assigned / pairs.by_parent(numerics.at_least_tiny(mass))
-        mean, unit = votes.combine(share), unit_of(votes)  # mu_j [*batch, j, e], [*batch]
+        unit = unit_of(votes)  # [*batch]
+        mean, spread, _ = votes.fit(share, share, jnp.zeros_like(unit), unit)  # mu_j [*batch, j, e]
         # The prior's scale is 1.
         prior = in_squared_units(1, unit)[..., None, None]  # [*batch, 1, 1]
         shrink = (mass / (1 + mass))[..., None]  # [*batch, j, 1]
-        spread = votes.scatter(share, mean, unit) * mass[..., None]
-        scale = prior + spread + shrink * jnp.square(mean / unit[..., None, None])
+        scale = prior + spread * mass[..., None] + shrink * jnp.square(mean / unit[..., None, None])
         e = mean.shape[-1]
         freedom = (e + 1 + mass)[..., None]  # nu_j, [*batch, j, 1]
         steps = jnp.broadcast_to(jnp.arange(e, dtype=mean.dtype), mean.shape)

@@ -63,6 +63,20 @@ class Masks(NamedTuple):
     parents: Bool[Array, "*batch j"] | None = None
 
 
+class Fit(NamedTuple):
+    """Hold a Gaussian for each parent, fitted to its votes.
+
+    Attributes:
+        mean: [*batch, j, e].
+        variance: in units of unit^2, the floor included, [*batch, j, e].
+        distance: of each vote from its parent's mean, in units of the variance, as held; None if not asked.
+    """
+
+    mean: Float[Array, "*batch j e"]
+    variance: Float[Array, "*batch j e"]
+    distance: PerPair | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Votes(abc.ABC):
     """Define what a routing may ask of votes; a pytree whose leaves are its arrays.
@@ -71,7 +85,7 @@ class Votes(abc.ABC):
     Everything else is derived from `combine` by reverse mode, and overridden where something is faster:
 
     combine(c) is dT/dv and agreement(v) is dT/dc of T = sum_ij c_ij vote_ij . v_j; scatter(c, m) is dD/dp and
-    distance(m, p) is dD/dc of D = sum_ij c_ij sum_h p_jh (vote_ijh - m_jh)^2.
+    distance(m, p) is dD/dc of D = sum_ij c_ij sum_h p_jh (vote_ijh - m_jh)^2. fit(w, c) is all three in turn.
 
     Logits, couplings and agreements are held as `pairs` say. Fields that are not arrays are marked as
     `static` in their metadata.
@@ -252,6 +266,33 @@ class Votes(abc.ABC):
         squares = jnp.square(self._deviations(centre, unit))  # [*batch, i, j, e]
         # [*batch, i, j], then as held
         return self.pairs.from_array(jnp.einsum("...ije,...je->...ij", squares, precision))
+
+    def fit(
+        self,
+        weight: PerPair,
+        share: PerPair,
+        floor: Float[Array, "*batch"],
+        unit: Float[Array, "*batch"],
+        distances: bool = False,
+    ) -> Fit:
+        """Fit a Gaussian to each parent's votes, and measure how far from it each vote is.
+
+        m_j = sum_i w_ij vote_ij,   s_jh = `scatter` of share c about m + floor,   and `distance` with 1 / s
+
+        Args:
+            weight: w_ij, of each vote in its parent's mean, as held.
+            share: c_ij, of each squared deviation in its variance, as held.
+            floor: what is added to variances, in squared units, [*batch].
+            unit: what deviations of each example are measured in, [*batch].
+            distances: whether they are asked for.
+
+        Returns:
+            Means and variances, [*batch, j, e], and distances, as held.
+        """
+        mean = self.combine(weight)  # [*batch, j, e]
+        variance = self.scatter(share, mean, unit) + floor[..., None, None]  # [*batch, j, e]
+        apart = self.distance(mean, 1 / variance, unit) if distances else None
+        return Fit(mean, variance, apart)
 
     def _deviations(
         self, centre: Float[Array, "*batch j e"], unit: Float[Array, "*batch"] | None

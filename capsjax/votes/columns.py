@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float, Shaped
 
 from capsjax import numerics
 from capsjax.votes import contractions, squares
-from capsjax.votes.base import Votes
+from capsjax.votes.base import Fit, Votes
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -135,10 +136,36 @@ class ColumnVotes(Votes):
         moments = self.batch_last(centre), self.batch_last(precision), self._unit(unit)
         return squares.distance(*moments, self.u, self.matrices, self.rows)
 
+    def fit(
+        self,
+        weight: Float[Array, "j i n"],
+        share: Float[Array, "j i n"],
+        floor: Float[Array, "*batch"],
+        unit: Float[Array, "*batch"],
+        distances: bool = False,
+    ) -> Fit:
+        """Fit a Gaussian to each parent's votes; its gradient forms those of one parent once, at a time.
+
+        Args:
+            weight: of each vote in its parent's mean, [j, i, n].
+            share: of each squared deviation in its variance, [j, i, n].
+            floor: what is added to variances, in squared units, [*batch].
+            unit: what deviations of each example are measured in, [*batch].
+            distances: whether they are asked for.
+
+        Returns:
+            Means and variances [*batch, j, e], and distances [j, i, n].
+        """
+        lines = self._unit(floor), self._unit(unit)
+        rows = self.rows if distances else None
+        m, s, apart = squares.fit(weight, share, *lines, self.u, self.matrices, rows)
+        return Fit(self.batch_first(m), self.batch_first(s), apart)
+
     def bound(self) -> Float[Array, "*batch"]:
-        """Return a number that no component of an example's votes exceeds in size: max_ij |u_i| |W_ij|."""
+        """Return what no component of an example's votes exceeds in size: max_ij sqrt(d) |u_i| max |W_ij|."""
         i, d, _ = self.u.shape
-        matrices = numerics.safe_norm(self.matrices.reshape(-1, i, d * self.matrices.shape[-1]))
+        sizes = jnp.abs(self.matrices.reshape(-1, i, d * self.matrices.shape[-1]))
+        matrices = math.sqrt(d) * jnp.max(sizes, axis=-1, initial=0)  # [j, i]
         lengths = self._lengths()  # [i, n]
         pairs = self.pairs
         return pairs.max_abs(pairs.only_present(matrices[:, :, None] * lengths[None]))  # [j, i, n]

@@ -170,16 +170,15 @@ def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
     Returns:
         c_ij, [j, i, b].
     """
-    if logits.shape[0] <= UNROLLED:
-        return _softmax(logits, leaky)
-    # Of many parents the adjoint is written by hand: through the loop over them it takes twice as long.
-    return _couple_many(*reverse_only((logits,)), leaky)
+    # The adjoint is written by hand: the compiler's own sum over the parents takes several times as long.
+    return _couple(*reverse_only((logits,)), leaky)
 
 
-def _softmax(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _couple(logits: Array, leaky: bool) -> Array:
     # Written out, 2 ms; `jax.nn.softmax` over the first axis takes 17 (docs/decisions/0006). The result does
-    # not depend on what is subtracted, so no gradient passes through it.
-    largest = jax.lax.stop_gradient(reduce(jnp.maximum, logits))  # [i, b]
+    # not depend on what is subtracted.
+    largest = reduce(jnp.maximum, logits)  # [i, b]
     largest = jnp.maximum(largest, 0) if leaky else largest
     shares = jnp.exp(logits - largest[None])
     whole = reduce(jnp.add, shares)
@@ -187,22 +186,17 @@ def _softmax(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"
     return shares / whole[None]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _couple_many(logits: Array, leaky: bool) -> Array:
-    return _softmax(logits, leaky)
-
-
-def _couple_many_forward(logits: Array, leaky: bool) -> tuple[Array, Array]:
+def _couple_forward(logits: Array, leaky: bool) -> tuple[Array, Array]:
     coupling = couple(logits, leaky)
     return coupling, coupling
 
 
-def _couple_many_backward(leaky: bool, coupling: Array, cotangent: Array) -> tuple[Array]:
+def _couple_backward(leaky: bool, coupling: Array, cotangent: Array) -> tuple[Array]:
     del leaky  # what leaked away has no cotangent
     return (couple_adjoint(coupling, cotangent),)
 
 
-_couple_many.defvjp(_couple_many_forward, _couple_many_backward)
+_couple.defvjp(_couple_forward, _couple_backward)
 
 
 def couple_adjoint(
@@ -217,7 +211,43 @@ def couple_adjoint(
     Returns:
         b_bar, [j, i, b]; the same for leaky coupling, as what leaked away has no cotangent.
     """
-    return coupling * (cotangent - reduce(jnp.add, coupling * cotangent)[None])
+    terms = coupling * cotangent
+    if accelerated() or coupling.shape[0] > UNROLLED:
+        mean = reduce(jnp.add, terms)  # [i, b]
+    else:
+        # A loop: what is written out is fused with the difference, and computed again for every parent.
+        mean = jax.lax.fori_loop(1, terms.shape[0], lambda j, folded: folded + terms[j], terms[0])
+    return coupling * (cotangent - mean[None])
+
+
+def for_parents(x: Float[Array, "i n"], parents: int) -> Float[Array, "j i n"]:
+    """Repeat a number of each child for all its parents.
+
+    Args:
+        x: numbers, [i, n].
+        parents: j.
+
+    Returns:
+        The same for each parent, [j, i, n].
+    """
+    return _for_parents(*reverse_only((x,)), parents)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _for_parents(x: Array, parents: int) -> Array:
+    return jnp.broadcast_to(x[None], (parents, *x.shape))
+
+
+def _for_parents_forward(x: Array, parents: int) -> tuple[Array, None]:
+    return for_parents(x, parents), None
+
+
+def _for_parents_backward(parents: int, _: None, cotangent: Array) -> tuple[Array]:
+    del parents
+    return (reduce(jnp.add, cotangent),)
+
+
+_for_parents.defvjp(_for_parents_forward, _for_parents_backward)
 
 
 def for_rows(x: Shaped[Array, "... n"], u: Float[Array, "i d b"]) -> Shaped[Array, "... b"]:

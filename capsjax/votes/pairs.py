@@ -188,6 +188,14 @@ class ParentsFirst(Pairs):
         """
         return contractions.couple_adjoint(coupling, cotangent)
 
+    def by_child(self, x: Shaped[Array, "*batch i"]) -> Shaped[Array, "j i b"]:
+        """Repeat a number of each child, [*batch, i], for all its parents; its adjoint sums written out."""
+        i, j = self.shape[-2:]
+        columns = x.reshape(math.prod(self.shape[:-2]), i).T  # [i, b]
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return jnp.broadcast_to(columns[None], (j, *columns.shape))
+        return contractions.for_parents(columns, j)
+
     def sum(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
         """Return the sum over each example's pairs, [*batch]."""
         return jnp.sum(x, axis=(0, 1)).reshape(self.shape[:-2])  # [b] -> [*batch]

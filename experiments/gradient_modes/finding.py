@@ -47,6 +47,9 @@ NAMES = {
 }
 APART = "digits_first_plan"  # not part of means over sets
 UNIFORM, STOP, FULL = "uniform", "stop", "full"
+EXCHANGED = (
+    "Both at one learning rate, where selection gave stop and full different ones (not planned):"
+)
 GAPS = ("gap", "example_gap")
 FURTHER = "how far below uniform coupling's the entropy of the coupling is"
 
@@ -243,6 +246,42 @@ def iterations_table(planned: Mapping[str, Any]) -> list[str]:
     return [*head, *rows] if rows else []
 
 
+def rates_table(planned: Mapping[str, Any]) -> list[str]:
+    """Return stop minus full at one learning rate, on the sets where selection gave them different ones."""
+    rows = []
+    for name, entry in planned.items():
+        exchanged = read(name) if "rates" in entry else None
+        if exchanged is None:
+            continue
+        base = entry["rates_of"]
+        chosen = json.loads((RESULTS / base / "selection.json").read_text(encoding="utf-8"))[
+            "rates"
+        ]
+        for rate in sorted({chosen[STOP], chosen[FULL]}):
+            # Of each arm the runs that had this rate: by selection, or exchanged.
+            stop, full = (
+                _by_seed((read(base) if chosen[arm] == rate else exchanged), arm)
+                for arm in (STOP, FULL)
+            )
+            seeds = [seed for seed in stop if seed in full]
+            pairs = [np.array([one[seed] for seed in seeds]) for one in (stop, full)]
+            both = " | ".join(f"{errors.mean():.2f}" for errors in pairs)
+            rows.append(
+                f"| {NAMES[base]} | {rate:g} | {len(seeds)} | {both} | "
+                f"{between(paired_difference(*pairs))} | {sign_flip_test(*pairs):.2g} |"
+            )
+    head = [
+        "| set | learning rate of both | seeds | stop, % | full, % | stop minus full, points (95 %) | p |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    return [*head, *rows] if rows else []
+
+
+def _by_seed(measured: Measured | None, arm: str) -> dict[int, float]:
+    """Return the test errors of an arm, in per cent."""
+    return {} if measured is None else dict(zip(measured.seeds, measured.errors[arm], strict=True))
+
+
 def losses_table(sets: Mapping[str, Measured]) -> list[str]:
     """Return, for every arm and set, the test margin loss minus full's, 95 % interval, in thousandths."""
     arms = list(dict.fromkeys(arm for measured in sets.values() for arm in measured.losses))
@@ -304,7 +343,9 @@ def gradients_table(names: Sequence[str]) -> list[str]:
 def law_points(planned: Mapping[str, Any]) -> list[Point]:
     """Return every moment at which stop and full were compared, of all sets, arms and iterations."""
     found = []
-    for name in planned:
+    for name, entry in planned.items():
+        if "rates" in entry:
+            continue
         path = RESULTS / name / "gradients.json"
         uniform = math.log(8 if name.startswith("eth80") else 10)
         moments: dict[str, int] = {}
@@ -342,8 +383,8 @@ def law_table(planned: Mapping[str, Any]) -> list[str]:
 
 
 def read_all(planned: Mapping[str, Any]) -> dict[str, Measured]:
-    """Read every set that has results, but those that differ by the number of iterations."""
-    found = {name: read(name) for name, entry in planned.items() if "iterations" not in entry}
+    """Read every set that has results, but those that vary another's iterations or learning rates."""
+    found = {name: read(name) for name, entry in planned.items() if "rates_of" not in entry}
     return {name: measured for name, measured in found.items() if measured is not None}
 
 
@@ -359,6 +400,7 @@ def chapter() -> str:
         losses_table(sets),
         ["What length and bias do, beside stop:"],
         beside_stop_table(sets),
+        *([[EXCHANGED], rows] if (rows := rates_table(planned)) else []),
         ["The stop gradient of all parameters beside the full one, while the full one trains:"],
         gradients_table(list(sets)),
         [f"Spearman's rank correlation of 1 − cosine with {FURTHER}:"],
@@ -386,6 +428,8 @@ def tables() -> str:
         parts[-1] = [*parts[-1], *arms_table(measured, chosen["margin"])]
     if rows := iterations_table(planned):
         parts.append(["## By the number of iterations", "", *rows])
+    if rows := rates_table(planned):
+        parts.append(["## At one learning rate", "", *rows])
     return "\n\n".join("\n".join(part) for part in parts)
 
 

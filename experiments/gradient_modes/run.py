@@ -238,7 +238,7 @@ def run(
         config = selection_config(entry)
         folder = carry_out(config, out / f"{name}-selection", jobs)
         write(chosen, select(collect(folder)))
-    rates = directory.read_json(chosen)["rates"]
+    rates = directory.read_json(chosen)["rates"] | entry.get("rates", {})
     folder = carry_out(study_config(entry, rates), out / name, jobs)
     write(results / "runs.json", collect(folder))
     if read_seen(folder, GRADIENTS):  # not where arms differ in the number of iterations

@@ -1,9 +1,10 @@
 """Train and measure every arm of the experiment; see README.md.
 
-    python experiments/interests/measure.py [--seeds N]
+    python experiments/interests/measure.py [--seeds N] [--beyond]
 
 Writes a line for each run into results/selection.jsonl and, once learning rates are chosen by these, into
-results/runs.jsonl; what is there is not run again.
+results/runs.jsonl; what is there is not run again. `--beyond` measures two larger learning rates than
+the plan has, with the first ten seeds, into results/beyond.jsonl.
 """
 
 import argparse
@@ -26,6 +27,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 DIM, INTERESTS, POWER, BATCH, STEPS, TOP = 32, 4, 8, 256, 1500, 50
 RATES = (0.001, 0.003, 0.01)
 SELECTION_SEEDS, SEED = (800, 801), 100
+BEYOND, BEYOND_SEEDS = (0.017, 0.03), 10  # decided when every arm had chosen the largest of RATES
 
 
 class Arm(NamedTuple):
@@ -180,12 +182,18 @@ def main() -> None:
     """Select, then train what is missing."""
     parser = argparse.ArgumentParser(description="Measure what detaching costs a recommender.")
     parser.add_argument("--seeds", type=int, default=30)
-    count = parser.parse_args().seeds
+    parser.add_argument(
+        "--beyond", action="store_true", help="larger learning rates, after the plan"
+    )
+    given = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
     tried = [(name, rate, seed) for name in ARMS for rate in RATES for seed in SELECTION_SEEDS]
     rates = select(carry_out(RESULTS / "selection.jsonl", tried, 1))
-    seeds = range(SEED, SEED + count)
+    seeds = range(SEED, SEED + given.seeds)
     carry_out(RESULTS / "runs.jsonl", [(n, rates[n], seed) for seed in seeds for n in ARMS], 2)
+    if given.beyond:
+        more = [(n, rate, s) for s in seeds[:BEYOND_SEEDS] for n in ARMS for rate in BEYOND]
+        carry_out(RESULTS / "beyond.jsonl", more, 2)
 
 
 if __name__ == "__main__":

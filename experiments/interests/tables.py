@@ -78,6 +78,40 @@ def table(measured: dict[str, np.ndarray], name: str, margin: float | None) -> l
     return lines
 
 
+def beyond_table(path: Path) -> list[str]:
+    """Return recall at larger learning rates than the plan has, beside the same seeds of the plan's.
+
+    Args:
+        path: the file of the plan's runs, beside which `beyond.jsonl` lies.
+
+    Returns:
+        The table; nothing where there is no such file.
+    """
+    other = path.with_name("beyond.jsonl")
+    if not other.exists():
+        return []
+    lines = [json.loads(line) for file in (path, other) for line in file.read_text().splitlines()]
+    recall = {(line["rate"], line["arm"], line["seed"]): 100 * line["recall"] for line in lines}
+    rates = sorted({rate for rate, _, _ in recall})
+    seeds = [
+        seed
+        for seed in sorted({seed for _, _, seed in recall})
+        if all((rate, arm, seed) in recall for rate in rates for arm in ARMS)
+    ]
+    rows = [
+        f"Beyond the plan, larger learning rates, {len(seeds)} seeds, recall@50 in %:",
+        "",
+        f"| learning rate | {' | '.join(ARMS)} | stop minus full, points (95 %) |",
+        "|---|" + "---:|" * (len(ARMS) + 1),
+    ]
+    for rate in rates:
+        of = {arm: np.array([recall[rate, arm, seed] for seed in seeds]) for arm in ARMS}
+        means = " | ".join(f"{found.mean():.2f}" for found in of.values())
+        apart = finding.between(paired_difference(of["stop"], of[FULL]))
+        rows.append(f"| {rate:g} | {means} | {apart} |")
+    return rows
+
+
 def tables(path: Path = RUNS) -> str:
     """Return all tables, in Markdown.
 
@@ -97,8 +131,9 @@ def tables(path: Path = RUNS) -> str:
             table(found[key], name, MARGIN if key == "recall" else None)
             for key, name in MEASURES.items()
         ),
+        beyond_table(path),
     ]
-    return "\n\n".join("\n".join(part) for part in parts)
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 if __name__ == "__main__":

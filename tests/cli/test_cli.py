@@ -132,6 +132,7 @@ def through(kind, monkeypatch, argv):
     ],
     ids=["train", "evaluate", "compare"],
 )
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("kind", ["terminal", "pipe"])
 def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_pipe(
     kind, command, parts, trained, monkeypatch, capsys
@@ -258,6 +259,7 @@ def test_resume_ends_a_run_and_refuses_a_finished_one(trained, capsys, tmp_path)
     assert "got a run that is finished" in err[0]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_file_of_arrays_serves_every_command(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

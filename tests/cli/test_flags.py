@@ -259,6 +259,7 @@ def test_a_key_of_another_kind_names_the_kind(answer):
     )
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_quiet_leaves_results_alone(command, answer):
     few = ["--training.epochs", "1", "--compare.seeds", "1", "--compare.modes", "[stop, full]"]

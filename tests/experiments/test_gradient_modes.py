@@ -168,6 +168,8 @@ def measured(study, tmp_path, monkeypatch):
     monkeypatch.setattr(finding, "RESULTS", tmp_path / "results")
     entries = {"digits": {"seeds": 4}, "usps": {"seeds": 3}}
     entries["digits_iterations"] = {"seeds": 3, "iterations": [2], "rates_of": "digits"}
+    exchanged = {"stop": 0.001, "full": 0.003}
+    entries["usps_rates"] = {"seeds": 3, "rates_of": "usps", "rates": exchanged}
     (tmp_path / "sets.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
     draw = np.random.default_rng(0)
     count = {
@@ -239,6 +241,12 @@ def test_the_tables_say_what_the_raw_results_say(measured):
     assert "| USPS | 3 (3) |" in said
     assert "Failed runs: 1." in said
     assert "| digits, 8×8 | 2 |" in said
+    # At a rate, the arm that selection gave it beside the one that has it when they are exchanged.
+    lower = measured.read("usps_rates").errors["stop"][:3], measured.read("usps").errors["full"]
+    means = [errors.mean() for errors in lower]
+    row = f"| USPS | 0.001 | 3 | {means[0]:.2f} | {means[1]:.2f} | {means[0] - means[1]:+.2f} ("
+    assert row in said
+    assert said.count("| USPS | 0.003 | ") == measured.chapter().count("| USPS | 0.003 | 3 |") == 1
     assert "Over the 2 sets" in said
     gain = found.errors["uniform"].mean()
     assert f"| {(gain - stop.mean()) / (gain - full.mean()):.2f} (" in said

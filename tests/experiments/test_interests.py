@@ -99,6 +99,11 @@ def test_what_is_measured_is_not_measured_again(measure, tmp_path, monkeypatch):
     assert asked[28:] == [(name, 101, 2) for name in measure.ARMS]
     lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
     assert {line["rate"] for line in lines} == {0.01}
+    assert not (tmp_path / "beyond.jsonl").exists()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--beyond"])
+    measure.main()
+    assert len(asked) == 32 + 2 * 4 * 2
+    assert (tmp_path / "beyond.jsonl").read_text().count('"rate": 0.03') == 8
 
 
 def test_training_learns(measure, monkeypatch):
@@ -146,6 +151,13 @@ def test_the_tables_say_what_the_raw_results_say(tables, tmp_path):
     kept = (stop.mean() - none.mean()) / (full.mean() - none.mean())
     assert f"| {kept:.2f} (" in said
     assert "not shown" in said
+    # Larger learning rates, with the seeds that every arm has at every rate.
+    more = [line | {"rate": 0.03, "recall": 0.5} for line in lines if line["seed"] < 104]
+    path.with_name("beyond.jsonl").write_text("".join(json.dumps(line) + "\n" for line in more))
+    beyond = tables.tables(path).removeprefix(said)
+    assert "larger learning rates, 4 seeds" in beyond
+    assert "| 0.03 | 50.00 | 50.00 | 50.00 | 50.00 | +0.00 (+0.00 to +0.00) |" in beyond
+    assert f"| 0.01 | {none[:4].mean():.2f} | {stop[:4].mean():.2f} | " in beyond
 
 
 def test_the_page_has_the_tables_of_the_raw_results(tables):

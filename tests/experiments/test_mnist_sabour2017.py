@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 import capsjax as cj
 from capsjax.reports.comparison_page import report_comparison
 from capsjax.runs.comparing import CompareConfig
@@ -43,6 +45,7 @@ def test_runs_go_seed_by_seed():
     assert trials[2].path.name == "r=3-no-decoder-seed0"
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_its_arms_from_the_start_to_the_table(tmp_path):
     told = cj.load_config(ABLATION).compare
     smallest = {

@@ -32,10 +32,17 @@ ROUTINGS = (
         ("tests/test_squares.py", "tests/routing/test_em.py"),
     ),
     Mutation(
+        "a fit whose distances are measured by variances that get no gradient for it",
+        "votes/squares.py",
+        "s_bar = s_bar - jnp.square(p) * p_bar",
+        "s_bar = s_bar * 1",
+        ("tests/test_squares.py",),
+    ),
+    Mutation(
         "a sum over children that leaves out those beyond whole groups",
         "votes/squares.py",
-        "found + reduce(jnp.add, x[groups * GROUP :]) if rest else found",
-        "found",
+        "reduce(jnp.add, x[groups * GROUP :]) if rest else jnp.zeros_like(x[0])",
+        "jnp.zeros_like(x[0])",
         ("tests/test_squares.py",),
     ),
     Mutation(

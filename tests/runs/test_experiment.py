@@ -290,6 +290,7 @@ def stopped_at(folder):
     return folder
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_nothing_is_validated_where_nothing_is_held_out(tmp_path):
     overrides = {"data": {"kind": "arrays", "validation_fraction": 0.0}, "compare.seeds": 1}
     config = cj.load_config("smoke", overrides | {"compare.modes": ["stop", "full"]})

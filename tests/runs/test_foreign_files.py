@@ -6,7 +6,6 @@ import shutil
 import time
 
 import pytest
-from matplotlib.figure import Figure
 
 from capsjax import cli
 from capsjax.checks import UserError
@@ -168,12 +167,12 @@ def folders(tmp_path_factory):
     return {"run": run, "comparison": comparison}
 
 
+# What is drawn is made; to paint it and write it takes its time, and reads nothing.
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize(("kind", "name", "table", "commands"), CASES, ids=lambda x: str(x)[:20])
 def test_what_is_damaged_is_read_or_named_in_two_lines(
-    kind, name, table, commands, folders, capsys, tmp_path, monkeypatch
+    kind, name, table, commands, folders, capsys, tmp_path
 ):
-    # What is drawn is made; to write it as SVG, PDF and PNG takes its time, and reads nothing.
-    monkeypatch.setattr(Figure, "savefig", lambda figure, to, **options: None)
     folder = folders[kind]
     for command in commands:
         words = ["train", "--resume"] if command == "resume" else [command]

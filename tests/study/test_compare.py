@@ -306,6 +306,7 @@ def test_a_last_seed_out_of_range_is_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_networks_without_routing_are_compared(tmp_path):
     arms = {"one": {}, "slow": {"optimiser.schedule.rate": 1e-5}}
     changes = {"training": {"epochs": None, "steps": 2}, "compare.seeds": 1}

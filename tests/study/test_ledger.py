@@ -22,6 +22,7 @@ from capsjax.study.ledger import read_ledger
 from tests.runs.test_experiment import same_bits
 from tests.study.test_resumed_comparison import results
 
+pytestmark = pytest.mark.usefixtures("unpainted")
 COMPARE = {
     "arms": {
         "held": {"model.routing.gradient": "stop"},

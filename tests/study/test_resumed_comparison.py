@@ -60,6 +60,7 @@ def check_same(folder, compared):
         assert measured(folder / "runs" / path.name) == measured(path)
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize(("place", "epoch", "when"), [(4, 2, "before"), (6, 3, "after")])
 def test_a_comparison_that_was_killed_is_resumed_to_the_bit(compared, tmp_path, place, epoch, when):
     folder = tmp_path / "killed"
