@@ -294,7 +294,7 @@ def _of_unit(found: Float[Array, "j e b"], unit: Float[Array, "b"]) -> Float[Arr
 
 def _sum_children(x: Float[Array, "i e b"]) -> Float[Array, "e b"]:
     """Sum over the children, on a CPU by groups that are written out, and a loop over these."""
-    if accelerated():
+    if accelerated() or x.shape[0] < 2:
         return jnp.sum(x, axis=0)
     groups, rest = divmod(x.shape[0], GROUP)
     first, terms = x[0], x[1:]

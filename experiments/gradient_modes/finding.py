@@ -259,10 +259,8 @@ def rates_table(planned: Mapping[str, Any]) -> list[str]:
         ]
         for rate in sorted({chosen[STOP], chosen[FULL]}):
             # Of each arm the runs that had this rate: by selection, or exchanged.
-            stop, full = (
-                _by_seed((read(base) if chosen[arm] == rate else exchanged), arm)
-                for arm in (STOP, FULL)
-            )
+            runs = [(arm, read(base) if chosen[arm] == rate else exchanged) for arm in (STOP, FULL)]
+            stop, full = (_by_seed(measured, arm) for arm, measured in runs)
             seeds = [seed for seed in stop if seed in full]
             pairs = [np.array([one[seed] for seed in seeds]) for one in (stop, full)]
             both = " | ".join(f"{errors.mean():.2f}" for errors in pairs)
@@ -344,12 +342,11 @@ def law_points(planned: Mapping[str, Any]) -> list[Point]:
     """Return every moment at which stop and full were compared, of all sets, arms and iterations."""
     found = []
     for name, entry in planned.items():
-        if "rates" in entry:
-            continue
         path = RESULTS / name / "gradients.json"
         uniform = math.log(8 if name.startswith("eth80") else 10)
         moments: dict[str, int] = {}
-        for line in json.loads(path.read_text(encoding="utf-8")) if path.exists() else ():
+        there = "rates" not in entry and path.exists()
+        for line in json.loads(path.read_text(encoding="utf-8")) if there else ():
             arm, entropy = line["arm"], line["entropy"]
             moment = moments[arm] = moments.get(arm, -1) + 1
             gaps = (1 - line[key] for key in ("cosine", "example_cosine"))
