@@ -1,5 +1,6 @@
 """Examples that stay on the host: parts that Grain reads ahead come to the device one after another."""
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
@@ -85,8 +86,8 @@ def part_shapes(split: Split, batch_size: int) -> Epoch:
     return epoch_shapes(split, count=examples_of_part(split, batch_size))
 
 
-def _ahead(read: Callable[[int], Any], count: int) -> Iterator[Any]:
-    """Read elements by their numbers, each while the one before is used."""
+def _ahead(read: Callable[[int], Any], count: int) -> Any:
+    """Read elements by their numbers, each while the one before is used, until the iterator is closed."""
     grain = _grain()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     reader = iter(grain.MapDataset.range(count).map(read).to_iter_dataset(options))
@@ -129,20 +130,25 @@ class StreamedTrainFeed(TrainFeed):
         Yields:
             Examples, and the step after the last that is cut from them.
         """
-        following = self._epoch(start, stop)
-        while start < stop:
-            reader, end = following, min(self._end(start), stop)
-            following = self._epoch(end, stop) if end < stop else iter(())
-            for images, labels in reader:
-                order, first = jnp.arange(len(labels)), jnp.asarray(start, jnp.int32)
-                start = min(start + self._steps, end)
-                yield place(Epoch(images, labels, order, first, self._augment_key)), start
+        reader = following = self._epoch(start, stop)
+        try:
+            while start < stop:
+                reader, end = following, min(self._end(start), stop)
+                if end < stop:
+                    following = self._epoch(end, stop)
+                for images, labels in reader:
+                    order, first = jnp.arange(len(labels)), jnp.asarray(start, jnp.int32)
+                    start = min(start + self._steps, end)
+                    yield place(Epoch(images, labels, order, first, self._augment_key)), start
+        finally:  # who leaves the loop stops the reading
+            reader.close()
+            following.close()
 
     def _end(self, step: int) -> int:
         """Return the end of a step's epoch."""
         return (step // self.steps_per_epoch + 1) * self.steps_per_epoch
 
-    def _epoch(self, start: int, stop: int) -> Iterator[Any]:
+    def _epoch(self, start: int, stop: int) -> Any:
         """Read an epoch from a step on, parts of one size, which are filled up."""
         number, within = divmod(start, self.steps_per_epoch)
         steps, batch = min(self._end(start), stop) - start, self.slicer.batch_size
@@ -180,9 +186,10 @@ class StreamedEvalFeed(EvalFeed):
 
     def __iter__(self) -> Iterator[Batch]:
         ways = self.scale, self.batch_size, *self._preparing
-        for images, labels, inside in _ahead(self._read, len(self)):
-            batch = slice_in_order(images, labels, None, 0, *ways)
-            yield batch._replace(weights=jnp.asarray(inside, jnp.float32))
+        with contextlib.closing(_ahead(self._read, len(self))) as reader:
+            for images, labels, inside in reader:
+                batch = slice_in_order(images, labels, None, 0, *ways)
+                yield batch._replace(weights=jnp.asarray(inside, jnp.float32))
 
     def _read(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index = number * self.batch_size + np.arange(self.batch_size)

@@ -211,16 +211,10 @@ def couple_adjoint(
     Returns:
         b_bar, [j, i, b]; the same for leaky coupling, as what leaked away has no cotangent.
     """
-    terms = coupling * cotangent
-    if accelerated() or coupling.shape[0] > UNROLLED:
-        mean = reduce(jnp.add, terms)  # [i, b]
-    else:
-        # A loop: what is written out is fused with the difference, and computed again for every parent.
-        mean = jax.lax.fori_loop(1, terms.shape[0], lambda j, folded: folded + terms[j], terms[0])
-    return coupling * (cotangent - mean[None])
+    return coupling * (cotangent - sum_apart(coupling * cotangent)[None])
 
 
-def for_parents(x: Float[Array, "i n"], parents: int) -> Float[Array, "j i n"]:
+def for_parents(x: Shaped[Array, "i n"], parents: int) -> Shaped[Array, "j i n"]:
     """Repeat a number of each child for all its parents.
 
     Args:
@@ -333,6 +327,31 @@ def reduce(
         lambda t, folded: fold(folded, fold_from(first + t * group, group)),
         fold_from(0, first),
     )
+
+
+def sum_apart(x: Float[Array, "m ..."]) -> Float[Array, "..."]:
+    """Sum the first axis for what needs the sum at each of its places, such as a difference from the mean.
+
+    What `reduce` writes out, a CPU's compiler fuses with what follows, and computes again at every place.
+    Here groups are written out, and a loop goes over them.
+
+    Args:
+        x: what is summed, [m, ...].
+
+    Returns:
+        The same without that axis.
+    """
+    count = x.shape[0]
+    if count < 2:
+        return jnp.sum(x, axis=0)
+    if accelerated():
+        return reduce(jnp.add, x)
+    groups, rest = divmod(count, GROUP)
+    first, terms = x[0], x[1:]
+    if groups > 1:
+        terms = reduce(jnp.add, x[: groups * GROUP].reshape(groups, GROUP, *x.shape[1:]), axis=1)
+        first = reduce(jnp.add, x[groups * GROUP :]) if rest else jnp.zeros_like(x[0])
+    return jax.lax.fori_loop(0, terms.shape[0], lambda k, found: found + terms[k], first)
 
 
 @jax.custom_vjp

@@ -191,10 +191,7 @@ class ParentsFirst(Pairs):
     def by_child(self, x: Shaped[Array, "*batch i"]) -> Shaped[Array, "j i b"]:
         """Repeat a number of each child, [*batch, i], for all its parents; its adjoint sums written out."""
         i, j = self.shape[-2:]
-        columns = x.reshape(math.prod(self.shape[:-2]), i).T  # [i, b]
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            return jnp.broadcast_to(columns[None], (j, *columns.shape))
-        return contractions.for_parents(columns, j)
+        return contractions.for_parents(x.reshape(math.prod(self.shape[:-2]), i).T, j)
 
     def sum(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
         """Return the sum over each example's pairs, [*batch]."""

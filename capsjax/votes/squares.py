@@ -16,14 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.numerics import reverse_only
-from capsjax.votes.contractions import (
-    GROUP,
-    UNROLLED,
-    accelerated,
-    for_rows,
-    reduce,
-    sum_rows,
-)
+from capsjax.votes.contractions import UNROLLED, accelerated, for_rows, reduce, sum_apart, sum_rows
 from capsjax.votes.over_parents import any_numbers, over_parents
 
 
@@ -105,7 +98,7 @@ def _scatter(c: Array, m: Array, unit: Array, u: Array, W: Array) -> Array:
     def one(parent: tuple[Array, Array, Array]) -> Array:
         weights, centre, matrix = parent
         squares = jnp.square(_deviations(centre, unit, u, matrix))
-        return _sum_children(for_rows(weights, u)[:, None, :] * squares)  # [e, b]
+        return sum_apart(for_rows(weights, u)[:, None, :] * squares)  # [e, b]
 
     return jax.lax.map(one, (c, m, W))
 
@@ -149,9 +142,9 @@ def _fit(
     def one(parent: tuple[Array, Array, Array]) -> tuple[Array, Array, Array | None]:
         of_mean, of_squares, matrix = parent
         votes = _votes(u, matrix)
-        m = _sum_children(for_rows(of_mean, u)[:, None, :] * votes)  # [e, b]
+        m = sum_apart(for_rows(of_mean, u)[:, None, :] * votes)  # [e, b]
         squares = jnp.square((votes - m[None]) / unit[None, None])
-        s = _sum_children(for_rows(of_squares, u)[:, None, :] * squares) + floor[None]
+        s = sum_apart(for_rows(of_squares, u)[:, None, :] * squares) + floor[None]
         if rows is None:
             return m, s, None
         return m, s, sum_rows(reduce(jnp.add, squares / s[None], axis=1), rows)  # [i, b / p]
@@ -202,7 +195,7 @@ class Terms(NamedTuple):
     m_bar: Any = None
 
 
-class Cotangents(NamedTuple):
+class Pulled(NamedTuple):
     """Hold what the adjoint finds; None where there is no such term.
 
     Attributes:
@@ -230,7 +223,7 @@ def _adjoint(
     u: Float[Array, "i d b"],
     W: Float[Array, "j id e"],
     terms: Terms,
-) -> Cotangents:
+) -> Pulled:
     """Pull back cotangents of scatter, distances and mean, in one pass over the parents.
 
     Args:
@@ -257,7 +250,7 @@ def _adjoint(
         c_bar = p_bar = w_bar = None
         by_vote = []  # whose sum times its deviation is a vote's cotangent, each [i, e, b]
         if a_bar is not None:
-            p_bar = _sum_children(spread(a_bar) * squares)  # [e, b]
+            p_bar = sum_apart(spread(a_bar) * squares)  # [e, b]
             by_vote.append(spread(a_bar) * (2 * p / unit[None])[None])
             if w is not None:
                 s_bar = s_bar - jnp.square(p) * p_bar
@@ -265,7 +258,7 @@ def _adjoint(
             c_bar = sum_rows(reduce(jnp.add, s_bar[None] * squares, axis=1), rows)
             by_vote.append(spread(c) * (2 * s_bar / unit[None])[None])
         votes_bar = functools.reduce(jnp.add, by_vote) * deviations
-        found = -_sum_children(votes_bar)
+        found = -sum_apart(votes_bar)
         if w is not None:
             m_bar = m_bar + found
             pulled = (matrix @ m_bar).reshape(u.shape)
@@ -284,26 +277,12 @@ def _adjoint(
         return m, any_numbers(m, W.shape), *(x if there is not None else None for there, x in each)
 
     u_bar, found = over_parents(one, jnp.zeros_like(u), (m, W, terms), held)
-    return Cotangents(u_bar, *found)
+    return Pulled(u_bar, *found)
 
 
 def _of_unit(found: Float[Array, "j e b"], unit: Float[Array, "b"]) -> Float[Array, "b"]:
     """Return the cotangent of the unit, with whose square everything is divided."""
     return -2 * jnp.sum(found, axis=(0, 1)) / unit
-
-
-def _sum_children(x: Float[Array, "i e b"]) -> Float[Array, "e b"]:
-    """Sum over the children, on a CPU by groups that are written out, and a loop over these."""
-    if accelerated() or x.shape[0] < 2:
-        return jnp.sum(x, axis=0)
-    groups, rest = divmod(x.shape[0], GROUP)
-    first, terms = x[0], x[1:]
-    if groups > 1:
-        parts = x[: groups * GROUP].reshape(groups, GROUP, *x.shape[1:])
-        terms = reduce(jnp.add, parts, axis=1)
-        first = reduce(jnp.add, x[groups * GROUP :]) if rest else jnp.zeros_like(x[0])
-    # What is written out to the end is fused with what follows, and computed again for every child.
-    return jax.lax.fori_loop(0, terms.shape[0], lambda k, found: found + terms[k], first)
 
 
 def _deviations(

@@ -50,6 +50,7 @@ UNIFORM, STOP, FULL = "uniform", "stop", "full"
 EXCHANGED = (
     "Both at one learning rate, where selection gave stop and full different ones (not planned):"
 )
+BOTH = "stop, % | full, % | stop minus full, points (95 %) | p"
 GAPS = ("gap", "example_gap")
 FURTHER = "how far below uniform coupling's the entropy of the coupling is"
 
@@ -233,17 +234,15 @@ def iterations_table(planned: Mapping[str, Any]) -> list[str]:
         measured = read(name) if "iterations" in entry else None
         for r in entry.get("iterations", ()) if measured else ():
             stop, full = (measured.errors[f"{arm}, num_iters={r}"] for arm in (STOP, FULL))
-            both = (f"{errors.mean():.2f}" for errors in (stop, full))
-            base = NAMES[entry["rates_of"]]
-            rows.append(
-                f"| {base} | {r} | {' | '.join(both)} | {between(paired_difference(stop, full))} | "
-                f"{sign_flip_test(stop, full):.2g} |"
-            )
-    head = [
-        "| set | r | stop, % | full, % | stop minus full, points (95 %) | p |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+            rows.append(f"| {NAMES[entry['rates_of']]} | {r} | {both_cells(stop, full)} |")
+    head = [f"| set | r | {BOTH} |", "|---|---:|---:|---:|---:|---:|"]
     return [*head, *rows] if rows else []
+
+
+def both_cells(stop: np.ndarray, full: np.ndarray) -> str:
+    """Write the cells of `BOTH`, of errors in per cent, [seeds]."""
+    difference = f"{between(paired_difference(stop, full))} | {sign_flip_test(stop, full):.2g}"
+    return f"{stop.mean():.2f} | {full.mean():.2f} | {difference}"
 
 
 def rates_table(planned: Mapping[str, Any]) -> list[str]:
@@ -262,14 +261,10 @@ def rates_table(planned: Mapping[str, Any]) -> list[str]:
             runs = [(arm, read(base) if chosen[arm] == rate else exchanged) for arm in (STOP, FULL)]
             stop, full = (_by_seed(measured, arm) for arm, measured in runs)
             seeds = [seed for seed in stop if seed in full]
-            pairs = [np.array([one[seed] for seed in seeds]) for one in (stop, full)]
-            both = " | ".join(f"{errors.mean():.2f}" for errors in pairs)
-            rows.append(
-                f"| {NAMES[base]} | {rate:g} | {len(seeds)} | {both} | "
-                f"{between(paired_difference(*pairs))} | {sign_flip_test(*pairs):.2g} |"
-            )
+            cells = both_cells(*(np.array([one[seed] for seed in seeds]) for one in (stop, full)))
+            rows.append(f"| {NAMES[base]} | {rate:g} | {len(seeds)} | {cells} |")
     head = [
-        "| set | learning rate of both | seeds | stop, % | full, % | stop minus full, points (95 %) | p |",
+        f"| set | learning rate of both | seeds | {BOTH} |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     return [*head, *rows] if rows else []

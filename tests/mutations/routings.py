@@ -27,8 +27,8 @@ ROUTINGS = (
     Mutation(
         "squared deviations whose centre gets no gradient",
         "votes/squares.py",
-        "-_sum_children(votes_bar)",
-        "0 * _sum_children(votes_bar)",
+        "-sum_apart(votes_bar)",
+        "0 * sum_apart(votes_bar)",
         ("tests/test_squares.py", "tests/routing/test_em.py"),
     ),
     Mutation(
@@ -40,7 +40,7 @@ ROUTINGS = (
     ),
     Mutation(
         "a sum over children that leaves out those beyond whole groups",
-        "votes/squares.py",
+        "votes/contractions.py",
         "reduce(jnp.add, x[groups * GROUP :]) if rest else jnp.zeros_like(x[0])",
         "jnp.zeros_like(x[0])",
         ("tests/test_squares.py",),
