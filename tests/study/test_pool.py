@@ -52,19 +52,21 @@ def unfinished(compared, tmp_path):
 def test_a_worker_that_is_killed_fails_its_run_and_the_results_are_those_of_one_process(
     compared, unfinished, monkeypatch
 ):
-    begin, killed = Worker.begin, []
+    listen, variables = Worker.listen, []
 
-    def killing(worker, trial):
-        begin(worker, trial)
-        if trial.path.name == "truncated-seed1":
-            killed.append(Path(f"/proc/{worker._process.pid}/environ").read_bytes().split(b"\0"))
+    def killing(worker):
+        told = listen(worker)  # from here on: before, its environment may be empty
+        trial = worker.trial
+        if trial is not None and trial.path.name == "truncated-seed1" and not variables:
+            variables.append(Path(f"/proc/{worker._process.pid}/environ").read_bytes().split(b"\0"))
             os.kill(worker._process.pid, signal.SIGKILL)
+        return told
 
     record = Record()
     with monkeypatch.context() as patch:
-        patch.setattr(Worker, "begin", killing)
+        patch.setattr(Worker, "listen", killing)
         resume(unfinished, reporter=record, jobs=2)
-    assert f"NPROC={len(pool.available_cores())}".encode() in killed[0]
+    assert f"NPROC={len(pool.available_cores())}".encode() in variables[0]
     entries = ledger(unfinished)
     assert entries["truncated-seed1"].state == "failed"
     assert entries["truncated-seed1"].why.startswith("its process was ended by SIGKILL")
