@@ -8,7 +8,14 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from capsjax.checks import FieldError, check_bool, check_choice, check_float, check_int
+from capsjax.checks import (
+    LARGEST_FLOAT,
+    FieldError,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+)
 from capsjax.convolution import Padding, Precision, conv2d
 from capsjax.layers.base import (
     Around,
@@ -57,6 +64,8 @@ class PrimaryConfig(Layer):
         nonlinearity: "squash" for poses shorter than 1, "exponential" for Efficient-CapsNet's squash,
             (1 - exp(-|s|)) s / |s|; or "none".
         activation: "length" of the pose, or "sigmoid" of a channel of each type's own, as EM routing wants.
+        activation_offset: what is added to the logits of a sigmoid's activations, such as -1 in the released
+            code of EM routing, so that most begin below one half; it is not trained.
         kind: its name in a configuration.
     """
 
@@ -71,6 +80,7 @@ class PrimaryConfig(Layer):
     normalisation: Normalisation | None = None
     nonlinearity: Nonlinearity = "squash"
     activation: Literal["length", "sigmoid"] = "length"
+    activation_offset: float = 0.0
     kind: Literal["primary_capsules"] = "primary_capsules"
 
     def __post_init__(self):
@@ -83,6 +93,11 @@ class PrimaryConfig(Layer):
         check_normalised(self, self.types * self.dim)
         check_choice(self, "nonlinearity", tuple(NONLINEARITIES))
         check_choice(self, "activation", ("length", "sigmoid"))
+        check_float(self, "activation_offset", low=-LARGEST_FLOAT)
+        if self.activation_offset and self.activation != "sigmoid":
+            given = self.activation_offset
+            expected = "0, as lengths have no logits; or activation sigmoid"
+            raise FieldError("PrimaryConfig", "activation_offset", given, expected)
 
     @property
     def bounded(self) -> bool:
@@ -223,7 +238,8 @@ class PrimaryCapsules(nnx.Module):
         x = self._convolve(features, self.present_kernel)
         x = x if self.present_bias is None else x + self.present_bias[...].reshape(1, 1, 1, -1)
         x = x if self.present_norm is None else self.present_norm(x)
-        return jax.nn.sigmoid(x.reshape(x.shape[0], -1))  # [b, i], numbered as the poses are
+        logits = x.reshape(x.shape[0], -1)  # [b, i], numbered as the poses are
+        return jax.nn.sigmoid(logits + self.config.activation_offset)
 
     def _convolve(self, features: Float[Array, "b h w c"], kernel: Any) -> Array:
         config = self.config

@@ -9,7 +9,13 @@ from capsjax.losses.cross_entropy import CrossEntropyLoss, cross_entropy_loss
 from capsjax.losses.likelihood import LikelihoodLoss, likelihood_loss
 from capsjax.losses.margin import MarginLoss, margin_loss
 from capsjax.losses.reconstruction import reconstruction_loss
-from capsjax.losses.spread import LinearMargin, MarginSchedule, SpreadLoss, spread_loss
+from capsjax.losses.spread import (
+    LinearMargin,
+    MarginSchedule,
+    SigmoidMargin,
+    SpreadLoss,
+    spread_loss,
+)
 
 LossConfig = MarginLoss  # its name from before there was a choice
 
@@ -21,6 +27,7 @@ __all__ = [
     "Loss",
     "MarginLoss",
     "MarginSchedule",
+    "SigmoidMargin",
     "SpreadLoss",
     "binary_cross_entropy_loss",
     "cross_entropy_loss",

@@ -2,8 +2,9 @@
 
 import abc
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
@@ -17,6 +18,9 @@ from capsjax.types import Batch, NetworkOutput
 
 class MarginSchedule(Variant, abc.ABC):
     """Define how a margin depends on how far training is."""
+
+    # Configurations from before there was a choice need not say which.
+    assumed_kind: ClassVar[str | None] = "linear"
 
     @abc.abstractmethod
     def __call__(self, progress: Float[Array, "b"]) -> Float[Array, "b"]:
@@ -60,6 +64,45 @@ class LinearMargin(MarginSchedule):
     def __call__(self, progress: Float[Array, "b"]) -> Float[Array, "b"]:
         """Return start + (end - start) min(1, progress / until), [b]."""
         return self.start + (self.end - self.start) * jnp.minimum(1, progress / self.until)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SigmoidMargin(MarginSchedule):
+    """Move a margin along a sigmoid: slowly, then fast around its middle, then slowly again.
+
+    The defaults are those of the 2018 paper's released code in a run of 400,000 steps, where the middle is at
+    step 200,000 and the width is 50,000 steps; a run of another length stretches them.
+
+    Args:
+        start: the margin that it comes from; at the first step it is a little on its way.
+        end: the margin that it tends to.
+        middle: the share of the run's steps after which it is half-way, 0 to 1.
+        width: the share of the run's steps in which the sigmoid's argument grows by 1, above 0.
+        kind: its name in a configuration.
+
+    Raises:
+        FieldError: If a number is out of range.
+
+    Reference:
+        google-research, capsule_em/layers.py: 0.2 + 0.79 logistic(step / 50,000 - 4).
+    """
+
+    start: float = 0.2
+    end: float = 0.99
+    middle: float = 0.5
+    width: float = 0.125
+    kind: Literal["sigmoid"] = "sigmoid"
+
+    def __post_init__(self):
+        check_float(self, "start", low=0.0, high=1.0)
+        check_float(self, "end", low=0.0, high=1.0)
+        check_float(self, "middle", low=0.0, high=1.0)
+        check_float(self, "width", low=0.0, open_low=True)
+
+    def __call__(self, progress: Float[Array, "b"]) -> Float[Array, "b"]:
+        """Return start + (end - start) logistic((progress - middle) / width), [b]."""
+        done = jax.nn.sigmoid((progress - self.middle) / self.width)
+        return self.start + (self.end - self.start) * done
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from jax.nn.initializers import constant
 from jaxtyping import Array, Float
 
 from capsjax import numerics
-from capsjax.checks import check_choice, check_float
+from capsjax.checks import FieldError, check_choice, check_float, plain
 from capsjax.routing.converging import ConvergingRouting
-from capsjax.routing.parameters import Parameter, Sizes, zeros
+from capsjax.routing.parameters import Parameter, Sizes
 from capsjax.routing.units import in_squared_units, unit_of
 from capsjax.types import Capsules, PerPair
 from capsjax.votes import Votes
@@ -105,8 +105,9 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
     with trained s, `sigma_bias`, and b, `activation_bias`: the paper's with 2 lambda_t,
     beta_u = s (log 2 pi + 1) / 2 and beta_a = -2500 b, so that an optimiser's step on b moves a_j thousands
     of times as far. Both begin at 0.5, as between its convolutional capsules; its class capsules begin at
-    2 and 1, with a fourth of final_lambda. Its floor is 5e-4. Between convolutional capsules it normalises R
-    over positions, for each type of parent by itself; here all parents of a child share it, as in the paper.
+    2 and 1, by `start`, with a fourth of final_lambda. Its floor is 5e-4. Between convolutional capsules it
+    normalises R over positions, for each type of parent by itself; here all parents of a child share it, as
+    in the paper.
 
     The coupling that a gradient mode treats is R; the last M-step is always live. Holding R constant is
     *another* gradient here, not a shorter one, since a variance depends on R in the first order.
@@ -119,6 +120,8 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         final_lambda: what the inverse temperature lambda_t tends to, above 0.
         floor: what is added to every variance, above 0, in squared units of the votes.
         form: "paper", or "released" for what the authors' code computes.
+        start: what every parent's two parameters begin at: beta_u and beta_a, or s and b; None for 0 and 0,
+            in the released form 0.5 and 0.5.
         kind: its name in a configuration.
 
     Raises:
@@ -135,6 +138,7 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
     final_lambda: float = 0.01
     floor: float = 1e-4
     form: Literal["paper", "released"] = "paper"
+    start: tuple[float, float] | None = None
     kind: Literal["em"] = "em"
 
     def __post_init__(self):
@@ -142,14 +146,31 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         check_float(self, "final_lambda", low=0, open_low=True)
         check_float(self, "floor", low=0, open_low=True)
         check_choice(self, "form", ("paper", "released"))
+        self._check_start()
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         """Describe two numbers for every parent: beta_u and beta_a, or the released code's biases."""
+        released = self.form == "released"
+        names = ("sigma_bias", "activation_bias") if released else ("beta_u", "beta_a")
+        start = self.start or ((0.5, 0.5) if released else (0.0, 0.0))
         axes = "one number for each parent, [j]"
-        if self.form == "released":
-            half = Parameter((sizes.j,), axes, constant(0.5))
-            return {"sigma_bias": half, "activation_bias": half}
-        return {name: Parameter((sizes.j,), axes, zeros) for name in ("beta_u", "beta_a")}
+        return {
+            name: Parameter((sizes.j,), axes, constant(value, jnp.float32))
+            for name, value in zip(names, start, strict=True)
+        }
+
+    def _check_start(self) -> None:
+        """Check that there are two finite numbers, if any."""
+        if self.start is None:
+            return
+        start = tuple(map(plain, self.start)) if isinstance(self.start, tuple) else self.start
+        object.__setattr__(self, "start", start)
+        pair = isinstance(start, tuple) and len(start) == 2
+        if pair and all(type(x) in (int, float) and math.isfinite(x) for x in start):
+            return
+        expected = "two finite numbers, such as (2.0, 1.0), or None for those of the form"
+        in_config = "two finite numbers, such as [2.0, 1.0], or null for those of the form"
+        raise FieldError("EMRouting", "start", start, expected, in_config)
 
     def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> EMInputs:
         """Take the votes, the children's activations and both betas.

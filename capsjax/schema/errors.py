@@ -181,8 +181,10 @@ def _follow(loc: tuple, spot: _Spot) -> _Spot | None:
     path, annotation, value, _ = spot
     cls = dataclass_for(annotation, value)
     admitted = [member for member in types_in(annotation) if member is not types.NoneType]
-    # pydantic puts the member's name, or its tag, between the field and what is below it.
+    # pydantic puts the member's name, or its tag, between the field and what is below it; before that stands
+    # the union of several kinds where something else is accepted too.
     if loc and cls is not None and len(admitted) > 1:
+        loc = loc[1:] if str(loc[0]).startswith("union[") else loc
         if loc[0] not in (cls.__name__, value.get("kind")):
             return None
         loc = loc[1:]

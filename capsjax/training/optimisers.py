@@ -114,6 +114,12 @@ def freeze(
     return optax.multi_transform({"trained": optimiser, "frozen": still}, labels)
 
 
+def _penalised(rule: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """Add a penalty on the weights to the gradient, which a rule's means see, unlike AdamW's decay."""
+    # Without one there is no chain, in which the state, as checkpoints have it, would be nested.
+    return optax.chain(optax.add_decayed_weights(decay), rule) if decay else rule
+
+
 def _check_moments(owner: "Adam | AdamW") -> None:
     """Check the numbers that Adam and AdamW share."""
     # At 1 a mean would keep its first value, 0, and the correction of its bias would divide by 0.
@@ -132,6 +138,9 @@ class Adam(Optimiser):
         beta1: decay of the mean of the gradient.
         beta2: decay of the mean of its square.
         epsilon: added to the root of the latter.
+        weight_decay: the multiple of every trained parameter, biases included, that is added to its
+            gradient, as a penalty of weight_decay / 2 times the squared norm would; unlike `AdamW`'s it goes
+            through both means.
         kind: its name in a configuration.
 
     Reference:
@@ -141,15 +150,18 @@ class Adam(Optimiser):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    weight_decay: float = 0.0
     kind: Literal["adam"] = "adam"
 
     def __post_init__(self):
         super().__post_init__()
         _check_moments(self)
+        check_float(self, "weight_decay", low=0.0)
 
     def rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
-        """Return -rate m / (sqrt(v) + epsilon), both means without their bias towards 0."""
-        return optax.adam(rate, b1=self.beta1, b2=self.beta2, eps=self.epsilon)
+        """Return -rate m / (sqrt(v) + epsilon), means of g + weight_decay w without their bias towards 0."""
+        adam = optax.adam(rate, b1=self.beta1, b2=self.beta2, eps=self.epsilon)
+        return _penalised(adam, self.weight_decay)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,7 +234,4 @@ class SGD(Optimiser):
         """Return -rate u, where u = momentum u + g + weight_decay w; for Nesterov g + momentum u."""
         # None rather than 0: with any number Optax keeps a velocity, as large as the parameters.
         descent = optax.sgd(rate, momentum=self.momentum or None, nesterov=self.nesterov)
-        if not self.weight_decay:
-            return descent
-        # Before the momentum: a penalty on the weights is part of the gradient, unlike AdamW's decay.
-        return optax.chain(optax.add_decayed_weights(self.weight_decay), descent)
+        return _penalised(descent, self.weight_decay)

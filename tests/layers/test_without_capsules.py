@@ -148,6 +148,15 @@ def test_primary_capsules_are_normalised(normalisation):
     np.testing.assert_allclose(rows.std(axis), 1, atol=2e-2)
     assert (module.present_norm is None) == (axis == -1)
     assert ((activation > 0) & (activation < 1)).all()
+    moved = dataclasses.replace(config, activation_offset=-1.0)
+    _, lower = moved.apply(moved.build(Features((3, 3), 5), AROUND, rngs=nnx.Rngs(0)), x).value
+    np.testing.assert_allclose(
+        jax.scipy.special.logit(activation) - 1, jax.scipy.special.logit(lower), atol=1e-3
+    )
+    with pytest.raises(
+        FieldError, match=r"activation_offset: got -1.0, expected 0, as lengths have no logits"
+    ):
+        PrimaryConfig(activation_offset=-1.0)
 
 
 def test_a_shortcut_that_pads_trains_nothing_and_keeps_every_other_position():

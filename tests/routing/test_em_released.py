@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import capsjax as cj
+from capsjax.checks import FieldError
 
 RNG = np.random.RandomState(3)
 B, N_I, N_J, D, E = 2, 6, 3, 2, 4
@@ -77,3 +78,15 @@ def test_each_form_trains_its_own_two_numbers(form):
     assert set(known) == names[form]
     starts = {float(one.init(jax.random.key(0), one.shape)[0]) for one in known.values()}
     assert starts == {0.0 if form == "paper" else 0.5}
+    own = cj.EMRouting(form=form, start=(2, -1.5)).parameters(cj.routing.Sizes(N_I, N_J, D, E))
+    found = [one.init(jax.random.key(0), one.shape) for one in own.values()]
+    assert list(own) == list(known)  # in the order that the documentation has
+    assert [x.tolist() for x in found] == [[2.0] * N_J, [-1.5] * N_J]
+
+
+@pytest.mark.parametrize(
+    "start", [(1.0,), (1.0, 2.0, 3.0), (1.0, float("inf")), (1.0, True), 2.0, "21"]
+)
+def test_a_start_is_two_finite_numbers(start, as_installed):
+    with pytest.raises(FieldError, match=r"EMRouting\.start: got .*, expected two finite numbers"):
+        cj.EMRouting(form="released", start=start)

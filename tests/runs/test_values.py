@@ -7,7 +7,13 @@ import pytest
 import capsjax as cj
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Cutout, Dataset, Digits, Flip, Shift, Split
-from capsjax.losses import CrossEntropyLoss, LinearMargin, MarginLoss, SpreadLoss
+from capsjax.losses import (
+    CrossEntropyLoss,
+    LinearMargin,
+    MarginLoss,
+    SigmoidMargin,
+    SpreadLoss,
+)
 from capsjax.metrics import Accuracy, CalibrationError, DeadCapsules, ErrorRate, TopKError
 from capsjax.runs.config import Config
 from capsjax.runs.sources import check_overrides
@@ -41,6 +47,7 @@ def read(text):
             "loss: {kind: spread, margin: {kind: linear, until: 0.5}}",
             SpreadLoss(margin=LinearMargin(until=0.5)),
         ),
+        ("loss: {kind: spread, margin: sigmoid}", SpreadLoss(margin=SigmoidMargin())),
         ("loss: {kind: cross_entropy, scale: 10}", CrossEntropyLoss(scale=10.0)),
     ],
 )

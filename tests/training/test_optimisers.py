@@ -80,6 +80,10 @@ def adamw(memory, g, w, t):
     return adam(memory, g, w, t, decay=0.1)
 
 
+def penalised(memory, g, w, t):
+    return adam(memory, g + 0.3 * w, w, t)
+
+
 def sgd(memory, g, w, t):
     return None, g
 
@@ -98,6 +102,7 @@ def nesterov(memory, g, w, t):
 MOMENTS = {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-3}
 FORMULAS = {
     Adam(**MOMENTS): adam,
+    Adam(weight_decay=0.3, **MOMENTS): penalised,
     AdamW(weight_decay=0.1, **MOMENTS): adamw,
     SGD(momentum=0.0): sgd,
     SGD(momentum=0.8): momentum,
@@ -254,6 +259,7 @@ def test_the_defaults_are_the_released_code_s():
         (lambda: Adam(beta2=1.0), "beta2"),
         (lambda: Adam(epsilon=0.0), "epsilon"),
         (lambda: AdamW(beta2=1.0), "beta2"),
+        (lambda: Adam(weight_decay=-0.1), "weight_decay"),
         (lambda: AdamW(weight_decay=-0.1), "weight_decay"),
         (lambda: SGD(momentum=1.0), "momentum"),
         (lambda: SGD(momentum=0.0, nesterov=True), "nesterov"),
