@@ -11,8 +11,8 @@ from capsjax.losses.margin import MarginLoss, margin_loss
 from capsjax.losses.reconstruction import reconstruction_loss
 from capsjax.losses.spread import (
     LinearMargin,
+    LogisticMargin,
     MarginSchedule,
-    SigmoidMargin,
     SpreadLoss,
     spread_loss,
 )
@@ -24,10 +24,10 @@ __all__ = [
     "CrossEntropyLoss",
     "LikelihoodLoss",
     "LinearMargin",
+    "LogisticMargin",
     "Loss",
     "MarginLoss",
     "MarginSchedule",
-    "SigmoidMargin",
     "SpreadLoss",
     "binary_cross_entropy_loss",
     "cross_entropy_loss",

@@ -67,8 +67,8 @@ class LinearMargin(MarginSchedule):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SigmoidMargin(MarginSchedule):
-    """Move a margin along a sigmoid: slowly, then fast around its middle, then slowly again.
+class LogisticMargin(MarginSchedule):
+    """Move a margin along a logistic function: slowly, then fast around its middle, then slowly again.
 
     The defaults are those of the 2018 paper's released code in a run of 400,000 steps, where the middle is at
     step 200,000 and the width is 50,000 steps; a run of another length stretches them.
@@ -77,7 +77,7 @@ class SigmoidMargin(MarginSchedule):
         start: the margin that it comes from; at the first step it is a little on its way.
         end: the margin that it tends to.
         middle: the share of the run's steps after which it is half-way, 0 to 1.
-        width: the share of the run's steps in which the sigmoid's argument grows by 1, above 0.
+        width: the share of the run's steps in which its argument grows by 1, above 0.
         kind: its name in a configuration.
 
     Raises:
@@ -91,7 +91,7 @@ class SigmoidMargin(MarginSchedule):
     end: float = 0.99
     middle: float = 0.5
     width: float = 0.125
-    kind: Literal["sigmoid"] = "sigmoid"
+    kind: Literal["logistic"] = "logistic"
 
     def __post_init__(self):
         check_float(self, "start", low=0.0, high=1.0)

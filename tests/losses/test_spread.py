@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from capsjax.checks import FieldError, UserError
-from capsjax.losses import LinearMargin, SigmoidMargin, SpreadLoss, spread_loss
+from capsjax.losses import LinearMargin, LogisticMargin, SpreadLoss, spread_loss
 from capsjax.types import Batch, NetworkOutput
 from tests.oracles import losses as oracle
 from tests.oracles.routing import finite_differences
@@ -135,12 +135,12 @@ def test_a_margin_moves_along_a_line_in_training_and_is_the_last_at_evaluation()
         )
 
 
-def test_a_margin_moves_along_the_sigmoid_of_the_released_code():
+def test_a_margin_moves_along_the_curve_of_the_released_code():
     """Theirs counts steps: 0.2 + 0.79 logistic(step / 50,000 - 4)."""
     steps = np.array([0, 100_000, 200_000, 250_000, 400_000])
     released = 0.2 + 0.79 / (1 + np.exp(4 - steps / 50_000))
-    np.testing.assert_allclose(SigmoidMargin()(jnp.asarray(steps / 400_000)), released, rtol=1e-6)
-    other = SigmoidMargin(start=0.1, end=0.5, middle=0.25, width=0.5)
+    np.testing.assert_allclose(LogisticMargin()(jnp.asarray(steps / 400_000)), released, rtol=1e-6)
+    other = LogisticMargin(start=0.1, end=0.5, middle=0.25, width=0.5)
     np.testing.assert_allclose(
         other(jnp.asarray([0.25, 0.75])), [0.3, 0.1 + 0.4 / (1 + np.exp(-1))]
     )
@@ -149,11 +149,11 @@ def test_a_margin_moves_along_the_sigmoid_of_the_released_code():
 @pytest.mark.parametrize(
     ("field", "value"), [("start", -0.1), ("end", 1.1), ("middle", 1.1), ("width", 0.0)]
 )
-def test_numbers_of_a_sigmoid_are_checked(field, value, as_installed):
+def test_numbers_of_a_logistic_margin_are_checked(field, value, as_installed):
     with pytest.raises(
-        FieldError, match=rf"SigmoidMargin\.{field}: got {value}, expected a number"
+        FieldError, match=rf"LogisticMargin\.{field}: got {value}, expected a number"
     ):
-        SigmoidMargin(**{field: value})
+        LogisticMargin(**{field: value})
 
 
 @pytest.mark.parametrize("margin", [-0.1, 1.5, "0.5", None, True, float("nan")])

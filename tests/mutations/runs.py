@@ -329,10 +329,10 @@ RUNS = (
         ("tests/training/test_optimisers.py",),
     ),
     Mutation(
-        "weight decay that SGD forgets",
+        "weight decay that Adam and SGD forget",
         "training/optimisers.py",
-        "        if not self.weight_decay:\n            return descent\n",
-        "        if True:\n            return descent\n",
+        "optax.chain(optax.add_decayed_weights(decay), rule) if decay else rule",
+        "rule",
         ("tests/training/test_optimisers.py",),
     ),
     Mutation(

@@ -10,8 +10,8 @@ from capsjax.data import Cutout, Dataset, Digits, Flip, Shift, Split
 from capsjax.losses import (
     CrossEntropyLoss,
     LinearMargin,
+    LogisticMargin,
     MarginLoss,
-    SigmoidMargin,
     SpreadLoss,
 )
 from capsjax.metrics import Accuracy, CalibrationError, DeadCapsules, ErrorRate, TopKError
@@ -47,7 +47,7 @@ def read(text):
             "loss: {kind: spread, margin: {kind: linear, until: 0.5}}",
             SpreadLoss(margin=LinearMargin(until=0.5)),
         ),
-        ("loss: {kind: spread, margin: sigmoid}", SpreadLoss(margin=SigmoidMargin())),
+        ("loss: {kind: spread, margin: logistic}", SpreadLoss(margin=LogisticMargin())),
         ("loss: {kind: cross_entropy, scale: 10}", CrossEntropyLoss(scale=10.0)),
     ],
 )
