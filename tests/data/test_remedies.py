@@ -154,6 +154,21 @@ def test_advice_about_labels(labels, right, fields):
 
 
 @pytest.mark.parametrize(
+    ("labels", "right"),
+    [
+        pytest.param(LABELS[:, None], LABELS, id="a column"),
+        pytest.param(np.ones((60, 1), int), np.ones(60, int), id="a column of ones"),
+        pytest.param(np.eye(3)[LABELS], LABELS, id="one-hot"),
+    ],
+)
+def test_advice_about_the_shape_of_a_split_s_labels(labels, right):
+    with pytest.raises(UserError, match=r"labels: got shape \[60, ") as caught:
+        Split(BYTES, labels)
+    _, found = execute(code_of(str(caught.value)), BYTES, labels)
+    np.testing.assert_array_equal(Split(BYTES, found).labels, right)
+
+
+@pytest.mark.parametrize(
     "labels",
     [
         pytest.param(np.where(LABELS, np.nan, 1.0), id="NaN"),
