@@ -213,4 +213,25 @@ VALUES = (
         "",
         ("tests/training/test_step.py",),
     ),
+    Mutation(
+        "scores of branches that are read without looking at their routings",
+        "runs/served.py",
+        "(*last.takes, name)",
+        "(name,)",
+        ("tests/runs/test_served.py",),
+    ),
+    Mutation(
+        "scores that add up to 1 asked for several near 1",
+        "runs/served.py",
+        "    if labels_per_image > 1 and loss.separate and",
+        "    if labels_per_image > 2 and loss.separate and",
+        ("tests/runs/test_served.py",),
+    ),
+    Mutation(
+        "activations without a bound taken as probabilities",
+        "runs/served.py",
+        "and not last.bounded:",
+        "and last is None:",
+        ("tests/runs/test_served.py",),
+    ),
 )

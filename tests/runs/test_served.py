@@ -26,6 +26,11 @@ def test_lengths_of_normalised_poses_say_nothing(kind, tmp_path):
     by_name = cj.load_config("digits_attention", {**overrides, "model.head": "activation"})
     with pytest.raises(UserError, match=r"^model\.head: got activation, expected linear, as"):
         cj.train(by_name, out=tmp_path / "refused")
+    branch = {"model.layers.branch": {"kind": "merge", "of": ["classes"]}}
+    passed_on = cj.load_config(
+        "digits_attention", {**overrides, **branch, "model.head": "activation"}
+    )
+    refused(passed_on, f"as {kind} normalises the poses of branch")
     check_served(
         cj.load_config("digits_attention", {"model.head": "activation", "model.routing": "dynamic"})
     )
