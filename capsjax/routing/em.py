@@ -11,7 +11,7 @@ from jax.nn.initializers import constant
 from jaxtyping import Array, Float
 
 from capsjax import numerics
-from capsjax.checks import FieldError, check_choice, check_float, plain
+from capsjax.checks import LARGEST_FLOAT, FieldError, check_choice, check_float, plain
 from capsjax.routing.converging import ConvergingRouting
 from capsjax.routing.parameters import Parameter, Sizes
 from capsjax.routing.units import in_squared_units, unit_of
@@ -166,7 +166,7 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         start = tuple(map(plain, self.start)) if isinstance(self.start, tuple) else self.start
         object.__setattr__(self, "start", start)
         pair = isinstance(start, tuple) and len(start) == 2
-        if pair and all(type(x) in (int, float) and math.isfinite(x) for x in start):
+        if pair and all(type(x) in (int, float) and abs(x) <= LARGEST_FLOAT for x in start):
             return
         expected = "two finite numbers, such as (2.0, 1.0), or None for those of the form"
         in_config = "two finite numbers, such as [2.0, 1.0], or null for those of the form"

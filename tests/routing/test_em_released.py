@@ -85,7 +85,18 @@ def test_each_form_trains_its_own_two_numbers(form):
 
 
 @pytest.mark.parametrize(
-    "start", [(1.0,), (1.0, 2.0, 3.0), (1.0, float("inf")), (1.0, True), 2.0, "21"]
+    "start",
+    [
+        (1.0,),
+        (1.0, 2.0, 3.0),
+        (1.0, float("inf")),
+        (1.0, float("nan")),
+        (10**400, 1),
+        (1.0, 1e39),
+        (1.0, True),
+        2.0,
+        "21",
+    ],
 )
 def test_a_start_is_two_finite_numbers(start, as_installed):
     with pytest.raises(FieldError, match=r"EMRouting\.start: got .*, expected two finite numbers"):
