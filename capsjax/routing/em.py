@@ -163,14 +163,14 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         """Check that there are two finite numbers, if any."""
         if self.start is None:
             return
-        start = tuple(map(plain, self.start)) if isinstance(self.start, tuple) else self.start
-        object.__setattr__(self, "start", start)
-        pair = isinstance(start, tuple) and len(start) == 2
-        if pair and all(type(x) in (int, float) and abs(x) <= LARGEST_FLOAT for x in start):
+        start = tuple(map(plain, self.start)) if isinstance(self.start, tuple) else ()
+        numbers = all(type(x) in (int, float) and abs(x) <= LARGEST_FLOAT for x in start)
+        if numbers and len(start) == 2:
+            object.__setattr__(self, "start", start)
             return
         expected = "two finite numbers, such as (2.0, 1.0), or None for those of the form"
         in_config = "two finite numbers, such as [2.0, 1.0], or null for those of the form"
-        raise FieldError("EMRouting", "start", start, expected, in_config)
+        raise FieldError("EMRouting", "start", self.start, expected, in_config)
 
     def prepare(self, votes: Votes, children: Capsules, params: Mapping[str, Array]) -> EMInputs:
         """Take the votes, the children's activations and both betas.
