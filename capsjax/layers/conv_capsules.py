@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from capsjax.checks import FieldError, check_bool, check_choice, check_int
 from capsjax.convolution import Padding, zeros_around
@@ -22,7 +22,7 @@ from capsjax.layers.base import (
 )
 from capsjax.layers.initialisers import KeepLength, windows_initialiser
 from capsjax.layers.normalisation import LayerNorm, Normalisation, check_normalised
-from capsjax.layers.routed import check_routing, route, routing_of, train_routing, without_positions
+from capsjax.layers.routed import check_routing, passed, route, routing_of, train_routing
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
 from capsjax.votes import SHARES, Share, Votes, Window, WindowVotes, mask
@@ -142,16 +142,15 @@ class ConvCapsulesConfig(Layer):
             such as the coupling [b, y, x, i, j], unless there is only one.
         """
         routed = module(value, trace=trace)
-        b, y, x, j, e = routed.pose.shape
-        pose = routed.pose
+        gives, pose = passed(routed), routed.pose  # [b, y, x, j, e]
+        capsules: Any = gives.value
         if module.norm is not None:
             each = isinstance(self.normalisation, LayerNorm)
-            pose = module.norm(pose if each else pose.reshape(b, y, x, j * e))
-        pose = pose.reshape(b, y * x * j, e)
+            pose = module.norm(pose if each else pose.reshape(*pose.shape[:3], -1))
+        pose = pose.reshape(capsules.pose.shape)
         if self.residual:  # the activations stay the routing's own, from 0 to 1
             pose = pose + value.pose
-        capsules = Capsules(pose, routed.activation.reshape(b, y * x * j))
-        return Passed(capsules, without_positions(routed) if y == x == 1 else routed)
+        return gives._replace(value=capsules._replace(pose=pose))
 
 
 class ConvCapsules(nnx.Module):
@@ -215,25 +214,44 @@ class ConvCapsules(nnx.Module):
         Returns:
             Poses [b, y, x, j, e], couplings and logits [b, y, x, i, j], i = k l a, activations [b, y, x, j].
         """
-        a, d = self.children.types, self.children.dim
-
-        def on_grid(x: Array, *sizes: int) -> Array:
-            x = x.reshape(x.shape[0], *self.children.grid, *sizes)
-            return jnp.pad(x, [(0, 0), *self.zeros, *[(0, 0)] * len(sizes)])
-
-        pose = jnp.asarray(children.pose)
-        poses = on_grid(pose, a, self.rows, d // self.rows)
-        windows = WindowVotes(poses, self.weight[...], self.config.stride, self.config.share)
-        votes: Votes = windows
-        if any(map(any, self.zeros)):
-            here = on_grid(jnp.ones(pose.shape[:2], bool), a)  # [b, h, w, a]
-            # Zeros are no children: a mean would count them, and so would the entropy of the couplings.
-            votes = mask(windows, children=windows.seen(here))
+        windows = self._seen(jnp.asarray(children.pose))
+        poses = windows.u
         takes = {
-            "poses": lambda: windows.seen(poses.reshape(*poses.shape[:4], d)),
-            "activation": lambda: windows.seen(on_grid(jnp.asarray(children.activation), a)),
+            "poses": lambda: windows.seen(poses.reshape(*poses.shape[:4], self.children.dim)),
+            "activation": lambda: windows.seen(self._on_grid(jnp.asarray(children.activation))),
         }
-        return route(self, votes, takes, trace=trace)
+        return route(self, self._masked(windows), takes, trace=trace)
+
+    def votes(self, poses: Float[Array, "b i d"]) -> Votes:
+        """Return the votes of children.
+
+        Args:
+            poses: numbered position by position, type by type, [b, h w a, d].
+
+        Returns:
+            Votes of shape (b, y, x, i, j, e), i = k l a, without what is outside of the grid.
+        """
+        return self._masked(self._seen(poses))
+
+    def _seen(self, poses: Array) -> WindowVotes:
+        """Return the votes of what the windows see, zeros outside of the grid among it."""
+        rows = (self.rows, self.children.dim // self.rows)
+        return WindowVotes(
+            self._on_grid(poses, *rows), self.weight[...], self.config.stride, self.config.share
+        )
+
+    def _masked(self, windows: WindowVotes) -> Votes:
+        """Leave out the zeros outside of the grid."""
+        if not any(map(any, self.zeros)):
+            return windows
+        here = self._on_grid(jnp.ones((windows.u.shape[0], self.children.capsules), bool))
+        # Zeros are no children: a mean would count them, and so would the entropy of the couplings.
+        return mask(windows, children=windows.seen(here))
+
+    def _on_grid(self, x: Array, *sizes: int) -> Array:
+        """Return what [b, h w a, ...] holds as [b, h, w, a, *sizes], with zeros around."""
+        x = x.reshape(x.shape[0], *self.children.grid, self.children.types, *sizes)
+        return jnp.pad(x, [(0, 0), *self.zeros, *[(0, 0)] * (1 + len(sizes))])
 
 
 def _described(shape: CapsuleShape) -> str:

@@ -21,7 +21,7 @@ from capsjax.layers.routed import check_routing, passed, route, routing_of, trai
 from capsjax.numerics import safe_norm
 from capsjax.routing import Routing, Sizes
 from capsjax.types import Capsules, RoutingResult
-from capsjax.votes import FORMS, VoteForm, form_votes
+from capsjax.votes import FORMS, VoteForm, Votes, form_votes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,6 +145,10 @@ class DenseCapsules(nnx.Module):
         self.weight = nnx.Param(draw(rngs.params(), shape))  # W, [i, j, d, e]
         train_routing(self, sizes, optional=bias, initialisation=initialisation, rngs=rngs)
 
+    def votes(self, poses: Float[Array, "b i d"]) -> Votes:
+        """Return the votes of children, of shape (b, i, j, e)."""
+        return form_votes(poses, self.weight[...], self.form)
+
     def __call__(
         self, children: Capsules | Float[Array, "b i d"], *, trace: bool = False
     ) -> RoutingResult:
@@ -165,6 +169,5 @@ class DenseCapsules(nnx.Module):
         )
         if poses is None:
             raise UserError("DenseCapsules: got capsules without poses, expected poses [b, i, d]")
-        votes = form_votes(poses, self.weight[...], self.form)
         takes = {"poses": lambda: poses, "activation": lambda: activation}
-        return route(self, votes, takes, trace=trace)
+        return route(self, self.votes(poses), takes, trace=trace)

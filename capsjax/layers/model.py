@@ -14,6 +14,7 @@ from capsjax.data.trainable import channels_first
 from capsjax.layers.base import INITIALISATIONS, Around, Features, Initialisation, Layer, Shape
 from capsjax.layers.decoder import ImageDecoder
 from capsjax.layers.head import ActivationHead, Head
+from capsjax.layers.stacks import stacks
 from capsjax.routing import DynamicRouting, Routing
 from capsjax.schema.named import Named
 from capsjax.schema.tree import merge
@@ -196,6 +197,7 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
         FieldError: If something does not fit; it names the layer's key.
     """
     network = model.network()
+    tuple(stacks(network.layers, network.routing, key=model.key))  # refuses what cannot be one
     before: dict[str, Shape] = {}
     context = dataclasses.replace(around(network, image_shape, num_classes), before=before)
     steps = []

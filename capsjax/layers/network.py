@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ from capsjax.layers.decoder import ImageDecoder, longest, longest_few
 from capsjax.layers.head import ActivationHead
 from capsjax.layers.inputs import check_class_labels, check_images
 from capsjax.layers.model import Model, NetworkConfig, Step, around, shapes
+from capsjax.layers.routed import passed
+from capsjax.layers.stacks import route_at_once, stacks
 from capsjax.types import Capsules, NetworkOutput, RoutingResult
 
 
@@ -111,10 +113,10 @@ class CapsNet(nnx.Module):
         routed = OrderedDict[str, RoutingResult]()  # of a dict, JAX sorts the names
         value: Any = images
         children: Any = None
-        for name, given, passed in self._through(images, trace=trace):
-            if passed.routed is not None:
-                routed[name], children = passed.routed, given
-            value = passed.value  # features [b, h, w, c], or capsules
+        for name, given, gives in self._through(images, trace=trace):
+            if gives.routed is not None:
+                routed[name], children = gives.routed, given
+            value = gives.value  # features [b, h, w, c], or capsules
         capsules: Any = value
         if not isinstance(value, Capsules):  # features: each position's are read as a pose
             capsules = Capsules(value.reshape(value.shape[0], -1, value.shape[-1]), None)
@@ -156,13 +158,24 @@ class CapsNet(nnx.Module):
         """Yield each layer's name, what it was given and what it passes on."""
         value: Any = images
         kept: dict[str, Any] = {}  # what later layers may take by name
-        for name, layer in self.config.network().layers.items():
-            value = tuple(kept[one] for one in layer.takes) or value
-            # A profile then says which layer an operation belongs to.
-            with jax.named_scope(name):
-                passed = layer.apply(getattr(self, name), value, trace=trace)
-            yield name, value, passed
-            value = kept[name] = passed.value
+        network = self.config.network()
+        for names in stacks(network.layers, network.routing):
+            modules = {name: getattr(self, name) for name in names}
+            at_once: Mapping[str, RoutingResult] = {}
+            if len(names) > 1:
+                at_once = route_at_once(modules, value, trace=trace)
+            for name, module in modules.items():
+                layer = network.layers[name]
+                value = tuple(kept[one] for one in layer.takes) or value
+                # A profile then says which layer an operation belongs to.
+                with jax.named_scope(name):
+                    gives = (
+                        passed(at_once[name])
+                        if at_once
+                        else layer.apply(module, value, trace=trace)
+                    )
+                yield name, value, gives
+                value = kept[name] = gives.value
 
 
 def _mask(scores: Array, labels: Array | None, drawn: int) -> Array:

@@ -92,7 +92,7 @@ def route(
     Returns:
         What the routing returns.
     """
-    params = {name: getattr(module, name)[...] for name in module.trained}
+    params = routed_params(module)
     known = {} if sizes is None else module.routing.parameters(sizes)
     for name in set(params) & set(known):
         repeats = [n // m for n, m in zip(known[name].shape, params[name].shape, strict=True)]
@@ -106,16 +106,31 @@ def route(
     )
 
 
-def passed(routed: RoutingResult) -> Passed:
-    """Return parents without positions as what a layer passes on.
+def routed_params(module: Any) -> dict[str, Array]:
+    """Return what a module's routing trains, by name.
 
     Args:
-        routed: poses [b, j, e] and activations [b, j], and what routing did.
+        module: the module, which `train_routing` gave its parameters.
 
     Returns:
-        The capsules, with the result.
+        The arrays.
     """
-    return Passed(Capsules(routed.pose, routed.activation), routed)
+    return {name: getattr(module, name)[...] for name in module.trained}
+
+
+def passed(routed: RoutingResult) -> Passed:
+    """Return parents as what a layer passes on.
+
+    Args:
+        routed: poses [b, j, e] or at positions [b, y, x, j, e], activations, and what routing did.
+
+    Returns:
+        The capsules, poses [b, y x j, e] and activations [b, y x j], with the result: with positions, unless
+        there is only one.
+    """
+    b, *positions, _, e = routed.pose.shape
+    capsules = Capsules(routed.pose.reshape(b, -1, e), routed.activation.reshape(b, -1))
+    return Passed(capsules, without_positions(routed) if positions == [1, 1] else routed)
 
 
 def without_positions(result: RoutingResult) -> RoutingResult:

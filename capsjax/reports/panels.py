@@ -36,7 +36,7 @@ def course_panels(
 ) -> list[Panel]:
     """Return curves over each other: each arm's mean over its runs, and their range as a band.
 
-    In validation; in training where nothing validates.
+    In validation; in training where nothing validates. What was measured once, at the end, has no curve.
 
     Args:
         arms: what is drawn.
@@ -47,7 +47,7 @@ def course_panels(
     panels = []
     for name in names:
         courses = [of_arms.course(arm, split, name) for arm in arms]
-        if any(found is not None and np.isfinite(found.mean).any() for found in courses):
+        if any(found is not None and np.isfinite(found.mean).sum() > 1 for found in courses):
             panels.append(_course_panel(name, split, list(zip(arms, courses, strict=True)), bound))
     return panels
 
@@ -140,6 +140,9 @@ def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bo
         paired: whether the arms have the same seeds, which lines then join.
     """
     names = list(errors)
+    every = [x for _, found in errors.values() for x in found if math.isfinite(x)]
+    low, top = (min(every), max(every)) if every else (0.0, 0.0)
+    near = 0 < top - low < low / 2  # from 0 on, what tells the arms apart would be a few pixels
 
     def draw(ax: Axes, theme: Theme) -> None:
         places = np.arange(len(names))
@@ -155,11 +158,17 @@ def tests_panel(errors: Mapping[str, tuple[str, Sequence[float]]], *, paired: bo
         set_names(ax, names)
         ax.set_xlim(-0.6, len(names) - 0.4)
         _set_room(ax, factor=1.1)
+        if near:
+            ax.set_ylim(100 * (low - 0.1 * (top - low)), 100 * (top + 0.1 * (top - low)))
         ax.set_title("test error, %", fontsize=10)
 
     means = [f"{name} {100 * np.mean(found):.2f}" for name, (_, found) in errors.items() if found]
     line = " A line joins the runs of one seed." if paired and len(names) > 1 else ""
-    caption = f"Test error after the last step, in percent: a mark for each run, a bar for the mean.{line}"
+    scale = " The scale does not begin at 0." if near else ""
+    caption = (
+        "Test error after the last step, in percent: a mark for each run, a bar for the mean."
+        f"{line}{scale}"
+    )
     return Panel("test_error", caption, f"Mean test error in percent: {', '.join(means)}.", draw)
 
 

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.checks import UserError
 from capsjax.gradients import FullGradient, GradientMode, StopGradient
 from capsjax.numerics import compute_dtype
-from capsjax.routing.base import Parents, only_present
+from capsjax.routing.base import Parents, only_present, trace_iteration
 from capsjax.routing.inverted_attention import InvertedAttentionRouting, NormalisedVotes
 from capsjax.routing.parameters import Sizes, named
-from capsjax.types import Capsules, RoutingResult
+from capsjax.types import Capsules, RoutingResult, RoutingTrace
 from capsjax.votes import Votes
 
 Form = Callable[[Float[Array, "*batch i d"]], Votes]
@@ -25,6 +26,8 @@ def concurrent_attention(
     *,
     num_iters: int = 2,
     gradient: GradientMode = FullGradient(),
+    names: Sequence[str] = (),
+    trace: bool = False,
 ) -> tuple[RoutingResult, ...]:
     """Route a stack of layers concurrently, by inverted dot-product attention.
 
@@ -49,6 +52,8 @@ def concurrent_attention(
         params: `gain` and `offset` of each layer, [e] each.
         num_iters: readouts of each layer, the paper's t; 1 is the uniform pass.
         gradient: `FullGradient()`, which the released code runs, or `StopGradient()`.
+        names: what a profile calls the layers; by default layer0, layer1 and so on.
+        trace: whether to return every readout, as data.
 
     Returns:
         A result for each layer, the lowest first, with the coupling that its pose was read out by.
@@ -76,6 +81,9 @@ def concurrent_attention(
     if not votes or len(votes) != len(params):
         got = f"{len(votes)} of votes and {len(params)} of params"
         raise UserError(f"concurrent_attention: got {got}, expected one of both for each layer")
+    if names and len(names) != len(votes):
+        got = f"{len(names)} names of {len(votes)} layers"
+        raise UserError(f"concurrent_attention: got {got}, expected one of each layer, or none")
     if not isinstance(gradient, FullGradient | StopGradient):
         expected = (
             "FullGradient() or StopGradient(): the state is the poses, which no mode may stop"
@@ -83,18 +91,22 @@ def concurrent_attention(
         raise UserError(f"concurrent_attention: got gradient {gradient!r}, expected {expected}")
     dtype = pose.dtype
     pose = pose.astype(compute_dtype(dtype))
-    found, lower = [], pose
-    for form, own in zip(votes, params, strict=True):
-        inputs = _prepared(form(lower), own)
-        found.append(_read(inputs, inputs.votes.zeros(), gradient))
-        lower = found[-1].pose
-    for _ in range(num_iters - 1):
-        lowers = [pose, *(layer.pose for layer in found[:-1])]
-        found = [
-            _attend(_prepared(form(lower), own), before, gradient)
-            for form, own, lower, before in zip(votes, params, lowers, found, strict=True)
-        ]
-    return tuple(jax.tree.map(lambda array: array.astype(dtype), layer) for layer in found)
+    scopes = names or [f"layer{n}" for n in range(len(votes))]
+    seen: list[list[RoutingTrace]] = [[] for _ in votes]  # of each layer, a line for each readout
+    found: list[RoutingResult] = []
+    for _ in range(num_iters):
+        before, found = found, []
+        for n, (form, own, scope) in enumerate(zip(votes, params, scopes, strict=True)):
+            # The first pass goes from layer to layer; the others take the poses of the pass before.
+            lower = (before or found)[n - 1].pose if n else pose
+            with jax.named_scope(scope):
+                inputs = _prepared(form(lower), own)
+                found.append(_attend(inputs, before[n] if before else None, gradient))
+                if trace:
+                    seen[n].append(_line(*jax.lax.stop_gradient((inputs.votes, found[n]))))
+    lines = (jax.tree.map(lambda *x: jnp.stack(x), *lines) if trace else None for lines in seen)
+    results = [one._replace(trace=line) for one, line in zip(found, lines, strict=True)]
+    return tuple(jax.tree.map(lambda array: array.astype(dtype), one) for one in results)
 
 
 def _prepared(votes: Votes, params: Mapping[str, Array]) -> NormalisedVotes:
@@ -105,19 +117,22 @@ def _prepared(votes: Votes, params: Mapping[str, Array]) -> NormalisedVotes:
 
 
 def _attend(
-    inputs: NormalisedVotes, before: RoutingResult, gradient: GradientMode
+    inputs: NormalisedVotes, before: RoutingResult | None, gradient: GradientMode
 ) -> RoutingResult:
-    """Update a layer from its own poses before and its children's."""
-    parents = Parents(before.pose, before.activation)
-    return _read(inputs, LAYER.respond(0, inputs.votes.zeros(), parents, inputs), gradient)
-
-
-def _read(inputs: NormalisedVotes, logits: Array, gradient: GradientMode) -> RoutingResult:
-    """Couple and read out; the coupling is a constant under `StopGradient`."""
-    to_array = inputs.votes.pairs.to_array
+    """Read a layer out of its children's votes, coupled by its own poses before; at first uniformly."""
+    logits = inputs.votes.zeros()
+    if before is not None:
+        logits = LAYER.respond(0, logits, Parents(before.pose, before.activation), inputs)
     coupling = inputs.votes.couple(logits)
     if isinstance(gradient, StopGradient):
         coupling = jax.lax.stop_gradient(coupling)
     pose, activation = LAYER.parents(0, coupling, inputs)
+    to_array = inputs.votes.pairs.to_array
     result = RoutingResult(pose, to_array(coupling), to_array(logits), activation)
     return only_present(result, inputs.votes)
+
+
+def _line(votes: Votes, result: RoutingResult) -> RoutingTrace:
+    """Return a readout's line of the trace."""
+    agreement = votes.pairs.to_array(votes.agreement(result.pose))
+    return trace_iteration(votes.pairs, result.coupling, agreement)

@@ -9,6 +9,8 @@ from jax.nn.initializers import ones
 from jaxtyping import Array, Float
 
 from capsjax import numerics
+from capsjax.checks import FieldError, check_bool
+from capsjax.gradients import FullGradient, StopGradient
 from capsjax.routing.base import Parents
 from capsjax.routing.logits import LogitRouting
 from capsjax.routing.parameters import Parameter, Sizes, zeros
@@ -42,11 +44,11 @@ class InvertedAttentionRouting(LogitRouting[NormalisedVotes]):
 
     b_ij = V_ij . v_j / sqrt(e)
 
-    Gain and offset, [e] each, are trained and shared by all parents. Layers are routed one after the other;
-    the paper's concurrent routing, in which all layers of a network are updated at once, is not a routing
-    of one layer. The paper has no activations and reads classes off a linear map that all class capsules
-    share, so a network wants a head with parameters: the activation is the length of the pose, which after
-    the normalisation says little.
+    Gain and offset, [e] each, are trained and shared by all parents. Of several layers each is routed by
+    itself, one after the other, unless they are `concurrent`: `concurrent_attention` says what they do then;
+    called by itself, or of one layer alone, such a routing does the same as any. The paper has no
+    activations and reads classes off a linear map that all class capsules share, so a network wants a head
+    with parameters: the activation is the length of the pose, which after the normalisation says little.
 
     The coupling that a gradient mode treats is c; the last normalisation is always live, so that gain and
     offset get a gradient in every mode.
@@ -57,6 +59,9 @@ class InvertedAttentionRouting(LogitRouting[NormalisedVotes]):
             `FullGradient()`.
         tolerance: if given, an example's updates end once another would move none of its couplings by more
             than this; with `StopGradient()`.
+        concurrent: whether neighbouring layers of a network that have this routing are updated at once, each
+            from the poses of the update before, as the paper's networks are; with `StopGradient()` or
+            `FullGradient()`, and without a tolerance.
         kind: its name in a configuration.
 
     Raises:
@@ -70,7 +75,25 @@ class InvertedAttentionRouting(LogitRouting[NormalisedVotes]):
     activations = "none"
 
     num_iters: int = 2
+    concurrent: bool = False
     kind: Literal["inverted_attention"] = "inverted_attention"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_bool(self, "concurrent")
+        if not self.concurrent:
+            return
+        # The state of a stack is its layers' poses, which no mode may stop, nor any example by itself.
+        if not isinstance(self.gradient, FullGradient | StopGradient):
+            expected = "FullGradient() or StopGradient() of concurrent layers; or concurrent False"
+            in_config = "full or stop of concurrent layers; or concurrent false"
+            raise FieldError(type(self).__name__, "gradient", self.gradient, expected, in_config)
+        if self.tolerance is not None:
+            expected = "None for concurrent layers, which are updated together; or concurrent False"
+            in_config = (
+                "null for concurrent layers, which are updated together; or concurrent false"
+            )
+            raise FieldError(type(self).__name__, "tolerance", self.tolerance, expected, in_config)
 
     def parameters(self, sizes: Sizes) -> dict[str, Parameter]:
         """Describe gain and offset, one number for each component of a pose: 1 and 0 at first."""

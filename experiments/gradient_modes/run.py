@@ -8,7 +8,8 @@ the same network and schedule. --seeds runs the first of the planned seeds alone
 say so, and the same command without it adds the others. Of each set results/SET there gets `selection.json`,
 which is written before its runs begin, `config.yaml`, `environment.json`, `comparison.json`, `runs.json` with
 the last line of every run and the images that it got wrong, and `gradients.json`, the mean over seeds of how
-the stop gradient points beside the full one along training.
+the stop gradient points beside the full one along training. The report of a set, a page for a browser, is
+written beside its runs.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import yaml
 
 import capsjax as cj
 from capsjax import progress
+from capsjax.reports.comparison_page import report_comparison
 from capsjax.runs import directory
 from capsjax.runs.folder import Folder
 from capsjax.study import outcomes
@@ -248,6 +250,8 @@ def run(
     # The command that does it anywhere: where this machine keeps its runs is of no use to others.
     environment = directory.read_json(folder / "environment.json")
     directory.write_json(results / "environment.json", environment | {"command": ["run.py", name]})
+    # Here, as `capsjax report` does not know the arms of modes.py.
+    print("report:", report_comparison(folder)[0], flush=True)
 
 
 def main() -> None:

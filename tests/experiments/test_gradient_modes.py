@@ -139,6 +139,7 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
         assert unpack(record["wrong"], 500).mean() == pytest.approx(record["test"]["error"])
     assert not any(str(tmp_path) in path.read_text() for path in results.iterdir())
     assert records[:2] == first
+    assert "leaky stop" in (tmp_path / "runs" / "digits" / "report.html").read_text("utf-8")
     written = (results / "selection.json").stat().st_mtime_ns
     study.run("digits", entry, tmp_path / "runs", 1, tmp_path)  # finished: nothing is run again
     assert (results / "selection.json").stat().st_mtime_ns == written

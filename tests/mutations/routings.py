@@ -118,9 +118,23 @@ ROUTINGS = (
     Mutation(
         "concurrent layers whose poses are held constant",
         "routing/concurrent.py",
-        "lowers = [pose, *(layer.pose for layer in found[:-1])]",
-        "lowers = [pose, *(jax.lax.stop_gradient(layer.pose) for layer in found[:-1])]",
+        "lower = (before or found)[n - 1].pose if n else pose",
+        "lower = jax.lax.stop_gradient((before or found)[n - 1].pose) if n else pose",
         ("tests/routing/test_concurrent.py",),
+    ),
+    Mutation(
+        "concurrent layers that take the poses of the same update",
+        "routing/concurrent.py",
+        "lower = (before or found)[n - 1].pose if n else pose",
+        "lower = found[n - 1].pose if n else pose",
+        ("tests/layers/test_stacks.py",),
+    ),
+    Mutation(
+        "concurrent layers of a network routed one after the other",
+        "layers/network.py",
+        "if len(names) > 1:",
+        "if len(names) > 9:",
+        ("tests/layers/test_stacks.py",),
     ),
     Mutation(
         "slots that average over slots instead of inputs",

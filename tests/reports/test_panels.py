@@ -118,7 +118,7 @@ def test_errors_have_room_above_and_a_logarithm_only_where_they_are_small(errors
     ]
     course, *_ = panels.course_panels([Arm("a", "stop", (lines,))], bound=10)
     run = panels.run_panels(lines, "stop", 10)[1]
-    tests = panels.tests_panel({"a": ("stop", list(errors))}, paired=False)
+    tests = panels.tests_panel({"a": ("stop", [0.0, *errors])}, paired=False)
     for panel in (course, run, tests):
         (ax,) = panel_figure(panel).axes
         assert ax.get_ylim()[0] == 0
@@ -127,6 +127,24 @@ def test_errors_have_room_above_and_a_logarithm_only_where_they_are_small(errors
         (ax,) = panel_figure(panel).axes
         assert ax.get_yscale() == scale
         assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
+def test_errors_that_are_near_each_other_fill_the_panel():
+    near = {"x": ("stop", [0.30, 0.32]), "y": ("full", [0.31, 0.33])}
+    panel = panels.tests_panel(near, paired=True)
+    (ax,) = panel_figure(panel).axes
+    np.testing.assert_allclose(ax.get_ylim(), (29.7, 33.3))
+    assert panel.caption.endswith(
+        "A line joins the runs of one seed. The scale does not begin at 0."
+    )
+    far = panels.tests_panel({**near, "z": ("full", [0.1, 0.2])}, paired=True)
+    assert panel_figure(far).axes[0].get_ylim()[0] == 0
+    assert "begin" not in far.caption
+
+
+def test_what_was_measured_once_has_no_curve():
+    lines = [{"split": "validation", "step": 30, "error": 0.1, "loss": 0.3, "entropy": 1.1}]
+    assert panels.course_panels([Arm("a", "stop", (lines,))], bound=10) == []
 
 
 def test_every_test_error_is_a_mark():

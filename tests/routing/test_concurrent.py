@@ -24,10 +24,10 @@ FULL = cj.FullGradient()
 BAR = RNG.normal(size=(B, SIZES[-1], D))
 
 
-def routed(u=U, W=W, scale=SCALE, num_iters=3, gradient=FULL):
+def routed(u=U, W=W, scale=SCALE, num_iters=3, gradient=FULL, **options):
     u, W, scale = jax.tree.map(jnp.asarray, (u, W, scale))
     forms = [lambda u, w=w: cj.predict(u, w) for w in W]
-    return concurrent_attention(u, forms, scale, num_iters=num_iters, gradient=gradient)
+    return concurrent_attention(u, forms, scale, num_iters=num_iters, gradient=gradient, **options)
 
 
 def in_loops(u, W, scale, num_iters, couplings=None):
@@ -108,6 +108,7 @@ def test_masked_parents_are_masked_children_of_the_next_layer():
     ("options", "message"),
     [
         ({"num_iters": 0}, r"got num_iters 0, expected at least 1"),
+        ({"names": ("one",)}, r"got 1 names of 3 layers, expected one of each layer, or none"),
         ({"scale": SCALE[:1]}, r"got 3 of votes and 1 of params, expected one of both"),
         (
             {"gradient": cj.ClosedForm()},
