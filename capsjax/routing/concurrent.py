@@ -52,7 +52,7 @@ def concurrent_attention(
         params: `gain` and `offset` of each layer, [e] each.
         num_iters: readouts of each layer, the paper's t; 1 is the uniform pass.
         gradient: `FullGradient()`, which the released code runs, or `StopGradient()`.
-        names: what a profile calls the layers; by default layer0, layer1 and so on.
+        names: what a profile calls the layers; by default level0, level1 and so on.
         trace: whether to return every readout, as data.
 
     Returns:
@@ -91,7 +91,7 @@ def concurrent_attention(
         raise UserError(f"concurrent_attention: got gradient {gradient!r}, expected {expected}")
     dtype = pose.dtype
     pose = pose.astype(compute_dtype(dtype))
-    scopes = names or [f"layer{n}" for n in range(len(votes))]
+    scopes = names or [f"level{n}" for n in range(len(votes))]
     seen: list[list[RoutingTrace]] = [[] for _ in votes]  # of each layer, a line for each readout
     found: list[RoutingResult] = []
     for _ in range(num_iters):

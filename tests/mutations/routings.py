@@ -62,8 +62,8 @@ ROUTINGS = (
     Mutation(
         "zeros around a grid that are children",
         "layers/conv_capsules.py",
-        "        if any(map(any, self.zeros)):\n",
-        "        if False:\n",
+        "        if not any(map(any, self.zeros)):\n",
+        "        if True:\n",
         ("tests/layers/test_conv_capsules.py",),
     ),
     Mutation(
