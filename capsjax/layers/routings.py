@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from capsjax.checks import FieldError, UserError, nearest
 from capsjax.gradients import GradientMode, StopGradient
 from capsjax.layers.model import Model, NetworkConfig
+from capsjax.layers.stacks import stacks
 from capsjax.routing import IterativeRouting, Routing
 from capsjax.schema.named import Named
 
@@ -125,7 +126,7 @@ def with_iterations(model: Model, iterations: int | Mapping[str, int]) -> Model:
         5
     """
     used = routings(model)
-    known = [name for name, routing in used.items() if isinstance(routing, IterativeRouting)]
+    known = {n: own.num_iters for n, own in used.items() if isinstance(own, IterativeRouting)}
     if not known:
         raise UserError(
             f"iterations: got {iterations}, expected none: no layer of the network iterates",
@@ -150,7 +151,20 @@ def with_iterations(model: Model, iterations: int | Mapping[str, int]) -> Model:
                 + nearest(str(name), known),
                 argument="iterations",
             )
-    return with_routings(model, {n: change(used[n], number) for n, number in iterations.items()})
+    numbers = {**known, **iterations}
+    for names in stacks(model.network().layers, model.routing):
+        together = {name: numbers[name] for name in names if name in numbers}
+        if len(set(together.values())) > 1:
+            wanted = dict.fromkeys(together, max(together.values()))
+            why = f"one number for {', '.join(together)}, which are updated at once, such as"
+            flags = " ".join(f"--iterations {name}={number}" for name, number in wanted.items())
+            given = " ".join(f"{name}={number}" for name, number in iterations.items())
+            raise UserError(
+                f"iterations: got {dict(iterations)}, expected {why} {wanted}",
+                on_command_line=f"iterations: got {given}, expected {why} {flags}",
+                argument="iterations",
+            )
+    return with_routings(model, {name: change(used[name], numbers[name]) for name in known})
 
 
 def _changed(value: Any, change: Callable[[Routing], Routing]) -> Any:

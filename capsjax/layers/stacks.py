@@ -1,5 +1,6 @@
 """Which layers of a network are routed at once: neighbours whose routing is concurrent attention."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -39,7 +40,7 @@ def stacks(
         yield stack
 
 
-def _routing(layer: Layer, routing: Routing) -> Routing:
+def _routing(layer: Layer, routing: Routing) -> Any:
     return getattr(layer, "routing", None) or routing
 
 
@@ -54,12 +55,13 @@ def _check_neighbours(
     layers: Mapping[str, Layer], routing: Routing, names: tuple[str, ...], key: Callable[[str], str]
 ) -> None:
     first, second = (_routing(layers[name], routing) for name in names)
-    if first != second:
-        expected = (
-            f"that of {names[0]}, the layer before, {first}, as both are updated at once; or concurrent "
-            "false"
-        )
-        raise FieldError(key(names[1]), "routing", second, expected)
+    for field in (one.name for one in dataclasses.fields(first)):
+        wanted, given = (getattr(one, field) for one in (first, second))
+        if given != wanted:
+            why = f"as of {names[0]}, the layer before, since both are updated at once"
+            in_config = f"{getattr(wanted, 'kind', wanted)}, {why}; or concurrent false"
+            expected = f"{wanted}, {why}; or concurrent False"
+            raise FieldError(f"{key(names[1])}.routing", field, given, expected, in_config)
     for name in names:
         for field, off in (("residual", False), ("normalisation", None)):
             given = getattr(layers[name], field, off)

@@ -213,7 +213,15 @@ def _plain_arms(config: Config) -> Iterator[tuple[str, tuple[Config, Mapping[str
         end = "" if mode == "uniform" else ".gradient"
         keys = [k for k, r in routing_keys(config.model).items() if isinstance(r, IterativeRouting)]
         changes = {key + end: mode for key in keys}
-        yield mode, (variant(config, mode, config.seed), changes)
+        try:
+            yield mode, (variant(config, mode, config.seed), changes)
+        except FieldError as error:
+            others = ", ".join(one for one in config.compare.modes if one != mode)
+            expected = (
+                f"modes that the network's routings can have, without {mode}, such as [{others}] (with "
+                f"{mode}, {error.field} is to be {error.in_config})"
+            )
+            raise FieldError("compare", "modes", mode, expected) from error
 
 
 def _set(config: Config, place: str, changes: Mapping[str, Any]) -> Config:

@@ -234,8 +234,11 @@ def iterations_table(planned: Mapping[str, Any]) -> list[str]:
         measured = read(name) if "iterations" in entry else None
         for r in entry.get("iterations", ()) if measured else ():
             stop, full = (measured.errors[f"{arm}, num_iters={r}"] for arm in (STOP, FULL))
-            rows.append(f"| {NAMES[entry['rates_of']]} | {r} | {both_cells(stop, full)} |")
-    head = [f"| set | r | {BOTH} |", "|---|---:|---:|---:|---:|---:|"]
+            seeds = f"{len(measured.seeds)} ({entry['seeds']})"
+            rows.append(
+                f"| {NAMES[entry['rates_of']]} | {r} | {seeds} | {both_cells(stop, full)} |"
+            )
+    head = [f"| set | r | seeds (planned) | {BOTH} |", "|---|---:|---:|---:|---:|---:|---:|"]
     return [*head, *rows] if rows else []
 
 
@@ -356,11 +359,13 @@ def law_table(planned: Mapping[str, Any]) -> list[str]:
     # Before the first step there is one network, whichever arm is to train it.
     begin = [p for p in points if not p.moment and FULL in p.arm]
     after = [p for p in points if p.moment]
+    end = [p for p in points if p.moment == last[p.name, p.arm]]
     parts = {
         "all": [*begin, *after],
         "before the first step": begin,
         "after it": after,
-        "at the end": [p for p in points if p.moment == last[p.name, p.arm]],
+        "at the end": end,
+        "at the end, r = 3": [p for p in end if not p.name.endswith("_iterations")],
     }
     lines = [
         "| moments | points | all examples together | single examples |",

@@ -151,9 +151,11 @@ def gradients(folder: Path) -> list[dict[str, Any]]:
             for key in row.keys() - {"mode", "seed", "epoch", "group"}:
                 point.setdefault(key, []).append(row[key])
     couplings = read_seen(folder, COUPLINGS)
-    last = max((row["iteration"] for row in couplings), default=0)
+    last: dict[str, int] = {}  # of each arm: arms may differ in their number of iterations
     for row in couplings:
-        if row["iteration"] == last and (row["mode"], row["epoch"]) in points:
+        last[row["mode"]] = max(row["iteration"], last.get(row["mode"], 0))
+    for row in couplings:
+        if row["iteration"] == last[row["mode"]] and (row["mode"], row["epoch"]) in points:
             points[row["mode"], row["epoch"]].setdefault("entropy", []).append(row["entropy"])
     return [
         {"arm": arm, "epoch": epoch}

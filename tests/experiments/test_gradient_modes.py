@@ -149,13 +149,16 @@ def test_gradients_are_averaged_over_seeds(study, tmp_path):
     (tmp_path / "gradients.csv").write_text(
         "mode,seed,epoch,group,cosine\n"
         "full,100,0,all,0.5\nfull,101,0,all,0.7\nfull,100,0,stem,0.1\nfull,100,4,all,0.9\n"
+        "fewer,100,0,all,0.3\n"
     )
     (tmp_path / "couplings.csv").write_text(
         "mode,seed,epoch,layer,iteration,entropy\n"
         "full,100,0,classes,1,2.3\nfull,100,0,classes,3,2.1\nfull,101,0,classes,3,2.2\n"
         "full,100,4,classes,3,2\nuniform,100,0,classes,3,2.3\n"
+        "fewer,100,0,classes,1,2.3\nfewer,100,0,classes,2,2.25\n"  # its own last iteration
     )
     assert study.gradients(tmp_path) == [
+        {"arm": "fewer", "epoch": 0, "cosine": 0.3, "entropy": 2.25},
         {"arm": "full", "epoch": 0, "cosine": 0.6, "entropy": 2.15},
         {"arm": "full", "epoch": 4, "cosine": 0.9, "entropy": 2.0},
     ]

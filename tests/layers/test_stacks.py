@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import capsjax as cj
-from capsjax.checks import FieldError
+from capsjax.checks import FieldError, UserError
 from capsjax.layers import (
     CapsNet,
     ConvCapsulesConfig,
@@ -21,8 +21,10 @@ from capsjax.layers import (
     SharedCapsulesConfig,
     TypeCapsulesConfig,
     shapes,
+    with_iterations,
 )
 from capsjax.layers.stacks import stacks
+from capsjax.study.design import design
 from tests.oracles import inverted_attention as oracle
 from tests.oracles import window
 from tests.oracles.numerics import softmax_over_parents
@@ -157,8 +159,8 @@ def test_a_stack_ends_where_routing_or_the_value_does():
         (
             "classes",
             {"routing": dataclasses.replace(CONCURRENT, num_iters=2)},
-            r"model\.layers\.classes\.routing: got .*num_iters=2.*, expected that of conv1, the layer "
-            r"before, .*num_iters=3.*; or concurrent false",
+            r"model\.layers\.classes\.routing\.num_iters: got 2, expected 3, as of conv1, the layer "
+            r"before, since both are updated at once; or concurrent False",
         ),
         (
             "conv1",
@@ -179,6 +181,32 @@ def test_neighbours_that_cannot_be_updated_together_are_refused(layer, changed, 
     apart = dataclasses.replace(CONCURRENT, concurrent=False)
     if layer == "conv1":
         shapes(network(layers, apart), SHAPE, CLASSES)
+
+
+def test_they_are_evaluated_by_one_number_of_iterations():
+    found = with_iterations(network(), {"classes": R})
+    assert found == with_iterations(network(), {"conv1": R, "classes": R})
+    assert found.layers["conv1"].routing.gradient == cj.StopGradient()
+    shapes(found, SHAPE, CLASSES)
+    with pytest.raises(
+        UserError, match=r"iterations: got .*, expected one number for conv1, cl"
+    ) as e:
+        with_iterations(network(), {"classes": 5})
+    assert str(e.value).endswith("updated at once, such as {'conv1': 5, 'classes': 5}")
+    advised = {"conv1": 5, "classes": 5}
+    assert e.value.on_command_line.endswith("--iterations conv1=5 --iterations classes=5")
+    shapes(with_iterations(network(), advised), SHAPE, CLASSES)
+
+
+def test_a_comparison_names_the_modes_that_a_stack_can_have():
+    config = dataclasses.replace(cj.load_config("digits_attention"), model=network())
+    message = r"compare\.modes: got 'truncated', .* such as \[uniform, stop, full\] \(with truncated, grad"
+    with pytest.raises(FieldError, match=message):
+        design(config)
+    fit = dataclasses.replace(config.compare, modes=("uniform", "stop", "full"))
+    assert list(design(dataclasses.replace(config, compare=fit)).arms) == list(fit.modes)
+    for name in ("attention_resnet", "attention_simple"):
+        assert "stop" in design(cj.load_config(name)).arms
 
 
 @pytest.mark.parametrize(
