@@ -31,6 +31,7 @@ finding = importlib.import_module("finding")
 IMAGES = HERE.parents[1] / "docs" / "images" / "results"
 SHOWN = ("test_error", "norm_ratio", "cost")
 MARKERS = "osD^vPX*<>hp"
+GRID = "_iterations"  # what a set that varies the number of iterations ends with
 ABOUT = {
     "gap": "all examples together",
     "example_gap": "single examples",
@@ -70,16 +71,19 @@ def law(points: Sequence[Any], theme: Theme) -> Figure:
     Returns:
         The figure: a line for each run of moments, hollow before the first step.
     """
-    sets = list(dict.fromkeys(point.name for point in points))
+    # A grid of iterations has its set's mark.
+    sets = list(dict.fromkeys(point.name.removesuffix(GRID) for point in points))
     marks = dict(zip(sets, MARKERS, strict=False))
+    grids = any(point.name.endswith(GRID) for point in points)
 
     def panel(of: str, ax: Axes, theme: Theme) -> None:
         for name, arm in dict.fromkeys((p.name, p.arm) for p in points):
             found = [p for p in points if (p.name, p.arm) == (name, arm)]
             x, y = [p.departure for p in found], [getattr(p, of) for p in found]
             colour = theme.of(finding.STOP if finding.STOP in arm else finding.FULL)
-            look = {"color": colour, "marker": marks[name], "markersize": 5, "linewidth": 0.8}
-            ax.plot(x, y, **look, alpha=0.8)
+            mark = marks[name.removesuffix(GRID)]
+            look = {"color": colour, "marker": mark, "markersize": 5, "linewidth": 0.8}
+            ax.plot(x, y, **look, alpha=0.8, linestyle="--" if name.endswith(GRID) else "-")
             ax.plot(x[:1], y[:1], **look, markerfacecolor=theme.page)
         ax.set_xscale("log")
         ax.set_yscale("log")
@@ -88,20 +92,16 @@ def law(points: Sequence[Any], theme: Theme) -> Figure:
         handles = [
             Line2D([], [], color=theme.of(arm), label=f"while {arm} trains")
             for arm in (finding.FULL, finding.STOP)
-        ] + [
-            Line2D([], [], color=theme.muted, marker=marks[name], linestyle="", label=label(name))
-            for name in sets
         ]
+        if grids:
+            handles.append(Line2D([], [], color=theme.muted, linestyle="--", label="r = 2 and 5"))
+        for name in sets:
+            mark = {"color": theme.muted, "marker": marks[name], "linestyle": ""}
+            handles.append(Line2D([], [], **mark, label=finding.NAMES[name]))
         legend_below(ax, handles)
 
     panels = [Panel(of, "", "", functools.partial(panel, of)) for of in finding.GAPS]
     return together(panels, 2, theme)
-
-
-def label(name: str) -> str:
-    """Return what a set is called, with the numbers of iterations where it is a grid of them."""
-    base = name.removesuffix("_iterations")
-    return finding.NAMES[base] + (", r = 2 and 5" if base != name else "")
 
 
 if __name__ == "__main__":

@@ -293,7 +293,14 @@ def test_the_law_is_drawn_of_every_set(measured, figures, tmp_path):
         assert (
             sum(len(line.get_xdata()) for line in axes.lines) == 9 + 3
         )  # all, and the first again
-    assert figures.label("usps_iterations") == "USPS, r = 2 and 5"
+    alone = figures.law([point for point in points if point.name == "digits"], LIGHT)
+    # A grid of iterations has the mark of its set, and is explained where there is one.
+    for drawn, explained in (
+        (figure, ["r = 2 and 5", "digits, 8×8", "USPS"]),
+        (alone, ["digits, 8×8"]),
+    ):
+        (legend,) = drawn.subfigs[0].legends
+        assert [text.get_text() for text in legend.get_texts()][2:] == explained
 
 
 def test_readme_and_chapter_have_the_tables_of_the_raw_results(study):
