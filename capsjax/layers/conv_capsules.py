@@ -124,7 +124,7 @@ class ConvCapsulesConfig(Layer):
         return ConvCapsules(
             take_capsules(self, given),
             self,
-            routing=routing_of(self, around),
+            routing=routing_of(self, around.routing),
             initialisation=around.initialisation,
             rngs=rngs,
         )

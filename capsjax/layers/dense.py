@@ -84,7 +84,7 @@ class DenseConfig(Layer):
         parents = self.types or around.num_classes
         return DenseCapsules(
             Sizes(i=children.capsules, j=parents, d=children.dim, e=self.dim),
-            routing=routing_of(self, around),
+            routing=routing_of(self, around.routing),
             bias=self.routing_bias,
             form=self.votes,
             initialisation=around.initialisation,

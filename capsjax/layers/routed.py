@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from capsjax.checks import check_bool, check_type
-from capsjax.layers.base import Around, Initialisation, Passed
+from capsjax.layers.base import Initialisation, Passed
 from capsjax.layers.initialisers import KeepLength, bias_initialiser
 from capsjax.routing import Routing
 from capsjax.routing.parameters import Sizes
@@ -31,17 +31,17 @@ def check_routing(layer: Any) -> None:
     check_bool(layer, "routing_bias")
 
 
-def routing_of(layer: Any, around: Around) -> Routing:
+def routing_of(layer: Any, routing: Routing) -> Routing:
     """Return the routing of a layer: its own, or the network's where it names none.
 
     Args:
         layer: the layer, with a field `routing`, which may be None.
-        around: what the network says.
+        routing: the network's.
 
     Returns:
         The routing.
     """
-    return around.routing if layer.routing is None else layer.routing
+    return routing if layer.routing is None else layer.routing
 
 
 def train_routing(

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from capsjax.checks import FieldError, UserError, nearest
 from capsjax.gradients import GradientMode, StopGradient
 from capsjax.layers.model import Model, NetworkConfig
+from capsjax.layers.routed import routing_of
 from capsjax.layers.stacks import stacks
 from capsjax.routing import IterativeRouting, Routing
 from capsjax.schema.named import Named
@@ -16,13 +17,11 @@ T = TypeVar("T")
 
 def routings(model: Model) -> dict[str, Routing]:
     """Return the routing that each layer uses, by the layer's name, in order, of the layers that route."""
-    own = {
-        name: layer.routing
+    return {
+        name: routing_of(layer, model.routing)
         for name, layer in model.network().layers.items()
         if hasattr(layer, "routing")
     }
-    # A layer that names none uses the network's.
-    return {name: model.routing if routing is None else routing for name, routing in own.items()}
 
 
 def routing_keys(model: Model) -> dict[str, Routing]:

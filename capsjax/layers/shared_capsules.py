@@ -103,7 +103,7 @@ class SharedCapsulesConfig(Layer):
             take_capsules(self, given),
             self.types or around.num_classes,
             self,
-            routing=routing_of(self, around),
+            routing=routing_of(self, around.routing),
             initialisation=around.initialisation,
             rngs=rngs,
         )

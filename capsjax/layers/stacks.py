@@ -6,7 +6,7 @@ from typing import Any
 
 from capsjax.checks import FieldError
 from capsjax.layers.base import Layer
-from capsjax.layers.routed import routed_params
+from capsjax.layers.routed import routed_params, routing_of
 from capsjax.routing import InvertedAttentionRouting, Routing, concurrent_attention
 from capsjax.types import RoutingResult
 
@@ -40,21 +40,15 @@ def stacks(
         yield stack
 
 
-def _routing(layer: Layer, routing: Routing) -> Any:
-    return getattr(layer, "routing", None) or routing
-
-
 def _concurrent(layer: Layer, routing: Routing) -> bool:
-    own = _routing(layer, routing)
-    return (
-        hasattr(layer, "routing") and isinstance(own, InvertedAttentionRouting) and own.concurrent
-    )
+    own = routing_of(layer, routing) if hasattr(layer, "routing") else None
+    return isinstance(own, InvertedAttentionRouting) and own.concurrent
 
 
 def _check_neighbours(
     layers: Mapping[str, Layer], routing: Routing, names: tuple[str, ...], key: Callable[[str], str]
 ) -> None:
-    first, second = (_routing(layers[name], routing) for name in names)
+    first, second = (routing_of(layers[name], routing) for name in names)
     for field in (one.name for one in dataclasses.fields(first)):
         wanted, given = (getattr(one, field) for one in (first, second))
         if given != wanted:
@@ -63,14 +57,15 @@ def _check_neighbours(
             expected = f"{wanted}, {why}; or concurrent False"
             raise FieldError(f"{key(names[1])}.routing", field, given, expected, in_config)
     for name in names:
-        for field, off in (("residual", False), ("normalisation", None)):
+        for field, off, in_config in (
+            ("residual", False, "false"),
+            ("normalisation", None, "null"),
+        ):
             given = getattr(layers[name], field, off)
             if given != off:
-                expected = (
-                    f"{off}, as the layer is updated at once with its neighbour, by the poses that routing "
-                    "gives; or a routing with concurrent False"
-                )
-                in_config = expected.replace("None", "null").replace("False", "false")
+                why = "as the layer is updated at once with its neighbour, by the poses that routing gives"
+                expected = f"{off}, {why}; or a routing with concurrent False"
+                in_config = f"{in_config}, {why}; or a routing with concurrent false"
                 raise FieldError(key(name), field, given, expected, in_config)
 
 

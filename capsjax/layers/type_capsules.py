@@ -80,7 +80,7 @@ class TypeCapsulesConfig(Layer):
             FieldError: If features come in, the kernel is larger than their grid, or the routing takes poses.
         """
         children = take_capsules(self, given)
-        routing = routing_of(self, around)
+        routing = routing_of(self, around.routing)
         if "poses" in routing.takes:
             expected = (
                 "a routing that takes no poses of the children, such as dynamic, em or uniform"
@@ -106,7 +106,7 @@ class TypeCapsulesConfig(Layer):
         return TypeCapsules(
             take_capsules(self, given),
             self,
-            routing=routing_of(self, around),
+            routing=routing_of(self, around.routing),
             initialisation=around.initialisation,
             precision=around.precision,
             rngs=rngs,

@@ -91,7 +91,7 @@ def routing_of(mode: str, routing: Routing, key: str = "model.routing") -> Routi
         The routing.
 
     Raises:
-        UserError: If the routing has no iterations to differentiate, so no gradient to choose.
+        UserError: If the routing has no iterations to differentiate, so no gradient to choose, or refuses it.
     """
     if mode == "uniform":
         return UniformRouting()
@@ -112,7 +112,11 @@ def routing_of(mode: str, routing: Routing, key: str = "model.routing") -> Routi
             f"got {key}.tolerance {tolerance} with mode {mode}, expected null: this mode "
             "goes back through every update and has to know how many there are"
         )
-    return dataclasses.replace(routing, gradient=gradient)
+    try:
+        return dataclasses.replace(routing, gradient=gradient)
+    except FieldError as error:
+        expected = f"modes that {key} can have: as its {error.field} {error.in_config}"
+        raise FieldError("compare", "modes", mode, expected) from error
 
 
 def gradient_named(kind: str) -> GradientMode:
@@ -213,15 +217,7 @@ def _plain_arms(config: Config) -> Iterator[tuple[str, tuple[Config, Mapping[str
         end = "" if mode == "uniform" else ".gradient"
         keys = [k for k, r in routing_keys(config.model).items() if isinstance(r, IterativeRouting)]
         changes = {key + end: mode for key in keys}
-        try:
-            yield mode, (variant(config, mode, config.seed), changes)
-        except FieldError as error:
-            others = ", ".join(one for one in config.compare.modes if one != mode)
-            expected = (
-                f"modes that the network's routings can have, without {mode}, such as [{others}] (with "
-                f"{mode}, {error.field} is to be {error.in_config})"
-            )
-            raise FieldError("compare", "modes", mode, expected) from error
+        yield mode, (variant(config, mode, config.seed), changes)
 
 
 def _set(config: Config, place: str, changes: Mapping[str, Any]) -> Config:

@@ -31,7 +31,6 @@ finding = importlib.import_module("finding")
 IMAGES = HERE.parents[1] / "docs" / "images" / "results"
 SHOWN = ("test_error", "norm_ratio", "cost")
 MARKERS = "osD^vPX*<>hp"
-GRID = "_iterations"  # what a set that varies the number of iterations ends with
 ABOUT = {
     "gap": "all examples together",
     "example_gap": "single examples",
@@ -72,18 +71,18 @@ def law(points: Sequence[Any], theme: Theme) -> Figure:
         The figure: a line for each run of moments, hollow before the first step.
     """
     # A grid of iterations has its set's mark.
-    sets = list(dict.fromkeys(point.name.removesuffix(GRID) for point in points))
+    sets = list(dict.fromkeys(point.name.removesuffix(finding.GRID) for point in points))
     marks = dict(zip(sets, MARKERS, strict=False))
-    grids = any(point.name.endswith(GRID) for point in points)
+    grids = any(point.name.endswith(finding.GRID) for point in points)
 
     def panel(of: str, ax: Axes, theme: Theme) -> None:
         for name, arm in dict.fromkeys((p.name, p.arm) for p in points):
             found = [p for p in points if (p.name, p.arm) == (name, arm)]
             x, y = [p.departure for p in found], [getattr(p, of) for p in found]
             colour = theme.of(finding.STOP if finding.STOP in arm else finding.FULL)
-            mark = marks[name.removesuffix(GRID)]
+            mark = marks[name.removesuffix(finding.GRID)]
             look = {"color": colour, "marker": mark, "markersize": 5, "linewidth": 0.8}
-            ax.plot(x, y, **look, alpha=0.8, linestyle="--" if name.endswith(GRID) else "-")
+            ax.plot(x, y, **look, alpha=0.8, linestyle="--" if name.endswith(finding.GRID) else "-")
             ax.plot(x[:1], y[:1], **look, markerfacecolor=theme.page)
         ax.set_xscale("log")
         ax.set_yscale("log")

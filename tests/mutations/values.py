@@ -188,8 +188,8 @@ VALUES = (
     Mutation(
         "layers that all use the network's routing",
         "layers/routed.py",
-        "    return around.routing if layer.routing is None else layer.routing\n",
-        "    return around.routing\n",
+        "    return routing if layer.routing is None else layer.routing\n",
+        "    return routing\n",
         ("tests/layers/test_model.py",),
     ),
     Mutation(
