@@ -6,8 +6,10 @@ Replaces what stands between the two marks of each; a test holds that nothing el
 """
 
 import argparse
+import importlib
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ from scipy import stats
 from capsjax.study.outcomes import unpack
 from capsjax.study.statistics import (
     Difference,
+    Pooled,
     equivalence_test,
     holm,
     paired_difference,
@@ -30,10 +33,11 @@ from capsjax.study.statistics import (
 )
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE))
+gradients = importlib.import_module("gradients")
 RESULTS, README = HERE / "results", HERE / "README.md"
 CHAPTER = HERE.parents[1] / "docs" / "stop_or_full.md"
 NOTHING = "Nothing has been measured yet."
-GRID = "_iterations"  # what a set that varies the number of iterations ends with
 NAMES = {
     "digits": "digits, 8×8",
     "usps": "USPS",
@@ -47,35 +51,10 @@ NAMES = {
     "digits_first_plan": "digits, before the amendment of the plan",
 }
 APART = "digits_first_plan"  # not part of means over sets
-UNIFORM, STOP, FULL = "uniform", "stop", "full"
-EXCHANGED = (
-    "Both at one learning rate, where selection gave stop and full different ones (not planned):"
-)
+UNIFORM, STOP, TRUNCATED, FULL = "uniform", "stop", "truncated", "full"
+ROUTING_ITERATIONS = 3  # of every set but those that vary it
 BOTH = "stop, % | full, % | stop minus full, points (95 %) | p"
-GAPS = ("gap", "example_gap")
-FURTHER = "how far below uniform coupling's the entropy of the coupling is"
-
-
-class Point(NamedTuple):
-    """Hold how far the stop gradient is from the full one at one moment of training, mean over seeds.
-
-    Attributes:
-        name: of the set.
-        arm: which trains, as the raw results call it.
-        moment: from 0, before the first step.
-        entropy: of the last iteration's coupling, nats.
-        departure: how much less that is than uniform coupling's, nats.
-        gap: one minus the cosine of the two gradients of 256 examples, all parameters.
-        example_gap: the same of single examples, mean.
-    """
-
-    name: str
-    arm: str
-    moment: int
-    entropy: float
-    departure: float
-    gap: float
-    example_gap: float
+RUNS = "runs.json"
 
 
 class Measured(NamedTuple):
@@ -198,47 +177,92 @@ def retained(errors: Mapping[str, np.ndarray], arm: str, none: str = UNIFORM) ->
     return found.why or f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
+def relative(measured: Measured) -> Difference:
+    """Return stop minus full in per cent of full's error."""
+    stop, full = measured.errors[STOP], measured.errors[FULL]
+    return Difference(*(100 * x / float(full.mean()) for x in paired_difference(stop, full)))
+
+
+def pooled(sets: Mapping[str, Measured]) -> tuple[Pooled, tuple[float, float]]:
+    """Return the mean of `relative` over sets, and where a further set's would lie, 95 %."""
+    found = [relative(measured) for name, measured in sets.items() if name != APART]
+    mean = random_effects([one.mean for one in found], [one.standard_error for one in found])
+    # Higgins, Thompson and Spiegelhalter 2009: K - 2 degrees of freedom.
+    width = stats.t.ppf(0.975, max(len(found) - 2, 1)) * math.hypot(
+        mean.between, mean.standard_error
+    )
+    return mean, (mean.mean - width, mean.mean + width)
+
+
+def selected(name: str) -> dict[str, Any]:
+    """Read what the selection of a set chose: `rates` by arm, and the `margin` of equivalence in points."""
+    return json.loads((RESULTS / name / "selection.json").read_text(encoding="utf-8"))
+
+
 def summary_table(sets: Mapping[str, Measured], planned: Mapping[str, Any]) -> list[str]:
     """Return the primary comparison on every set, and its mean over sets."""
     lines = [
         "| set | seeds (planned) | uniform, % | full, % | stop minus full, points (95 %) | p | "
-        "the same, % of full's error | retained gain ρ of stop |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "the same, % of full's error | retained gain ρ of stop | of the last update alone | "
+        "margin of equivalence, points |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    effects, errors = [], []
     for name, measured in sets.items():
         stop, full = measured.errors[STOP], measured.errors[FULL]
-        found, level = paired_difference(stop, full), float(full.mean())
-        relative = Difference(*(100 * x / level for x in found))
-        if name != APART:
-            effects.append(relative.mean)
-            errors.append(relative.standard_error)
+        found = retained(measured.errors, STOP)
+        last = retained(measured.errors, TRUNCATED) if TRUNCATED in measured.errors else ""
         cells = (
             f"{NAMES[name]} | {len(measured.seeds)} ({planned[name]['seeds']})",
-            f"{measured.errors[UNIFORM].mean():.2f} | {level:.2f} | {between(found)}",
-            f"{sign_flip_test(stop, full):.2g} | {between(relative, 0)} | {retained(measured.errors, STOP)}",
+            f"{measured.errors[UNIFORM].mean():.2f} | {full.mean():.2f}",
+            f"{between(paired_difference(stop, full))} | {sign_flip_test(stop, full):.2g}",
+            f"{between(relative(measured), 0)} | {found} | {'' if last == found else last}",
+            f"{selected(name)['margin']:.2f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
-    if len(effects) > 1 and min(errors) > 0:
-        pooled = random_effects(effects, errors)
+    if sum(name != APART for name in sets) > 1:
+        mean, further = pooled(sets)
         lines.append(
-            f"\nOver the {len(effects)} sets, by random effects: stop minus full is {between(pooled, 0)} % "
-            f"of full's error; sets differ with a standard deviation of {pooled.between:.0f} %."
+            f"\nOver the {sum(name != APART for name in sets)} sets, by random effects: stop minus full is "
+            f"{between(mean, 0)} % of full's error; sets differ with a standard deviation of "
+            f"{mean.between:.0f} %, and a further set would lie between {further[0]:+.0f} and "
+            f"{further[1]:+.0f} %."
         )
     return lines
 
 
 def iterations_table(planned: Mapping[str, Any]) -> list[str]:
-    """Return stop minus full at r = 2 and 5, on the sets that have them."""
+    """Return stop minus full by the number of iterations, and what more of them change."""
     rows = []
     for name, entry in planned.items():
         measured = read(name) if "iterations" in entry else None
-        for r in entry.get("iterations", ()) if measured else ():
-            stop, full = (measured.errors[f"{arm}, num_iters={r}"] for arm in (STOP, FULL))
-            cells = f"{len(measured.seeds)} ({entry['seeds']}) | {both_cells(stop, full)}"
-            rows.append(f"| {NAMES[entry['rates_of']]} | {r} | {cells} |")
-    head = [f"| set | r | seeds (planned) | {BOTH} |", "|---|---:|---:|---:|---:|---:|---:|"]
+        if measured is None:
+            continue
+        base, title = read(entry["rates_of"]), NAMES[entry["rates_of"]]
+        by_r = {
+            r: {arm: _by_seed(measured, f"{arm}, num_iters={r}") for arm in (STOP, FULL)}
+            for r in entry["iterations"]
+        }
+        if base is not None:
+            by_r[ROUTING_ITERATIONS] = {arm: _by_seed(base, arm) for arm in (STOP, FULL)}
+        gaps: list[dict[int, float]] = []
+        for r, arms in sorted(by_r.items()):
+            seeds = [seed for seed in arms[STOP] if seed in arms[FULL]]
+            stop, full = (np.array([arms[arm][seed] for seed in seeds]) for arm in (STOP, FULL))
+            gaps.append(dict(zip(seeds, stop - full, strict=True)))
+            change = "" if len(gaps) < 2 else changed(*gaps[-2:])
+            rows.append(f"| {title} | {r} | {len(seeds)} | {both_cells(stop, full)} | {change} |")
+    head = [
+        f"| set | r | seeds | {BOTH} | beside the r before, points (95 %) |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     return [*head, *rows] if rows else []
+
+
+def changed(before: Mapping[int, float], after: Mapping[int, float]) -> str:
+    """Write by how much a difference changed, paired by seed, with its p."""
+    seeds = [seed for seed in after if seed in before]
+    pair = [np.array([gap[seed] for seed in seeds]) for gap in (after, before)]
+    return f"{between(paired_difference(*pair))}, p = {sign_flip_test(*pair):.2g}"
 
 
 def both_cells(stop: np.ndarray, full: np.ndarray) -> str:
@@ -251,30 +275,61 @@ def rates_table(planned: Mapping[str, Any]) -> list[str]:
     """Return stop minus full at one learning rate, on the sets where selection gave them different ones."""
     rows = []
     for name, entry in planned.items():
-        exchanged = read(name) if "rates" in entry else None
-        if exchanged is None:
+        exchanged, base = read(name) if "rates" in entry else None, entry.get("rates_of", name)
+        own = None if exchanged is None else read(base)
+        if exchanged is None or own is None:
             continue
-        base = entry["rates_of"]
-        chosen = json.loads((RESULTS / base / "selection.json").read_text(encoding="utf-8"))[
-            "rates"
-        ]
+        chosen = selected(base)["rates"]
+        arms = {arm: _by_seed(own, arm) for arm in (STOP, FULL)}
+        planned_gap = {seed: arms[STOP][seed] - arms[FULL][seed] for seed in own.seeds}
         for rate in sorted({chosen[STOP], chosen[FULL]}):
             # Of each arm the runs that had this rate: by selection, or exchanged.
-            runs = [(arm, read(base) if chosen[arm] == rate else exchanged) for arm in (STOP, FULL)]
-            stop, full = (_by_seed(measured, arm) for arm, measured in runs)
-            seeds = [seed for seed in stop if seed in full]
-            cells = both_cells(*(np.array([one[seed] for seed in seeds]) for one in (stop, full)))
-            rows.append(f"| {NAMES[base]} | {rate:g} | {len(seeds)} | {cells} |")
+            here = {
+                arm: of if chosen[arm] == rate else _by_seed(exchanged, arm)
+                for arm, of in arms.items()
+            }
+            seeds = [seed for seed in here[STOP] if seed in here[FULL]]
+            stop, full = (np.array([here[arm][seed] for seed in seeds]) for arm in (STOP, FULL))
+            gap = dict(zip(seeds, stop - full, strict=True))
+            cells = f"{len(seeds)} | {both_cells(stop, full)} | {changed(gap, planned_gap)}"
+            rows.append(f"| {NAMES[base]} | {rate:g} | {cells} |")
     head = [
-        f"| set | learning rate of both | seeds | {BOTH} |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        f"| set | learning rate of both | seeds | {BOTH} | with the rates of the plan, points more (95 %) |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     return [*head, *rows] if rows else []
 
 
-def _by_seed(measured: Measured | None, arm: str) -> dict[int, float]:
+def _by_seed(measured: Measured, arm: str) -> dict[int, float]:
     """Return the test errors of an arm, in per cent."""
-    return {} if measured is None else dict(zip(measured.seeds, measured.errors[arm], strict=True))
+    return dict(zip(measured.seeds, measured.errors[arm], strict=True))
+
+
+def time_table(planned: Mapping[str, Any]) -> list[str]:
+    """Return how much was trained of every set, and how long one core took for it, where it was kept."""
+    lines = ["| set | runs | training steps | hours of one core |", "|---|---:|---:|---:|"]
+    counts = []
+    for name, entry in planned.items():
+        path = RESULTS / name
+        if not (path / RUNS).exists():
+            continue
+        runs = len(json.loads((path / RUNS).read_text(encoding="utf-8")))
+        if (path / "selection.json").exists():
+            measured = selected(name)["measured"].values()
+            runs += sum(len(lines) for rates in measured for lines in rates.values())
+        steps = runs * entry["overrides"]["training.steps"]
+        seconds = json.loads((path / "environment.json").read_text("utf-8")).get("run_seconds")
+        counts.append((runs, steps))
+        hours = "not kept" if seconds is None else f"{seconds / 3600:.1f}"
+        title = NAMES.get(name) or f"{NAMES[entry['rates_of']]}, {_what(entry)}"
+        lines.append(f"| {title} | {runs} | {steps:,} | {hours} |")
+    runs, steps = map(sum, zip(*counts, strict=True))
+    return [*lines, f"| all | {runs} | {steps:,} | |"]
+
+
+def _what(entry: Mapping[str, Any]) -> str:
+    """Say what a set varies of another."""
+    return "r = 2 and 5" if "iterations" in entry else "rates exchanged"
 
 
 def losses_table(sets: Mapping[str, Measured]) -> list[str]:
@@ -313,96 +368,26 @@ def beside_stop_table(sets: Mapping[str, Measured]) -> list[str]:
     return lines
 
 
-def gradients_table(names: Sequence[str]) -> list[str]:
-    """Return how the stop gradient points beside the full one as the full arm trains, means over seeds."""
-    lines = [
-        "| set | of training | entropy, nats | cosine | ratio of lengths | share | single examples: cosine | "
-        "share | after Adam: cosine | ratio |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name in names:
-        path = RESULTS / name / "gradients.json"
-        points = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        points = [point for point in points if point["arm"] == FULL]
-        for when, place in (
-            {"begin": 0, "half": len(points) // 2, "end": -1}.items() if points else ()
-        ):
-            cells = [NAMES[name], when, f"{points[place]['entropy']:.3f}"]
-            keys = ["cosine", "norm_ratio", "share", "example_cosine", "example_share"]
-            keys += ["response_cosine", "response_norm_ratio"]
-            cells += [f"{points[place][key]:.2f}" for key in keys]
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def law_points(planned: Mapping[str, Any]) -> list[Point]:
-    """Return every moment at which stop and full were compared, of all sets, arms and iterations."""
-    found = []
-    for name, entry in planned.items():
-        path = RESULTS / name / "gradients.json"
-        uniform = math.log(8 if name.startswith("eth80") else 10)
-        moments: dict[str, int] = {}
-        there = "rates" not in entry and path.exists()
-        for line in json.loads(path.read_text(encoding="utf-8")) if there else ():
-            arm, entropy = line["arm"], line["entropy"]
-            moment = moments[arm] = moments.get(arm, -1) + 1
-            gaps = (1 - line[key] for key in ("cosine", "example_cosine"))
-            found.append(Point(name, arm, moment, entropy, uniform - entropy, *gaps))
-    return found
-
-
-def law_table(planned: Mapping[str, Any]) -> list[str]:
-    """Return how far the departure from uniform coupling orders the gaps between stop and full."""
-    points = law_points(planned)
-    last = {(p.name, p.arm): p.moment for p in points}
-    # Before the first step there is one network, whichever arm is to train it.
-    begin = [p for p in points if not p.moment and FULL in p.arm]
-    after = [p for p in points if p.moment]
-    end = [p for p in points if p.moment == last[p.name, p.arm]]
-    parts = {
-        "all": [*begin, *after],
-        "before the first step": begin,
-        "after it": after,
-        "at the end": end,
-        "at the end, r = 3": [p for p in end if not p.name.endswith(GRID)],
-    }
-    lines = [
-        "| moments | points | all examples together | single examples |",
-        "|---|---:|---:|---:|",
-    ]
-    for part, of in parts.items():
-        if len(of) > 2:
-            x = [p.departure for p in of]
-            ranks = (stats.spearmanr(x, [getattr(p, y) for p in of])[0] for y in GAPS)
-            lines.append(f"| {part} | {len(of)} | {' | '.join(f'{r:+.2f}' for r in ranks)} |")
-    return lines
-
-
 def read_all(planned: Mapping[str, Any]) -> dict[str, Measured]:
     """Read every set that has results, but those that vary another's iterations or learning rates."""
     found = {name: read(name) for name, entry in planned.items() if "rates_of" not in entry}
     return {name: measured for name, measured in found.items() if measured is not None}
 
 
-def chapter() -> str:
-    """Return the tables of the chapter, in Markdown: the sets of the plan as it is."""
+def chapter() -> dict[str, str]:
+    """Return the tables of the chapter by the name of their place, in Markdown."""
     planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
     sets = {name: found for name, found in read_all(planned).items() if name != APART}
-    if not sets:
-        return NOTHING
-    parts = [
-        summary_table(sets, planned),
-        ["The test margin loss, in thousandths, which moves where no image changes sides:"],
-        losses_table(sets),
-        ["What length and bias do, beside stop:"],
-        beside_stop_table(sets),
-        *([[EXCHANGED], rows] if (rows := rates_table(planned)) else []),
-        ["The stop gradient of all parameters beside the full one, while the full one trains:"],
-        gradients_table(list(sets)),
-        [f"Spearman's rank correlation of 1 − cosine with {FURTHER}:"],
-        law_table(planned),
-    ]
-    return "\n\n".join("\n".join(part) for part in parts)
+    parts = {
+        "summary": summary_table(sets, planned),
+        "losses": losses_table(sets),
+        "beside stop": beside_stop_table(sets),
+        "iterations": iterations_table(planned),
+        "rates": rates_table(planned),
+        "gradients": gradients.gradients_table(RESULTS, {name: NAMES[name] for name in sets}),
+        "law": gradients.law_table(gradients.law_points(RESULTS, planned)),
+    }
+    return {name: "\n".join(part) for name, part in parts.items()}
 
 
 def tables() -> str:
@@ -413,7 +398,7 @@ def tables() -> str:
         return NOTHING
     parts: list[Sequence[str]] = [summary_table(sets, planned)]
     for name, measured in sets.items():
-        chosen = json.loads((RESULTS / name / "selection.json").read_text(encoding="utf-8"))
+        chosen = selected(name)
         rates = ", ".join(f"{arm} {rate:g}" for arm, rate in chosen["rates"].items())
         entropy = ", ".join(f"{arm} {x:.3f}" for arm, x in measured.entropy.items())
         told = (
@@ -426,6 +411,7 @@ def tables() -> str:
         parts.append(["## By the number of iterations", "", *rows])
     if rows := rates_table(planned):
         parts.append(["## At one learning rate", "", *rows])
+    parts.append(["## Time", "", *time_table(planned)])
     return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -443,7 +429,19 @@ def written(text: str, made: str, name: str = "tables", program: str = "finding.
     return f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
 
 
+def pages() -> dict[Path, dict[str, str]]:
+    """Return the tables by page and the name of their place there."""
+    return {README: {"tables": tables()}, CHAPTER: chapter()}
+
+
+def with_tables(text: str, made: Mapping[str, str]) -> str:
+    """Return a page with all of its tables, by the name of their place."""
+    for name, table in made.items():
+        text = written(text, table, name)
+    return text
+
+
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    for path, made in ((README, tables()), (CHAPTER, chapter())):
-        path.write_text(written(path.read_text(encoding="utf-8"), made), encoding="utf-8")
+    for path, made in pages().items():
+        path.write_text(with_tables(path.read_text(encoding="utf-8"), made), encoding="utf-8")

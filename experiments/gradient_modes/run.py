@@ -2,18 +2,19 @@
 
     python experiments/gradient_modes/run.py SET... [--home DIR] [--out DIR] [--jobs N] [--seeds N]
 
-SET is one of sets.yaml, or "all". Runs go below --out (runs/gradient_modes by default); a study that was
-stopped is resumed by the same command. --home is the folder of another experiment that has a sets.yaml, with
-the same network and schedule. --seeds runs the first of the planned seeds alone, where time is short; tables
-say so, and the same command without it adds the others. Of each set results/SET there gets `selection.json`,
-which is written before its runs begin, `config.yaml`, `environment.json`, `comparison.json`, `runs.json` with
-the last line of every run and the images that it got wrong, and `gradients.json`, the mean over seeds of how
-the stop gradient points beside the full one along training. The report of a set, a page for a browser, is
-written beside its runs.
+SET is one of sets.yaml, or "all": the whole grid, on a CPU or a GPU. Runs go below --out
+(runs/gradient_modes by default); a study that was stopped is resumed by the same command. --home is the
+folder of another experiment that has a sets.yaml, with the same network and schedule. --seeds runs the
+first of the planned seeds alone, where time is short; tables say so, and the same command without it adds
+the others. Of each set results/SET there gets `selection.json`, which is written before its runs begin,
+`config.yaml`, `environment.json`, `comparison.json`, `runs.json` with the last line of every run and the
+images that it got wrong, and `gradients.json`, the mean over seeds of how the stop gradient points beside
+the full one along training. The report of a set, a page for a browser, is written beside its runs.
 """
 
 import argparse
 import dataclasses
+import datetime
 import json
 import math
 import shutil
@@ -68,12 +69,15 @@ def selection_config(entry: Mapping[str, Any]) -> cj.Config:
     return load(entry, chosen)
 
 
-def study_config(entry: Mapping[str, Any], rates: Mapping[str, float]) -> cj.Config:
+def study_config(
+    entry: Mapping[str, Any], rates: Mapping[str, float], margin: float | None = None
+) -> cj.Config:
     """Return the comparison of arms on a data set, each with its own learning rate.
 
     Args:
         entry: of sets.yaml.
         rates: of each arm.
+        margin: of equivalence, in percentage points; None if there is none.
 
     Returns:
         The configuration.
@@ -83,11 +87,11 @@ def study_config(entry: Mapping[str, Any], rates: Mapping[str, float]) -> cj.Con
     arms = {name: arms[name] | {RATE: rates[name]} for name in entry.get("arms", arms)}
     grid = {"model.routing.num_iters": tuple(entry["iterations"])} if "iterations" in entry else {}
     return dataclasses.replace(
-        config, compare=dataclasses.replace(config.compare, arms=arms, grid=grid)
+        config, compare=dataclasses.replace(config.compare, arms=arms, grid=grid, margin=margin)
     )
 
 
-def carry_out(config: cj.Config, folder: Path, jobs: int) -> Path:
+def carry_out(config: cj.Config, folder: Path, jobs: int | None) -> Path:
     """Run a comparison, or resume it, with seeds that were left out before, or find it finished."""
     with progress.reporter() as reporter:
         if not folder.exists():
@@ -168,6 +172,17 @@ def gradients(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def seconds(folder: Path) -> float:
+    """Add up how long the runs of a comparison took that are done, each by one process."""
+    config, took = directory.read_config(folder), 0.0
+    for entry in read_ledger(folder, config, design(config)):
+        if entry.state == "done":
+            began = directory.read_json(entry.trial.path / "environment.json")["started"]
+            ended = (entry.trial.path / "metrics.jsonl").stat().st_mtime
+            took += ended - datetime.datetime.fromisoformat(began).timestamp()
+    return took
+
+
 def select(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Choose the learning rate of each arm by its validation loss, and the margin of equivalence.
 
@@ -221,7 +236,7 @@ def run(
     name: str,
     entry: Mapping[str, Any],
     out: Path,
-    jobs: int,
+    jobs: int | None,
     home: Path = HERE,
     seeds: int | None = None,
 ) -> None:
@@ -231,7 +246,7 @@ def run(
         name: of the set.
         entry: what sets.yaml says of it.
         out: where runs go.
-        jobs: how many processes train at once.
+        jobs: how many processes train at once; None for as many as pay.
         home: the experiment's folder, where results go.
         seeds: how many seeds, the first of those that are planned; None for all.
     """
@@ -242,8 +257,9 @@ def run(
         config = selection_config(entry)
         folder = carry_out(config, out / f"{name}-selection", jobs)
         write(chosen, select(collect(folder)))
-    rates = directory.read_json(chosen)["rates"] | entry.get("rates", {})
-    folder = carry_out(study_config(entry, rates), out / name, jobs)
+    selected = directory.read_json(chosen)
+    rates = selected["rates"] | entry.get("rates", {})
+    folder = carry_out(study_config(entry, rates, selected.get("margin")), out / name, jobs)
     write(results / "runs.json", collect(folder))
     if read_seen(folder, GRADIENTS):  # not where arms differ in the number of iterations
         write(results / "gradients.json", gradients(folder))
@@ -251,7 +267,9 @@ def run(
         shutil.copy(folder / file, results / file)
     # The command that does it anywhere: where this machine keeps its runs is of no use to others.
     environment = directory.read_json(folder / "environment.json")
-    directory.write_json(results / "environment.json", environment | {"command": ["run.py", name]})
+    took = seconds(folder) + (seconds(kept) if (kept := out / f"{name}-selection").exists() else 0)
+    kept_too = {"command": ["run.py", name], "run_seconds": round(took)}
+    directory.write_json(results / "environment.json", environment | kept_too)
     # Here, as `capsjax report` does not know the arms of modes.py.
     print("report:", report_comparison(folder)[0], flush=True)
 
@@ -262,7 +280,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", metavar="SET", help="of sets.yaml, or all of them: all")
     parser.add_argument("--home", type=Path, default=HERE, help="folder of sets.yaml and results")
     parser.add_argument("--out", type=Path, help="where runs go (default runs/NAME)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes at once (default 2)")
+    parser.add_argument("--jobs", type=int, help="processes at once (default: as many as pay)")
     parser.add_argument("--seeds", type=int, help="the first N of the planned seeds alone")
     told = parser.parse_args()
     if told.seeds is not None and told.seeds < 1:

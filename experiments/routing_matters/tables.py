@@ -7,11 +7,12 @@ Replaces what stands between the two marks in README.md; a test holds that nothi
 
 import argparse
 import importlib
+import json
 import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -26,10 +27,27 @@ README = HERE / "README.md"
 NAMES = finding.NAMES | {"affine": "MNIST, moved; tested on affine changes"}
 ARMS = ("uniform", "random", "full", "full, shorter", "cnn")
 PAIRS = (("full", "uniform"), ("full, shorter", "uniform"), ("full", "random"), ("full", "cnn"))
+BESIDE = ("random", "uniform")  # the third hypothesis, which the plan gives no test
 
 
-def read(name: str, entry: Mapping[str, Any], home: Path, modes: Path) -> dict[str, np.ndarray]:
-    """Read the test errors of a set, of the seeds that every arm has.
+class Errors(NamedTuple):
+    """Hold what the arms of a set said, of the seeds that every arm has.
+
+    Attributes:
+        errors: test errors in per cent by arm, [seeds].
+        losses: test margin losses by arm, [seeds].
+        failed: how many runs failed.
+        rates: learning rates by arm.
+    """
+
+    errors: dict[str, np.ndarray]
+    losses: dict[str, np.ndarray]
+    failed: int
+    rates: dict[str, float]
+
+
+def read(name: str, entry: Mapping[str, Any], home: Path, modes: Path) -> Errors | None:
+    """Read what the arms of a set said.
 
     Args:
         name: of the set.
@@ -38,45 +56,57 @@ def read(name: str, entry: Mapping[str, Any], home: Path, modes: Path) -> dict[s
         modes: those of gradient_modes.
 
     Returns:
-        By arm, test errors in per cent, [seeds]; nothing if there are none yet.
+        What was measured; None if there is nothing yet.
     """
-    own = finding.read(name, home)
-    found = [own]
+    places = [(home, name)]
     if "beside" in entry:
-        found.append(finding.read(entry["beside"], modes))
+        places.append((modes, entry["beside"]))
+    found = [finding.read(each, results) for results, each in places]
     if any(each is None for each in found):
-        return {}
+        return None
     seeds = sorted(set.intersection(*(set(each.seeds) for each in found)))
     if not seeds:
-        return {}
-    errors = {}
-    for each in reversed(found):  # its own before another's
-        rows = [each.seeds.index(seed) for seed in seeds]
-        errors |= {arm: each.errors[arm][rows] for arm in ARMS if arm in each.errors}
-    return {arm: errors[arm] for arm in ARMS}
+        return None
+    errors, losses, rates = {}, {}, {}
+    for (results, each), one in reversed([*zip(places, found, strict=True)]):  # its own last
+        rows = [one.seeds.index(seed) for seed in seeds]
+        for arm in filter(one.errors.__contains__, ARMS):
+            errors[arm], losses[arm] = one.errors[arm][rows], one.losses[arm][rows]
+        path = results / each / "selection.json"
+        if path.exists():
+            rates |= json.loads(path.read_text(encoding="utf-8"))["rates"]
+    failed = sum(one.failed for one in found)
+    in_order = [{arm: of[arm] for arm in ARMS} for of in (errors, losses)]
+    return Errors(*in_order, failed, {arm: rates[arm] for arm in ARMS if arm in rates})
 
 
-def table(errors: Mapping[str, np.ndarray]) -> list[str]:
+def table(measured: Errors) -> list[str]:
     """Return the tables of a set: every arm, and every difference that the plan asks for."""
-    head = " | ".join(ARMS)
+    errors, head = measured.errors, " | ".join(ARMS)
     found = (summarise(errors[arm]) for arm in ARMS)
     cells = " | ".join(f"{mean.mean:.2f} ± {mean.sd:.2f}" for mean in found)
     margin = math.ceil(round(0.1 * errors["uniform"].mean() / 0.05, 6)) * 0.05
     ps = holm([sign_flip_test(errors[one], errors[other]) for one, other in PAIRS])
+    rates = ", ".join(f"{arm} {rate:g}" for arm, rate in measured.rates.items())
     lines = [
-        f"Test error, % (mean ± sd). Margin of equivalence: {margin:.2f} points.",
+        f"Test error, % (mean ± sd). Margin of equivalence: {margin:.2f} points. Learning rates: {rates}. "
+        f"Failed runs: {measured.failed}.",
         "",
         f"| {head} |",
         "|" + "---:|" * len(ARMS),
         f"| {cells} |",
         "",
-        "| difference | points (95 %) | p (Holm) | equivalent |",
-        "|---|---:|---:|---|",
+        "| difference | points (95 %) | p (Holm) | equivalent | margin loss, 10⁻³ (95 %) |",
+        "|---|---:|---:|---|---:|",
     ]
-    for (one, other), p in zip(PAIRS, ps, strict=True):
+    alone = sign_flip_test(*(errors[arm] for arm in BESIDE))
+    for (one, other), p in zip((*PAIRS, BESIDE), (*ps, alone), strict=True):
         between = finding.between(paired_difference(errors[one], errors[other]))
         shown = finding.equivalent(errors[one], errors[other], margin)
-        lines.append(f"| {one} minus {other} | {between} | {p:.2g} | {shown} |")
+        told = f"{p:.2g}" if (one, other) != BESIDE else f"{p:.2g}, alone"
+        losses = (1000 * measured.losses[arm] for arm in (one, other))
+        cells = f"{between} | {told} | {shown} | {finding.between(paired_difference(*losses), 1)}"
+        lines.append(f"| {one} minus {other} | {cells} |")
     return lines
 
 
@@ -89,10 +119,10 @@ def tables(home: Path = HERE / "results", modes: Path = MODES / "results") -> st
     """
     parts = []
     for name, entry in yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8")).items():
-        errors = read(name, entry, home, modes)
-        if errors:
-            seeds = f"{len(errors['full'])} of {entry['seeds']} seeds"
-            parts.append([f"### {NAMES[name]}, {seeds}", "", *table(errors)])
+        measured = read(name, entry, home, modes)
+        if measured is not None:
+            seeds = f"{len(measured.errors['full'])} of {entry['seeds']} seeds"
+            parts.append([f"### {NAMES[name]}, {seeds}", "", *table(measured)])
     return "\n\n".join("\n".join(part) for part in parts) or finding.NOTHING
 
 

@@ -1,8 +1,8 @@
 """The study of gradient modes: its own arms, what it selects, and what it collects."""
 
+import base64
 import importlib
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -141,6 +141,14 @@ def test_a_set_from_selection_to_results(study, tmp_path, monkeypatch):
     assert not any(str(tmp_path) in path.read_text() for path in results.iterdir())
     assert records[:2] == first
     assert "leaky stop" in (tmp_path / "runs" / "digits" / "report.html").read_text("utf-8")
+    # How long one process took for all that was trained, and the margin of the selection in the report.
+    took = json.loads((results / "environment.json").read_text())["run_seconds"]
+    assert 0 < took < 600
+    chosen = json.loads((results / "selection.json").read_text())
+    assert (
+        yaml.safe_load((results / "config.yaml").read_text())["compare"]["margin"]
+        == chosen["margin"]
+    )
     written = (results / "selection.json").stat().st_mtime_ns
     study.run("digits", entry, tmp_path / "runs", 1, tmp_path)  # finished: nothing is run again
     assert (results / "selection.json").stat().st_mtime_ns == written
@@ -172,9 +180,11 @@ def measured(study, tmp_path, monkeypatch):
     monkeypatch.setattr(finding, "HERE", tmp_path)
     monkeypatch.setattr(finding, "RESULTS", tmp_path / "results")
     entries = {"digits": {"seeds": 4}, "usps": {"seeds": 3}}
+    steps = {"overrides": {"training.steps": 1000}}
     entries["digits_iterations"] = {"seeds": 3, "iterations": [2], "rates_of": "digits"}
     exchanged = {"stop": 0.001, "full": 0.003}
     entries["usps_rates"] = {"seeds": 3, "rates_of": "usps", "rates": exchanged}
+    entries = {name: entry | steps for name, entry in entries.items()}
     (tmp_path / "sets.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
     draw = np.random.default_rng(0)
     count = {
@@ -227,7 +237,10 @@ def measured(study, tmp_path, monkeypatch):
         ]
         (folder / "gradients.json").write_text(json.dumps(points))
         chosen = {"rates": {"stop": 0.003, "full": 0.001}, "margin": 0.1}
-        (folder / "selection.json").write_text(json.dumps(chosen))
+        if name in ("digits", "usps"):
+            (folder / "selection.json").write_text(json.dumps(chosen | {"measured": {}}))
+        took = {"run_seconds": 1800} if name == "digits" else {}
+        (folder / "environment.json").write_text(json.dumps(took))
     return finding
 
 
@@ -246,13 +259,26 @@ def test_the_tables_say_what_the_raw_results_say(measured):
     assert "| USPS | 3 (3) |" in said
     assert "Failed runs: 1." in said
     assert "| digits, 8×8 | 2 |" in said
+    # Beside the iterations before, paired by the seeds that both have.
+    grid = measured.read("digits_iterations").errors
+    change = (stop - full) - (grid["stop, num_iters=2"] - grid["full, num_iters=2"])
+    row = next(line for line in said.splitlines() if line.startswith("| digits, 8×8 | 3 |"))
+    assert row.split(" | ")[-1].startswith(f"{change.mean():+.2f} (")
     # At a rate, the arm that selection gave it beside the one that has it when they are exchanged.
     lower = measured.read("usps_rates").errors["stop"][:3], measured.read("usps").errors["full"]
     means = [errors.mean() for errors in lower]
     row = f"| USPS | 0.001 | 3 | {means[0]:.2f} | {means[1]:.2f} | {means[0] - means[1]:+.2f} ("
     assert row in said
-    assert said.count("| USPS | 0.003 | ") == measured.chapter().count("| USPS | 0.003 | 3 |") == 1
+    assert said.count("| USPS | 0.003 | ") == 1
+    assert measured.chapter()["rates"].count("| USPS | 0.003 | 3 |") == 1
+    planned = (measured.read("usps").errors[arm] for arm in ("stop", "full"))
+    more = np.subtract(*planned).mean() - (means[0] - means[1])
+    line = next(line for line in said.splitlines() if line.startswith("| USPS | 0.001"))
+    assert line.split(" | ")[-1].startswith(f"{more:+.2f} (")
     assert "Over the 2 sets" in said
+    # Four runs of each of three arms at 1,000 steps; how long they took is known of one set.
+    assert "| digits, 8×8 | 12 | 12,000 | 0.5 |" in said
+    assert "| USPS, rates exchanged | 12 | 12,000 | not kept |" in said
     gain = found.errors["uniform"].mean()
     assert f"| {(gain - stop.mean()) / (gain - full.mean()):.2f} (" in said
 
@@ -266,11 +292,12 @@ def test_no_difference_is_negative_zero(measured):
 def test_the_chapter_has_the_losses_of_every_set(measured):
     found = measured.read("digits")
     difference = 1000 * (found.losses["stop"] - found.losses["full"])
-    said = measured.chapter()
+    said = "\n".join(measured.chapter().values())
     assert "| set | full, 10⁻³ | uniform minus full | stop minus full |" in said
     assert f"| digits, 8×8 | {1000 * found.losses['full'].mean():.1f} | " in said
     assert f" | {difference.mean():+.1f} (" in said
     assert "| digits, 8×8 | half | 2.290 | 0.80 | 0.50 | 0.60 | 0.85 | 0.40 | 0.25 | 0.75 |" in said
+    assert "| digits, 8×8 | end, stop trains |" not in said  # nobody looked at it
     assert "| digits, 8×8 | end | 2.280 | 0.70 | 0.50 | 0.60 | 0.75 | 0.40 | 0.25 | 0.75 |" in said
     # Entropy falls as the cosine does, so ranks are the same; moments 1 and 2 of three grids.
     assert "| all | 9 | +1.00 | +1.00 |\n| before the first step | 3 | +1.00 |" in said
@@ -284,48 +311,105 @@ def figures(study):
 
 
 def test_the_law_is_drawn_of_every_set(measured, figures, tmp_path):
-    points = measured.law_points(yaml.safe_load((tmp_path / "sets.yaml").read_text()))
+    planned = yaml.safe_load((tmp_path / "sets.yaml").read_text())
+    points = measured.gradients.law_points(tmp_path / "results", planned)
     first = points[0]
     assert (first.name, first.moment) == ("digits", 0)
     assert first.departure == pytest.approx(np.log(10) - 2.3)
     assert (first.gap, first.example_gap) == pytest.approx((0.1, 0.05))
     figure = figures.law(points, LIGHT)
-    for axes in figure.axes:
-        assert (
-            sum(len(line.get_xdata()) for line in axes.lines) == 9 + 3
-        )  # all, and the first again
-    alone = figures.law([point for point in points if point.name == "digits"], LIGHT)
-    # A grid of iterations has the mark of its set, and is explained where there is one.
-    for drawn, explained in (
-        (figure, ["r = 2 and 5", "digits, 8×8", "USPS"]),
-        (alone, ["digits, 8×8"]),
-    ):
-        (legend,) = drawn.subfigs[0].legends
-        assert [text.get_text() for text in legend.get_texts()][2:] == explained
+    drawn = [ax for ax in figure.axes if ax.get_visible()]
+    titles = [ax.get_title() for ax in drawn]
+    # A grid of iterations is drawn with its set: nine points of all sets, three or six and the hollow ones.
+    assert titles == [
+        f"{name}\n{of}"
+        for of in ("all examples together", "single examples")
+        for name in ("digits, 8×8", "USPS")
+    ]
+    counts = [sum(len(line.get_xdata()) for line in ax.lines) for ax in drawn]
+    assert counts == [9 + 6 + 2, 9 + 3 + 1] * 2
+    (legend,) = figure.legends
+    assert "r = 2 and 5" in [text.get_text() for text in legend.get_texts()]
+    alone = figures.law([point for point in points if point.name == "usps"], LIGHT)
+    assert "r = 2 and 5" not in [text.get_text() for text in alone.legends[0].get_texts()]
+
+
+def test_the_answer_is_drawn_of_every_set(measured, figures, tmp_path):
+    sets = measured.read_all(yaml.safe_load((tmp_path / "sets.yaml").read_text()))
+    cost, kept = figures.answer(sets, LIGHT).axes
+    names = [label.get_text() for label in cost.get_yticklabels()]
+    assert names == ["digits, 8×8 (4)", "USPS (3)", "mean over sets (random effects)"]
+    values = [line.get_xdata()[0] for line in cost.lines if len(line.get_xdata()) == 1]
+    found = [measured.relative(sets[name]).mean for name in ("digits", "usps")]
+    np.testing.assert_allclose(values, [*found, measured.pooled(sets)[0].mean])
+    gain = measured.retained_gain(*(sets["usps"].errors[a] for a in ("uniform", "stop", "full")))
+    shown = [line.get_xdata()[0] for line in kept.lines if len(line.get_xdata()) == 1]
+    assert any(value == pytest.approx(gain.value) for value in shown)
 
 
 def test_readme_and_chapter_have_the_tables_of_the_raw_results(study):
     finding = sys.modules["finding"]
-    for path, made in ((finding.README, finding.tables()), (finding.CHAPTER, finding.chapter())):
+    for path, made in finding.pages().items():
         text = path.read_text(encoding="utf-8")
-        assert finding.written(text, made) == text
+        assert finding.with_tables(text, made) == text
 
 
-def test_the_front_page_says_what_the_raw_results_say(study):
-    finding = sys.modules["finding"]
-    words = " ".join((HERE.parents[1] / "README.md").read_text(encoding="utf-8").split())
-    said = {
-        "usps": "keeps {value:.2f} (95 % interval {low:.2f} to {high:.2f}) of what routing gains over "
-        "uniform coupling on USPS",
-        "multimnist": "{value:.2f} ({low:.2f} to {high:.2f}) on overlapping digits",
-        "mnist_10k": "all of it ({low:.2f} to {high:.2f}) on 10,000 images of MNIST",
+def test_sentences_say_what_the_raw_results_say(study, monkeypatch, tmp_path):
+    facts = importlib.import_module("facts")
+    assert facts.missing() == []
+    assert facts.unfounded() == []
+    # What is changed in a page is noticed, and so is a number that no fact has.
+    words = facts.CHAPTER.read_text(encoding="utf-8")
+    monkeypatch.setattr(facts, "CHAPTER", tmp_path / "chapter.md")
+    monkeypatch.setattr(facts, "ROOT", tmp_path.parent)
+    monkeypatch.setattr(facts, "facts", lambda: {facts.CHAPTER: ["saves 0.70 (0.57 to 0.83)"]})
+    (tmp_path / "chapter.md").write_text(words.replace("saves 0.70", "saves 0.71"))
+    assert facts.missing() == [f"{tmp_path.name}/chapter.md: saves 0.70 (0.57 to 0.83)"]
+    assert any("saves 0.71 (0.57" in around for around in facts.unfounded())
+
+
+def test_a_row_by_hand():
+    """USPS again with NumPy and whole numbers alone: difference, interval, exact p, Fieller's interval."""
+    runs = json.loads((HERE / "results" / "usps" / "runs.json").read_text(encoding="utf-8"))
+    seeds = sorted({run["seed"] for run in runs})
+    count = {run["test"]["examples"] for run in runs}.pop()
+    wrong = {
+        arm: np.array(
+            [
+                np.unpackbits(np.frombuffer(base64.b64decode(run["wrong"]), np.uint8)).sum()
+                for seed in seeds
+                for run in runs
+                if (run["arm"], run["seed"]) == (arm, seed)
+            ]
+        )
+        for arm in ("uniform", "stop", "full")
     }
-    planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
-    for name, text in said.items():
-        found = finding.read(name)
-        arms = (found.errors[arm] for arm in ("uniform", "stop", "full"))
-        assert text.format(**finding.retained_gain(*arms)._asdict()) in words
-        assert len(found.seeds) == planned[name]["seeds"]
-    chapter = (HERE.parents[1] / "docs" / "stop_or_full.md").read_text(encoding="utf-8")
-    pooled = re.search(r"stop minus full is \+(\d+) (\(-\d+ to \+\d+\)) % of full's error", chapter)
-    assert f"makes {pooled[1]} % more errors than the full one {pooled[2]}" in words
+    points = {arm: 100 * of / count for arm, of in wrong.items()}
+    assert len(seeds) == 30
+    t = 2.045229642132703  # Student's, 29 degrees of freedom, 97.5 %
+    gap = points["stop"] - points["full"]
+    width = t * gap.std(ddof=1) / np.sqrt(30)
+    row = f"{gap.mean():+.2f} ({gap.mean() - width:+.2f} to {gap.mean() + width:+.2f})"
+    # How many of the 2^30 sign flips have each sum, seed by seed.
+    flips = {0: 1}
+    for difference in (wrong["stop"].astype(int) - wrong["full"].astype(int)).tolist():
+        more: dict[int, int] = {}
+        for total, ways in flips.items():
+            for sign in (1, -1):
+                at = total + sign * difference
+                more[at] = more.get(at, 0) + ways
+        flips = more
+    seen = abs(int(wrong["stop"].sum()) - int(wrong["full"].sum()))
+    p = sum(ways for total, ways in flips.items() if abs(total) >= seen) / 2**30
+    # Fieller: all ratios r at which uniform - stop - r (uniform - full) is not told from 0.
+    saved, gain = points["uniform"] - points["stop"], points["uniform"] - points["full"]
+    ratios = np.linspace(0, 2, 200_001)
+    variance = (
+        saved.var(ddof=1) - 2 * ratios * np.cov(saved, gain)[0, 1] + ratios**2 * gain.var(ddof=1)
+    ) / 30
+    kept = ratios[(saved.mean() - ratios * gain.mean()) ** 2 <= t**2 * variance]
+    told = f"{saved.mean() / gain.mean():.2f} ({kept[0]:.2f} to {kept[-1]:.2f})"
+    words = (HERE.parents[1] / "docs" / "stop_or_full.md").read_text(encoding="utf-8")
+    (line,) = (line for line in words.splitlines() if line.startswith("| USPS | 30 (30)"))
+    assert f"| {row} | {p:.2g} |" in line
+    assert f"| {told} |" in line

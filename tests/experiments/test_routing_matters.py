@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 from flax import nnx
 
 import capsjax as cj
@@ -99,6 +100,55 @@ def test_the_tables_say_what_the_raw_results_say(tables, tmp_path):
     assert "| full minus cnn | +1.00" in said
     assert "### MNIST, moved; tested on affine changes, 3 of 10 seeds" in said
     assert "Margin of equivalence: 0.40 points." in said
+    assert "| random minus uniform | +0.50" in said
+    assert "Learning rates: . Failed runs: 0." in said
+    # With what selection chose, its own before the other study's; and failed runs counted.
+    for folder, rates in ((home, {"random": 0.1, "full": 0.2}), (modes, {"full": 0.3})):
+        (folder / "multimnist" / "selection.json").write_text(json.dumps({"rates": rates}))
+    runs = json.loads((home / "affine" / "runs.json").read_text())
+    runs[-1] = {"arm": runs[-1]["arm"], "seed": runs[-1]["seed"], "state": "failed"}
+    (home / "affine" / "runs.json").write_text(json.dumps(runs))
+    said = tables.tables(home, modes)
+    assert "Learning rates: random 0.1, full 0.2. Failed runs: 0." in said
+    assert "affine changes, 2 of 10 seeds" in said
+    assert "Failed runs: 1." in said
+
+
+def test_the_sentences_say_what_the_raw_results_say(tables):
+    sets = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
+    found = {
+        name: tables.read(name, entry, HERE / "results", tables.MODES / "results").errors
+        for name, entry in sets.items()
+    }
+
+    def apart(name, one, other, digits=1):
+        return f"{(found[name][one] - found[name][other]).mean():.{digits}f}"
+
+    def words(path):
+        return " ".join(path.read_text(encoding="utf-8").split())
+
+    here, front = words(tables.README), words(HERE.parents[1] / "README.md")
+    overlap = found["multimnist"]
+    random = {name: apart(name, "random", "uniform") for name in found}
+    assert float(random.pop("eth80_elevation")) < 0
+    for fact in (
+        f"routing makes {apart('multimnist', 'uniform', 'full')} points fewer errors than uniform coupling, "
+        f"{apart('multimnist', 'random', 'full')} fewer than random couplings and "
+        f"{apart('multimnist', 'cnn', 'full')} fewer than the convolutional network",
+        f"it makes {apart('multimnist', 'full, shorter', 'uniform')} points more than uniform coupling",
+        f"routing makes {apart('affine', 'full', 'uniform')} points more at equal steps and "
+        f"{apart('affine', 'full, shorter', 'uniform')} at equal time",
+        f"on elevations {apart('eth80_elevation', 'full', 'full, shorter')} points fewer",
+        f"make {min(random.values())} to {max(random.values())} points more errors than uniform ones",
+    ):
+        assert fact in here
+    rates = {arm: f"{errors.mean():.1f}" for arm, errors in overlap.items()}
+    for fact in (
+        f"{rates['full']} % of the pairs are wrong with routing, {rates['uniform']} with uniform couplings, "
+        f"{rates['cnn']} with a convolutional network",
+        f"At equal time it does not: {rates['full, shorter']}.",
+    ):
+        assert fact in front
 
 
 def test_the_readme_has_the_tables_of_the_raw_results(tables):
