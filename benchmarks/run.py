@@ -25,6 +25,7 @@ from capsjax.runs import description
 HERE = Path(__file__).parent
 BATCH = 128
 ROUTING = {"batch": 128, "children": 1152, "parents": 10, "in_dim": 8, "out_dim": 16}
+KEPT, NOTHING_KEPT = {"CAPSJAX_KEEP_MEMORY": "1"}, {"CAPSJAX_KEEP_MEMORY": "0"}
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
@@ -87,6 +88,12 @@ def groups() -> dict[str, dict[str, Job]]:
             "ours, large pages": job("ours", "step", "stop", env=LARGE_PAGES),
             "pytorch": job("pytorch", "step", "detached"),
             "pytorch, large pages": job("pytorch", "step", "detached", env=LARGE_PAGES),
+        },
+        "kept memory": {
+            "ours": job("ours", "step", "stop"),
+            "ours, nothing kept": job("ours", "step", "stop", env=NOTHING_KEPT),
+            "pytorch": job("pytorch", "step", "detached", **tuned),
+            "pytorch, kept": job("pytorch", "step", "detached", env=KEPT, **tuned),
         },
     }
 

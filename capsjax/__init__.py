@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from capsjax.allocator import keep_freed
 from capsjax.version import __version__
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ __all__ = [
     "train",
     "window_votes",
 ]
+
+keep_freed()  # before a thread begins a heap of its own
 
 
 def __getattr__(name: str) -> Any:

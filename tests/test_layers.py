@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(capsjax.__file__).parent
 # Which level each file or folder directly under `capsjax/` is on; it may import from lower levels only, and
 # those in one line know nothing of each other, apart from what PLACES says.
 L0 = {
+    "allocator",
     "types",
     "checks",
     "display",
@@ -77,6 +78,7 @@ class Place:
 
 PLACES = {
     "version": Place(set(), set()),
+    "allocator": Place({"signals"}, set()),
     "display": Place(set(), set()),
     "signals": Place(set(), set()),
     "streams": Place(set(), set()),

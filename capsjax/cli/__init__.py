@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from capsjax import signals, streams
+from capsjax import allocator, signals, streams
 from capsjax.checks import UserError, nearest, printable
 from capsjax.cli import (
     bench,
@@ -13,7 +13,6 @@ from capsjax.cli import (
     data,
     evaluate,
     info,
-    memory,
     predict,
     report,
     train,
@@ -38,7 +37,7 @@ def start() -> int:
 def run() -> int:
     """Run the command line of this process, with large pages of memory for commands that compute."""
     if len(sys.argv) > 2 and sys.argv[1] in COMPUTING and not {"-h", "--help"} & set(sys.argv):
-        memory.restart_with_large_pages()
+        allocator.restart_with_large_pages()
     return main()
 
 
