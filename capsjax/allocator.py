@@ -1,4 +1,4 @@
-"""Memory of the C library: what a step takes and gives back is kept for the next one, or comes in large pages.
+"""Memory of the C library: what a step gives back is kept for the next one, or comes in large pages.
 
 A compiled program takes its temporary memory at every call and gives it back after it. The C library gives
 large blocks back to the system, and the pages of fresh memory are zeroed when they are first touched, one
@@ -19,8 +19,8 @@ TUNABLE = "glibc.malloc.hugetlb"
 SWITCH = "CAPSJAX_HUGE_PAGES"
 KEEP_SWITCH = "CAPSJAX_KEEP_MEMORY"
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-# What `keep_freed` sets, as malloc.h names it: bytes from which a block comes from the system and goes back to
-# it, bytes free at the end of the heap from which they go back, and how many heaps there are.
+# What `keep_freed` sets, as malloc.h names it: bytes from which a block comes from the system and goes back
+# to it, bytes free at the end of the heap from which they go back, and how many heaps there are.
 KEPT = {"MMAP_THRESHOLD": (-3, 2**28), "TRIM_THRESHOLD": (-1, 2**29), "ARENA_MAX": (-8, 1)}
 
 
@@ -28,8 +28,8 @@ def keep_freed() -> bool:
     """Have the C library keep blocks of up to 256 MB that were freed, for the next step.
 
     One heap for all threads: another holds no block above 64 MB, and keeps what its thread freed from the
-    others. Nothing changes where the environment sets one of these three (MALLOC_ARENA_MAX, for example), with
-    CAPSJAX_KEEP_MEMORY=0, or without glibc.
+    others. Nothing changes where the environment sets one of these three (MALLOC_ARENA_MAX, for example),
+    with CAPSJAX_KEEP_MEMORY=0, or without glibc.
 
     Returns:
         Whether all three were set.
@@ -39,7 +39,8 @@ def keep_freed() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    return all([library.mallopt(number, size) for number, size in KEPT.values()])
+    # Each of them, also where the library refuses one.
+    return min(library.mallopt(number, size) for number, size in KEPT.values()) == 1
 
 
 def _keeps(env: Mapping[str, str]) -> bool:

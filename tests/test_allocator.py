@@ -7,9 +7,7 @@ import sys
 
 import pytest
 
-from capsjax import cli
-from capsjax import allocator
-
+from capsjax import allocator, cli
 
 # Takes and gives back 100 MB five times, then counts the pages of it that were new the fifth time.
 TOUCH = """

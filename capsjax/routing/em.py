@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -216,12 +217,8 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         self, t: Any, coupling: PerPair, state: EMState, inputs: EMInputs, *, distances: bool
     ) -> Gaussians:
         """Fit the Gaussians, and measure the distances if they are asked for."""
-        votes, pairs = inputs.votes, inputs.votes.pairs
-        assigned = coupling * pairs.by_child(inputs.activation)
-        mass = pairs.sum_children(assigned)  # [*batch, j]
-        if self.form == "released":
-            mass = mass + LEAST_MASS
-        share = assigned / pairs.by_parent(numerics.at_least_tiny(mass))
+        votes = inputs.votes
+        mass, share = self._shares(coupling, inputs)
         weight = share
         # Weights are remembered, not means: what a mode stops is R, and the votes stay live.
         if state.weight is not None:
@@ -240,6 +237,21 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         log_activation = jax.nn.log_sigmoid(logit)
         activation = jax.nn.sigmoid(logit)
         return Gaussians(mean, activation, log_activation, variance, unit, weight, distance)
+
+    @partial(jax.checkpoint, prevent_cse=False, static_argnums=0)
+    def _shares(
+        self, coupling: PerPair, inputs: EMInputs
+    ) -> tuple[Float[Array, "*batch j"], PerPair]:
+        """Weigh children by coupling and activation: each parent's mass, and every child's share of it.
+
+        Reverse mode makes the shares again from the coupling, rather than keep three numbers for each pair.
+        """
+        pairs = inputs.votes.pairs
+        assigned = coupling * pairs.by_child(inputs.activation)
+        mass = pairs.sum_children(assigned)  # [*batch, j]
+        if self.form == "released":
+            mass = mass + LEAST_MASS
+        return mass, assigned / pairs.by_parent(numerics.at_least_tiny(mass))
 
     def update(self, t: Any, state: EMState, inputs: EMInputs) -> EMState:
         """Fit the Gaussians, then compare each vote with its parent's: the E-step after an M-step.
