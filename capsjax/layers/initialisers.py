@@ -89,6 +89,33 @@ def windows_initialiser(
     return drawn
 
 
+def shared_initialiser(initialisation: Initialisation | KeepLength, positions: int) -> Initialiser:
+    """Return how matrices that all positions of a grid share, [a, j, d, e], begin.
+
+    As `transformation_initialiser` for positions times a children, and smaller by sqrt(positions): those of a type
+    see much the same, and by the same matrix give votes that add up in length, where votes of independent
+    matrices add up in their squares. "keep_length" is half of that again: class capsules are the last of a stack,
+    in which agreement has made capsules up to twice as long as the 0.5 that it goes by. The released code's begin
+    as elsewhere.
+
+    Args:
+        initialisation: how matrices begin.
+        positions: h w, of the grid.
+
+    Returns:
+        The initialiser.
+    """
+    draw = transformation_initialiser(initialisation)
+    longest = 0.5 if initialisation == "keep_length" else 1.0
+    alike = 1.0 if initialisation == "released" else longest / math.sqrt(positions)
+
+    def drawn(key: Array, shape: tuple[int, ...]) -> Array:
+        a = shape[0]
+        return jnp.float32(alike) * draw(key, (positions * a, *shape[1:]))[:a]
+
+    return drawn
+
+
 def bias_initialiser(initialisation: Initialisation | KeepLength) -> Initialiser:
     """Return how biases begin: at 0.1 for "released", otherwise at 0."""
     return jax.nn.initializers.constant(0.1 if initialisation == "released" else 0.0, jnp.float32)

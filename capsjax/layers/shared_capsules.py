@@ -1,6 +1,7 @@
 """Capsules without a position above a grid: matrices are shared over positions, and places are added."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from capsjax.layers.base import (
     take_capsules,
 )
 from capsjax.layers.conv_capsules import PoseKind, check_pose, rows_of
-from capsjax.layers.initialisers import KeepLength, transformation_initialiser
+from capsjax.layers.initialisers import KeepLength, shared_initialiser
 from capsjax.layers.routed import (
     check_routing,
     passed,
@@ -147,10 +148,8 @@ class SharedCapsules(nnx.Module):
         self.children, self.config, self.routing = children, config, routing
         self.rows = rows_of(config, children)
         d, e = children.dim // self.rows, config.dim // self.rows
-        # As large as for dense capsules: every child has j parents, and every parent all children.
-        draw = transformation_initialiser(initialisation)
-        whole = draw(rngs.params(), (children.capsules, parents, d, e))
-        self.weight = nnx.Param(whole[: children.types])  # W, [a, j, d, e]
+        draw = shared_initialiser(initialisation, math.prod(children.grid))
+        self.weight = nnx.Param(draw(rngs.params(), (children.types, parents, d, e)))  # W, [a, j, d, e]
         sizes = Sizes(children.capsules, parents, children.dim, config.dim)
         train_routing(
             self, sizes, optional=config.routing_bias, initialisation=initialisation, rngs=rngs

@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 import capsjax as cj
 from capsjax.checks import FieldError
-from capsjax.layers import DenseCapsules, KeepLength
+from capsjax.layers import CapsNet, DenseCapsules, KeepLength
 from capsjax.numerics import safe_norm
 from capsjax.routing import Sizes
 
@@ -98,3 +99,63 @@ def test_parents_are_as_long_as_children_whatever_the_fan(sizes, length):
 def test_lengths_that_no_capsule_has_are_refused(length):
     with pytest.raises(FieldError, match=r"KeepLength\.length: got .*, expected a number greater"):
         KeepLength(length)
+
+
+CONVOLUTIONAL = {
+    "kind": "network",
+    "layers": {
+        "stem": {"kind": "conv", "channels": 16, "kernel": 3},
+        "primary": {"kind": "primary_capsules", "types": 4, "dim": 16, "kernel": 1, "stride": 1},
+        "conv1": {"kind": "conv_capsules", "types": 8, "dim": 16, "pose": "matrix", "kernel": 3},
+        "conv2": {"kind": "conv_capsules", "types": 8, "dim": 16, "pose": "matrix", "kernel": 3},
+        "classes": {"kind": "shared_capsules", "dim": 16, "pose": "matrix", "coordinates": 0.1},
+    },
+    "routing": {"kind": "dynamic", "num_iters": 2, "gradient": "full"},
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Images, 192 of them, and labels."""
+    data = cj.load_config("digits").data.load()
+    images = jnp.asarray(data.train.images[:192], jnp.float32) * data.scale
+    return images, jnp.asarray(data.train.labels[:192])
+
+
+def convolutional(*layers):
+    """The network of docs/networks.md with some of its layers of capsules, as it begins."""
+    kept = {k: v for k, v in CONVOLUTIONAL["layers"].items() if "conv_" not in v["kind"] or k in layers}
+    config = cj.load_config("digits", {"model": CONVOLUTIONAL | {"layers": kept}}).model
+    return CapsNet((8, 8, 1), 10, config=config, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(("layers", "grid"), [(("conv1", "conv2"), 2), (("conv1",), 4), ((), 6)])
+def test_class_capsules_above_a_grid_begin_alive(digits, layers, grid):
+    """Whose votes add up in length: their matrices are the same at every position."""
+    network = convolutional(*layers)
+    assert network.classes.children.grid == (grid, grid)
+    lengths = nnx.jit(lambda network, images: network(images).lengths)(network, digits[0][:32])
+    assert 0.1 < float(lengths.mean()) < 0.6
+
+
+def test_a_convolutional_network_learns_with_the_full_gradient(digits):
+    graph, state = nnx.split(convolutional("conv1"))
+    optimiser, (images, labels) = optax.adam(1e-2), digits
+
+    def loss(state, rows):
+        lengths = nnx.merge(graph, state)(images[rows]).lengths
+        return cj.margin_loss(lengths, labels[rows]).mean()
+
+    @jax.jit
+    def step(carry, rows):
+        state, of_optimiser = carry
+        value, gradient = jax.value_and_grad(loss)(state, rows)
+        change, of_optimiser = optimiser.update(gradient, of_optimiser)
+        return (optax.apply_updates(state, change), of_optimiser), value
+
+    rows = np.random.default_rng(0).permuted(np.tile(np.arange(192), (8, 1)), axis=1)
+    carry, losses = (state, optimiser.init(state)), []
+    for batch in rows.reshape(-1, 32):
+        carry, value = step(carry, batch)
+        losses.append(float(value))
+    assert np.mean(losses[-6:]) < 0.25, losses  # 0.8 where it learns nothing

@@ -172,6 +172,13 @@ ROUTINGS = (
         ("tests/layers/test_branches.py",),
     ),
     Mutation(
+        "matrices that all positions share, begun as if each position had its own",
+        "layers/initialisers.py",
+        'alike = 1.0 if initialisation == "released" else longest / math.sqrt(positions)',
+        "alike = 1.0",
+        ("tests/layers/test_deep.py",),
+    ),
+    Mutation(
         "couplings to the predicted class read type by type",
         "reports/layer_panels.py",
         "share.reshape(n, *given.grid, -1).mean(-1)",
