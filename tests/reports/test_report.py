@@ -266,12 +266,30 @@ def test_the_page_of_a_run(compared):
     page, (table, *others) = report_run(folder)
     titles = [
         "Layers, 12 test images",
+        "Couplings by iteration, 12 test images",
         "Evaluations",
         "By class, test split",
         "Confused most often",
     ]
     assert [other.title for other in others] == titles
-    found = check_alone(page, 7)  # three curves, confusion, calibration, reconstructions, layers
+    # Three curves, confusion, calibration, reconstructions, layers, couplings by iteration.
+    found = check_alone(page, 8)
+    text = re.sub(r'base64,[^"]+', "", page.read_text("utf-8"))
+    in_order(
+        text,
+        'alt="loss against the step',
+        'alt="Confusion matrix of 500 images',
+        "12 test images and their reconstructions, wrong ones first; 0 of them classified correctly",
+        'alt="Activations of 3 layers',
+        'alt="Distance of couplings of layer classes from uniform',
+        '<h2 id="limits">What this does not show',
+        "This is one run.",
+        "<summary>The whole configuration</summary>",
+        '<h2 id="machine">',
+        '<h2 id="raw">Raw data',
+        '<a href="metrics.jsonl">',
+        '<a href="evaluations/test-step24.npz">',
+    )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["split"] == "train"][-5:]
     assert [line["step"] for line in trained] == [8, 12, 16, 20, 24]
@@ -297,11 +315,13 @@ def test_a_report_without_its_data_leaves_out_reconstructions_and_says_so(compar
     def lost(*_):
         raise UserError("got no data, expected some")
 
-    monkeypatch.setattr("capsjax.reports.report.load_data", lost)
+    monkeypatch.setattr("capsjax.reports.shown.load_data", lost)
     folder = compared.folder / "runs" / "stop-seed0"
     page, _ = report_run(folder)
     check_alone(page, 5)
-    assert "Reconstructions are left out" in page.read_text("utf-8")
+    assert "Test images, and what the network makes of them, are left out" in page.read_text(
+        "utf-8"
+    )
     assert "got no data, expected some" in page.read_text("utf-8")
     with pytest.raises(UserError, match="got no data"):
         report_run(folder, data={"what": "was given"})
