@@ -145,7 +145,7 @@ def test_the_page_stands_alone_and_holds_the_tables(compared):
     assert "num_iters: 3" in text  # the configuration
     assert "paired by seed" in text
     for mode in MODES:  # the words are told, each with its colour
-        assert f'mode-{mode}" aria-hidden="true">■</span>{mode}</dt><dd>' in text
+        assert f'mode-{mode}" aria-hidden="true"></span>{mode}</dt><dd>' in text
     assert "<dt>r</dt>" in text
 
 
