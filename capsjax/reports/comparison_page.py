@@ -185,7 +185,8 @@ def describe_arms(comparison: Comparison, held: Folder) -> str:
     grid = "; ".join(f"{axis} {', '.join(values)}" for axis, values in crossed.items())
     # With several data sets the grid names them already.
     several = len({arm.data for arm in comparison.arms.values()}) > 1
-    return f"{shown} {'' if several else on}{f', for each {grid}' if grid else ''}, {seeds}."
+    where = "" if several else f" {on}"
+    return f"{shown}{where}{f', for each {grid}' if grid else ''}, {seeds}."
 
 
 def describe_losses(comparison: Comparison, held: Folder, runs: arms.Runs) -> list[str]:

@@ -166,7 +166,7 @@ def _lines(comparison: Comparison, axis: str, other: Cell, groups: Sequence[Grou
             grey = {"color": theme.muted, "marker": "o", "markerfacecolor": fill}
             handles.append(Line2D([], [], linestyle=style, label=label, **grey))
         ax.set_xticks([*at], [f"{r:g}" for r in at])
-        ax.set_xlabel("number of iterations r")
+        ax.set_xlabel("iterations r")
         ax.set_ylim(0, 1.1 * top)
         below = f"\n{where}" if where else ""
         ax.set_title(f"cost of a step, 1 = {unit}{below}", fontsize=10)

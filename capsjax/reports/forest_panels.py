@@ -131,7 +131,7 @@ def _panel(rows: Sequence[Row], of_all: int) -> Panel:
             places, [row.label if len(row.label) < 34 else f"{row.label[:32]}…" for row in rows]
         )
         ax.tick_params(axis="y", labelsize=8)
-        ax.set_xlabel("0: as uniform coupling   1: as the reference")
+        ax.set_xlabel("0: as uniform coupling\n1: as the reference")
         ax.set_title("part of routing's gain that is retained", fontsize=10)
 
     told = [

@@ -118,9 +118,8 @@ def _describe_order(wrong: int, predicted: int, count: int) -> str:
         return f"None of {of} test images is wrong: these are the first."
     which = f"Of {of} test images {wrong} {'is' if wrong == 1 else 'are'} wrong"
     if wrong >= SHOWN:
-        return (
-            f"{which}: these are the {SHOWN} with the longest capsule of a wrong class, it first."
-        )
+        some = f"the {SHOWN} with the longest capsules of wrong classes, the longest first"
+        return f"{which}: these are {some}."
     return (
         f"{which}, and stand{'s' if wrong == 1 else ''} first, by the length of the longest capsule of a "
         "wrong class; then right ones, in the order of the data."

@@ -1,6 +1,7 @@
 """Reports as a browser shows them: nothing overflows, loads or fails; tables sort, by a click or a key."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,10 +77,11 @@ addEventListener("beforeprint", () => printed.push(...opened.map(one => one.open
 
 
 @pytest.fixture(scope="module")
-def pages(compared):
-    """The addresses of both kinds of page."""
-    run, _ = report_run(compared.folder / "runs" / "full-seed0")
-    return {"comparison": compared.page, "run": run}
+def pages(compared, tmp_path_factory):
+    """The files of both kinds of page."""
+    folder = tmp_path_factory.mktemp("run") / "full-seed0"
+    shutil.copytree(compared.folder / "runs" / "full-seed0", folder)
+    return {"comparison": compared.page, "run": report_run(folder)[0]}
 
 
 @pytest.fixture(scope="module")

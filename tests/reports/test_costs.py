@@ -44,7 +44,7 @@ def test_costs_are_drawn_against_r_on_each_data_set(theme):
         assert "quartile" in panel.caption
         (ax,) = panel_figure(panel, theme).axes
         assert [text.get_text() for text in ax.get_xticklabels()] == ["2", "3", "5"]
-        assert ax.get_xlabel() == "number of iterations r"
+        assert ax.get_xlabel() == "iterations r"
         assert [box.get_label() for box in ax.figure.legends[0].legend_handles][:3] == [*ARMS]
         drawn = [np.asarray(line.get_ydata(), float) for line in ax.lines if len(line.get_xdata())]
         assert any(np.allclose(y, [0.5, 0.75, 1.25]) for y in drawn)

@@ -58,8 +58,8 @@ def test_wrong_images_are_shown_first_by_the_kept_predictions(run, shown):
     # What is averaged over images is of those that nothing chose.
     np.testing.assert_array_equal(shown.first.raw, test.images[:12])
     assert shown.order == (
-        f"Of the 500 test images {len(wrong)} are wrong: these are the 12 with the longest capsule of a "
-        "wrong class, it first."
+        f"Of the 500 test images {len(wrong)} are wrong: these are the 12 with the longest capsules of "
+        "wrong classes, the longest first."
     )
 
 
