@@ -137,15 +137,16 @@ def time_steps(steps: dict[str, TimedStep], *, rounds: int, reporter: Reporter) 
 
 
 def ratio(cost: Cost, reference: Cost) -> tuple[float, float, float]:
-    """Compare two costs round by round.
+    """Compare two costs round by round: the one definition of a time beside another in every report.
 
     Args:
         cost: of one step.
         reference: of the step that it is compared with, in the same rounds.
 
     Returns:
-        Median, least and greatest of the ratios of seconds.
+        Median, lower and upper quartile of the ratios of seconds.
     """
     # Round by round, before the median: what slowed a round slowed both.
     ratios = np.asarray(cost.seconds) / np.asarray(reference.seconds)
-    return float(np.median(ratios)), float(ratios.min()), float(ratios.max())
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    return float(middle), float(low), float(high)

@@ -214,11 +214,11 @@ def results_table(comparison: Comparison, routing: str = DynamicRouting.kind) ->
     headings = (
         "mode" if comparison.short else "arm",
         *axes,
-        "test error, %",
         f"minus {reference}, points",
         "95 % interval",
+        "test error, %",
         "ms a step",
-        f"of {reference}'s time",
+        f"of {reference}'s time (quartiles)",
         "temporary MB",
     )
     count = len(comparison.seeds)
@@ -240,9 +240,10 @@ def _rows(comparison: Comparison, group: Group) -> Iterator[tuple[str, tuple[str
         yield (
             name,
             (
-                _format_errors(values),
+                # First what the comparison is for: a narrow page shows the first columns alone.
                 "—" if difference is None else signed(difference.mean),
                 "—" if difference is None else format_interval(difference, len(ours)),
+                _format_errors(values),
                 "—" if cost is None else f"{1000 * float(np.median(cost.seconds)):.2f}",
                 _format_ratio(cost, basic if comparison.comparable(name, group) else None),
                 "—" if cost is None else f"{cost.temp_bytes / 1e6:.2f}",
@@ -265,7 +266,7 @@ def _format_ratio(cost: Cost | None, reference: Cost | None) -> str:
     if cost is None or reference is None:
         return "—"
     if cost is reference:
-        return "1"  # exactly, without a range
+        return "1"  # exactly, without quartiles
     middle, low, high = ratio(cost, reference)
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from capsjax.reports import evidence, evidence_tables, figures, page
+from capsjax.reports.arm_confusions import confusion_panels
 from capsjax.reports.comparison import (
     Comparison,
     alignment_table,
@@ -22,14 +23,14 @@ from capsjax.study import arms
 from capsjax.study.design import design, run_folder
 from capsjax.study.ledger import read_entry, trials_of
 from capsjax.study.observation import ALONE
-from capsjax.tables import Table, plain
+from capsjax.tables import Table
 
 READING = (
     "Every mode of a seed began with the same parameters and saw the same batches. Differences are "
     "paired by seed; with few seeds an interval that holds 0 shows no difference, and does not prove "
     "that there is none; one without width comes from equal differences, and is no certainty. Times "
-    "come from one pass in which the modes took turns; memory is the compiler's figure for temporary "
-    "arrays of one step."
+    "come from one pass in which the modes took turns: medians, of shares with lower and upper quartile; "
+    "memory is the compiler's figure for temporary arrays of one step."
 )
 
 # What there is beside a page to compute its numbers again.
@@ -54,15 +55,14 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         folder: a comparison's directory.
 
     Returns:
-        The HTML page, and its tables.
+        The HTML page, and its tables of results; also what the arms change, unless they are modes alone.
 
     Raises:
         UserError: If the directory holds no finished comparison.
     """
     comparison = read_comparison(folder)
     held = Folder(folder)
-    config = held.config
-    kind = arms.routing_kind(config)
+    kind = arms.routing_kind(held.config)
     found, runs = evidence.gather(comparison), comparison_runs(comparison, folder)
     named = {
         "results": results_table(comparison, kind),
@@ -70,36 +70,20 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         "evidence_showing": evidence_tables.showing_table(comparison, found),
         "alignment": alignment_table(comparison),
     }
-    if not comparison.short:
-        named |= {"arms": arms_table(comparison)}
     # Some comparisons have no gradients to align.
     named = {name: table for name, table in named.items() if table.rows}
-    shown = list(named.values())
+    differences = arms_table(comparison)
     drawn = comparison_panels(comparison, folder, runs, found)
-    figures.save(figures.together(drawn), folder / "comparison.png")
-    text = "\n".join(table.to_markdown() for table in shown)
-    reading = [reading_of(comparison), *describe_losses(comparison, held, runs)]
+    confused = confusion_panels(comparison, folder, runs)
+    figures.save(figures.together([*drawn, *confused]), folder / "comparison.png")
     evidence_reading = [evidence_tables.READING, *evidence_tables.describe_margin(comparison)]
     evidence_reading += evidence.describe_undefined(found)
     evidence_reading += describe_alignment(comparison)
     answered = evidence.answer(comparison, found)
-    limits = "\n".join(f"- {limit}" for limit in evidence.LIMITS)
     pictures = page.draw_panels(drawn, folder / "figures")
     looked = gather_support(comparison, folder)
     support = support_pictures(looked, class_names(held, looked), folder / "figures")
-    support_reading = [*([SUPPORT] if support else []), *looked.missing]
-    seen = [f"![{one.alt}](figures/{one.name}.png)" for one in support]
-    written = [
-        f"# {plain(folder.name)}",
-        *([" ".join(map(plain, answered))] if answered else []),
-        text + "\n" + reading[0],
-        *evidence_reading,
-        "![figures](comparison.png)",
-        *(["## Where support comes from", *support_reading, *seen] if support_reading else []),
-        f"## What this does not show\n\n{limits}\n",
-    ]
-    (folder / "report.md").write_text("\n\n".join(written), encoding="utf-8")
-    page.write_tables(named, folder / "tables")
+    page.write_tables(named | {"arms": differences}, folder / "tables")
     page.write_metrics(
         folder / "metrics.csv",
         [({"mode": mode, "seed": seed}, lines) for (mode, seed), lines in runs.items()],
@@ -109,8 +93,12 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
     made = Page(
         title=f"{folder.name}: {what}",
         lead=[*([" ".join(answered)] if answered else []), describe_arms(comparison, held)],
-        tables=shown,
-        reading=[*reading, *evidence_reading],
+        tables=list(named.values()),
+        reading=[
+            reading_of(comparison),
+            *describe_losses(comparison, held, runs),
+            *evidence_reading,
+        ],
         pictures=pictures,
         modes=list(dict.fromkeys(arm.mode for arm in comparison.arms.values())),
         routings=[kind] if comparison.short else [t.routing for t in comparison.arms.values()],
@@ -119,11 +107,15 @@ def report_comparison(folder: Path) -> tuple[Path, list[Table]]:
         files=[
             *("report.md", "comparison.png", "figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)"),
         ],
+        differences=differences,
         limits=evidence.LIMITS,
         support=support,
-        support_reading=support_reading,
-        links=[(name, what) for name, what in RAW.items() if (folder / name).exists()],
+        support_reading=[*([SUPPORT] if support else []), *looked.missing],
+        confusion=page.draw_panels(confused, folder / "figures"),
+        links=page.links_to(folder, RAW),
     )
+    (folder / "report.md").write_text(page.to_markdown(made, "comparison.png"), encoding="utf-8")
+    shown = [*named.values(), *([] if comparison.short else [differences])]
     return page.write_page(folder / "report.html", made), shown
 
 
@@ -193,7 +185,8 @@ def describe_arms(comparison: Comparison, held: Folder) -> str:
     grid = "; ".join(f"{axis} {', '.join(values)}" for axis, values in crossed.items())
     # With several data sets the grid names them already.
     several = len({arm.data for arm in comparison.arms.values()}) > 1
-    return f"{shown} {'' if several else on}{f', for each {grid}' if grid else ''}, {seeds}."
+    where = "" if several else f" {on}"
+    return f"{shown}{where}{f', for each {grid}' if grid else ''}, {seeds}."
 
 
 def describe_losses(comparison: Comparison, held: Folder, runs: arms.Runs) -> list[str]:

@@ -1,23 +1,21 @@
-"""The panels of a comparison: curves, test errors, cost, and the stop gradient beside the full one."""
+"""The panels of a comparison: test errors, curves, cost, and the stop gradient beside the full one."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from capsjax.metrics.several import LABEL_ERROR
-from capsjax.reports.arm_confusions import confusion_panels
 from capsjax.reports.comparison import Comparison
+from capsjax.reports.cost_panels import cost_panels
 from capsjax.reports.evidence import Evidence
 from capsjax.reports.figures import Panel, legend_below
 from capsjax.reports.forest_panels import forest_panels
 from capsjax.reports.gradient_panels import coupling_panels, law_panel, optimiser_panels
 from capsjax.reports.grid_panels import MOST_CELLS, grid_panels, in_cell, there
-from capsjax.reports.panels import course_panels, set_names, tests_panel
+from capsjax.reports.panels import course_panels, tests_panel
 from capsjax.reports.themes import Theme
 from capsjax.runs.folder import Folder
 from capsjax.study.arms import Arm, Lines, Runs
@@ -75,11 +73,11 @@ def comparison_arms(comparison: Comparison, runs: Runs) -> list[Arm]:
 def comparison_panels(
     comparison: Comparison, folder: Path, runs: Runs, found: Sequence[Evidence]
 ) -> list[Panel]:
-    """Make the panels of a comparison.
+    """Make the panels of a comparison: test errors, curves, retained gain, cost, gradients, couplings.
 
     Args:
         comparison: its numbers.
-        folder: its directory, for what was seen along the runs, and their predictions.
+        folder: its directory, for what was seen along the runs.
         runs: the metrics of its runs, as `comparison_runs` reads them.
         found: what its seeds tell, as `evidence.gather` gives it.
 
@@ -88,27 +86,23 @@ def comparison_panels(
     """
     arms = {arm.name: arm for arm in comparison_arms(comparison, runs)}
     bound = Folder(folder).num_classes
-    panels = grid_panels(comparison)
     # Cell by cell, as long as a page can be read: a large grid has its panels against the axes alone.
-    for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():
-        within = [arms[name]._replace(name=comparison.arms[name].arm) for name in group.names]
+    groups = comparison.groups if len(comparison.groups) <= MOST_CELLS else ()
+    panels = grid_panels(comparison)
+    for group in groups:
         tested = {
             comparison.arms[name].arm: (arms[name].mode, there(comparison.errors[name]))
             for name in group.names
         }
         whole = [len(there(comparison.errors[n])) == len(comparison.seeds) for n in group.names]
-        panels += [
-            in_cell(panel, group)
-            for panel in (
-                tests_panel(tested, paired=all(whole)),
-                *course_panels(within, bound, names=("error", LABEL_ERROR)),
-            )
-        ]
+        panels.append(in_cell(tests_panel(tested, paired=all(whole)), group))
+    for group in groups:
+        within = [arms[name]._replace(name=comparison.arms[name].arm) for name in group.names]
+        curves = course_panels(within, bound, names=("error", LABEL_ERROR))
+        panels += [in_cell(panel, group) for panel in curves]
     panels += forest_panels(comparison, found)
-    reference = comparison.groups[0].reference
-    if reference in comparison.costs:
-        panels.append(_cost_panel(comparison, reference))
-    for group in comparison.groups if len(comparison.groups) <= MOST_CELLS else ():
+    panels += cost_panels(comparison)
+    for group in groups:
         records = [r for r in comparison.alignment if r["mode"] in group.names]
         if records:
             for name, title in (
@@ -120,43 +114,7 @@ def comparison_panels(
     panels += law_panel(comparison, read_seen(folder, EXAMPLES))
     if len(comparison.groups) == 1:
         panels += course_panels(list(arms.values()), bound, names=("entropy",))
-    panels += coupling_panels(comparison, read_seen(folder, COUPLINGS))
-    return panels + confusion_panels(comparison, folder, runs)
-
-
-def _cost_panel(comparison: Comparison, reference: str) -> Panel:
-    names = [name for name in comparison.modes if name in comparison.costs]
-    keys, full = comparison.colours(), comparison.costs[reference]
-    ratios = [np.asarray(comparison.costs[n].seconds) / np.asarray(full.seconds) for n in names]
-    memory = [comparison.costs[name].temp_bytes / full.temp_bytes for name in names]
-    middle = np.asarray([np.median(r) for r in ratios])
-    quartiles = np.asarray([np.percentile(r, [25, 75]) for r in ratios]).T
-
-    def draw(ax: Axes, theme: Theme) -> None:
-        places, colours = np.arange(len(middle)), [theme.of(keys[name]) for name in names]
-        spread = np.abs(quartiles - middle)
-        ax.bar(places - 0.2, middle, 0.38, yerr=spread, color=colours, ecolor=theme.ink)
-        ax.bar(places + 0.2, memory, 0.38, color=colours, hatch="////", edgecolor=theme.page)
-        set_names(ax, names)
-        ax.set_ylim(0, 1.1 * max(*middle, *quartiles[1], *memory))
-        handles = [
-            Patch(facecolor=theme.muted, label="time of a step (median, quartiles)"),
-            Patch(facecolor=theme.muted, hatch="////", label="temporary memory"),
-        ]
-        legend_below(ax, handles)
-        ax.set_title(f"cost of a step, {reference} = 1", fontsize=10)
-
-    descriptions = [
-        f"{name} {time:.2f} and {share:.2f}"
-        for name, time, share in zip(names, middle, memory, strict=True)
-    ]
-    caption = (
-        "Time of a training step (plain) and its temporary memory (hatched), as shares of "
-        f"{reference}'s. Times are medians of a pass in which the {'modes' if comparison.short else 'arms'} "
-        "took turns; whiskers are quartiles."
-    )
-    alt = f"Time and memory of a step as shares of {reference}'s: {'; '.join(descriptions)}."
-    return Panel("cost", caption, alt, draw)
+    return panels + coupling_panels(comparison, read_seen(folder, COUPLINGS))
 
 
 def _alignment_panel(comparison: Comparison, records: Records, name: str, title: str) -> Panel:

@@ -11,7 +11,7 @@ from capsjax.reports.comparison import Comparison
 from capsjax.reports.evidence import Evidence
 from capsjax.reports.figures import Panel
 from capsjax.reports.themes import Theme, marker_of
-from capsjax.study.statistics import Pooled, random_effects
+from capsjax.study.statistics import Pooled, RetainedGain, random_effects
 
 MOST = 24  # rows that stay legible
 
@@ -25,7 +25,7 @@ class Row(NamedTuple):
         value: what is retained; NaN where that is undefined.
         low: lower end of its interval.
         high: its upper end.
-        pooled: whether it is a mean over data sets.
+        sets: of a mean over data sets, how many it is over; 0 of the row of one.
     """
 
     label: str
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     value: float
     low: float
     high: float
-    pooled: bool = False
+    sets: int = 0
 
 
 def forest_panels(comparison: Comparison, found: Sequence[Evidence]) -> list[Panel]:
@@ -51,6 +51,7 @@ def forest_panels(comparison: Comparison, found: Sequence[Evidence]) -> list[Pan
         comparison.arms[one.name].arm for one in found if one.retained is not None
     )
     rows: list[Row] = []
+    of_all = 0  # data sets that there are, with a gain or without
     for arm in names:
         of = [
             one
@@ -63,14 +64,15 @@ def forest_panels(comparison: Comparison, found: Sequence[Evidence]) -> list[Pan
             rows.append(Row(label, colours[one.name], *one.retained[:3]))
         pooled = mean_over_data(comparison, of)
         if pooled is not None:
-            label = f"{arm}, mean over data sets"
-            rows.append(Row(label, colours[of[0].name], *pooled[:3], pooled=True))
+            sets, of_all = len(_gaining(of)), max(of_all, len(of))
+            label = f"{arm}, mean of {sets} sets"
+            rows.append(Row(label, colours[of[0].name], *pooled[:3], sets=sets))
     defined = any(not math.isnan(row.value) for row in rows)
-    return [_panel(rows)] if defined and len(rows) <= MOST else []
+    return [_panel(rows, of_all)] if defined and len(rows) <= MOST else []
 
 
 def mean_over_data(comparison: Comparison, found: Sequence[Evidence]) -> Pooled | None:
-    """Return the mean over data sets of what an arm retains, by random effects.
+    """Return the mean of what an arm retains, by random effects, over the data sets where routing gains.
 
     Args:
         comparison: its numbers.
@@ -80,17 +82,34 @@ def mean_over_data(comparison: Comparison, found: Sequence[Evidence]) -> Pooled 
         The mean; None unless each cell has data of its own, and in two of them it is defined.
     """
     data = [repr(comparison.arms[one.name].data) for one in found]
-    kept = [
-        one.retained
-        for one in found
-        if one.retained is not None and not one.retained.why and one.retained.standard_error > 0
-    ]
+    kept = _gaining(found)
     if len(set(data)) < len(data) or len(kept) < 2:
         return None
     return random_effects([one.value for one in kept], [one.standard_error for one in kept])
 
 
-def _panel(rows: Sequence[Row]) -> Panel:
+def _gaining(found: Sequence[Evidence]) -> list[RetainedGain]:
+    """Return what is retained where that is defined, since routing gains, and has an interval."""
+    kept = [one.retained for one in found if one.retained is not None]
+    return [one for one in kept if not one.why and one.standard_error > 0]
+
+
+def _describe_means(rows: Sequence[Row], of_all: int) -> str:
+    """Say what hollow marks are, where there are some: means over the sets that have a gain to retain."""
+    sets = {row.sets for row in rows if row.sets}
+    if not sets:
+        return ""
+    few = min(sets)
+    if few == of_all:
+        where = f"the {few} data sets, on all of which routing gains"
+    elif len(sets) == 1:
+        where = f"the {few} of {of_all} data sets where routing gains"
+    else:
+        where = f"those of {of_all} data sets where routing gains"
+    return f" Hollow: the mean over {where}, by random effects."
+
+
+def _panel(rows: Sequence[Row], of_all: int) -> Panel:
     def draw(ax: Axes, theme: Theme) -> None:
         there = [x for row in rows for x in (row.low, row.high) if not math.isnan(x)]
         low, high = max(-1.0, min([0.0, *there])), min(2.0, max([1.0, *there]))
@@ -101,8 +120,8 @@ def _panel(rows: Sequence[Row]) -> Panel:
                 continue
             colour = theme.of(row.key)
             ax.plot([row.low, row.high], [place, place], color=colour, linewidth=1.8)
-            marker = "D" if row.pooled else marker_of(row.key)
-            fill = theme.page if row.pooled else colour
+            marker = "D" if row.sets else marker_of(row.key)
+            fill = theme.page if row.sets else colour
             ax.plot(row.value, place, marker, color=colour, markerfacecolor=fill, markersize=7)
         for bound in (0, 1):
             ax.axvline(bound, color=theme.ink, linewidth=0.8, linestyle=(0, (2, 2)))
@@ -112,7 +131,7 @@ def _panel(rows: Sequence[Row]) -> Panel:
             places, [row.label if len(row.label) < 34 else f"{row.label[:32]}…" for row in rows]
         )
         ax.tick_params(axis="y", labelsize=8)
-        ax.set_xlabel("0: as uniform coupling   1: as the reference")
+        ax.set_xlabel("0: as uniform coupling\n1: as the reference")
         ax.set_title("part of routing's gain that is retained", fontsize=10)
 
     told = [
@@ -126,6 +145,6 @@ def _panel(rows: Sequence[Row]) -> Panel:
     ]
     caption = (
         "What an arm retains of the gain of routing, (uniform - arm) / (uniform - reference) of test errors, "
-        "with Fieller's 95 % interval over seeds. Hollow: the mean over data sets, by random effects."
+        f"with Fieller's 95 % interval over seeds.{_describe_means(rows, of_all)}"
     )
     return Panel("retained_gain", caption, f"Retained gain: {'; '.join(told)}.", draw)

@@ -1,5 +1,6 @@
 """What was seen along runs: gradients before and after the optimiser, and couplings by iteration."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -105,18 +106,32 @@ def coupling_panels(comparison: Comparison, couplings: Records) -> list[Panel]:
     }
     known = [r for r in known if r[LAYER] == layer and r["epoch"] == last[r["mode"]]]
     keys = comparison.colours()
-    arms = _arms_of(comparison, known)
+    of = {
+        arm: (keys[arm], [r for r in known if r["mode"] == arm])
+        for arm in _arms_of(comparison, known)
+    }
+    return [distance_panel("couplings", layer, of)]
+
+
+def distance_panel(name: str, layer: str, of: Mapping[str, tuple[str, Records]]) -> Panel:
+    """Return how far the couplings of a layer are from uniform and from random ones at each iteration.
+
+    Args:
+        name: of the files.
+        layer: its name.
+        of: by the name of an arm or a mode the key of its colour, and its records of that layer.
+    """
     kinds = {"from_uniform": ("from uniform", "-"), "from_random": ("from random", ":")}
 
-    def line(arm: str, name: str) -> tuple[list[int], list[float]]:
-        return means_along([r for r in known if r["mode"] == arm], "iteration", name)
+    def line(arm: str, kind: str) -> tuple[list[int], list[float]]:
+        return means_along(of[arm][1], "iteration", kind)
 
     def draw(ax: Axes, theme: Theme) -> None:
-        for arm in arms:
-            for name, (label, style) in kinds.items():
+        for arm, (key, _) in of.items():
+            for kind, (label, style) in kinds.items():
                 ax.plot(
-                    *line(arm, name), color=theme.of(keys[arm]), linestyle=style, markersize=4.5,
-                    marker=marker_of(keys[arm]), label=f"{arm}, {label}",
+                    *line(arm, kind), color=theme.of(key), linestyle=style, markersize=4.5,
+                    marker=marker_of(key), label=f"{arm}, {label}",
                 )  # fmt: skip
         ax.set_xlabel("iteration")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -124,14 +139,14 @@ def coupling_panels(comparison: Comparison, couplings: Records) -> list[Panel]:
         ax.set_title(f"distance of couplings, layer {layer}", fontsize=10)
         legend_below(ax)
 
-    told = [f"{arm} ends {line(arm, 'from_uniform')[1][-1]:.3f} from uniform" for arm in arms]
+    told = [f"{arm} ends {line(arm, 'from_uniform')[1][-1]:.3f} from uniform" for arm in of]
     caption = (
         "How far the couplings of a trained network are from uniform ones at each iteration (total "
         "variation: 0 alike, 1 apart), and from couplings as decided as these whose parents are dealt out "
         "at random."
     )
-    alt = f"Distance of couplings from uniform by iteration: {'; '.join(told)}."
-    return [Panel("couplings", caption, alt, draw)]
+    alt = f"Distance of couplings of layer {layer} from uniform by iteration: {'; '.join(told)}."
+    return Panel(name, caption, alt, draw)
 
 
 def law_panel(comparison: Comparison, examples: Records) -> list[Panel]:

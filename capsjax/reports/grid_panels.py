@@ -58,14 +58,15 @@ def grid_panels(comparison: Comparison) -> list[Panel]:
     several = [axis for axis, found in values.items() if len(found) > 1]
     if not several:
         return []
-    axis = max(several, key=lambda axis: (_are_numbers(values[axis]), several.index(axis)))
+    axis = max(several, key=lambda axis: (are_numbers(values[axis]), several.index(axis)))
     others = dict.fromkeys(
         tuple((a, v) for a, v in group.cell if a != axis) for group in comparison.groups
     )
     return [_axis_panel(comparison, axis, values[axis], other) for other in others]
 
 
-def _are_numbers(values: Sequence[str]) -> bool:
+def are_numbers(values: Sequence[str]) -> bool:
+    """Return whether values of an axis, as they are written, are finite numbers."""
     try:
         return all(math.isfinite(float(value)) for value in values)
     except ValueError:
@@ -78,7 +79,7 @@ def _axis_panel(comparison: Comparison, axis: str, values: Sequence[str], other:
         for group in comparison.groups
         if {*group.cell} - {(axis, dict(group.cell)[axis])} == {*other}
     ]
-    numeric, keys = _are_numbers(values), comparison.colours()
+    numeric, keys = are_numbers(values), comparison.colours()
     arms = list(
         dict.fromkeys(comparison.arms[name].arm for group in groups for name in group.names)
     )

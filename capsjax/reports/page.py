@@ -81,6 +81,7 @@ class Page(NamedTuple):
         links: files beside the page that it links to: addresses with what they hold.
         support: pictures of where support comes from.
         support_reading: paragraphs on how they are read, and what is left out.
+        confusion: pictures of which classes are taken for which, that stand by themselves.
     """
 
     title: str
@@ -99,6 +100,7 @@ class Page(NamedTuple):
     links: Sequence[tuple[str, str]] = ()
     support: Sequence[Picture] = ()
     support_reading: Sequence[str] = ()
+    confusion: Sequence[Picture] = ()
 
 
 @functools.cache
@@ -132,6 +134,53 @@ def write_page(path: Path, page: Page) -> Path:
     text = _template().render(**given, words=words, light=LIGHT, dark=DARK)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def to_markdown(page: Page, picture: str) -> str:
+    """Write a page as Markdown: all but what the words mean and the whole configuration.
+
+    Args:
+        page: what it says.
+        picture: the file of its figures, beside it.
+
+    Returns:
+        The text.
+    """
+    lead = [plain(text) for text in page.lead]
+    tables = "\n".join(table.to_markdown() for table in page.tables)
+    support = [*page.support_reading, *(_in_markdown(one) for one in page.support)]
+    limits = "\n".join(f"- {limit}" for limit in page.limits)
+    links = "\n".join(f"- [{address}]({address}): {what}" for address, what in page.links)
+    parts = [
+        f"# {plain(page.title)}",
+        *lead,
+        tables,
+        *page.reading,
+        f"![figures]({picture})",
+        *(["## Where support comes from", *support] if support else []),
+        *(["## What this does not show", limits] if limits else []),
+        *(["## Configuration", page.differences.to_markdown()] if page.differences.rows else []),
+        *(["## Machine and versions", page.machine.to_markdown()] if page.machine.rows else []),
+        *(["## Raw data", links] if links else []),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _in_markdown(picture: Picture) -> str:
+    return f"![{picture.alt}](figures/{picture.name}.png)"
+
+
+def links_to(folder: Path, files: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return links to those of some files that there are.
+
+    Args:
+        folder: of the page.
+        files: addresses in it, and what they hold.
+
+    Returns:
+        Pairs of an address and what it holds, in their order.
+    """
+    return [(name, what) for name, what in files.items() if (folder / name).is_file()]
 
 
 def draw_panels(panels: Iterable[Panel], folder: Path) -> list[Picture]:

@@ -1,29 +1,36 @@
 """Reports: one page for a run or a comparison, from its directory alone; nothing is trained."""
 
 import math
+import operator
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 
 from capsjax.checks import UserError
 from capsjax.layers import shapes
 from capsjax.metrics.classification import longest_classes
-from capsjax.progress import Reporter, Silent
+from capsjax.progress import Reporter
 from capsjax.reports import evaluations, figures, layer_panels, page, panels
 from capsjax.reports.comparison import percent
 from capsjax.reports.comparison_page import report_comparison
+from capsjax.reports.figures import Panel
+from capsjax.reports.gradient_panels import distance_panel
 from capsjax.reports.page import Page, Picture
+from capsjax.reports.shown import Shown, coupling_records, couplings_table, gather_shown
 from capsjax.reports.themes import DARK, LIGHT
 from capsjax.reports.unfinished import report_unfinished
 from capsjax.routing import DynamicRouting
 from capsjax.runs import evaluation
-from capsjax.runs.feeds import eval_feed
 from capsjax.runs.folder import Folder
+from capsjax.runs.predictions import FOLDER
 from capsjax.runs.run import Run
-from capsjax.runs.sources import load_data, shaped_data
 from capsjax.study import arms
 from capsjax.study.arms import Lines
+from capsjax.study.seen import LAYER, Records
 from capsjax.tables import Table, plain
 
 TRAINING = (
@@ -31,8 +38,22 @@ TRAINING = (
     "step, on images as they are trained on; validation and test errors are of all images, with the "
     "parameters after the step named."
 )
-SHOWN = 12  # test images that are reconstructed
-COLUMNS = 6  # of them, whose activations are drawn layer by layer
+COLUMNS = 6  # of the test images that are shown, whose activations are drawn layer by layer
+LIMITS = (
+    "This is one run. Another seed gives other numbers, and how far those of several lie apart is not seen "
+    "here; capsjax compare trains them.",
+    "The test images that are drawn are chosen, wrong ones first: no sample of how the network does.",
+    "Activations and couplings go with what the network answers; they do not show why it does.",
+)
+
+# What there is beside a page to compute its numbers again.
+RAW = {
+    "metrics.jsonl": "every line of the run",
+    "metrics.csv": "the same as a table",
+    "alignment.jsonl": "gradients and couplings, along training",
+    "config.yaml": "the configuration",
+    "environment.json": "machine and versions",
+}
 
 
 def report_run(
@@ -40,9 +61,9 @@ def report_run(
 ) -> tuple[Path, list[Table]]:
     """Write the report of a run into its directory.
 
-    `report.html`, `curves.png` and `reconstructions.png`; in `figures` each figure as SVG, PDF and PNG,
-    in `tables` each table as CSV and LaTeX; and `metrics.csv`. If the data cannot be had, the report
-    leaves out reconstructions and says so.
+    `report.html`, `curves.png` and `reconstructions.png`, without a decoder `test_images.png`; in `figures`
+    each figure as SVG, PDF and PNG, in `tables` each table as CSV and LaTeX; and `metrics.csv`. If the data
+    cannot be had, the report leaves out test images, layers and couplings, and says so.
 
     Args:
         folder: a run's directory.
@@ -74,25 +95,32 @@ def report_run(
         reading.append(f"Reconstructions: {mismatch}.")
     if not metrics:
         reading.append("Nothing is measured yet: the run stopped before its first log.")
-    shown: _Shown | None = None
+    shown: Shown | None = None
     try:
-        shown = _shown(run, data)
-        pictures += _reconstructions(run, shown)
+        shown = gather_shown(run, data, measured)
     except UserError as error:
         if data is not None:  # given on purpose: a report without them is not what was asked for
             raise
-        reading.append(f"Reconstructions are left out, since the data cannot be had: {error}.")
+        reading.append(
+            "Test images, and what the network makes of them, are left out, since the data cannot be had: "
+            f"{error}."
+        )
     reading += [f"An evaluation is left out: {why}." for why in damaged]
     tables = {"last_measurements": table}
     if shown is not None:
         tables["layers"], activations = _layers(run, shown)
-        pictures.append(activations)
+        pictures += [_images(run, shown), activations]
+        if records := coupling_records(shown.of_first):  # of layers that iterate
+            tables["couplings"] = couplings_table(records, len(shown.first.raw))
+            pictures += page.draw_panels(_couplings(records, mode), folder / "figures")
     if measured:
         tables |= evaluations.tables(run, measured)
     if run.class_names:
         tables["classes"] = classes_table(run)
     page.write_tables(tables, folder / "tables")
     page.write_metrics(folder / "metrics.csv", [({}, metrics)])
+    kept = sorted((folder / FOLDER).glob("*.npz"))
+    raw = RAW | {f"{FOLDER}/{path.name}": "predictions of an evaluation" for path in kept}
     kind, rounds = arms.routing_kind(run.config), arms.iterations(run.config)
     named = [] if kind == DynamicRouting.kind else [arms.in_words(kind)]
     named += [f"gradient mode {mode}"] if rounds else []
@@ -111,7 +139,9 @@ def report_run(
         iterates=bool(rounds),
         machine=page.machine_table([("", held.environment)]),
         settings=[("", held.settings)],
-        files=["figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "curves.png", "metrics.csv"],
+        files=["figures/ (SVG, PDF, PNG)", "tables/ (CSV, LaTeX)", "curves.png"],
+        limits=LIMITS if shown is not None else LIMITS[:1],
+        links=page.links_to(folder, raw),
     )
     return page.write_page(folder / "report.html", made), list(tables.values())
 
@@ -168,81 +198,71 @@ def last_measurements(metrics: Lines, batch_size: int) -> Table:
     return Table("Last measurements", headings, tuple(rows), TRAINING)
 
 
-class _Shown(NamedTuple):
-    """Hold the first test images: as they go into the network, their labels, and as the data have them."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    raw: np.ndarray
-
-
-def _shown(run: Run, data: object) -> _Shown:
-    """Read the images that are looked at."""
-    dataset = load_data(run.config, shaped_data(run.config, data, run.image_shape), Silent())
-    size = min(SHOWN, len(dataset.test))
-    feed = eval_feed(
-        run.config, dataset.test, dataset.scale, overlap=dataset.overlap, batch_size=size
-    )
-    batch = next(iter(feed))
-    pairs = dataset.overlap is not None
-    # Standardised images are shown as they were before, as the decoder draws them.
-    seen = batch.images if pairs or batch.targets is None else batch.targets
-    images, labels = np.asarray(seen), np.asarray(batch.labels).reshape(size, -1)  # [n, k]
-    raw = images if pairs else dataset.test.images[:size]
-    raw = raw if dataset.rescaling is None else dataset.rescaling.inverse(raw)
-    return _Shown(images, labels, raw)
-
-
-def _layers(run: Run, shown: _Shown) -> tuple[Table, Picture]:
-    """Measure and draw what each layer makes of the first test images."""
-    model = run.config.model
+def _layers(run: Run, shown: Shown) -> tuple[Table, Picture]:
+    """Measure what each layer makes of the first test images, and draw what it makes of the chosen ones."""
+    model, count = run.config.model, len(shown.chosen.raw)
     steps = shapes(model, run.config.input_shape(run.image_shape), run.num_classes)
-    passed = run.passed(shown.raw)
-    table = layer_panels.layers_table(passed, steps, len(shown.raw))
-    predicted = np.asarray(run.lengths(shown.raw)).argmax(-1)
-    few = layer_panels.maps(passed, steps, predicted)
+    # Together, so that one program is compiled; the chosen ones would not be a fair sample.
+    passed = run.passed(np.concatenate([shown.chosen.raw, shown.first.raw]))
+    chosen, first = (
+        jax.tree.map(operator.itemgetter(part), passed)
+        for part in (slice(None, count), slice(count, None))
+    )
+    table = layer_panels.layers_table(first, steps, len(shown.first.raw))
+    few = layer_panels.maps(chosen, steps, np.asarray(shown.output.lengths).argmax(-1))
     light, dark = (
         layer_panels.layers_figure(
-            shown.images[:COLUMNS], [(title, rows[:COLUMNS]) for title, rows in few], theme
+            shown.chosen.seen[:COLUMNS], [(title, rows[:COLUMNS]) for title, rows in few], theme
         )
         for theme in (LIGHT, DARK)
     )
-    alt = f"Activations of {len(table.rows)} layers for {min(COLUMNS, len(shown.raw))} test images."
-    return table, page.picture(
-        light, dark, run.folder / "figures" / "layers", layer_panels.CAPTION, alt
-    )
+    alt = f"Activations of {len(table.rows)} layers for {min(COLUMNS, count)} test images."
+    caption = f"{layer_panels.CAPTION} {shown.order}"
+    return table, page.picture(light, dark, run.folder / "figures" / "layers", caption, alt)
 
 
-def _reconstructions(run: Run, shown: _Shown) -> list[Picture]:
-    """Draw the first test images and what the decoder made of them, where there is a decoder."""
-    images, labels, size = shown.images, shown.labels, len(shown.images)
-    output = run.outputs(shown.raw)
-    if output.reconstruction is None:
-        return []
-    count = run.labels_per_image
-    predicted = longest_classes(np.asarray(output.lengths), count).reshape(size, -1)
+def _images(run: Run, shown: Shown) -> Picture:
+    """Draw the chosen test images, and what the decoder made of them where there is a decoder."""
+    images, labels, drawn = shown.chosen.seen, shown.chosen.labels, shown.output.reconstruction
+    size, count = len(images), run.labels_per_image
+    predicted = longest_classes(np.asarray(shown.output.lengths), count).reshape(size, -1)
     names = [figures.drawn_name(str(name), n) for n, name in enumerate(run.classes.tolist())]
     told, found = (
         [" ".join(names[number] for number in row) for row in numbers.tolist()]
         for numbers in (labels, predicted)
     )
-    drawn = np.asarray(output.reconstruction).reshape(size, -1, *images.shape[1:])
+    # As many below each image as capsules are drawn of; without a decoder none.
+    below = np.zeros((size, 0, *images.shape[1:])) if drawn is None else np.asarray(drawn)
+    below = below.reshape(size, -1 if below.size else 0, *images.shape[1:])
     light, dark = (
-        figures.reconstruction_figure(images, drawn, told, found, theme) for theme in (LIGHT, DARK)
+        figures.reconstruction_figure(images, below, told, found, theme) for theme in (LIGHT, DARK)
     )
-    figures.save(light, run.folder / "reconstructions.png")
+    name = "test_images" if drawn is None else "reconstructions"
+    figures.save(light, run.folder / f"{name}.png")
     right = sum(a == b for a, b in zip(told, found, strict=True))
     of, word = (
         ("its longest capsule", "label")
         if count == 1
         else (f"each of its {count} longest capsules", "labels")
     )
-    caption = (
-        f"Test images, and below each what the decoder drew from {of}. Above: the "
-        f"{word} → the prediction; bold where they differ."
-    )
-    alt = f"{len(images)} test images and their reconstructions; {right} of them classified correctly."
-    return [page.picture(light, dark, run.folder / "figures" / "reconstructions", caption, alt)]
+    made = "" if drawn is None else f", and below each what the decoder drew from {of}"
+    caption = f"Test images{made}. Above: the {word} → the prediction; bold where they differ. {shown.order}"
+    beside = "" if drawn is None else " and their reconstructions"
+    alt = f"{size} test images{beside}, wrong ones first; {right} of them classified correctly."
+    return page.picture(light, dark, run.folder / "figures" / name, caption, alt)
+
+
+def _couplings(records: Records, mode: str) -> list[Panel]:
+    """Draw what the couplings do from iteration to iteration, layer by layer."""
+    of_layer: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        of_layer.setdefault(record[LAYER], []).append(record)
+    return [
+        distance_panel(
+            re.sub(r"[^A-Za-z0-9.=_]+", "-", f"couplings_{layer}"), layer, {mode: (mode, found)}
+        )
+        for layer, found in of_layer.items()
+    ]
 
 
 def report(run_dir: Run | str | Path, data: object = None) -> Path:

@@ -233,11 +233,28 @@ def test_data_sets_are_averaged_by_random_effects():
     assert mean_over_data(made, stops[:1]) is None
     assert mean_over_data(made, stops[:1] * 2) is None  # the same data twice are one data set
     (panel,) = forest_panels(made, found)
-    assert f"stop, mean over data sets {pooled.mean:.2f}" in panel.alt
+    assert f"stop, mean of 2 sets {pooled.mean:.2f}" in panel.alt
+    assert panel.caption.endswith(
+        "Hollow: the mean over the 2 data sets, on all of which routing gains, by random effects."
+    )
     panel_figure(panel, DARK)
     first, second = answer(made, found)
     assert "of 2 cells of the grid, more in" in first
     assert second.startswith("Where routing gains, in 2 of 2, it retains")
+
+
+def test_a_mean_says_of_how_many_sets_it_is():
+    """What is retained is undefined where routing gains nothing: the mean is over the other sets."""
+    cells = [drawn(kept=0.6, seed=3), drawn(kept=0.9, seed=4), drawn(gain=0.0, seed=2)]
+    three = {"compare": DATA["compare"] | {"grid": {"data": ["digits", "usps", "mnist"]}}}
+    made = comparison([cell[n] for cell in cells for n in (0, 1, 3)], three)
+    (panel,) = forest_panels(made, gather(made))
+    assert "stop, mean of 2 sets" in panel.alt
+    assert panel.caption.endswith(
+        "Hollow: the mean over the 2 of 3 data sets where routing gains, by random effects."
+    )
+    (alone,) = forest_panels(comparison(drawn()), gather(comparison(drawn())))
+    assert "ollow" not in alone.caption  # where no mark is
 
 
 def test_what_was_seen_is_drawn():

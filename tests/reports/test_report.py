@@ -41,20 +41,24 @@ def test_the_table_is_the_raw_numbers(compared, raw):
     full, base = np.array(raw["test_error"]["full"]), raw["cost"]["full"]
     for row in rows:
         errors, cost = np.array(raw["test_error"][row[0]]), raw["cost"][row[0]]
-        assert row[1] == f"{100 * errors.mean():.2f} ± {100 * errors.std(ddof=1):.2f}"
+        assert row[3] == f"{100 * errors.mean():.2f} ± {100 * errors.std(ddof=1):.2f}"
         assert row[4] == f"{1000 * np.median(cost['seconds']):.2f}"
         assert row[6] == f"{cost['temp_bytes'] / 1e6:.2f}"
         if row[0] == "full":
-            assert (row[2], row[3], row[5]) == ("—", "—", "1")
+            assert (row[1], row[2], row[5]) == ("—", "—", "1")
             continue
         found = stats.ttest_rel(errors, full)
         low, high = found.confidence_interval(0.95)
-        assert row[2] == f"{100 * (errors - full).mean():+.2f}"
+        assert row[1] == f"{100 * (errors - full).mean():+.2f}"
         same = "equal in both seeds" if low == high == 0 else f"{100 * low:+.2f} in both seeds"
         apart = f"{100 * low:+.2f} to {100 * high:+.2f}"
-        assert row[3] == (same if high - low < 1e-12 else apart)
+        assert row[2] == (same if high - low < 1e-12 else apart)
         ratios = np.array(cost["seconds"]) / np.array(base["seconds"])
-        assert row[5] == f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+        low, high = np.quantile(ratios, [0.25, 0.75])
+        assert row[5] == f"{np.median(ratios):.2f} ({low:.2f} to {high:.2f})"
+    headings = compared.tables[0].headings
+    assert headings[1:4] == ("minus full, points", "95 % interval", "test error, %")
+    assert headings[5] == "of full's time (quartiles)"
     assert "2 seeds" in compared.tables[0].title
     assert "r = 3" in compared.tables[0].title
 
@@ -77,18 +81,49 @@ def test_the_table_of_alignment_is_the_raw_numbers(compared, raw):
             assert cell == f"{cosine:.4f}, {ratio:.3f}"
 
 
-def test_the_page_answers_first_and_says_last_what_it_does_not_show(compared):
-    text = compared.page.read_text("utf-8")
-    answered = text.index("2 seeds are too few to say whether stop differs from full")
-    assert answered < text.index("<h2") < text.index("What this does not show")
+def in_order(text, *parts):
+    """Whether texts stand one after another, each once."""
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert [text.count(part) for part in parts] == [1] * len(parts)
+
+
+def test_the_page_answers_first_and_ends_with_what_it_was_made_of(compared):
+    text = re.sub(r"base64,[^\"]+", "", compared.page.read_text("utf-8"))
+    in_order(
+        text,
+        "2 seeds are too few to say whether stop differs from full",
+        '<h2 id="results">',
+        '<h2 id="figures">',
+        'alt="Mean test error in percent',  # dots
+        'alt="Curves of error, %',
+        'alt="Time and memory of a step',
+        'alt="cosine of stop and full gradient, ',
+        'alt="cosine of stop and full: ',
+        '<h2 id="support">Where support comes from',
+        '<h2 id="confusion">Confusion matrices',
+        '<h2 id="limits">What this does not show',
+        "What each arm changes, and how it begins</span>",
+        "<summary>The whole configuration</summary>",
+        '<h2 id="machine">Machine and versions',
+        '<h2 id="raw">Raw data',
+    )
+    assert "<details open" not in text
     markdown = (compared.folder / "report.md").read_text("utf-8")
-    assert (
-        markdown.index("2 seeds are too few")
-        < markdown.index("|")
-        < markdown.index("does not show")
+    in_order(
+        markdown,
+        "2 seeds are too few",
+        "**Gradient modes, r = 3",
+        "## Where support comes from",
+        "## What this does not show",
+        "**What each arm changes, and how it begins**",
+        "| truncated | model.routing.gradient: truncated | none | same |",
+        "**What it ran on, with which versions**",
+        "## Raw data",
     )
     for name in ("comparison.json", "gradients.csv", "couplings.csv", "config.yaml"):
         assert f'<a href="{name}">' in text
+        assert f"[{name}]({name})" in markdown
 
 
 def test_the_page_stands_alone_and_holds_the_tables(compared):
@@ -96,8 +131,12 @@ def test_the_page_stands_alone_and_holds_the_tables(compared):
     rows = [list(row) for table in compared.tables for row in (table.headings, *table.rows)]
     found = [row for row in page.cells if row]
     assert found[: len(rows)] == rows
+    assert found[len(rows) : len(rows) + 2] == [
+        ["arm", "changes", "parameters of its own", "batches"],
+        ["uniform", "model.routing: uniform", "none", "same"],
+    ]
     environment = json.loads((compared.folder / "environment.json").read_text())
-    machine = dict(found[len(rows) + 1 :])
+    machine = dict(found[len(rows) + 6 :])
     assert list(machine) == list(environment)
     assert machine["python"] == environment["python"]
     assert f"jax {environment['packages']['jax']}" in machine["packages"]
@@ -106,7 +145,7 @@ def test_the_page_stands_alone_and_holds_the_tables(compared):
     assert "num_iters: 3" in text  # the configuration
     assert "paired by seed" in text
     for mode in MODES:  # the words are told, each with its colour
-        assert f'mode-{mode}" aria-hidden="true">■</span>{mode}</dt><dd>' in text
+        assert f'mode-{mode}" aria-hidden="true"></span>{mode}</dt><dd>' in text
     assert "<dt>r</dt>" in text
 
 
@@ -162,6 +201,9 @@ def test_every_figure_and_table_is_a_file_of_its_own(compared):
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert "<svg" in (folder / f"{name}.svg").read_text("utf-8")
     written = ("results", "evidence", "evidence_showing", "alignment")
+    assert len(compared.tables) == len(written)
+    told = (compared.folder / "tables" / "arms.csv").read_text("utf-8")
+    assert "stop,model.routing.gradient: stop,none,same" in told
     for name, table in zip(written, compared.tables, strict=True):
         text = (compared.folder / "tables" / f"{name}.csv").read_text("utf-8")
         assert [tuple(row) for row in csv.reader(io.StringIO(text))] == [
@@ -204,7 +246,7 @@ def test_drawing_again_trains_nothing_and_gives_the_same_bytes(compared):
     files = [path for path in compared.folder.rglob("*") if path.is_file()]
     drawn = {p: p.read_bytes() for p in files if p.name in made or p.parent in folders}
     kept = {path: path.stat().st_mtime_ns for path in files if path not in drawn}
-    assert len(drawn) == 4 + 3 * 14 + 2 * 4
+    assert len(drawn) == 4 + 3 * 14 + 2 * 5
     assert report_comparison(compared.folder)[0] == compared.page
     assert {path: path.read_bytes() for path in drawn} == drawn
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -224,12 +266,30 @@ def test_the_page_of_a_run(compared):
     page, (table, *others) = report_run(folder)
     titles = [
         "Layers, 12 test images",
+        "Couplings by iteration, 12 test images",
         "Evaluations",
         "By class, test split",
         "Confused most often",
     ]
     assert [other.title for other in others] == titles
-    found = check_alone(page, 7)  # three curves, confusion, calibration, reconstructions, layers
+    # Three curves, confusion, calibration, reconstructions, layers, couplings by iteration.
+    found = check_alone(page, 8)
+    text = re.sub(r'base64,[^"]+', "", page.read_text("utf-8"))
+    in_order(
+        text,
+        'alt="loss against the step',
+        'alt="Confusion matrix of 500 images',
+        "12 test images and their reconstructions, wrong ones first; 0 of them classified correctly",
+        'alt="Activations of 3 layers',
+        'alt="Distance of couplings of layer classes from uniform',
+        '<h2 id="limits">What this does not show',
+        "This is one run.",
+        "<summary>The whole configuration</summary>",
+        '<h2 id="machine">',
+        '<h2 id="raw">Raw data',
+        '<a href="metrics.jsonl">',
+        '<a href="evaluations/test-step24.npz">',
+    )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["split"] == "train"][-5:]
     assert [line["step"] for line in trained] == [8, 12, 16, 20, 24]
@@ -255,11 +315,13 @@ def test_a_report_without_its_data_leaves_out_reconstructions_and_says_so(compar
     def lost(*_):
         raise UserError("got no data, expected some")
 
-    monkeypatch.setattr("capsjax.reports.report.load_data", lost)
+    monkeypatch.setattr("capsjax.reports.shown.load_data", lost)
     folder = compared.folder / "runs" / "stop-seed0"
     page, _ = report_run(folder)
     check_alone(page, 5)
-    assert "Reconstructions are left out" in page.read_text("utf-8")
+    assert "Test images, and what the network makes of them, are left out" in page.read_text(
+        "utf-8"
+    )
     assert "got no data, expected some" in page.read_text("utf-8")
     with pytest.raises(UserError, match="got no data"):
         report_run(folder, data={"what": "was given"})
@@ -278,8 +340,8 @@ def test_a_single_seed_has_no_interval(compared, raw):
     )
     table = results_table(comparison)
     assert "1 seed:" in table.title
-    assert {row[3] for row in table.rows} == {"—"}
-    assert not any("±" in row[1] for row in table.rows)
+    assert {row[2] for row in table.rows} == {"—"}
+    assert not any("±" in row[3] for row in table.rows)
 
 
 def test_the_table_names_a_routing_other_than_by_agreement(compared):
