@@ -209,8 +209,10 @@ def summary_table(sets: Mapping[str, Measured], planned: Mapping[str, Any]) -> l
     ]
     for name, measured in sets.items():
         stop, full = measured.errors[STOP], measured.errors[FULL]
-        found = retained(measured.errors, STOP)
-        last = retained(measured.errors, TRUNCATED) if TRUNCATED in measured.errors else ""
+        found, last = (
+            _short(retained(measured.errors, arm)) if arm in measured.errors else ""
+            for arm in (STOP, TRUNCATED)
+        )
         cells = (
             f"{NAMES[name]} | {len(measured.seeds)} ({planned[name]['seeds']})",
             f"{measured.errors[UNIFORM].mean():.2f} | {full.mean():.2f}",
@@ -228,6 +230,12 @@ def summary_table(sets: Mapping[str, Measured], planned: Mapping[str, Any]) -> l
             f"{further[1]:+.0f} %."
         )
     return lines
+
+
+def _short(kept: str) -> str:
+    """Say in few words why nothing is retained, for a narrow column."""
+    why = {"loses": "routing loses", "do not tell": "no gain is told"}
+    return next((short for part, short in why.items() if part in kept), kept)
 
 
 def iterations_table(planned: Mapping[str, Any]) -> list[str]:
@@ -321,15 +329,10 @@ def time_table(planned: Mapping[str, Any]) -> list[str]:
         seconds = json.loads((path / "environment.json").read_text("utf-8")).get("run_seconds")
         counts.append((runs, steps))
         hours = "not kept" if seconds is None else f"{seconds / 3600:.1f}"
-        title = NAMES.get(name) or f"{NAMES[entry['rates_of']]}, {_what(entry)}"
+        what = "r = 2 and 5" if "iterations" in entry else "rates exchanged"
+        title = NAMES.get(name) or f"{NAMES[entry['rates_of']]}, {what}"
         lines.append(f"| {title} | {runs} | {steps:,} | {hours} |")
-    runs, steps = map(sum, zip(*counts, strict=True))
-    return [*lines, f"| all | {runs} | {steps:,} | |"]
-
-
-def _what(entry: Mapping[str, Any]) -> str:
-    """Say what a set varies of another."""
-    return "r = 2 and 5" if "iterations" in entry else "rates exchanged"
+    return [*lines, "| all | {} | {:,} | |".format(*map(sum, zip(*counts, strict=True)))]
 
 
 def losses_table(sets: Mapping[str, Measured]) -> list[str]:

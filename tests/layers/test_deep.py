@@ -124,7 +124,9 @@ def digits():
 
 def convolutional(*layers):
     """The network of docs/networks.md with some of its layers of capsules, as it begins."""
-    kept = {k: v for k, v in CONVOLUTIONAL["layers"].items() if "conv_" not in v["kind"] or k in layers}
+    kept = {
+        k: v for k, v in CONVOLUTIONAL["layers"].items() if "conv_" not in v["kind"] or k in layers
+    }
     config = cj.load_config("digits", {"model": CONVOLUTIONAL | {"layers": kept}}).model
     return CapsNet((8, 8, 1), 10, config=config, rngs=nnx.Rngs(0))
 

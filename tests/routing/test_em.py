@@ -146,3 +146,21 @@ def test_one_long_child_with_small_matrices_makes_no_vote_huge():
         votes, activation=jnp.float32(A), params=jax.tree.map(jnp.float32, BETAS)
     )
     np.testing.assert_allclose(linear.coupling, dense.coupling, atol=1e-3)
+
+
+def test_an_iteration_keeps_few_numbers_for_each_pair():
+    """Under the full gradient: coupling and shares, not what they are made of."""
+    u, W = jnp.zeros((16, 128, 4)), jnp.zeros((128, 4, 4, 8))
+    activation, betas = jnp.ones((16, 128)), {name: jnp.zeros(4) for name in BETAS}
+
+    def temporary(num_iters):
+        routing = cj.EMRouting(num_iters=num_iters, gradient=cj.FullGradient())
+
+        def total(u, W, activation, betas):
+            return route(routing, u, activation, betas, W).pose.sum()
+
+        compiled = jax.jit(jax.grad(total, (0, 1, 2, 3))).lower(u, W, activation, betas).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    pair = 4 * 16 * 128 * 4
+    assert temporary(8) - temporary(4) < 4 * 3 * pair
