@@ -92,11 +92,11 @@ def windows_initialiser(
 def shared_initialiser(initialisation: Initialisation | KeepLength, positions: int) -> Initialiser:
     """Return how matrices that all positions of a grid share, [a, j, d, e], begin.
 
-    As `transformation_initialiser` for positions times a children, and smaller by sqrt(positions): those of a type
-    see much the same, and by the same matrix give votes that add up in length, where votes of independent
-    matrices add up in their squares. "keep_length" is half of that again: class capsules are the last of a stack,
-    in which agreement has made capsules up to twice as long as the 0.5 that it goes by. The released code's begin
-    as elsewhere.
+    As `transformation_initialiser` for positions times a children, and smaller by sqrt(positions): those of a
+    type see much the same, and by the same matrix give votes that add up in length, where votes of
+    independent matrices add up in their squares. "keep_length" is half of that again: class capsules are the
+    last of a stack, in which agreement has made capsules up to twice as long as the 0.5 that it goes by. The
+    released code's begin as elsewhere.
 
     Args:
         initialisation: how matrices begin.
