@@ -7,6 +7,7 @@ speaks of Python, of arguments and calls; what the command line calls otherwise,
 
 import dataclasses
 import difflib
+import re
 import shlex
 import sys
 import unicodedata
@@ -92,7 +93,9 @@ class FieldError(UserError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Suggest the nearest known name.
+    """Suggest the nearest known name: by its letters, or as a part of the word or a longer name with it.
+
+    Capital letters count as small ones, and dashes as underscores.
 
     Args:
         word: the name that was given.
@@ -100,9 +103,34 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     Returns:
         The end of a message, such as `"; did you mean 'x'?"`; empty if none is near.
+
+    Example:
+        >>> nearest("SelfRouting", ["self_attention", "self"])
+        "; did you mean 'self'?"
     """
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    parts = {name: _parts(name) for name in known}
+    given = _parts(word)
+    letters = {"_".join(own): name for name, own in reversed(parts.items())}  # the first of equals
+    # A slip of letters first; words in common before names that are merely alike in letters.
+    for cutoff, names in ((0.8, letters), (0.0, _within(given, letters)), (0.5, letters)):
+        close = difflib.get_close_matches("_".join(given), list(names), n=1, cutoff=cutoff)
+        if close:
+            return f"; did you mean {letters[close[0]]!r}?"
+    return ""
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Part a name into its words in small letters: at dashes, underscores and, as of a class, at capitals."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return tuple(apart.replace("-", "_").lower().split("_"))
+
+
+def _within(given: tuple[str, ...], letters: Iterable[str]) -> list[str]:
+    """Return the names that are whole words of the given one, or have it as such; beginnings first."""
+    text = f"_{'_'.join(given)}_"
+    found = [name for name in letters if f"_{name}_" in text or text in f"_{name}_"]
+    first = [n for n in found if text.startswith(f"_{n}_") or f"_{n}_".startswith(text)]
+    return first or found
 
 
 def is_traced(value: Any) -> bool:

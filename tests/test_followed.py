@@ -234,3 +234,29 @@ def test_arms_with_data_of_their_own():
     assert load({"optimiser.schedule.rate": 0.1}, data).keys() == {"a"}
     same = cj.load_config("smoke", {"compare": {"arms": {"a": {}, "b": own}}})
     assert _load(same, design(same), None, Silent()).keys() == {"a"}
+
+
+def test_children_on_a_grid_as_windows_see_them(as_installed):
+    """Masks, poses and activations, by what both errors say."""
+    x = {"poses": jnp.ones((1, 3, 3, 1, 4)), "activation": jnp.full((1, 3, 3, 1), 0.5)}
+    votes = cj.window_votes(x["poses"], jnp.ones((3, 3, 1, 2, 4, 5)))
+    there = jnp.ones((1, 3, 3, 1), bool)
+    message = r"expected bool\[1, 1, 1, 9\].* on their grid, \[\*batch, h, w, a\], by votes\.seen\(mask\)$"
+    with pytest.raises(UserError, match=message):
+        cj.mask(votes, children=there)
+    with pytest.raises(UserError, match=r"broadcast_to$"):  # parents have positions of their own
+        cj.mask(votes, parents=there)
+    with pytest.raises(UserError, match=r"broadcast_to$"):
+        cj.mask(votes.dense(), children=there)
+    masked = cj.mask(votes, children=votes.seen(there))
+    routing = cj.SelfRouting()
+    params = {"route": jnp.zeros((9, 2, 4)), "offset": jnp.zeros((9, 2))}
+    seen = {name: votes.seen(value) for name, value in x.items()}
+    for name, axes in (("poses", "h, w, a, d"), ("activation", "h, w, a")):
+        advice = rf", which votes\.seen\(x\) makes of x \[\*batch, {axes}\] on the grid"
+        for given in ({**seen, name: x[name]}, {**seen, name: None}):
+            with pytest.raises(UserError, match=advice):
+                routing(masked, params=params, **given)
+    assert routing(masked, params=params, **seen).pose.shape == (1, 1, 1, 2, 5)
+    with pytest.raises(UserError, match=r"an array \[1, 1, 1, 9\]$"):
+        routing(votes.dense(), params=params, **{**seen, "activation": x["activation"]})

@@ -130,7 +130,8 @@ CARRIED_OUT = {
     "move it away": "test_followed.py::test_a_file_in_the_place_of_a_checkpoint_is_moved_away",
     "resume the {}:": "study/test_resumed_comparison.py",
     "leave out the argument data": "test_followed.py::test_arms_with_data_of_their_own",
-    "set {}.kind to dynamic": "test_advice.py::test_a_configuration_works_by_what_its_error_says",
+    "set {}.kind to {}": "study/test_design.py::"
+    "test_a_routing_without_iterations_is_told_which_kinds_have_them",
     "set training.epochs or": "test_advice.py::test_a_configuration_works_by_what_its_error_says",
     "train longer, or set": "test_advice.py::test_a_configuration_works_by_what_its_error_says",
     "put it into a module": "study/test_pool.py::test_jobs_are_refused_where_processes_cannot_do_them",

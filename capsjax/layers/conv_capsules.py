@@ -294,7 +294,8 @@ def rows_of(layer: Any, children: CapsuleShape) -> int:
     if children.dim % rows:
         expected = (
             f"vector, as the poses of the {children} that come in are no matrices of {rows} rows; or let "
-            f"the layer before give poses of a multiple of {rows} components"
+            f"the layer before give poses of {layer.dim} components, as these have, or, where its poses are "
+            f"vectors, of another multiple of {rows}"
         )
         raise FieldError(type(layer).__name__, "pose", layer.pose, expected)
     return rows

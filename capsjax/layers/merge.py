@@ -51,8 +51,8 @@ class MergeConfig(Layer):
 
     @property
     def bounded(self) -> bool:
-        """Return whether activations are not summed."""
-        return self.by != "weigh"
+        """Return whether activations are not summed: of a single layer they stay as they are."""
+        return self.by != "weigh" or len(self.of) == 1
 
     def shape(self, given: Shape, around: Around) -> Shape:
         """Compute the shape of what comes out.

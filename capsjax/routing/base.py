@@ -33,7 +33,7 @@ from capsjax.numerics import as_numbers, described
 from capsjax.routing.parameters import Parameter, Sizes, named
 from capsjax.schema.variant import Variant
 from capsjax.types import Capsules, PerPair, RoutingResult, RoutingTrace
-from capsjax.votes import Pairs, Votes, as_votes
+from capsjax.votes import Pairs, Votes, WindowVotes, as_votes
 from capsjax.votes.sharding import over_mesh
 
 
@@ -80,7 +80,8 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
 
         Args:
             votes: an operator, or an array [*batch, i, j, e].
-            poses: the children's poses, [*batch, i, d], for routings that take them.
+            poses: the children's poses, [*batch, i, d], for routings that take them; of window votes, as
+                activations too, those of each window, `votes.seen(x)` of x on the grid of the children.
             activation: how present each child is, [*batch, i], for routings that weigh children by it.
             params: the routing's own parameters by name, as `parameters` describes them; an array, if
                 there is only one.
@@ -97,7 +98,7 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
             raise UserError(f"{type(self).__name__}: got trace {trace!r}, expected True or False")
         check_known(self)  # a tracer has no hash, and the routing is a static argument below
         votes = as_votes(votes)
-        children = self._children(votes.shape, poses, activation)
+        children = self._children(votes, poses, activation)
         *_, i, j, e = votes.shape
         d = None if children.pose is None else children.pose.shape[-1]
         arrays = named(type(self).__name__, params, self.parameters(Sizes(i, j, d, e)))
@@ -105,9 +106,9 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
         result, seen = over_mesh(route, (votes, children, arrays), votes.shape[:-3])
         return result._replace(trace=seen)
 
-    def _children(self, shape: tuple[int, ...], poses: Any, activation: Any) -> Capsules:
+    def _children(self, votes: Votes, poses: Any, activation: Any) -> Capsules:
         """Check what was given of the children beside their votes."""
-        owner, (*batch, i, _, _) = type(self).__name__, shape
+        owner, (*batch, i, _, _) = type(self).__name__, votes.shape
         found, given = {}, {"poses": poses, "activation": activation}
         why = {
             "poses": "this routing looks at their votes alone",
@@ -118,6 +119,9 @@ class Routing(Variant, abc.ABC, Generic[Inputs]):
             what = f"child {name}" if name == "poses" else "child activations"
             axes = [*batch, i, "d"] if name == "poses" else [*batch, i]
             wanted = f"an array [{', '.join(map(str, axes))}]"
+            if isinstance(votes, WindowVotes):
+                grid = f"[*batch, h, w, a{', d' if name == 'poses' else ''}]"
+                wanted += f", which votes.seen(x) makes of x {grid} on the grid of the children"
             if value is None and name in self.takes:
                 raise UserError(f"{owner}: got no {what}, expected {name}= {wanted}")
             if value is not None and name not in self.takes:

@@ -4,13 +4,13 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from capsjax.checks import FieldError, UserError
 from capsjax.gradients import GradientMode, TruncatedGradient
 from capsjax.layers import map_routings, routing_keys
-from capsjax.routing import IterativeRouting, Routing, UniformRouting
+from capsjax.routing import DynamicRouting, IterativeRouting, Routing, UniformRouting
 from capsjax.runs.config import Config
 from capsjax.schema.fields import kinds_of
 from capsjax.schema.text import to_tree
@@ -96,10 +96,7 @@ def routing_of(mode: str, routing: Routing, key: str = "model.routing") -> Routi
     if mode == "uniform":
         return UniformRouting()
     if not isinstance(routing, IterativeRouting):
-        raise UserError(
-            f"got a {type(routing).__name__}, expected an iterative routing, whose gradient "
-            f"can be chosen: set {key}.kind to dynamic, fixed_point or em"
-        )
+        raise _no_iterations(routing, key, (mode,))
     if routing.num_iters < 2:
         raise UserError(
             f"got {key}.num_iters {routing.num_iters}, expected at least 2: the first "
@@ -117,6 +114,27 @@ def routing_of(mode: str, routing: Routing, key: str = "model.routing") -> Routi
     except FieldError as error:
         expected = f"modes that {key} can have: as its {error.field} {error.in_config}"
         raise FieldError("compare", "modes", mode, expected) from error
+
+
+def _no_iterations(routing: Routing, key: str, modes: Iterable[str]) -> UserError:
+    """Tell which kinds of routings have iterations, and a gradient of each mode."""
+    known = [kind for kind in kinds_of(Routing) if _takes(kind, modes)]
+    *others, last = known or [DynamicRouting.kind]  # no one kind has all modes
+    return UserError(
+        f"got a {type(routing).__name__}, expected an iterative routing, whose gradient "
+        f"can be chosen: set {key}.kind to {', '.join(others)}{' or ' if others else ''}{last}"
+    )
+
+
+def _takes(kind: str, modes: Iterable[str]) -> bool:
+    cls = kinds_of(Routing)[kind]
+    # Normalised poses would ask for another head as well.
+    if not issubclass(cls, IterativeRouting) or cls.activations == "none":
+        return False
+    try:
+        return all(cls(gradient=gradient_named(mode)) for mode in modes)
+    except FieldError:  # it has no adjoint, or no fixed point
+        return False
 
 
 def gradient_named(kind: str) -> GradientMode:
@@ -145,8 +163,10 @@ def variant(config: Config, mode: str, seed: int) -> Config:
             f"compare.modes: got mode {mode} for a network of which no layer routes, expected "
             "compare.arms: what there is to compare"
         )
-    if not any(isinstance(routing, IterativeRouting) for routing in keys):
-        routing_of(mode, *list(keys.items())[-1])
+    if mode != "uniform" and not any(isinstance(one, IterativeRouting) for one in keys):
+        routing, key = list(keys.items())[-1]
+        modes = (one for one in (mode, *config.compare.modes) if one != "uniform")
+        raise _no_iterations(routing, key, tuple(modes))
 
     def changed(routing: Routing) -> Routing:
         if not isinstance(routing, IterativeRouting):

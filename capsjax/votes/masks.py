@@ -10,6 +10,7 @@ from capsjax.checks import UserError
 from capsjax.numerics import as_array, described
 from capsjax.votes.base import Masks, Votes
 from capsjax.votes.dense import as_votes
+from capsjax.votes.window import WindowVotes
 
 
 def mask(
@@ -28,7 +29,8 @@ def mask(
 
     Args:
         votes: an operator such as `predict(u, W)`, or an array [*batch, i, j, e].
-        children: which children are there, [*batch, i]; None for all.
+        children: which children are there, [*batch, i]; None for all. Of window votes, those of each window:
+            `votes.seen(x)` of a mask x on the grid, [*batch, h, w, a].
         parents: which parents are there, [*batch, j]; None for all.
 
     Returns:
@@ -50,14 +52,23 @@ def mask(
     *batch, i, j, _ = votes.shape
     before = votes.masks or Masks()
     masks = Masks(
-        _joined("children", children, (*batch, i), before.children),
+        _joined("children", children, (*batch, i), before.children, _by_seen(votes)),
         _joined("parents", parents, (*batch, j), before.parents),
     )
     # Cleared as well as masked: 0 times the NaN of a child that is not there would be NaN.
     return dataclasses.replace(votes, masks=masks).cleared()
 
 
-def _joined(name: str, given: Any, shape: tuple[int, ...], before: Array | None) -> Array | None:
+def _by_seen(votes: Votes) -> str:
+    """Say how a mask of children on a grid becomes one of the children of windows."""
+    if not isinstance(votes, WindowVotes):
+        return ""
+    return "; one of the children on their grid, [*batch, h, w, a], by votes.seen(mask)"
+
+
+def _joined(
+    name: str, given: Any, shape: tuple[int, ...], before: Array | None, advice: str = ""
+) -> Array | None:
     """Check a mask, and join it with the one that was there before."""
     if given is None:
         return before
@@ -68,6 +79,6 @@ def _joined(name: str, given: Any, shape: tuple[int, ...], before: Array | None)
         raise UserError(
             f"mask: {name}: got {described(found)}, expected bool{list(shape)}: {axes}, True for what is "
             "there; numbers become such a mask by a comparison, x > 0, and one mask for all examples by "
-            "jax.numpy.broadcast_to"
+            f"jax.numpy.broadcast_to{advice}"
         )
     return found if before is None else jnp.logical_and(before, found)

@@ -103,6 +103,8 @@ def test_help_is_no_value(answer):
         ("train smoke --training.batch_size 0", ["got 0", "an integer of at least 1"]),
         ("train smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
         ("train smoke --model.routing dynami", ["got 'dynami'", "did you mean 'dynamic'?"]),
+        ("train smoke --model.routing EM", ["got 'EM'", "did you mean 'em'?"]),
+        ("train smoke --model.routing.kind self_routing", ["did you mean 'self'?"]),
         ("train smoke --model.routing.gradient stpo", ["got 'stpo'", "did you mean 'stop'?"]),
         ("train --training.epochs many smoke", ["--training.epochs: got 'many'", "an integer"]),
         ("train --training.epochs=2 smoke --max_shift -1", ["--max_shift: got -1", "at least 0"]),
@@ -147,7 +149,7 @@ def test_help_is_no_value(answer):
         ("compare smoke --model.routing uniform", ["expected an iterative routing"]),
         (
             "compare smoke --model.routing self",
-            ["set model.routing.kind to dynamic, fixed_point or em"],
+            ["set model.routing.kind to dynamic, fixed_point, interest"],
         ),
         ("compare smoke --compare.mode [stop,full]", ["unknown key", "did you mean 'modes'?"]),
         ("compare smoke --compare.modes [stop]", ["expected a list of different modes of uniform"]),

@@ -83,14 +83,14 @@ def test_shapes_flow_and_parameters_are_counted():
             ConvCapsulesConfig(pose="matrix", dim=9),
             CapsuleShape((4, 4), 2, 8),
             "pose",
-            r"vector, as the poses of the capsules \[32, 8\].*or let the layer before give poses of a "
-            "multiple of 3",
+            r"vector, as the poses of the capsules \[32, 8\].*or let the layer before give poses of 9 "
+            "components",
         ),
         (
             SharedCapsulesConfig(pose="matrix", dim=16),
             CapsuleShape((4, 4), 2, 6),
             "pose",
-            "multiple of 4 components",
+            "poses of 16 components, as these have",
         ),
     ],
 )
@@ -102,8 +102,15 @@ def test_a_layer_that_does_not_fit_says_what_came_and_two_ways_out(layer, given,
 
 def test_both_ways_out_of_poses_that_are_no_matrices_fit():
     layer, given = ConvCapsulesConfig(pose="matrix", dim=9), CapsuleShape((4, 4), 2, 8)
+    advice = "give poses of 9 components, as these have, or, .* vectors, of another multiple of 3"
+    with pytest.raises(FieldError, match=advice):
+        layer.shape(given, AROUND)
     dataclasses.replace(layer, pose="vector").shape(given, AROUND)
-    layer.shape(given._replace(dim=9), AROUND)
+    for before in ("vector", "matrix"):  # of a matrix a square number, which 6 is not
+        below = ConvCapsulesConfig(pose=before, dim=9).shape(CapsuleShape((6, 6), 2, 9), AROUND)
+        layer.shape(below, AROUND)
+    below = ConvCapsulesConfig(pose="vector", dim=6).shape(CapsuleShape((6, 6), 2, 9), AROUND)
+    layer.shape(below, AROUND)
 
 
 @pytest.mark.parametrize("make", [ConvCapsulesConfig, SharedCapsulesConfig])

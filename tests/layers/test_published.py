@@ -30,7 +30,7 @@ STATED = [
     ("cnn_multimnist2017", WIDE, 10, 24_563_978, 24_563_978),
     ("cnn_average_pool", (40, 40, 1), 10, 5_332_234, 5_332_234),
 ]
-# Small versions of them on digits.
+# Small networks on digits, most of them versions of these.
 SMALL = (
     "digits",
     "digits_attention",
@@ -38,6 +38,7 @@ SMALL = (
     "digits_efficient",
     "digits_em",
     "digits_hvc",
+    "digits_residual",
     "digits_self",
 )
 # How many images train, after how many epochs of them the rate falls, and how many epochs there are.

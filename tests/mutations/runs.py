@@ -420,4 +420,25 @@ RUNS = (
         "        least = 1\n",
         ("tests/runs/test_memory.py",),
     ),
+    Mutation(
+        "names that differ in capitals are not near",
+        "checks.py",
+        'apart.replace("-", "_").lower().split("_")',
+        'apart.replace("-", "_").split("_")',
+        ("tests/schema/test_errors.py",),
+    ),
+    Mutation(
+        "names that are alike before names with words in common",
+        "checks.py",
+        "(0.8, letters), (0.0, _within(given, letters)), (0.5, letters)",
+        "(0.5, letters), (0.0, _within(given, letters))",
+        ("tests/schema/test_errors.py",),
+    ),
+    Mutation(
+        "kinds advised for a comparison that lack one of its modes",
+        "study/design.py",
+        "        return all(cls(gradient=gradient_named(mode)) for mode in modes)\n",
+        "        return True\n",
+        ("tests/study/test_design.py",),
+    ),
 )

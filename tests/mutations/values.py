@@ -234,4 +234,18 @@ VALUES = (
         "and last is None:",
         ("tests/runs/test_served.py",),
     ),
+    Mutation(
+        "children weighed by activations whatever they say",
+        "runs/served.py",
+        "    check_weighed(config.model)\n",
+        "",
+        ("tests/runs/test_served.py",),
+    ),
+    Mutation(
+        "a branch that is taken to give activations of its own",
+        "runs/served.py",
+        "        unfit[name] = below if layer.takes else ()\n",
+        "        unfit[name] = ()\n",
+        ("tests/runs/test_served.py",),
+    ),
 )

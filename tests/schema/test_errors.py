@@ -2,6 +2,9 @@
 
 import pytest
 
+from capsjax.checks import nearest
+from capsjax.routing import Routing
+from capsjax.schema.fields import kinds_of
 from capsjax.schema.tree import build
 
 # What the file holds in place of what it held, what the error says came, what it says was expected.
@@ -243,3 +246,36 @@ def test_a_key_of_another_kind_is_not_suggested_at_another_level(toy, message):
 def test_huge_numbers_and_broken_text_are_refused_without_a_crash(toy, message):
     assert "learning_rate: got " in message(toy.build, training__learning_rate=10**400)
     assert message(toy.build, name="\ud800").startswith("toy.yaml: ")
+
+
+NEAREST = {
+    "EM": "em",
+    "EMRouting": "em",
+    "em_routing": "em",
+    "self_routing": "self",
+    "self-routing": "self",
+    "SelfRouting": "self",
+    "Self-Attention": "self_attention",
+    "self_atention": "self_attention",
+    "dynamic_routing": "dynamic",
+    "dynamc": "dynamic",
+    "Inverted": "inverted_attention",
+    "slot": "slot_attention",
+    "k_means": "soft_k_means",
+    "variational_bayes": "variational",
+    "zzz": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize(("given", "meant"), NEAREST.items())
+def test_the_nearest_name_by_letters_or_by_words(given, meant):
+    """Of routings: as it is called in code, with more words, with less, in other letters, with a slip."""
+    expected = "" if meant is None else f"; did you mean {meant!r}?"
+    assert nearest(given, kinds_of(Routing)) == expected
+
+
+def test_a_slip_of_letters_comes_before_words_in_common():
+    assert nearest("train_limt", ["train", "train_limit"]) == "; did you mean 'train_limit'?"
+    assert nearest("--hepl", ["--version", "--help"]) == "; did you mean '--help'?"
+    assert nearest("classes_of", ["of_classes", "classes"]) == "; did you mean 'classes'?"

@@ -5,6 +5,7 @@ import pytest
 import capsjax as cj
 from capsjax.checks import UserError
 from capsjax.runs.comparing import CompareConfig
+from capsjax.runs.served import check_served
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
 from capsjax.study.design import design, routing_of, run_folder
@@ -27,6 +28,32 @@ def test_modes_of_a_network_without_routing_are_refused():
         designed({}, name="digits_cnn")
     arms = {"it": {}, "other": {"optimiser.schedule.rate": 0.1}}
     assert list(designed({"arms": arms}, name="digits_cnn").arms) == ["it", "other"]
+
+
+@pytest.mark.parametrize(
+    ("modes", "kinds"),
+    [
+        (
+            ("full", "stop"),
+            "dynamic, fixed_point, interest, soft_k_means, variational, em, self_attention slot_attention",
+        ),
+        (("full", "closed_form"), "dynamic, interest soft_k_means"),
+        (("uniform", "full", "closed_form", "implicit"), "soft_k_means"),
+    ],
+)
+def test_a_routing_without_iterations_is_told_which_kinds_have_them(modes, kinds):
+    """Of all that are there, with those modes; with each the comparison is one."""
+    plain = {"compare.modes": list(modes)}
+    with pytest.raises(UserError, match="got a SelfRouting, expected an iterative") as raised:
+        design(cj.load_config("digits_self", plain))
+    said = str(raised.value).partition("set model.routing.kind to ")[2]
+    assert said.replace(" or ", " ") == kinds
+    for kind in said.replace(" or ", ", ").split(", "):
+        config = cj.load_config("digits_self", {**plain, "model.routing": kind})
+        made = design(config)
+        assert list(made.arms) == list(modes)
+        for arm in made.arms.values():
+            check_served(arm.config)
 
 
 @pytest.mark.parametrize(
