@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from capsjax.allocator import keep_freed
+from capsjax.memory.allocator import keep_freed
 from capsjax.version import __version__
 
 if TYPE_CHECKING:

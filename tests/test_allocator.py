@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from capsjax import allocator, cli
+from capsjax import cli
+from capsjax.memory import allocator
 
 # Takes and gives back 100 MB five times, then counts the pages of it that were new the fifth time.
 TOUCH = """
@@ -137,7 +138,7 @@ class TestRestart:
     def test_the_same_command_with_the_same_words(self, setting):
         """A process that starts itself anew is given its own command line again, just once."""
         code = (
-            "import sys, os; from capsjax import allocator; from pathlib import Path\n"
+            "import sys, os; from capsjax.memory import allocator; from pathlib import Path\n"
             f"allocator.SETTING = Path({str(setting)!r})\n"
             "allocator.platform.libc_ver = lambda: ('glibc', '2.36')\n"
             "print(os.getpid(), 'begins', flush=True); allocator.restart_with_large_pages()\n"

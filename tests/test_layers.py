@@ -17,13 +17,12 @@ PACKAGE = pathlib.Path(capsjax.__file__).parent
 # Which level each file or folder directly under `capsjax/` is on; it may import from lower levels only, and
 # those in one line know nothing of each other, apart from what PLACES says.
 L0 = {
-    "allocator",
     "types",
     "checks",
     "display",
     "files",
     "progress",
-    "room",
+    "memory",
     "schema",
     "signals",
     "streams",
@@ -78,13 +77,12 @@ class Place:
 
 PLACES = {
     "version": Place(set(), set()),
-    "allocator": Place({"signals"}, set()),
     "display": Place(set(), set()),
     "signals": Place(set(), set()),
     "streams": Place(set(), set()),
     "checks": Place(set(), JAX),
     "files": Place({"checks"}, set()),
-    "room": Place({"checks"}, {"jax"}),
+    "memory": Place({"checks", "signals"}, {"jax"}),
     "progress": Place({"checks"}, {"rich"}),
     "tables": Place({"checks"}, {"rich"}),
     # What everything has in common; it may say how a mistake is told.

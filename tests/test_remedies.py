@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax import losses, room
+from capsjax import losses
 from capsjax.bench.routing import RoutingSizes, routing_work
 from capsjax.checks import UserError
 from capsjax.gradients import StopGradient
+from capsjax.memory import room
 from capsjax.routing import SelfRouting
 from capsjax.runs import description, directory
 from capsjax.training import checkpoints

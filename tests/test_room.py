@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from capsjax import cli, room
+from capsjax import cli
+from capsjax.memory import room
 
 GB = 10**9
 

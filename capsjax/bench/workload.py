@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from capsjax import room
 from capsjax.checks import UserError
 from capsjax.gradients import GradientMode
+from capsjax.memory import room
 from capsjax.routing import Routing
 
 BENCH_REMEDY = "the batch size, the other sizes, or num_iters if the gradient is full"

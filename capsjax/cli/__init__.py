@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from capsjax import allocator, signals, streams
+from capsjax import signals, streams
 from capsjax.checks import UserError, nearest, printable
 from capsjax.cli import (
     bench,
@@ -19,6 +19,7 @@ from capsjax.cli import (
 )
 from capsjax.cli.flags import for_command_line, options_of, set_overrides_aside
 from capsjax.cli.parser import make_parser
+from capsjax.memory import allocator
 
 COMPUTING = ("train", "compare", "evaluate", "predict", "bench")
 
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"{title}: {for_command_line(error, options, rest)}")
         return 2
     except RuntimeError as error:  # as JAX says it
-        from capsjax import room  # which loads JAX, as whatever raised this has done already
+        from capsjax.memory import room  # which loads JAX, as whatever raised this has done already
 
         text = room.exhausted(error)
         if text is None:

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from capsjax import room
 from capsjax.checks import UserError
 from capsjax.data import Augmentation, to_float
 from capsjax.data.augment.base import judged
 from capsjax.layers import NetworkOutput
+from capsjax.memory import room
 from capsjax.training.state import Params
 
 # Few images make a batch of a size of its own, so that one image does not cost a whole batch; from 16 on,

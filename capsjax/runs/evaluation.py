@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from capsjax import room
 from capsjax.checks import UserError, nearest
 from capsjax.data import Dataset, Source, Split
 from capsjax.data.classes import few
 from capsjax.data.pixels import Pixels
 from capsjax.data.rescaling import Rescaling
 from capsjax.layers import with_iterations
+from capsjax.memory import room
 from capsjax.progress import Reporter, Silent
 from capsjax.runs import advice, description, directory, memory
 from capsjax.runs.config import Config

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import jax
 
-from capsjax import room, signals
+from capsjax import signals
 from capsjax.data import Dataset
+from capsjax.memory import room
 from capsjax.progress import Reporter
 from capsjax.runs import advice, memory
 from capsjax.runs.config import Config

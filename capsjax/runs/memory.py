@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-from capsjax import room
 from capsjax.checks import UserError
 from capsjax.data import Dataset, Source, Split
 from capsjax.data.derived import DerivedSource
 from capsjax.data.trainable import check_geometry
 from capsjax.gradients import FullGradient
+from capsjax.memory import room
 from capsjax.runs import advice
 from capsjax.runs.config import Config
 from capsjax.runs.plan import evaluation_steps, functions_of, plan

@@ -10,11 +10,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from capsjax import room
 from capsjax.checks import LARGEST_INT, UserError, nearest
 from capsjax.data import Dataset
 from capsjax.layers import CapsNet, Model, NetworkOutput
 from capsjax.losses import Loss
+from capsjax.memory import room
 from capsjax.metrics import ALWAYS, Metric, children_entropy
 from capsjax.runs import remedies
 from capsjax.runs.config import Config

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from capsjax import room
 from capsjax.checks import UserError
+from capsjax.memory import room
 from capsjax.runs import directory, lock
 from capsjax.runs.config import Config
 from capsjax.runs.folder import Folder

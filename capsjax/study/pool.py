@@ -20,9 +20,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from capsjax import room, signals
+from capsjax import signals
 from capsjax.checks import UserError
 from capsjax.data import Dataset
+from capsjax.memory import room
 from capsjax.progress import Reporter
 from capsjax.runs.plan import Plan, plan
 from capsjax.schema.variant import Variant

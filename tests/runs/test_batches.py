@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax import room
 from capsjax.checks import UserError
+from capsjax.memory import room
 from capsjax.runs import batches
 from capsjax.runs.plan import network_functions
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax import room, signals
+from capsjax import signals
 from capsjax.checks import UserError
+from capsjax.memory import room
 from capsjax.progress import Silent
 from capsjax.runs import memory, predictions
 from capsjax.runs.feeds import check_feed

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import capsjax as cj
-from capsjax import room
 from capsjax.checks import UserError
 from capsjax.data.trainable import check_geometry
+from capsjax.memory import room
 from capsjax.progress import Silent
 from capsjax.runs import memory
 from capsjax.runs.plan import plan

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from capsjax import room
 from capsjax.checks import UserError
 from capsjax.data import CropTo, Split, Standardise
 from capsjax.data.overlap import Overlap
+from capsjax.memory import room
 from capsjax.training import stream
 from capsjax.training.feed import EvalFeed, TrainFeed
 from capsjax.training.loop import evaluate, fit
