@@ -229,7 +229,7 @@ def test_every_routing_is_tried():
 
 @pytest.mark.parametrize("share", ["child", "position"])
 @pytest.mark.parametrize("routing", ROUTINGS, ids=named)
-def test_every_routing_takes_them(routing, share, x64):
+def test_every_routing_takes_them(routing, share, x64, as_installed):
     """Pose matrices, windows that overlap, a child and a parent left out: as of votes formed."""
     u, W, _ = map(jnp.asarray, arrays(SEEN_TWICE))
     rng = np.random.default_rng(4)
