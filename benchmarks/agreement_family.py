@@ -191,10 +191,10 @@ def compare(row: Row, kinds: Sequence[Held]) -> Iterator[Record]:
     Returns:
         A record for each kind and mode.
     """
-    expected: dict[Any, Any] = {}  # finite differences depend neither on the form nor on the way back
+    # By differences, which depend neither on the form of the votes nor on the way back.
+    expected: dict[Any, Any] = {}
     for held in kinds:
         arrays = held.arrays(row)
-        leaves, tree = jax.tree.flatten(arrays)
         given = jax.tree.map(jnp.asarray, arrays)
         for mode in row.modes or (None,):
             routing = row.with_mode(mode)
@@ -202,21 +202,9 @@ def compare(row: Row, kinds: Sequence[Held]) -> Iterator[Record]:
             key = held.alike, None if r is None else table._last(mode, r)
             with held.told():
                 value = row.oracle(*held.written_out(arrays))
-                bars = cotangents(value)
                 if key not in expected:
-                    live = row.frozen(*held.written_out(arrays), mode)
-
-                    def moved(*at: Any, live: Any = live, held: Held = held) -> Any:
-                        found = live(*held.written_out(jax.tree.unflatten(tree, at)))
-                        return product(found, bars)
-
-                    expected[key] = differences(moved, leaves)
-
-            def total(given: Given, routing: Any = routing, held: Held = held) -> Any:
-                result = result_of(routing, held, given)
-                return product(result, bars), result
-
-            gradient, result = jax.jit(jax.grad(total, has_aux=True))(given)
+                    expected[key] = of_oracle(row, held, mode, cotangents(value))
+            gradient, result = of_routing(routing, held, cotangents(value))(given)
             yield {
                 "routing": row.name,
                 "r": r,
@@ -225,6 +213,47 @@ def compare(row: Row, kinds: Sequence[Held]) -> Iterator[Record]:
                 "value": distance(result, value),
                 "gradient": distance(along(gradient), expected[key]),
             }
+
+
+def of_oracle(row: Row, held: Held, mode: GradientMode | None, bars: Any) -> list[np.ndarray]:
+    """Differentiate the oracle in which what the mode stops is frozen.
+
+    Args:
+        row: the routing and its oracles.
+        held: how votes are held.
+        mode: the gradient mode; None for a routing without one.
+        bars: cotangents of a result.
+
+    Returns:
+        The slopes of its product with them, as `differences` has them.
+    """
+    arrays = held.arrays(row)
+    leaves, tree = jax.tree.flatten(arrays)
+    live = row.frozen(*held.written_out(arrays), mode)
+
+    def total(*at: np.ndarray) -> float:
+        return product(live(*held.written_out(jax.tree.unflatten(tree, at))), bars)
+
+    return differences(total, leaves)
+
+
+def of_routing(routing: cj.Routing, held: Held, bars: Any) -> Callable[[Given], Any]:
+    """Return what gives the gradient of the same product, and the result.
+
+    Args:
+        routing: the routing, in its mode.
+        held: how votes are held.
+        bars: cotangents of a result.
+
+    Returns:
+        A function of what is given.
+    """
+
+    def total(given: Given) -> Any:
+        result = result_of(routing, held, given)
+        return product(result, bars), result
+
+    return jax.jit(jax.grad(total, has_aux=True))
 
 
 def mode_name(mode: GradientMode | None) -> str:
@@ -237,7 +266,7 @@ def mode_name(mode: GradientMode | None) -> str:
 
 
 def lines(records: list[Record]) -> list[str]:
-    """Return the table of the documentation: numbers of iterations that were tried on the same votes are a line.
+    """Return the table of the documentation: numbers of iterations tried on the same votes are one line.
 
     Args:
         records: what was measured.

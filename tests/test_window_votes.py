@@ -211,7 +211,16 @@ ROUTINGS = (
     cj.SoftKMeansRouting(num_iters=3, gradient=cj.ClosedForm()),
     cj.SlotAttentionRouting(num_iters=2, gradient=FULL, hidden=2),
 )
-SEEN_TWICE = ((2, 3), (2, 2), 1, 1, 2, 2, 2, 2)  # pose matrices; two windows share a column of children
+SEEN_TWICE = (
+    (2, 3),
+    (2, 2),
+    1,
+    1,
+    2,
+    2,
+    2,
+    2,
+)  # pose matrices; two windows share a column of children
 
 
 def named(routing):

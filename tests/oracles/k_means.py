@@ -10,7 +10,7 @@ from tests.oracles.routing import Result, Trace
 
 def means(votes, c):
     """Return means, [j, e], and shares of the children, [j], of one example."""
-    children, parents, size = votes.shape
+    _, parents, size = votes.shape
     mean, share = np.zeros((parents, size)), np.zeros(parents)
     for j in range(parents):
         mass = sum(c[:, j])

@@ -74,7 +74,7 @@ _coupled = None
 
 @contextlib.contextmanager
 def couplings(given):
-    """Within it, `coupled` is given(logits, leaky): where examples share children, as positions of a grid do."""
+    """Within it, `coupled` is given(logits, leaky): where examples share children, as positions do."""
     global _coupled
     before, _coupled = _coupled, given
     try:

@@ -104,7 +104,9 @@ def coupling(grid, kernel, stride, share):
     rows, columns = ((size - k) // stride + 1 for size, k in zip(grid, kernel, strict=True))
 
     def coupled(logits, leaky=False):
-        on_grid = logits.reshape(-1, rows, columns, *kernel, logits.shape[1] // np.prod(kernel), logits.shape[2])
+        on_grid = logits.reshape(
+            -1, rows, columns, *kernel, logits.shape[1] // np.prod(kernel), logits.shape[2]
+        )
         return couple(on_grid, grid, stride, share, leaky).reshape(logits.shape)
 
     return coupled
