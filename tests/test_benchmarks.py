@@ -1,5 +1,6 @@
 """The benchmark scripts: rounds that interleave processes, and tables that divide the right numbers."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -304,16 +305,71 @@ def test_values_take_the_form_that_was_measured_to_be_faster(scripts):
 
 def test_the_table_of_agreement_is_its_file_and_has_every_routing_and_mode():
     from benchmarks import agreement_family
-    from tests.routing.table import TABLE
 
     records = json.loads(agreement_family.PATH.read_text("utf-8"))["records"]
     page = (BENCHMARKS.parent / "docs" / "backpropagation_family.md").read_text("utf-8")
     assert "\n".join(agreement_family.lines(records)) in page
-    found = {(one["routing"], one["mode"], one["votes"]) for one in records}
-    for row in TABLE:
-        for mode in row.modes or (None,):
-            for kind in agreement_family.kinds(row):
-                assert (row.name, agreement_family.mode_name(mode), kind.name) in found
+    found = {(one["routing"], one["r"], one["mode"], one["votes"]) for one in records}
+    assert len(found) == len(records)
+    wanted = {
+        (row.name, getattr(row.routing, "num_iters", None), agreement_family.mode_name(mode), held)
+        for row in agreement_family.rows()
+        for mode in row.modes or (None,)
+        for held in (kind.name for kind in agreement_family.kinds(row))
+    }
+    assert found == wanted
     assert max(one["value"] for one in records) < 1e-14
     for one in records:
         assert one["gradient"] < (1e-6 if one["routing"] == "em_released" else 1e-9)
+
+
+def test_a_line_of_agreement_names_what_was_measured_at_every_number_that_it_names():
+    from benchmarks import agreement_family
+
+    records = json.loads(agreement_family.PATH.read_text("utf-8"))["records"]
+    measured = {
+        tuple(str(one[name]) for name in ("routing", "r", "votes", "mode")) for one in records
+    }
+    named = set()
+    for line in agreement_family.lines(records)[2:]:
+        routing, rounds, votes, mode, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        kinds = agreement_family.NAMES if votes == "all" else votes.split(", ")
+        for r in ["None"] if rounds == "—" else rounds.split(","):
+            named |= {(routing, r, kind, mode) for kind in kinds}
+    assert named == measured
+    # Votes of one number of iterations are not said of another.
+    few = {"routing": "em", "mode": "stop", "value": 1.0, "gradient": 1.0}
+    few = [
+        few | {"r": r, "votes": votes} for r, votes in ((1, "dense"), (2, "dense"), (2, "window"))
+    ]
+    assert [line.split(" | ")[1:3] for line in agreement_family.lines(few)[2:]] == [
+        ["1", "dense"],
+        ["2", "dense, window"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("routing", "held"),
+    [
+        ("interest", "shared"),
+        ("soft_k_means", "shared"),
+        ("slot_attention", "shared"),
+        ("heinsen", "shared"),
+        ("self", "window"),
+    ],
+)
+def test_agreement_is_measured_on_the_votes_that_a_routing_was_made_for(routing, held):
+    """In the last of its modes: against the oracle, and its gradient against differences."""
+    import jax
+
+    from benchmarks import agreement_family
+
+    (row,) = (row for row in agreement_family.table.TABLE if row.name == routing)
+    if "closed_form" in (kinds := [mode.kind for mode in row.modes]):
+        row = dataclasses.replace(row, modes=(row.modes[kinds.index("closed_form")],))
+    row = dataclasses.replace(row, modes=row.modes[-1:])
+    (kind,) = (one for one in agreement_family.ALL if one.name == held)
+    with jax.enable_x64(True):
+        (record,) = agreement_family.compare(row, (kind,))
+    assert record["value"] < 1e-14
+    assert record["gradient"] < 1e-9

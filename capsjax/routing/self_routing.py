@@ -38,11 +38,12 @@ class SelfRouting(Routing[GatedVotes]):
 
     c_ij = softmax over j of (route_ij . u_i + offset_ij)
 
-    a_j = sum_i c_ij a_i / sum_i a_i,   v_j = sum_i c_ij a_i V_ij / sum_i c_ij a_i
+    a_j = sum_i c_ij a_i / sum_ik c_ik a_i,   v_j = sum_i c_ij a_i V_ij / sum_i c_ij a_i
 
     Nothing is iterated, so there is no gradient mode to choose: a coupling held constant would leave `route`
     and `offset` as they began, and the coupling uniform if they begin at 0. The parents' activations sum
-    to 1 if any child is present; a parent that no child is coupled to has pose 0.
+    to 1 if any child is present; a parent that no child is coupled to has pose 0. The paper divides by
+    sum_i a_i: the same, but where a convolution's children share their couplings out over positions.
 
     Args:
         kind: its name in a configuration.

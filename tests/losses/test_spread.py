@@ -41,10 +41,25 @@ def test_it_is_that_of_the_oracle(margin, x64):
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
-def test_the_right_class_is_not_among_the_others():
-    """It would add the square of the margin: some implementations do so."""
-    activation = jnp.asarray([[0.9, 0.0, 0.0]])
-    assert spread_loss(activation, jnp.asarray([0]), margin=0.5).tolist() == [0.0]
+def test_a_port_that_counts_the_right_class_among_the_others(x64):
+    """SR-CapsNet's sum goes over all classes: m^2 too much, of which no gradient tells."""
+
+    def wrong(activation, margin):
+        right = jnp.sum(activation * PRESENT, axis=-1, keepdims=True)
+        return jnp.sum(jnp.maximum(0, margin - (right - activation)) ** 2, axis=-1)
+
+    def ours(activation, margin):
+        return spread_loss(activation, jnp.asarray(LABELS), margin=margin)
+
+    activation = jnp.asarray(ACTIVATION)
+    np.testing.assert_allclose(
+        ours(activation, 0.9), oracle.spread_loss(ACTIVATION, PRESENT, [0.9] * 6), rtol=1e-13
+    )
+    np.testing.assert_allclose(wrong(activation, 0.9), ours(activation, 0.9) + 0.81, rtol=1e-12)
+    bars = [jax.grad(lambda a, f=f: jnp.sum(f(a, 0.9)))(activation) for f in (wrong, ours)]
+    np.testing.assert_allclose(*bars, atol=1e-12)
+    sure = jnp.asarray([[0.9, 0.0, 0.0]])
+    assert spread_loss(sure, jnp.asarray([0]), margin=0.5).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("labels", [PRESENT, SEVERAL, SOFT])

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import softmax_over_parents
+from tests.oracles.numerics import coupled
 from tests.oracles.routing import Result, Trace
 
 
@@ -52,7 +52,7 @@ def steps(dense, a, params, logits, updates, first, **options):
     """Every (logits, R, mean, activation) of the batch from given logits on, the first readout numbered."""
     found = []
     for t in range(first, first + updates + 1):
-        R = np.stack([softmax_over_parents(one) for one in logits])
+        R = coupled(logits)
         ends = [
             m_step(dense[b], R[b], a[b], params["beta_u"], params["beta_a"], t, **options)
             for b in range(len(dense))

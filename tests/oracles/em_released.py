@@ -7,7 +7,7 @@ import numpy as np
 from tests.oracles import em
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import softmax_over_parents
+from tests.oracles.numerics import coupled
 from tests.oracles.routing import Result, Trace
 
 
@@ -40,7 +40,7 @@ def steps(dense, a, params, start, updates, first, *, final_lambda, floor):
     biases, found = (params["sigma_bias"], params["activation_bias"]), []
     centers = remembered(dense, weights)
     for t in range(first, first + updates + 1):
-        R = np.stack([softmax_over_parents(one) for one in logits])
+        R = coupled(logits)
         beta, ends = final_lambda * (1 - 0.95 ** (t + 1)), []
         r = R * a[:, :, None]
         for b, votes in enumerate(dense):

@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import length, softmax_over_parents, squash_jacobian
+from tests.oracles.numerics import coupled, length, squash_jacobian
 from tests.oracles.routing import Result, Trace
 
 
@@ -12,7 +12,7 @@ def steps(dense, bias, logits, updates, *, beta, damping, leaky):
     """Every (logits, coupling, s, pose), with `updates` updates between the first and the last."""
     found = []
     for t in range(updates + 1):
-        coupling = np.stack([softmax_over_parents(one, leaky) for one in logits])
+        coupling = coupled(logits, leaky)
         s, pose = oracle.readout(dense, coupling, bias)
         found.append((logits, coupling, s, pose))
         if t < updates:

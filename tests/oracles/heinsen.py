@@ -7,7 +7,7 @@ import numpy as np
 from tests.oracles import routing as oracle
 from tests.oracles.inverted_attention import layer_norm
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import allowed, softmax_over_parents
+from tests.oracles.numerics import allowed, coupled
 from tests.oracles.routing import Result, Trace
 
 
@@ -44,7 +44,7 @@ def steps(dense, u, p, logits, updates):
     """Every (logits, R, pose) from given logits on."""
     found = []
     for t in range(updates + 1):
-        R = np.stack([softmax_over_parents(one) for one in logits])
+        R = coupled(logits)
         pose = np.stack([readout(*three, p) for three in zip(dense, u, R, strict=True)])
         found.append((logits, R, pose))
         if t < updates:

@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import softmax_over_parents, squash
+from tests.oracles.numerics import coupled, squash
 from tests.oracles.routing import Result, Trace
 
 
@@ -12,7 +12,7 @@ def steps(dense, logits, updates):
     """Every (logits, c, interests) from given logits on."""
     found = []
     for t in range(updates + 1):
-        c = np.stack([softmax_over_parents(one) for one in logits])
+        c = coupled(logits)
         interests = read(dense, c)
         found.append((logits, c, interests))
         if t < updates:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import length, softmax_over_parents
+from tests.oracles.numerics import coupled, length
 from tests.oracles.routing import Result, Trace
 
 
@@ -32,7 +32,7 @@ def steps(dense, params, logits, updates):
     """Every (logits, c, pose) from given logits on."""
     found = []
     for t in range(updates + 1):
-        c = np.stack([softmax_over_parents(one) for one in logits])
+        c = coupled(logits)
         pose = readout(dense, c, params)
         found.append((logits, c, pose))
         if t < updates:

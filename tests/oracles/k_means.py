@@ -4,17 +4,17 @@ import numpy as np
 
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import softmax_over_parents
+from tests.oracles.numerics import coupled
 from tests.oracles.routing import Result, Trace
 
 
 def means(votes, c):
     """Return means, [j, e], and shares of the children, [j], of one example."""
-    children, parents, size = votes.shape
+    _, parents, size = votes.shape
     mean, share = np.zeros((parents, size)), np.zeros(parents)
     for j in range(parents):
         mass = sum(c[:, j])
-        share[j] = mass / children
+        share[j] = mass / np.sum(c)
         mean[j] = c[:, j] @ votes[:, j] / mass
     return mean, share
 
@@ -37,7 +37,7 @@ def steps(dense, logits, updates, beta):
     """Every (logits, c, means, shares) from given logits on."""
     found = []
     for t in range(updates + 1):
-        c = np.stack([softmax_over_parents(one) for one in logits])
+        c = coupled(logits)
         ends = [means(*pair) for pair in zip(dense, c, strict=True)]
         mean, share = (np.stack(part) for part in zip(*ends, strict=True))
         found.append((logits, c, mean, share))

@@ -67,3 +67,24 @@ def softmax_over_parents(logits, leaky=False):
         for j in parents:
             coupling[i, j] = math.exp(logits[i, j] - top) / total
     return coupling
+
+
+_coupled = None
+
+
+@contextlib.contextmanager
+def couplings(given):
+    """Within it, `coupled` is given(logits, leaky): where examples share children, as positions do."""
+    global _coupled
+    before, _coupled = _coupled, given
+    try:
+        yield
+    finally:
+        _coupled = before
+
+
+def coupled(logits, leaky=False):
+    """Equation 3 for [b, i, j]: of each example by itself, where nothing else is said."""
+    if _coupled is not None:
+        return _coupled(logits, leaky)
+    return np.stack([softmax_over_parents(one, leaky) for one in logits])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import length, softmax_over_parents, squash, squash_jacobian
+from tests.oracles.numerics import coupled, length, squash, squash_jacobian
 
 
 class Result(NamedTuple):
@@ -59,10 +59,6 @@ def agreement(dense, pose):
     return a
 
 
-def _couple(logits, leaky):
-    return np.stack([softmax_over_parents(one, leaky) for one in logits])
-
-
 def readout(dense, coupling, bias):
     s = combine(dense, coupling)
     pose = np.zeros(s.shape)
@@ -84,7 +80,7 @@ def _steps(dense, bias, logits, updates, leaky):
     """Every readout from given logits on, `updates` updates between the first and the last."""
     steps = []
     for t in range(updates + 1):
-        coupling = _couple(logits, leaky)
+        coupling = coupled(logits, leaky)
         s, pose = readout(dense, coupling, bias)
         steps.append(_Step(logits, coupling, s, pose))
         if t < updates:

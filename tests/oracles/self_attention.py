@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import allowed, length, softmax_over_parents
+from tests.oracles.numerics import allowed, coupled, length
 from tests.oracles.routing import Result, Trace
 
 
@@ -35,10 +35,6 @@ def readout(dense, c, prior):
         )
         pose[b, j] = squash(s)
     return pose
-
-
-def coupled(logits):
-    return np.stack([softmax_over_parents(one) for one in logits])
 
 
 def _result(logits, c, pose):

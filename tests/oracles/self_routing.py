@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import softmax_over_parents
+from tests.oracles.numerics import coupled
 from tests.oracles.routing import Result, Trace
 
 
@@ -15,11 +15,13 @@ def routing(u, W, a, params):
     logits = np.zeros((batch, children, parents))
     for b, i, j in np.ndindex(batch, children, parents):
         logits[b, i, j] = params["offset"][i, j] + sum(params["route"][i, j] * u[b, i])
-    coupling = np.stack([softmax_over_parents(one) for one in logits])
+    coupling = coupled(logits)
     pose, activation = np.zeros((batch, parents, size)), np.zeros((batch, parents))
+    # Of all that children give to these parents; a convolution's give to those of other positions too.
+    given = np.einsum("bij,bi->b", coupling, a)
     for b, j in np.ndindex(batch, parents):
         weights = [coupling[b, i, j] * a[b, i] for i in range(children)]
-        activation[b, j] = sum(weights) / sum(a[b])
+        activation[b, j] = sum(weights) / given[b]
         if sum(weights) > 0:
             pose[b, j] = sum(w * dense[b, i, j] for i, w in enumerate(weights)) / sum(weights)
     return Result(pose, coupling, logits, activation)

@@ -7,7 +7,7 @@ import numpy as np
 from tests.oracles import routing as oracle
 from tests.oracles.inverted_attention import layer_norm
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import softmax_over_parents
+from tests.oracles.numerics import coupled
 from tests.oracles.routing import Result, Trace
 
 
@@ -37,7 +37,7 @@ def attend(x, slots, p):
 
 def rewrite(votes, c, slots, p):
     """The slots after an iteration of one example, and their shares of the inputs."""
-    new, share = np.zeros(slots.shape), c.sum(0) / len(c)
+    new, share = np.zeros(slots.shape), c.sum(0) / c.sum()
     for j in range(len(slots)):
         mean = sum(c[i, j] * votes[i, j] for i in range(len(c))) / c[:, j].sum()
         slot = gru(mean, slots[j], p)
@@ -51,7 +51,7 @@ def steps(dense, u, slots, updates, p):
     found = []
     for _ in range(updates + 1):
         logits = np.stack([attend(*pair, p) for pair in zip(u, slots, strict=True)])
-        c = np.stack([softmax_over_parents(one) for one in logits])
+        c = coupled(logits)
         ends = [rewrite(*three, p) for three in zip(dense, c, slots, strict=True)]
         slots, share = (np.stack(part) for part in zip(*ends, strict=True))
         found.append((logits, c, slots, share))

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.oracles import routing as oracle
 from tests.oracles.losses import entropy
-from tests.oracles.numerics import softmax_over_parents
+from tests.oracles.numerics import coupled
 from tests.oracles.routing import Result, Trace
 
 
@@ -75,7 +75,7 @@ def steps(dense, a, p, logits, updates):
     """Every (logits, R, pose, activation) from given logits on."""
     found = []
     for t in range(updates + 1):
-        R = np.stack([softmax_over_parents(one) for one in logits])
+        R = coupled(logits)
         ends, pose, activation = read(dense, R, a, p)
         found.append((logits, R, pose, activation))
         if t < updates:

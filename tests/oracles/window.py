@@ -39,8 +39,10 @@ def couple(b, grid, stride, share, leaky=False):
             for pair, child in pairs(grid, b.shape[3:5], stride):
                 groups.setdefault(child if share == "child" else pair, []).append(pair)
             for group in groups.values():
-                powers = [np.exp(b[(n, *pair, i)]) for pair in group]  # one line of j for each
-                whole = sum(line.sum() for line in powers) + leaky
+                lines = [b[(n, *pair, i)] for pair in group]  # of j parents each
+                top = max([float(line.max()) for line in lines] + [0.0] * leaky)
+                powers = [np.exp(line - top) for line in lines]
+                whole = sum(line.sum() for line in powers) + leaky * np.exp(-top)
                 for pair, line in zip(group, powers, strict=True):
                     c[(n, *pair, i)] = line / whole
     return c
@@ -73,3 +75,38 @@ def dynamic(u, W, bias, stride, share, *, num_iters=3, logits=None):
         if t + 1 < num_iters:
             b = b + agreement(pose, dense)
     return pose, c, b
+
+
+def apart(u, W, activation, stride):
+    """A grid's children as each window sees them, as if each position were an example with its own.
+
+    Poses [b, h, w, a, p, d], matrices [k, l, a, j, d, e] and activations [b, h, w, a] -> u [b y x, i, p d],
+    W [i, j, p d, p e] and activations [b y x, i], i = k l a: the rows of a pose share its matrices.
+    """
+    b, h, w, a, p, d = u.shape
+    k, columns, _, j, _, e = W.shape
+    known = list(pairs((h, w), (k, columns), stride))
+    sizes = [1 + max(pair[n] for pair, _ in known) for n in range(4)]
+    seen, present = np.zeros((b, *sizes, a, p, d)), np.zeros((b, *sizes, a))
+    for pair, child in known:
+        for n in range(b):
+            seen[(n, *pair)], present[(n, *pair)] = u[(n, *child)], activation[(n, *child)]
+    blocks = np.zeros((k, columns, a, j, p, d, p, e))
+    for row in range(p):
+        blocks[..., row, :, row, :] = W
+    examples, i = b * sizes[0] * sizes[1], k * columns * a
+    matrices = blocks.reshape(i, j, p * d, p * e)
+    return seen.reshape(examples, i, p * d), matrices, present.reshape(examples, i)
+
+
+def coupling(grid, kernel, stride, share):
+    """`couple` for what `apart` makes: logits [b y x, i, j] -> couplings."""
+    rows, columns = ((size - k) // stride + 1 for size, k in zip(grid, kernel, strict=True))
+
+    def coupled(logits, leaky=False):
+        on_grid = logits.reshape(
+            -1, rows, columns, *kernel, logits.shape[1] // np.prod(kernel), logits.shape[2]
+        )
+        return couple(on_grid, grid, stride, share, leaky).reshape(logits.shape)
+
+    return coupled

@@ -305,12 +305,13 @@ TABLE = (
             {
                 "slots": "je",
                 "key": "de",
-                **dict.fromkeys(("query", "mlp_in", "mlp_out"), "ee"),
+                "query": "ee",
+                "mlp_in": "ef",
+                "mlp_out": "fe",
                 **dict.fromkeys(("gru_input", "gru_slot"), "gee"),
                 "gru_bias": "he",
-                **dict.fromkeys(
-                    ("query_gain", "query_offset", "mlp_gain", "mlp_offset", "mlp_in_bias"), "e"
-                ),
+                **dict.fromkeys(("query_gain", "query_offset", "mlp_gain", "mlp_offset"), "e"),
+                "mlp_in_bias": "f",
                 "mlp_out_bias": "e",
             }
         ),
@@ -381,8 +382,8 @@ TABLE = (
 )
 
 B, N_I, N_J, D, E = 2, 3, 4, 2, 3
-# Of slot attention the gates and their biases.
-SIZES = {"i": N_I, "j": N_J, "d": D, "e": E, "g": 3, "h": 4}
+# Of slot attention the gates and their biases, and the width of the MLP.
+SIZES = {"i": N_I, "j": N_J, "d": D, "e": E, "g": 3, "h": 4, "f": 3}
 
 
 def arrays(row: Row, seed: int = 0) -> Given:

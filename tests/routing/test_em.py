@@ -107,6 +107,82 @@ def test_holding_the_coupling_constant_is_another_gradient(x64):
     assert stop @ full / np.linalg.norm(stop) / np.linalg.norm(full) < 0.95
 
 
+DECIDED = {"final_lambda": 1.0, "floor": 1e-4}
+
+
+class TestMistakesOfPorts:
+    """Each is made on purpose, in the oracle: it would be noticed, and ours does not have it."""
+
+    def wrong(self, monkeypatch, num_iters=3, a=A, **mistakes):
+        for name, mistake in mistakes.items():
+            monkeypatch.setattr(oracle, name, mistake)
+        return oracle.routing(U, W, a, BETAS, num_iters=num_iters, **DECIDED)
+
+    def ours(self, num_iters=3):
+        found = route(cj.EMRouting(num_iters=num_iters, **DECIDED))
+        expected = oracle.routing(U, W, A, BETAS, num_iters=num_iters, **DECIDED)
+        for name, leaf in expected._asdict().items():
+            np.testing.assert_allclose(getattr(found, name), leaf, rtol=1e-10, atol=1e-12)
+        return found
+
+    def test_couplings_that_start_at_one(self, monkeypatch, x64):
+        """SR-CapsNet's R is 1 at first, not 1 / J: every parent has J times its mass and its cost."""
+        found, first, right = self.ours(), self.ours(1), oracle.coupled
+
+        def at_one(logits):
+            return right(logits) if np.any(logits) else np.ones_like(logits)
+
+        wrong = self.wrong(monkeypatch, coupled=at_one)
+        wrong_first = self.wrong(monkeypatch, 1)
+        np.testing.assert_allclose(first.coupling, 1 / N_J, rtol=1e-12)
+        np.testing.assert_allclose(
+            wrong_first.pose, first.pose, rtol=1e-10
+        )  # a mean does not show it
+        assert np.max(np.abs(wrong_first.activation - first.activation)) > 0.1
+        assert np.max(np.abs(wrong.coupling - found.coupling)) > 0.005
+
+    def test_activations_of_children_left_out(self, monkeypatch, x64):
+        found = self.ours()
+        wrong = self.wrong(monkeypatch, a=np.ones_like(A))
+        assert np.max(np.abs(wrong.pose - found.pose)) > 0.05
+
+    def test_children_in_place_of_parents_in_the_softmax(self, monkeypatch, x64):
+        found, right = self.ours(), oracle.coupled
+        wrong = self.wrong(monkeypatch, coupled=lambda b: right(b.swapaxes(1, 2)).swapaxes(1, 2))
+        assert np.max(np.abs(wrong.coupling.sum(-1) - 1)) > 0.1
+        assert np.max(np.abs(wrong.pose - found.pose)) > 0.05
+
+    def test_densities_that_forget_the_activation(self, monkeypatch, x64):
+        """Without log a_j a parent that is not there takes as much as one that is."""
+        found, right = self.ours(), oracle.e_step
+        wrong = self.wrong(
+            monkeypatch, e_step=lambda V, mean, var, a: right(V, mean, var, np.ones_like(a))
+        )
+        assert np.max(np.abs(wrong.coupling - found.coupling)) > 0.02
+
+    def test_the_logarithm_of_two_pi_inside_the_logarithm(self, monkeypatch, x64):
+        """SR-CapsNet's log(sigma^2 log 2 pi) for log(2 pi sigma^2): other logits, and the same R."""
+        found, right = self.ours(), oracle.e_step
+        shift = E / 2 * np.log(2 * np.pi / np.log(2 * np.pi))
+        wrong = self.wrong(monkeypatch, e_step=lambda *given: right(*given) + shift)
+        assert np.max(np.abs(wrong.logits - found.logits)) > 1
+        np.testing.assert_allclose(wrong.coupling, found.coupling, rtol=1e-9)
+
+    def test_a_variance_of_a_single_child_without_a_floor(self, x64):
+        """The paper's formula takes the logarithm of 0; ours is finite, with its gradient."""
+        given = plain.votes(U, W)[0][:1], np.ones((1, N_J)), A[0, :1], *BETAS.values(), 0
+        with pytest.raises(ValueError, match="math domain error"):
+            oracle.m_step(*given, final_lambda=1, floor=0)
+
+        def total(votes, a):
+            found = cj.EMRouting(gradient=cj.FullGradient())(votes, activation=a, params=BETAS)
+            return jnp.sum(found.pose) + jnp.sum(found.activation)
+
+        one = jnp.asarray(plain.votes(U, W)[:, :1]), jnp.asarray(A[:, :1])
+        for leaf in jax.tree.leaves(jax.value_and_grad(total, argnums=(0, 1))(*one)):
+            assert np.all(np.isfinite(leaf))
+
+
 class TestRefused:
     def test_what_is_missing_is_named(self, as_installed):
         votes, betas = cj.predict(jnp.asarray(U), jnp.asarray(W)), BETAS

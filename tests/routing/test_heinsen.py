@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import capsjax as cj
 
@@ -41,8 +42,8 @@ def normal(x):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
 
 
-def transcribed(num_iters):
-    """The released code's forward pass in NumPy, with its factored votes and its sums never formed."""
+def transcribed(num_iters, mistake=None):
+    """The released code's forward pass in NumPy, with its factored votes; or with a mistake in it."""
     p = parameters()
     x = U / np.sqrt(N_I)
     f = 1 / (1 + np.exp(-((x * p["score"]).sum(-1) - -p["score_bias"])))[..., None]
@@ -50,13 +51,38 @@ def transcribed(num_iters):
         R = np.full((B, N_I, N_J), 1 / N_J)
         if t:
             predicted = np.einsum("bjh,hd,jd->bjd", normal(out), p["predict"], p["predict_scale"])
-            S = np.einsum("bid,bjd->bij", U, predicted + p["predict_bias"])
-            S = -np.log1p(np.exp(-(S * p["similar"] + p["similar_bias"])))
-            R = np.exp(S) / np.exp(S).sum(-1, keepdims=True)
-        phi = p["use"] * f * R - p["ignore"] * (f - f * R)
+            children = x if mistake == "small" else U
+            S = np.einsum("bid,bjd->bij", children, predicted + p["predict_bias"])
+            S = S * p["similar"] + p["similar_bias"]
+            S = S if mistake == "raw" else -np.log1p(np.exp(-S))
+            R = np.exp(S) / np.exp(S).sum(1 if mistake == "children" else -1, keepdims=True)
+        ignored = 1 - f * R if mistake == "absent" else f - f * R
+        phi = p["use"] * f * R - (0 if mistake == "free" else p["ignore"] * ignored)
         gathered = np.einsum("bij,bid->bjd", phi, x)
         out = np.einsum("bjd,jd,dh->bjh", gathered, F1, F2) + np.einsum("bij,jh->bjh", phi, F0)
-    return normal(out), R
+    return out if mistake == "long" else normal(out), R
+
+
+MISTAKES = {
+    "small": "parents predict the children divided by the root of their number, as votes have them",
+    "raw": "similarities are logits as they are, without the logarithm of the logistic function",
+    "children": "the softmax goes over the children",
+    "absent": "a child that is not present is ignored all the same, at full cost",
+    "free": "to ignore a child costs nothing, so that weights are never negative",
+    "long": "the last poses are not normalised",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_likely_mistake_would_be_noticed(mistake, x64):
+    """No port is known to make one; each is near what the paper's two spaces and three steps suggest."""
+    result = found(2)
+    wrong, right = transcribed(2, mistake), transcribed(2)
+    np.testing.assert_allclose(result.pose, right[0], rtol=1e-10, atol=1e-12)
+    assert np.max(np.abs(wrong[0] - result.pose)) > 0.05, MISTAKES[mistake]
+    # What is done with the coupling alone does not show in it before the next update.
+    shown = mistake in ("small", "raw", "children", "absent", "free")
+    assert (np.max(np.abs(wrong[1] - result.coupling)) > 0.01) == shown
 
 
 def test_the_released_code_s_factored_votes_are_votes_by_shared_matrices(x64):
