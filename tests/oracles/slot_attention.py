@@ -90,12 +90,12 @@ def frozen(u, W, a, p, *, last, num_iters):
     first = num_iters - 1 - last
     found = steps(oracle.votes(u, W), u, begin(u, p), num_iters - 1, p)
     logits, c, _, _ = found[first]
+    before = found[first - 1][2] if first else begin(u, p)
 
     def live(u, W, a, p):
         dense = oracle.votes(u, W)
         if not first and last:
             return routing(u, W, a, p, num_iters=num_iters)
-        before = found[first - 1][2]
         ends = [rewrite(*three, p) for three in zip(dense, c, before, strict=True)]
         slots, share = (np.stack(part) for part in zip(*ends, strict=True))
         if last:
