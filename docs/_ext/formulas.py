@@ -61,8 +61,8 @@ DISPLAYED = {
         r"c_{ij} = \operatorname{softmax}_j(\mathrm{route}_{ij} \cdot u_i + \mathrm{offset}_{ij})",
         "",
     ),
-    "a_j = sum_i c_ij a_i / sum_i a_i,   v_j = sum_i c_ij a_i V_ij / sum_i c_ij a_i": (
-        r"a_j = \frac{\sum_i c_{ij} a_i}{\sum_i a_i}, \quad "
+    "a_j = sum_i c_ij a_i / sum_ik c_ik a_i,   v_j = sum_i c_ij a_i V_ij / sum_i c_ij a_i": (
+        r"a_j = \frac{\sum_i c_{ij} a_i}{\sum_{ik} c_{ik} a_i}, \quad "
         r"v_j = \frac{\sum_i c_{ij} a_i V_{ij}}{\sum_i c_{ij} a_i}",
         "",
     ),
