@@ -286,7 +286,7 @@ def test_every_routing_takes_them(routing, share, x64, as_installed):
 
 @pytest.mark.parametrize("mode", MODES[:3], ids=lambda mode: mode.kind)
 def test_a_grid_of_one_position_is_linear_to_the_bit(mode):
-    """In whatever the compiler does not fuse: what it fuses, it may round once less."""
+    """As tests are compiled: optimised, the closed form's sums are fused, and rounded otherwise."""
     u = jax.random.normal(jax.random.key(0), [3, 4, 2])
     W = jax.random.normal(jax.random.key(1), [4, 3, 2, 5])
 

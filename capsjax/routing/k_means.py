@@ -26,7 +26,7 @@ class SoftKMeansRouting(LogitRouting[Points]):
 
     c = softmax of b over the parents, and for r readouts
 
-    m_j = sum_i c_ij V_ij / sum_i c_ij,   a_j = sum_i c_ij / i
+    m_j = sum_i c_ij V_ij / sum_i c_ij,   a_j = sum_i c_ij / sum_ik c_ik
 
     and between two of them
 

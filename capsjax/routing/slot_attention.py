@@ -55,7 +55,7 @@ class SlotAttentionRouting(IterativeRouting[SlotInputs, SlotState]):
 
     m_j = sum_i c_ij V_ij / sum_i c_ij
 
-    v_j <- g_j + MLP(LayerNorm(g_j)),   g_j = GRU(m_j, v_j),   a_j = sum_i c_ij / i
+    v_j <- g_j + MLP(LayerNorm(g_j)),   g_j = GRU(m_j, v_j),   a_j = sum_i c_ij / sum_ik c_ik
 
     The paper's values are votes by one matrix, `shared_votes(x, W, parents=j)`, and its inputs are normalised
     before, which is left to the network. The activations, shares of the inputs, add up to 1; the paper has
