@@ -67,6 +67,24 @@ class TestKeepFreed:
         assert not allocator.keep_freed()
 
 
+def test_a_library_that_refuses_the_threshold_is_left_as_it_is(monkeypatch):
+    """One of the others alone would freeze the threshold at 128 KB."""
+    asked = []
+
+    class Older:
+        gnu_get_libc_version = None
+
+        def mallopt(self, number, size):
+            asked.append(number)
+            return 0 if number == -3 else 1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Older())
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(allocator, "_keeps", lambda env: True)
+    assert not allocator.keep_freed()
+    assert asked == [-3]
+
+
 @pytest.fixture
 def setting(tmp_path, monkeypatch):
     """A machine that gives large pages to who asks."""

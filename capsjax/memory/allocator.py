@@ -2,7 +2,7 @@
 
 A compiled program takes its temporary memory at every call and gives it back after it. The C library gives
 large blocks back to the system, and the pages of fresh memory are zeroed when they are first touched, one
-interrupt for each: with pages of 4 KiB up to a third of the processor time goes there (docs/decisions/0005,
+interrupt for each: with pages of 4 KiB up to a quarter of the processor time goes there (docs/decisions/0005,
 0024).
 """
 
@@ -29,7 +29,7 @@ def keep_freed() -> bool:
 
     One heap for all threads: another holds no block above 64 MB, and keeps what its thread freed from the
     others. Nothing changes where the environment sets one of these three (MALLOC_ARENA_MAX, for example),
-    with CAPSJAX_KEEP_MEMORY=0, or without glibc.
+    with CAPSJAX_KEEP_MEMORY=0, or without glibc 2.35 or later. Threads that have a heap already keep it.
 
     Returns:
         Whether all three were set.
@@ -39,8 +39,9 @@ def keep_freed() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    # Each of them, also where the library refuses one.
-    return min(library.mallopt(number, size) for number, size in KEPT.values()) == 1
+    # The threshold first: glibc before 2.35 refuses it, and either of the others alone would freeze it
+    # at 128 KB.
+    return all(library.mallopt(number, size) for number, size in KEPT.values())
 
 
 def _keeps(env: Mapping[str, str]) -> bool:

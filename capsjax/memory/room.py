@@ -53,6 +53,7 @@ def available(root: Path = ROOT) -> float:
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit")
         return math.inf if limit is None else limit - stats.get("bytes_in_use", 0)
+    give_back()  # what this process keeps and does not use is there too
     system = _table(root / "proc/meminfo")
     total = system.get("MemAvailable", math.inf) + system.get("SwapFree", 0)
     return min(1024 * total, _group(root), _limit(root))

@@ -244,7 +244,8 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
     ) -> tuple[Float[Array, "*batch j"], PerPair]:
         """Weigh children by coupling and activation: each parent's mass, and every child's share of it.
 
-        Reverse mode makes the shares again from the coupling, rather than keep three numbers for each pair.
+        Reverse mode makes the shares again from the coupling, rather than keep three numbers for each pair;
+        in the last readout, which no loop holds, the compiler may keep them.
         """
         pairs = inputs.votes.pairs
         assigned = coupling * pairs.by_child(inputs.activation)

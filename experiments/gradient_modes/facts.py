@@ -219,7 +219,7 @@ def _of_rates(planned: Mapping[str, Any], sets: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"stop makes {points[0]} points more errors where both have full's rate, and {points[1]} where both "
-        "have its own",
+        "have stop's",
         f"full's rate makes the difference {more[0]} points smaller",
         f"Of the difference on new azimuths {more[2]} points go with the rates",
     ]

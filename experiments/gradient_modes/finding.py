@@ -314,8 +314,8 @@ def _by_seed(measured: Measured, arm: str) -> dict[int, float]:
 
 
 def time_table(planned: Mapping[str, Any]) -> list[str]:
-    """Return how much was trained of every set, and how long one core took for it, where it was kept."""
-    lines = ["| set | runs | training steps | hours of one core |", "|---|---:|---:|---:|"]
+    """Return how much was trained of every set, and how long processes took for it, where that was kept."""
+    lines = ["| set | runs | training steps | hours of processes |", "|---|---:|---:|---:|"]
     counts = []
     for name, entry in planned.items():
         path = RESULTS / name

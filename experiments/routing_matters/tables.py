@@ -75,9 +75,15 @@ def read(name: str, entry: Mapping[str, Any], home: Path, modes: Path) -> Errors
         path = results / each / "selection.json"
         if path.exists():
             rates |= json.loads(path.read_text(encoding="utf-8"))["rates"]
-    failed = sum(one.failed for one in found)
+    failed = sum(_failed(results / each) for results, each in places)
     in_order = [{arm: of[arm] for arm in ARMS} for of in (errors, losses)]
     return Errors(*in_order, failed, {arm: rates[arm] for arm in ARMS if arm in rates})
+
+
+def _failed(results: Path) -> int:
+    """Count the runs that failed, of the arms that are compared here."""
+    runs = json.loads((results / "runs.json").read_text(encoding="utf-8"))
+    return sum(run["state"] == "failed" and run["arm"] in ARMS for run in runs)
 
 
 def table(measured: Errors) -> list[str]:
@@ -88,8 +94,9 @@ def table(measured: Errors) -> list[str]:
     margin = math.ceil(round(0.1 * errors["uniform"].mean() / 0.05, 6)) * 0.05
     ps = holm([sign_flip_test(errors[one], errors[other]) for one, other in PAIRS])
     rates = ", ".join(f"{arm} {rate:g}" for arm, rate in measured.rates.items())
+    chosen = f"Learning rates: {rates}. " if rates else ""
     lines = [
-        f"Test error, % (mean ± sd). Margin of equivalence: {margin:.2f} points. Learning rates: {rates}. "
+        f"Test error, % (mean ± sd). Margin of equivalence: {margin:.2f} points. {chosen}"
         f"Failed runs: {measured.failed}.",
         "",
         f"| {head} |",

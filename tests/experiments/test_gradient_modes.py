@@ -358,14 +358,21 @@ def test_sentences_say_what_the_raw_results_say(study, monkeypatch, tmp_path):
     facts = importlib.import_module("facts")
     assert facts.missing() == []
     assert facts.unfounded() == []
-    # What is changed in a page is noticed, and so is a number that no fact has.
+    # One number that is changed is noticed, and what it stands among is of no fact any more.
+    fact = "a further one could lie anywhere between -8 and +14 %"
     words = facts.CHAPTER.read_text(encoding="utf-8")
-    monkeypatch.setattr(facts, "CHAPTER", tmp_path / "chapter.md")
-    monkeypatch.setattr(facts, "ROOT", tmp_path.parent)
-    monkeypatch.setattr(facts, "facts", lambda: {facts.CHAPTER: ["saves 0.70 (0.57 to 0.83)"]})
-    (tmp_path / "chapter.md").write_text(words.replace("saves 0.70", "saves 0.71"))
-    assert facts.missing() == [f"{tmp_path.name}/chapter.md: saves 0.70 (0.57 to 0.83)"]
-    assert any("saves 0.71 (0.57" in around for around in facts.unfounded())
+    assert fact in " ".join(words.split())
+    changed = tmp_path / "docs" / "stop_or_full.md"
+    changed.parent.mkdir()
+    changed.write_text(words.replace("between -8 and +14 %", "between -8 and +15 %"))
+    monkeypatch.setattr(facts, "CHAPTER", changed)
+    monkeypatch.setattr(facts, "ROOT", tmp_path)
+    told = {page: said for page, said in facts.facts().items() if page == changed}
+    monkeypatch.setattr(facts, "facts", lambda: told)
+    assert facts.missing() == ["docs/stop_or_full.md: between -8 and +14 %"]
+    around = facts.unfounded()
+    assert len(around) == 2
+    assert all("anywhere between" in words or "+15 %" in words for words in around)
 
 
 def test_a_row_by_hand():

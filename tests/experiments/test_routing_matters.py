@@ -101,7 +101,7 @@ def test_the_tables_say_what_the_raw_results_say(tables, tmp_path):
     assert "### MNIST, moved; tested on affine changes, 3 of 10 seeds" in said
     assert "Margin of equivalence: 0.40 points." in said
     assert "| random minus uniform | +0.50" in said
-    assert "Learning rates: . Failed runs: 0." in said
+    assert "points. Failed runs: 0." in said
     # With what selection chose, its own before the other study's; and failed runs counted.
     for folder, rates in ((home, {"random": 0.1, "full": 0.2}), (modes, {"full": 0.3})):
         (folder / "multimnist" / "selection.json").write_text(json.dumps({"rates": rates}))
