@@ -149,7 +149,7 @@ def test_help_is_no_value(answer):
         ("compare smoke --model.routing uniform", ["expected an iterative routing"]),
         (
             "compare smoke --model.routing self",
-            ["set model.routing.kind to dynamic, fixed_point, interest"],
+            ["set model.routing.kind to dynamic, "],
         ),
         ("compare smoke --compare.mode [stop,full]", ["unknown key", "did you mean 'modes'?"]),
         ("compare smoke --compare.modes [stop]", ["expected a list of different modes of uniform"]),
