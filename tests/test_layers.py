@@ -82,7 +82,7 @@ PLACES = {
     "streams": Place(set(), set()),
     "checks": Place(set(), JAX),
     "files": Place({"checks"}, set()),
-    "memory": Place({"checks", "signals"}, {"jax"}),
+    "memory": Place({"checks"}, {"jax"}),
     "progress": Place({"checks"}, {"rich"}),
     "tables": Place({"checks"}, {"rich"}),
     # What everything has in common; it may say how a mistake is told.

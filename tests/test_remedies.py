@@ -29,7 +29,7 @@ FITTED = "runs/test_estimator.py::test_data_that_say_what_no_array_has_are_refus
 CARRIED_OUT = {
     "lower {}": "test_remedies.py::test_work_that_does_not_fit_is_timed_with_less",
     "lower {}, and train anew": "runs/test_memory.py::test_what_an_allocation_that_failed_says_to_lower",
-    "choose smaller sizes": "test_room.py::test_an_allocation_that_failed_is_told_in_two_lines",
+    "choose smaller sizes": "memory/test_room.py::test_an_allocation_that_failed_is_told_in_two_lines",
     "choose smaller images": "runs/test_memory.py::test_where_nothing_fits_smaller_images_are_named",
     "choose a smaller size of what augment": "runs/test_memory.py::"
     "test_a_smaller_part_is_advised_where_the_size_of_images_makes_no_difference",

@@ -38,7 +38,8 @@ def start() -> int:
 def run() -> int:
     """Run the command line of this process, with large pages of memory for commands that compute."""
     if len(sys.argv) > 2 and sys.argv[1] in COMPUTING and not {"-h", "--help"} & set(sys.argv):
-        allocator.restart_with_large_pages()
+        with signals.kept():
+            allocator.restart_with_large_pages()
     return main()
 
 

@@ -149,9 +149,8 @@ class SharedCapsules(nnx.Module):
         self.rows = rows_of(config, children)
         d, e = children.dim // self.rows, config.dim // self.rows
         draw = shared_initialiser(initialisation, math.prod(children.grid))
-        self.weight = nnx.Param(
-            draw(rngs.params(), (children.types, parents, d, e))
-        )  # W, [a, j, d, e]
+        weight = draw(rngs.params(), (children.types, parents, d, e))
+        self.weight = nnx.Param(weight)  # W, [a, j, d, e]
         sizes = Sizes(children.capsules, parents, children.dim, config.dim)
         train_routing(
             self, sizes, optional=config.routing_bias, initialisation=initialisation, rngs=rngs

@@ -8,12 +8,9 @@ interrupt for each: with pages of 4 KiB up to a quarter of the processor time go
 
 import ctypes
 import os
-import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-
-from capsjax import signals
 
 TUNABLE = "glibc.malloc.hugetlb"
 SWITCH = "CAPSJAX_HUGE_PAGES"
@@ -34,14 +31,22 @@ def keep_freed() -> bool:
     Returns:
         Whether all three were set.
     """
-    if not _keeps(os.environ) or sys.platform != "linux":
+    # Before 2.35 glibc refuses the first of them, and either of the others alone would freeze it at 128 KB.
+    if not _keeps(os.environ) or not recent_glibc():
         return False
     library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
-    # The threshold first: glibc before 2.35 refuses it, and either of the others alone would freeze it
-    # at 128 KB.
     return all(library.mallopt(number, size) for number, size in KEPT.values())
+
+
+def recent_glibc() -> bool:
+    """Return whether the C library is glibc 2.35 or later, which has all that is asked of it here."""
+    if sys.platform != "linux":
+        return False
+    version = getattr(ctypes.CDLL(None), "gnu_get_libc_version", None)
+    if version is None:
+        return False
+    version.restype = ctypes.c_char_p
+    return tuple(map(int, version().decode().split(".")[:2])) >= (2, 35)
 
 
 def _keeps(env: Mapping[str, str]) -> bool:
@@ -64,11 +69,7 @@ def wanted(env: Mapping[str, str], setting: Path) -> bool:
         env: environment variables; CAPSJAX_HUGE_PAGES=0 declines.
         setting: where Linux says who gets large pages: all who ask, with `madvise`.
     """
-    name, version = platform.libc_ver()
-    # The tunable came with glibc 2.35.
-    if name != "glibc" or tuple(map(int, version.split(".")[:2])) < (2, 35):
-        return False
-    if TUNABLE in env.get("GLIBC_TUNABLES", "") or env.get(SWITCH) == "0":
+    if not recent_glibc() or TUNABLE in env.get("GLIBC_TUNABLES", "") or env.get(SWITCH) == "0":
         return False
     # With `always` every process has them already, with `never` none can.
     return setting.is_file() and "[madvise]" in setting.read_text(encoding="utf-8")
@@ -78,11 +79,11 @@ def restart_with_large_pages() -> None:
     """Restart this process, with the same command and an allocator that asks for large pages.
 
     The C library reads its tunables only once, when a process starts. Returns if there is nothing to gain.
+    Who calls it keeps signals meanwhile.
     """
     if not sys.executable or not wanted(os.environ, SETTING):
         return
     tunables = os.environ.get("GLIBC_TUNABLES")
     setting = f"{TUNABLE}=1"
     os.environ["GLIBC_TUNABLES"] = f"{tunables}:{setting}" if tunables else setting
-    with signals.kept():
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

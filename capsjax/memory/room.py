@@ -45,15 +45,17 @@ class TooLargeError(UserError):
 def available(root: Path = ROOT) -> float:
     """Return how many bytes of memory can still be had, the least of what is known; infinite if nothing is.
 
+    What this process keeps and does not use it gives back first.
+
     Args:
         root: where `proc` and `sys` are.
     """
+    give_back()
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit")
         return math.inf if limit is None else limit - stats.get("bytes_in_use", 0)
-    give_back()  # what this process keeps and does not use is there too
     system = _table(root / "proc/meminfo")
     total = system.get("MemAvailable", math.inf) + system.get("SwapFree", 0)
     return min(1024 * total, _group(root), _limit(root))
@@ -204,7 +206,6 @@ def check_program(
     Raises:
         TooLargeError: If it needs more; its largest array is named.
     """
-    give_back()
     needed = needed_by(compiled, arguments=beside is not None) + (beside or 0.0)
     there = available()
     if needed > there:

@@ -248,7 +248,8 @@ def _images(run: Run, shown: Shown) -> Picture:
     made = "" if drawn is None else f", and below each what the decoder drew from {of}"
     caption = f"Test images{made}. Above: the {word} → the prediction; bold where they differ. {shown.order}"
     beside = "" if drawn is None else " and their reconstructions"
-    alt = f"{size} test images{beside}, wrong ones first; {right} of them classified correctly."
+    first = "" if right == size else ", wrong ones first"
+    alt = f"{size} test images{beside}{first}; {right} of them classified correctly."
     return page.picture(light, dark, run.folder / "figures" / name, caption, alt)
 
 

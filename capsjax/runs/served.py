@@ -108,7 +108,7 @@ def _unfit(model: Model, layer: str, below: tuple[str, ...]) -> UserError:
     why = f"as {kind} weighs children by activations from 0 to 1, and {' and '.join(reasons)}"
     # With every layer at fault changed the routing can stay; one that cannot be changed leaves the first way.
     whole = len(calls) == len(below)
-    by_call, by_field = (f"; or {' and '.join(ways)}" if whole else "" for ways in (calls, fields))
+    by_call, by_field = (f"; or {', and '.join(ways)}" if whole else "" for ways in (calls, fields))
     return UserError(
         f"{got} DynamicRouting(), {why}{by_call}",
         on_command_line=f"{got} dynamic, {why}{by_field}",

@@ -98,7 +98,7 @@ def answer(sets: Mapping[str, Any], theme: Theme) -> Figure:
                 if arm in errors
             }
             if why := found[finding.STOP].why:
-                words = "routing loses" if "loses" in why else "no gain is told"
+                words = "routing loses" if "loses" in why else "no gain shown"
                 style = {"fontsize": 8, "va": "center", "color": theme.muted}
                 ax.text(0.03, places[name], words, **style)
                 continue
@@ -200,8 +200,8 @@ if __name__ == "__main__":
     planned = yaml.safe_load((HERE / "sets.yaml").read_text(encoding="utf-8"))
     files = draw(HERE / "results", IMAGES)
     points = finding.gradients.law_points(finding.RESULTS, planned)
+    sets = finding.read_all(planned)
     for theme in (LIGHT, DARK):
-        sets = finding.read_all(planned)
         files.append(save(answer(sets, theme), IMAGES / f"stop_or_full-{theme.name}.svg"))
         files.append(save(law(points, theme), IMAGES / f"law-{theme.name}.svg"))
     print(*files, sep="\n")

@@ -234,7 +234,7 @@ def summary_table(sets: Mapping[str, Measured], planned: Mapping[str, Any]) -> l
 
 def _short(kept: str) -> str:
     """Say in few words why nothing is retained, for a narrow column."""
-    why = {"loses": "routing loses", "do not tell": "no gain is told"}
+    why = {"loses": "routing loses", "do not tell": "no gain shown"}
     return next((short for part, short in why.items() if part in kept), kept)
 
 

@@ -37,23 +37,26 @@ def squash_jacobian(s):
     return jacobian
 
 
-_allowed = None
+_given = {"pairs": None, "couplings": None}
 
 
 @contextlib.contextmanager
-def pairs(given):
-    """Within it, child i may vote for parent j where given[i][j]; for every parent where it is None."""
-    global _allowed
-    before, _allowed = _allowed, given
+def _within(name, given):
+    before, _given[name] = _given[name], given
     try:
         yield
     finally:
-        _allowed = before
+        _given[name] = before
+
+
+def pairs(given):
+    """Within it, child i may vote for parent j where given[i][j]; for every parent where it is None."""
+    return _within("pairs", given)
 
 
 def allowed(i, j):
     """Whether child i may vote for parent j."""
-    return _allowed is None or bool(_allowed[i][j])
+    return _given["pairs"] is None or bool(_given["pairs"][i][j])
 
 
 def softmax_over_parents(logits, leaky=False):
@@ -69,22 +72,13 @@ def softmax_over_parents(logits, leaky=False):
     return coupling
 
 
-_coupled = None
-
-
-@contextlib.contextmanager
 def couplings(given):
     """Within it, `coupled` is given(logits, leaky): where examples share children, as positions do."""
-    global _coupled
-    before, _coupled = _coupled, given
-    try:
-        yield
-    finally:
-        _coupled = before
+    return _within("couplings", given)
 
 
 def coupled(logits, leaky=False):
     """Equation 3 for [b, i, j]: of each example by itself, where nothing else is said."""
-    if _coupled is not None:
-        return _coupled(logits, leaky)
+    if _given["couplings"] is not None:
+        return _given["couplings"](logits, leaky)
     return np.stack([softmax_over_parents(one, leaky) for one in logits])

@@ -23,10 +23,11 @@ for _ in range(5):
     library.free(block)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-GLIBC = hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
 
 
-@pytest.mark.skipif(not GLIBC, reason="glibc alone keeps memory")
+@pytest.mark.skipif(
+    not allocator.recent_glibc(), reason="memory is kept with glibc 2.35 or later alone"
+)
 class TestKeepFreed:
     def new_pages(self, imported="capsjax", **more):
         env = {
@@ -62,27 +63,33 @@ class TestKeepFreed:
     def test_beside_large_pages(self):
         assert self.new_pages(GLIBC_TUNABLES="glibc.malloc.hugetlb=1") < 100
 
-    def test_nothing_happens_with_another_library(self, monkeypatch):
-        monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-        assert not allocator.keep_freed()
+
+class Library:
+    """A C library that notes what is asked of it; None for one that is not glibc."""
+
+    def __init__(self, version):
+        self.asked = []
+        if version is not None:
+            self.gnu_get_libc_version = self.version = lambda: version.encode()
+
+    def mallopt(self, number, size):
+        self.asked.append(number)
+        return 1
 
 
-def test_a_library_that_refuses_the_threshold_is_left_as_it_is(monkeypatch):
-    """One of the others alone would freeze the threshold at 128 KB."""
-    asked = []
-
-    class Older:
-        gnu_get_libc_version = None
-
-        def mallopt(self, number, size):
-            asked.append(number)
-            return 0 if number == -3 else 1
-
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: Older())
+@pytest.mark.parametrize(
+    ("version", "asked"), [("2.41", [-3, -1, -8]), ("2.35", [-3, -1, -8]), ("2.34", []), (None, [])]
+)
+def test_an_older_library_or_another_is_left_as_it_is(version, asked, monkeypatch):
+    """It refuses the threshold, which one of the others alone would freeze at 128 KB."""
+    library = Library(version)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(allocator, "_keeps", lambda env: True)
-    assert not allocator.keep_freed()
-    assert asked == [-3]
+    assert allocator.recent_glibc() is allocator.keep_freed() is bool(asked)
+    assert library.asked == asked
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not allocator.recent_glibc()
 
 
 @pytest.fixture
@@ -91,7 +98,7 @@ def setting(tmp_path, monkeypatch):
     path = tmp_path / "enabled"
     path.write_text("always [madvise] never\n")
     monkeypatch.setattr(allocator, "SETTING", path)
-    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(allocator, "recent_glibc", lambda: True)
     return path
 
 
@@ -111,9 +118,8 @@ class TestWanted:
         setting.unlink()
         assert not allocator.wanted({}, setting)
 
-    @pytest.mark.parametrize("library", [("", ""), ("glibc", "2.31"), ("musl", "1.2")])
-    def test_not_with_another_library(self, setting, library, monkeypatch):
-        monkeypatch.setattr("platform.libc_ver", lambda: library)
+    def test_not_with_another_library(self, setting, monkeypatch):
+        monkeypatch.setattr(allocator, "recent_glibc", lambda: False)
         assert not allocator.wanted({}, setting)
 
 
@@ -158,7 +164,7 @@ class TestRestart:
         code = (
             "import sys, os; from capsjax.memory import allocator; from pathlib import Path\n"
             f"allocator.SETTING = Path({str(setting)!r})\n"
-            "allocator.platform.libc_ver = lambda: ('glibc', '2.36')\n"
+            "allocator.recent_glibc = lambda: True\n"
             "print(os.getpid(), 'begins', flush=True); allocator.restart_with_large_pages()\n"
             "print(os.getpid(), sys.argv[1:], os.environ['GLIBC_TUNABLES'])\n"
         )
