@@ -145,3 +145,8 @@ def answer(capsys):
         return code, out.splitlines(), err.splitlines()
 
     return run
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Bytes are named by their argument: an archive's hold the time at which a worker made it."""
+    return argname if isinstance(val, bytes) else None
