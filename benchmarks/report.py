@@ -43,7 +43,7 @@ class Target(NamedTuple):
     field: str = "seconds"
 
 
-TUNED, TUNED_16 = "step, tuned", "forward, tuned, batch 16"
+TUNED, TUNED_16, KEPT = "step, tuned", "forward, tuned, batch 16", "kept memory"
 TARGETS = (
     Target("step, stop, to PyTorch detached", "step, stop", "ours", "pytorch", 0.45, 0.30),
     Target("step, full, to PyTorch full", "step, full", "ours", "pytorch", 0.45, 0.25),
@@ -92,6 +92,12 @@ TARGETS = (
     Target(
         "step, PyTorch, large pages", "large pages", "pytorch, large pages", "pytorch", None, None
     ),
+    Target("step, ours, memory kept", KEPT, "ours", "ours, nothing kept", None, None),
+    Target(
+        "peak memory, the same", KEPT, "ours", "ours, nothing kept", None, None, "peak_rss_bytes"
+    ),
+    Target("step, tuned PyTorch, memory kept", KEPT, "pytorch, kept", "pytorch", None, None),
+    Target("peak memory, the same", KEPT, "pytorch, kept", "pytorch", None, None, "peak_rss_bytes"),
 )
 
 

@@ -229,3 +229,15 @@ def test_the_readme_s_figure_is_what_the_committed_results_give(tmp_path):
             for folder in (tmp_path, DOCS / "images" / "results")
         )
         assert [element.tag for element in drawn.iter()] == [e.tag for e in kept.iter()]
+
+
+def test_each_decision_has_a_number_of_its_own_and_the_parts_of_the_template():
+    records = sorted((DOCS / "decisions").glob("0*.md"))
+    numbers = [record.name[:4] for record in records]
+    assert numbers == [f"{number:04}" for number in range(1, len(records) + 1)]
+    for record in records:
+        first, second, *_ = (text := record.read_text("utf-8")).split("\n\n")
+        assert first.startswith(f"# {record.name[:4]}: "), record.name
+        assert second.startswith("Date: ") and "Status: " in second, record.name
+        parts = ["## Question", "## Decision", "## Alternatives", "## Consequences"]
+        assert [line for line in text.splitlines() if line in parts] == parts, record.name
