@@ -27,7 +27,18 @@ run = importlib.import_module("run")
 PAGES = HERE / "README.md", HERE.parents[1] / "docs" / "routing.md"
 REFERENCE, BASE = "dynamic, full", "uniform"
 SHAPES = {"fashion_10k": ((28, 28, 1), 10), "eth80_objects": ((32, 32, 1), 8)}
-OF_EM = "em_"  # before the name of a data set: the set of EM's forms and inverse temperatures
+# Before the name of a data set: what its arms are.
+OF_EM = {
+    "em_start_": ", EM's released form, its activation bias begun at 0",
+    "em_": ", EM by form and final inverse temperature",
+    "": "",
+}
+
+
+def parted(name: str) -> tuple[str, str]:
+    """Return what of `OF_EM` stands before the name of a set's data, and that name."""
+    kind = next(kind for kind in OF_EM if name.startswith(kind))
+    return kind, name.removeprefix(kind)
 
 
 def parameters(name: str, entry: Mapping[str, Any]) -> dict[str, int]:
@@ -39,7 +50,7 @@ def parameters(name: str, entry: Mapping[str, Any]) -> dict[str, int]:
     """
     rates = dict.fromkeys(entry["own_arms"], run.RATES[0])
     arms = design(run.study_config(entry, rates)).arms
-    data = SHAPES[name.removeprefix(OF_EM)]
+    data = SHAPES[parted(name)[1]]
     shapes = {arm: functions_of(made.config, *data).shapes() for arm, made in arms.items()}
     return {
         arm: sum(x.size for key, x in found.items() if not key.startswith("decoder"))
@@ -102,8 +113,8 @@ def tables(results: Path = HERE / "results") -> str:
         comparison = json.loads((results / name / "comparison.json").read_text(encoding="utf-8"))
         chosen = json.loads((results / name / "selection.json").read_text(encoding="utf-8"))
         sizes = parameters(name, entry)
-        title = finding.NAMES[name.removeprefix(OF_EM)]
-        title += ", EM by form and final inverse temperature" if name.startswith(OF_EM) else ""
+        kind, data = parted(name)
+        title = f"{finding.NAMES[data]}{OF_EM[kind]}"
         parts += [
             f"**{title}**, {len(measured.seeds)} of {entry['seeds']} seeds, "
             f"{measured.failed} failed runs:",
