@@ -27,6 +27,18 @@ run = importlib.import_module("run")
 PAGES = HERE / "README.md", HERE.parents[1] / "docs" / "routing.md"
 REFERENCE, BASE = "dynamic, full", "uniform"
 SHAPES = {"fashion_10k": ((28, 28, 1), 10), "eth80_objects": ((32, 32, 1), 8)}
+# Before the name of a data set: what its arms are.
+OF_EM = {
+    "em_start_": ", EM's released form, its activation bias begun at 0",
+    "em_": ", EM by form and final inverse temperature",
+    "": "",
+}
+
+
+def parted(name: str) -> tuple[str, str]:
+    """Return what of `OF_EM` stands before the name of a set's data, and that name."""
+    kind = next(kind for kind in OF_EM if name.startswith(kind))
+    return kind, name.removeprefix(kind)
 
 
 def parameters(name: str, entry: Mapping[str, Any]) -> dict[str, int]:
@@ -38,7 +50,8 @@ def parameters(name: str, entry: Mapping[str, Any]) -> dict[str, int]:
     """
     rates = dict.fromkeys(entry["own_arms"], run.RATES[0])
     arms = design(run.study_config(entry, rates)).arms
-    shapes = {arm: functions_of(made.config, *SHAPES[name]).shapes() for arm, made in arms.items()}
+    data = SHAPES[parted(name)[1]]
+    shapes = {arm: functions_of(made.config, *data).shapes() for arm, made in arms.items()}
     return {
         arm: sum(x.size for key, x in found.items() if not key.startswith("decoder"))
         for arm, found in shapes.items()
@@ -51,7 +64,7 @@ def table(
     sizes: Mapping[str, int],
     rates: Mapping[str, float],
 ) -> list[str]:
-    """Return the table of a set, the smallest error first.
+    """Return the table of a set, the smallest error first, beside `REFERENCE` and `BASE` where it has them.
 
     Args:
         errors: test errors in per cent by arm, [seeds].
@@ -59,18 +72,23 @@ def table(
         sizes: parameters by arm.
         rates: the learning rate that was chosen, by arm.
     """
-    lines = [
-        "| routing | test error, % (mean ± sd) | minus dynamic, full, points (95 %) | "
-        "minus uniform, points (95 %) | time of a step | "
-        "temporary memory | parameters | learning rate |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    others = [other for other in (REFERENCE, BASE) if other in errors]
+    headings = [
+        "routing",
+        "test error, % (mean ± sd)",
+        *(f"minus {other}, points (95 %)" for other in others),
+        "time of a step",
+        "temporary memory",
+        "parameters",
+        "learning rate",
     ]
+    lines = [f"| {' | '.join(headings)} |", "|---|" + "---:|" * (len(headings) - 1)]
     base = cost[BASE]
     for arm in sorted(errors, key=lambda arm: errors[arm].mean()):
         mean = summarise(errors[arm])
         beside = [
             "" if arm == other else finding.between(paired_difference(errors[arm], errors[other]))
-            for other in (REFERENCE, BASE)
+            for other in others
         ]
         # Of each round, since rounds are interleaved.
         rounds = zip(cost[arm]["seconds"], base["seconds"], strict=True)
@@ -95,8 +113,10 @@ def tables(results: Path = HERE / "results") -> str:
         comparison = json.loads((results / name / "comparison.json").read_text(encoding="utf-8"))
         chosen = json.loads((results / name / "selection.json").read_text(encoding="utf-8"))
         sizes = parameters(name, entry)
+        kind, data = parted(name)
+        title = f"{finding.NAMES[data]}{OF_EM[kind]}"
         parts += [
-            f"**{finding.NAMES[name]}**, {len(measured.seeds)} of {entry['seeds']} seeds, "
+            f"**{title}**, {len(measured.seeds)} of {entry['seeds']} seeds, "
             f"{measured.failed} failed runs:",
             "\n".join(table(measured.errors, comparison["cost"], sizes, chosen["rates"])),
         ]

@@ -101,3 +101,15 @@ def test_each_form_trains_its_own_two_numbers(form):
 def test_a_start_is_two_finite_numbers(start, as_installed):
     with pytest.raises(FieldError, match=r"EMRouting\.start: got .*, expected two finite numbers"):
         cj.EMRouting(form="released", start=start)
+
+
+@pytest.mark.parametrize("final_lambda", [0.03, 0.1])
+def test_its_bias_begins_activations_where_a_logistic_has_little_slope(final_lambda):
+    def begun(bias):
+        biases = {"sigma_bias": jnp.full(N_J, 0.5), "activation_bias": jnp.full(N_J, bias)}
+        found = route(num_iters=2, params=biases, final_lambda=final_lambda, floor=5e-4)
+        return np.asarray(found.activation)
+
+    expected = 1 / (1 + math.exp(2500 * 0.0975 * final_lambda))
+    np.testing.assert_allclose(begun(0.5), expected, rtol=0.2)
+    np.testing.assert_allclose(begun(0.0), 0.5, atol=0.4)
