@@ -118,8 +118,9 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         gradient: how the gradient treats the coupling R.
         tolerance: if given, an example's E-steps end once another would move none of its couplings by more
             than this; with `StopGradient()`.
-        final_lambda: what the inverse temperature lambda_t tends to, above 0. In the released form a_j begins
-            at some logistic(-244 final_lambda) after two iterations: above 0.03 begin b at 0, by `start`.
+        final_lambda: what the inverse temperature lambda_t tends to, above 0. In the released form, with b
+            begun at 0.5, a_j begins near logistic(-2500 (1 - 0.95^r) final_lambda), cost apart: above 0.03
+            begin b at 0, by `start`.
         floor: what is added to every variance, above 0, in squared units of the votes.
         form: "paper", or "released" for what the authors' code computes.
         start: what every parent's two parameters begin at: beta_u and beta_a, or s and b; None for 0 and 0,
