@@ -151,7 +151,9 @@ def resident():
     return 1024 * int(line.split()[1])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the C library keeps what it likes elsewhere")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="freed memory is given back to the system on Linux alone"
+)
 def test_what_was_freed_between_what_is_held_goes_back_before_a_program_is_judged():
     # The last of many small blocks holds the heap where it is, as a compiled program does.
     *blocks, last = [bytes(2000) for _ in range(50_000)]
