@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from capsjax.gradients import ClosedForm
-from capsjax.routing import DynamicRouting
-from capsjax.votes import DenseVotes, child_blocks, mask, over_parents, predict
+from capsjax.gradients import ClosedForm, FullGradient
+from capsjax.routing import DynamicRouting, EMRouting, Sizes
+from capsjax.votes import DenseVotes, child_blocks, mask, over_parents, predict, window_votes
 
 BATCH, CHILDREN, PARENTS, D, E = 2, 6, 3, 2, 4
 RNG = np.random.default_rng(0)
@@ -94,16 +94,54 @@ def test_blocks_bound_the_memory_of_pairs(monkeypatch):
 
 
 def test_what_is_large_is_written_to_arrays_that_are_there(monkeypatch):
-    def step(total, x):
-        return total + x, 2 * x
+    def step(total, x, held):
+        return total + x, (2 * x, held[1] + x)
 
     def scan():
-        return over_parents.over_parents(step, 0.0, jnp.arange(3.0), lambda: jnp.full(3, jnp.nan))
+        held = jnp.full(3, jnp.nan), jnp.asarray([10.0, 20.0, 30.0])
+        return over_parents.over_parents(step, 0.0, jnp.arange(3.0), lambda: held)
 
     once = scan()
-    assert not over_parents.large(jax.ShapeDtypeStruct((2**25,), jnp.float32))
-    assert over_parents.large(jax.ShapeDtypeStruct((2**25 + 1,), jnp.float32))
+    assert not over_parents.large(jax.ShapeDtypeStruct((2**19,), jnp.float32))
+    assert over_parents.large(jax.ShapeDtypeStruct((2**19 + 1,), jnp.float32))
     monkeypatch.setattr(over_parents, "LARGE", 2)
     jax.tree.map(np.testing.assert_array_equal, scan(), once)
-    np.testing.assert_array_equal(once[1], [0, 2, 4])
+    np.testing.assert_array_equal(once[1], [[0, 2, 4], [10, 21, 32]])
     assert "dynamic_update_slice" in str(jax.make_jaxpr(scan)())
+
+
+@pytest.mark.parametrize(
+    "routing",
+    [
+        DynamicRouting(gradient=ClosedForm()),
+        DynamicRouting(gradient=FullGradient()),
+        EMRouting(num_iters=2, gradient=FullGradient()),
+    ],
+    ids=["closed form", "full", "EM"],
+)
+def test_where_loops_of_large_arrays_write_to_changes_nothing(routing, monkeypatch):
+    """Values and gradients of votes of a convolution; of agreement, also what is differentiated twice."""
+    u, matrices = RNG.normal(size=(BATCH, 4, 3, 2, D)), RNG.normal(size=(2, 2, 2, PARENTS, D, E))
+    known = routing.parameters(Sizes(i=8, j=PARENTS, d=D, e=E))
+    trained = {name: jnp.full(one.shape, 0.1) for name, one in known.items()}
+
+    def loss(u, matrices, trained):
+        votes = window_votes(u, matrices)
+        present = jnp.full(votes.shape[:-2], 0.5)
+        given = {"activation": present} if isinstance(routing, EMRouting) else {}
+        return jnp.sum(jnp.sin(routing(votes, params=trained, **given).pose))
+
+    def steepness(*arrays):
+        return sum(jnp.sum(x**2) for x in jax.tree.leaves(jax.grad(loss, (0, 1, 2))(*arrays)))
+
+    differentiated = loss if isinstance(routing, EMRouting) else steepness
+
+    def found():
+        jax.clear_caches()
+        return jax.jit(jax.value_and_grad(differentiated, (0, 1, 2)))(u, matrices, trained)
+
+    scanned = found()
+    monkeypatch.setattr(over_parents, "LARGE", 0)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), found(), scanned
+    )

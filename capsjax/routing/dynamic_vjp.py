@@ -119,7 +119,7 @@ def adjoint(
     # S_t is the sum of the poses before t; the last is that of all.
     sums = jnp.cumsum(v, axis=0)
 
-    def last(block: Votes, pairs: list[PerPair], block_bar: Votes) -> tuple[Array, Votes]:
+    def last(block: Votes, pairs: list[PerPair], block_bar: Votes | None) -> tuple[Array, Votes]:
         coupling, coupling_bar, logits_bar = pairs
         b_bar = block.pairs.couple_vjp(coupling, coupling_bar) + logits_bar
         return block.adjoint([b_bar], [sums[-1]], block_bar)
@@ -143,7 +143,7 @@ def adjoint(
         return (total_bar + more, votes_bar), s_bar
 
     held = [kept.coupling, coupling_bar, logits_bar]
-    start = child_blocks.accumulate(last, votes, held, child_blocks.nothing(votes, coupling_bar))
+    start = child_blocks.accumulate(last, votes, held, None)
     (total_bar, votes_bar), s_bars = jax.lax.scan(
         backward, start, (kept.s[1:], sums[:-1]), reverse=True
     )

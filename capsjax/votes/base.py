@@ -177,7 +177,7 @@ class Votes(abc.ABC):
         Args:
             couplings: c_k, each as held.
             poses: v_k, one for each coupling, [*batch, j, e].
-            accumulate: votes of cotangents, to which those of these votes' arrays are added.
+            accumulate: votes of cotangents, to which those of these votes' arrays are added, or None.
 
         Returns:
             `combine` of the first coupling, [*batch, j, e]; and the cotangents, in the arrays' places.
@@ -187,7 +187,8 @@ class Votes(abc.ABC):
             *(jax.vjp(lambda v, c=c: v.combine(c), self) for c in couplings), strict=True
         )
         for pull, pose in zip(pulls, poses, strict=True):
-            accumulate = add_cotangents(accumulate, pull(pose)[0])
+            more = pull(pose)[0]
+            accumulate = more if accumulate is None else add_cotangents(accumulate, more)
         return sums[0], accumulate
 
     def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:

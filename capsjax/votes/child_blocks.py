@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 from capsjax.types import PerPair
 from capsjax.votes import contractions
 from capsjax.votes.base import Votes
-from capsjax.votes.over_parents import LARGE
+from capsjax.votes.over_parents import zeros_after
 from capsjax.votes.parents_first import ParentsFirstVotes
 
-TOGETHER = LARGE  # pairs of child and parent, of all examples, up to which there is one block
+TOGETHER = 2**25  # pairs of child and parent, of all examples, up to which there is one block
 
 Kind = TypeVar("Kind", bound=Votes)
 Sum = Float[Array, "*batch j e"]
@@ -66,10 +66,10 @@ def total(of_block: Callable[[Votes], Sum], votes: Votes) -> Sum:
 
 
 def accumulate(
-    of_block: Callable[[Votes, list[PerPair], Kind], tuple[Sum, Kind]],
+    of_block: Callable[[Votes, list[PerPair], Any], tuple[Sum, Kind]],
     votes: Votes,
     pairs: list[PerPair],
-    votes_bar: Kind,
+    votes_bar: Kind | None,
 ) -> tuple[Sum, Kind]:
     """Add up over blocks of children, and to the cotangents of their own arrays.
 
@@ -78,7 +78,7 @@ def accumulate(
             these children, [*batch, j, e], and the cotangents with theirs added.
         votes: of all children.
         pairs: arrays of all pairs, as held.
-        votes_bar: cotangents of the votes' arrays, in their places.
+        votes_bar: cotangents of the votes' arrays, in their places; None for nothing.
 
     Returns:
         The sum over all children, [*batch, j, e]; and the cotangents with all of theirs added.
@@ -88,6 +88,8 @@ def accumulate(
         return of_block(votes, pairs, votes_bar)
     nothing = jnp.zeros((*votes.shape[:-3], *votes.shape[-2:]), votes.dtype)
     size = votes.shape[-3] // blocks
+    if votes_bar is None:
+        votes_bar = jax.tree.map(lambda x: zeros_after(pairs, x), votes)
 
     def add(number: Array, carry: tuple[Sum, Any]) -> tuple[Sum, Any]:
         found, bar = carry
@@ -96,24 +98,6 @@ def accumulate(
         return found + more, _put(bar, number, of_these)
 
     return jax.lax.fori_loop(0, blocks, add, (nothing, votes_bar))
-
-
-def nothing(votes: Kind, after: PerPair) -> Kind:
-    """Return cotangents of zero for the arrays of votes.
-
-    Args:
-        votes: the votes.
-        after: an array that is there before they are needed, a number for each pair, as held.
-
-    Returns:
-        Zeros, in the arrays' places.
-    """
-    if count(votes) == 1:
-        return jax.tree.map(jnp.zeros_like, votes)
-    # Zeros that nobody knows before: the compiler makes those that it knows at the very beginning, and they
-    # take as much memory as the matrices from there on. Of any x, NaN too, 0 x is not above 1.
-    zero = (0 * after[:1, :1, :1] > 1).astype(votes.dtype)
-    return jax.tree.map(lambda x: jnp.broadcast_to(zero.reshape((1,) * x.ndim), x.shape), votes)
 
 
 def _block(votes: Any, number: Array, blocks: int) -> Any:

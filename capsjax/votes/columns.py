@@ -78,17 +78,16 @@ class ColumnVotes(Votes):
         Args:
             couplings: c_k, each [j, i, n].
             poses: v_k, one for each coupling, [*batch, j, e].
-            accumulate: votes of cotangents, to which those of u and the matrices are added.
+            accumulate: votes of cotangents, to which those of u and the matrices are added, or None.
 
         Returns:
             `combine` of the first coupling, [*batch, j, e]; and the cotangents, in the arrays' places.
         """
         last = [self.batch_last(pose) for pose in poses]
-        start = accumulate.u, accumulate.matrices
+        start = None if accumulate is None else (accumulate.u, accumulate.matrices)
         s, _, cotangents = contractions.adjoint(couplings, self.u, self.matrices, last, start)
-        return self.batch_first(s), dataclasses.replace(
-            accumulate, u=cotangents[0], matrices=cotangents[1]
-        )
+        found = dataclasses.replace(accumulate or self, u=cotangents[0], matrices=cotangents[1])
+        return self.batch_first(s), found
 
     def total(self) -> Float[Array, "*batch j e"]:
         """Sum the votes of the children that are there with equal weights: sum_i vote_ij, as one product."""

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from capsjax.numerics import reverse_only
 from capsjax.votes import together
-from capsjax.votes.over_parents import any_numbers, over_parents
+from capsjax.votes.over_parents import any_numbers, over_parents, zeros_after
 
 UNROLLED = 32  # terms up to which a reduction over a leading axis is written out
 GROUP = 16  # terms that are written out at a time, where there are more
@@ -87,11 +87,12 @@ def agreements(
     if accelerated():
         return [sum_rows(a, rows) for a in together.agreements(v, u, W)]
 
-    def one(parent: tuple[list[Array], Array]) -> list[Array]:
+    def one(_: None, parent: tuple[list[Array], Array], __: Any) -> tuple[None, list[Array]]:
         poses, matrix = parent
-        return [_compare(_pull(pose, matrix, u), u, rows) for pose in poses]
+        return None, [_compare(_pull(pose, matrix, u), u, rows) for pose in poses]
 
-    return jax.lax.map(one, (list(v), W))
+    pairs = W.shape[0], u.shape[0], u.shape[-1] // rows
+    return over_parents(one, None, (list(v), W), lambda: [any_numbers(v, pairs) for _ in v])[1]
 
 
 def adjoint(
@@ -127,8 +128,9 @@ def adjoint(
 
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
     # all parents in one array [b, i, j, e] five times (docs/decisions/0006).
-    def one(u_bar: Array, parent: Any) -> tuple[Array, tuple[Array, Array, Array]]:
-        couplings, matrix, poses, W_bar = parent
+    def one(u_bar: Array, parent: Any, held: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+        couplings, matrix, poses = parent
+        W_bar = None if accumulate is None else held[2]
         weighed = [_weigh(coupling, u) for coupling in couplings]  # each [i d, b]
         pulled = [_pull(pose, matrix, u) for pose in poses]  # each [i, d, b]
         for coupling, back, x, pose in zip(couplings, pulled, weighed, poses, strict=True):
@@ -137,13 +139,13 @@ def adjoint(
             W_bar = more if W_bar is None else W_bar + more
         return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u, rows), W_bar)
 
-    u_bar, W_bar = (jnp.zeros_like(u), None) if accumulate is None else accumulate
-
     def held() -> tuple[Array, Array, Array]:
-        matrices = any_numbers(v[0], W.shape) if W_bar is None else W_bar
-        return v[0], any_numbers(v[0], c[0].shape), matrices
+        matrices = any_numbers(given, W.shape) if accumulate is None else accumulate[1]
+        return v[0], any_numbers(given, c[0].shape), matrices
 
-    u_bar, (s, a, W_bar) = over_parents(one, u_bar, (list(c), W, list(v), W_bar), held)
+    given = *c, *v
+    start = zeros_after(given, u) if accumulate is None else accumulate[0]
+    u_bar, (s, a, W_bar) = over_parents(one, start, (list(c), W, list(v)), held)
     return s, a, (u_bar, W_bar)
 
 
@@ -211,7 +213,26 @@ def couple_adjoint(
     Returns:
         b_bar, [j, i, b]; the same for leaky coupling, as what leaked away has no cotangent.
     """
-    return coupling * (cotangent - sum_apart(coupling * cotangent)[None])
+    return coupling * (cotangent - sum_products(coupling, cotangent)[None])
+
+
+def sum_products(x: Float[Array, "j i b"], y: Float[Array, "j i b"]) -> Float[Array, "i b"]:
+    """Sum products over the parents, one by one, so that no array holds them all.
+
+    Args:
+        x: numbers, [j, i, b].
+        y: numbers, [j, i, b].
+
+    Returns:
+        sum_j x_j y_j, [i, b].
+    """
+    if accelerated() or x.shape[0] < 2:
+        return reduce(jnp.add, x * y)
+
+    def add(found: Array, parent: tuple[Array, Array]) -> tuple[Array, None]:
+        return found + parent[0] * parent[1], None
+
+    return jax.lax.scan(add, jnp.zeros_like(x[0]), (x, y))[0]
 
 
 def for_parents(x: Shaped[Array, "i n"], parents: int) -> Shaped[Array, "j i n"]:

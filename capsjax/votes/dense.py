@@ -1,6 +1,7 @@
 """Votes that are held as an array."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,15 +74,16 @@ class DenseVotes(Votes):
         Args:
             couplings: c_k, each [*batch, i, j].
             poses: v_k, one for each coupling, [*batch, j, e].
-            accumulate: votes of cotangents, to which those of these votes' array are added.
+            accumulate: votes of cotangents, to which those of these votes' array are added, or None.
 
         Returns:
             `combine` of the first coupling, [*batch, j, e]; and the cotangents, in the array's place.
         """
-        outer = accumulate.array
-        for coupling, pose in zip(couplings, poses, strict=True):
-            outer = outer + jnp.einsum("...ij,...je->...ije", coupling, pose)  # [*batch, i, j, e]
-        return self.combine(couplings[0]), dataclasses.replace(accumulate, array=outer)
+        pairs = zip(couplings, poses, strict=True)
+        outer = [jnp.einsum("...ij,...je->...ije", *pair) for pair in pairs]  # [*batch, i, j, e]
+        before = [] if accumulate is None else [accumulate.array]
+        array = functools.reduce(jnp.add, before + outer)
+        return self.combine(couplings[0]), dataclasses.replace(accumulate or self, array=array)
 
     def uniform(self, leaky: bool = False) -> Float[Array, "*batch j e"]:
         """Return the sum under the first coupling: every child has the same parents, so it is one sum."""

@@ -218,10 +218,12 @@ class WindowColumns(Windowed):
         if not self.joined:
             return contractions.couple(logits, leaky)
         # As in `contractions.couple`, with sums and maxima that go over a child's windows too.
-        largest = jax.lax.stop_gradient(self._by_child(jnp.maximum, logits, -jnp.inf))
+        largest = jax.lax.stop_gradient(
+            self._by_child(jnp.maximum, contractions.reduce(jnp.maximum, logits), -jnp.inf)
+        )
         largest = jnp.maximum(largest, 0) if leaky else largest  # [a, h, w, b]
         shares = jnp.exp(logits - self._by_window(largest)[None])
-        whole = self._by_child(jnp.add, shares, 0)
+        whole = self._by_child(jnp.add, contractions.reduce(jnp.add, shares), 0)
         whole = whole + jnp.exp(-largest) if leaky else whole
         return shares / self._by_window(whole)[None]
 
@@ -239,14 +241,13 @@ class WindowColumns(Windowed):
         """
         if not self.joined:
             return contractions.couple_adjoint(coupling, cotangent)
-        mean = self._by_child(jnp.add, coupling * cotangent, 0)
+        mean = self._by_child(jnp.add, contractions.sum_products(coupling, cotangent), 0)
         return coupling * (cotangent - self._by_window(mean)[None])
 
     def _by_child(
-        self, fold: Callable[[Array, Array], Array], x: Float[Array, "j i n"], nothing: float
+        self, fold: Callable[[Array, Array], Array], x: Float[Array, "i n"], nothing: float
     ) -> Float[Array, "a h w b"]:
-        """Fold a number of each pair over each child's parents, at all positions that see it."""
-        x = contractions.reduce(fold, x)  # [i, n]
+        """Fold a number of each child at a position over all positions that see it."""
         places, batch = self.window.places, math.prod(self.batch)
         x = x.reshape(places, x.shape[0] // places, *self.window.positions, batch)
         return self.window.scatter(x, fold, nothing)

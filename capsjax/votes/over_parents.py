@@ -1,18 +1,19 @@
 """A scan over parents into arrays that are there, where zeros to begin with would cost memory."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
-# Numbers in an array, 128 MB of them, up to which zeros to begin with are no matter.
-LARGE = 2**25
+# Numbers in an array, 2 MB of them, up to which zeros to begin with are no matter.
+LARGE = 2**19
 
 
 def over_parents(
-    step: Callable[[Any, Any], tuple[Any, Any]],
+    step: Callable[[Any, Any, Any], tuple[Any, Any]],
     carry: Any,
     parents: Any,
     held: Callable[[], Any],
@@ -21,29 +22,34 @@ def over_parents(
 
     A scan begins with zeros for what it is to find. The compiler makes one array of zeros for all scans of a
     program, at its beginning, holds it to the end, and copies it for each: of 1,000 parents 0.6 GB each time.
+    And what it reads it does not write to: arrays that are added to would be copied first.
 
     Args:
-        step: from a carry and the arrays of one parent to the next carry and what is found of that parent.
+        step: from a carry, the arrays of one parent and what is held of it, to the next carry and what is
+            found of that parent.
         carry: the first carry.
         parents: arrays of all of them, [j, ...].
-        held: makes arrays of the shapes of what is found, [j, ...], of any numbers. Not called where all of
-            the parents' arrays are small: what is found is then put where a scan puts it.
+        held: makes arrays of the shapes of what is found, [j, ...]: what is added to, or any numbers.
 
     Returns:
         The last carry, and what is found of all parents.
     """
 
-    def one(state: tuple[Any, Any], given: tuple[Array, Any]) -> tuple[tuple[Any, Any], None]:
-        (carry, found), (number, parent) = state, given
-        carry, more = step(carry, parent)
-        put = jax.lax.dynamic_update_index_in_dim
-        return (carry, jax.tree.map(lambda all, x: put(all, x, number, 0), found, more)), None
+    def one(state: tuple[Any, Any, Any], parent: Any) -> tuple[tuple[Any, Any, Any], None]:
+        number, carry, found = state
+        take, put = jax.lax.dynamic_index_in_dim, jax.lax.dynamic_update_index_in_dim
+        before = jax.tree.map(lambda all: take(all, number, 0, keepdims=False), found)
+        carry, more = step(carry, parent, before)
+        found = jax.tree.map(lambda all, x: put(all, x, number, 0), found, more)
+        return (number + 1, carry, found), None
 
-    arrays = jax.tree.leaves(parents)
-    if not any(large(x) for x in arrays):
-        return jax.lax.scan(step, carry, parents)
-    numbers = jnp.arange(arrays[0].shape[0])
-    return jax.lax.scan(one, (carry, held()), (numbers, parents))[0]
+    if not any(large(x) for x in jax.tree.leaves((parents, jax.eval_shape(held)))):
+        return jax.lax.scan(lambda carry, given: step(carry, *given), carry, (parents, held()))
+    # Where a loop counts from a number that is known, JAX (0.10.2) makes an array of all its numbers as it
+    # traces, and in the second derivative of a loop over functions with gradients of their own takes it for
+    # another array.
+    number = zeros_after(jax.tree.leaves(parents), jnp.zeros((), jnp.int32))
+    return jax.lax.scan(one, (number, carry, held()), parents)[0][1:]
 
 
 def large(x: Any) -> bool:
@@ -51,14 +57,41 @@ def large(x: Any) -> bool:
     return all(isinstance(size, int) for size in x.shape) and x.size > LARGE
 
 
-def any_numbers(after: Float[Array, "j e b"], shape: tuple[Any, ...]) -> Float[Array, "..."]:
-    """Return an array to be written to, which is not made before another is there.
+def any_numbers(
+    after: Sequence[Float[Array, "..."]], shape: tuple[Any, ...]
+) -> Float[Array, "..."]:
+    """Return an array to be written to, which is not made before others are there.
 
     Args:
-        after: the other, small beside it.
+        after: the others; what is needed last among what is at hand, or it is made too early.
         shape: its shape.
 
     Returns:
         The same number everywhere, and nobody knows which.
     """
-    return jnp.broadcast_to(jnp.sum(after[:1, :1]), shape)
+    return jnp.broadcast_to(_number(after), shape)
+
+
+def zeros_after(
+    after: Sequence[Float[Array, "..."]], like: Shaped[Array, "..."]
+) -> Shaped[Array, "..."]:
+    """Return zeros that nobody knows before, which are not made before other arrays are there.
+
+    The compiler makes those that it knows at the very beginning, where they take memory to the end, and
+    copies them for each loop that begins with them.
+
+    Args:
+        after: the others, as for `any_numbers`.
+        like: an array of their shape and type.
+
+    Returns:
+        Zeros.
+    """
+    # Of any x, NaN too, 0 x is not above 1.
+    return jnp.broadcast_to((0 * _number(after) > 1).astype(like.dtype), like.shape)
+
+
+def _number(after: Sequence[Float[Array, "..."]]) -> Float[Array, ""]:
+    """Return a number that depends on each of the arrays."""
+    first = (x[(slice(1),) * (x.ndim - 1)] for x in after)
+    return functools.reduce(jnp.add, map(jnp.sum, first))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from capsjax.numerics import reverse_only
 from capsjax.votes.contractions import UNROLLED, accelerated, for_rows, reduce, sum_apart, sum_rows
-from capsjax.votes.over_parents import any_numbers, over_parents
+from capsjax.votes.over_parents import any_numbers, over_parents, zeros_after
 
 
 def scatter(
@@ -243,7 +243,7 @@ def _adjoint(
     def spread(x: Array) -> Array:
         return for_rows(x, u)[:, None, :]  # [i, 1, b]
 
-    def one(u_bar: Array, parent: Any) -> tuple[Array, tuple[Array | None, ...]]:
+    def one(u_bar: Array, parent: Any, _: Any) -> tuple[Array, tuple[Array | None, ...]]:
         centre, matrix, (c, s_bar, p, a_bar, w, m_bar) = parent
         deviations = _deviations(centre, unit, u, matrix)
         squares = jnp.square(deviations)
@@ -272,11 +272,16 @@ def _adjoint(
         return u_bar + _products(matrices, votes_bar), (m_bar, W_bar, c_bar, p_bar, w_bar, s_bar)
 
     def held() -> tuple[Array | None, ...]:
-        numbers, t = any_numbers(m, pairs), terms
+        numbers, t = any_numbers(given, pairs), terms
         each = (t.c, numbers), (t.p, m), (t.w, numbers), (t.s_bar, m)
-        return m, any_numbers(m, W.shape), *(x if there is not None else None for there, x in each)
+        return (
+            m,
+            any_numbers(given, W.shape),
+            *(x if there is not None else None for there, x in each),
+        )
 
-    u_bar, found = over_parents(one, jnp.zeros_like(u), (m, W, terms), held)
+    given = [x for x in terms if x is not None]
+    u_bar, found = over_parents(one, zeros_after(given, u), (m, W, terms), held)
     return Pulled(u_bar, *found)
 
 
