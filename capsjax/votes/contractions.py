@@ -128,7 +128,7 @@ def adjoint(
 
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
     # all parents in one array [b, i, j, e] five times (docs/decisions/0006).
-    def one(u_bar: Array, parent: Any, held: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+    def one(u_bar: Array, parent: Any, held: Any) -> tuple[Array, tuple[Array, Array, Any]]:
         couplings, matrix, poses = parent
         W_bar = None if accumulate is None else held[2]
         weighed = [_weigh(coupling, u) for coupling in couplings]  # each [i d, b]
