@@ -45,9 +45,7 @@ __all__ = [
 VoteForm = Literal["auto", "linear", "dense"]
 FORMS: tuple[str, ...] = get_args(VoteForm)
 LANES = 16  # float32 numbers of a vector unit; shorter rows take as long
-DEARER = (
-    1.25  # by how much linear votes have to cost more, by that count, for dense ones to be taken
-)
+DEARER = 0.6  # what linear votes cost by that count, of dense ones, where they take as long
 # Numbers up to which votes may be formed where that is faster, kept several times over: 16 MB on a CPU, and
 # on a GPU 1 GB (docs/decisions/0019).
 LARGEST, LARGEST_ACCELERATED = 2**22, 2**28
@@ -82,7 +80,7 @@ def form_votes(
 
 
 def faster_form(examples: Any, i: int, j: int, d: int, e: int) -> Literal["linear", "dense"]:
-    """Choose dense votes if they are small, and on a CPU only if linear ones cost more.
+    """Choose dense votes if they are small, and on a CPU only if linear ones take longer.
 
     An iteration goes over d numbers for each example, child and parent with linear votes, in rows of
     examples; with dense ones over e, in rows of e. Rows are filled up to whole vectors. Fitted to what
