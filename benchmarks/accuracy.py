@@ -16,6 +16,7 @@ from pathlib import Path
 
 import capsjax as cj
 from capsjax import convolution
+from capsjax.runs.description import environment
 from capsjax.study.statistics import paired_difference, summarise
 
 FORMS = ("transform", "patches")
@@ -57,9 +58,8 @@ def main() -> None:
     between = paired_difference(*found.values())
     print(f"difference: {between.mean:+.3f} points ({between.low:+.3f} to {between.high:+.3f})")
     if told.out:
-        told.out.write_text(
-            json.dumps({"epochs": told.epochs, "error": found}, indent=1) + "\n", encoding="utf-8"
-        )
+        measured = {"environment": environment(), "epochs": told.epochs, "error": found}
+        told.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ WINDOWS = {
     "DeepCaps cell": {"u": [8, 8, 8, 32, 1, 8], "W": [3, 3, 32, 32, 8, 8], "stride": 2},
     "SR-CapsNet": {"u": [16, 8, 8, 32, 1, 16], "W": [3, 3, 32, 32, 16, 16], "stride": 2},
 }
+FORMS: dict[str, Job] = {
+    "never formed": {"share": "position", "formed": False},
+    "formed": {"share": "position", "formed": True},
+    "never formed, share child": {"share": "child", "formed": False},
+}
 EM = {"batch": 32, "children": 1152, "parents": 10, "in_dim": 8, "out_dim": 16}
 # The small network of 2018 on images of 32 by 32 with one channel, and eight classes.
 NETWORK = {"data": "eth80", "augment": []}
@@ -66,16 +71,17 @@ def groups() -> dict[str, dict[str, Job]]:
 
 
 def memory() -> dict[str, dict[str, int]]:
-    """Return the temporary bytes of each convolution, votes formed and not, and those of the votes alone."""
+    """Return the temporary bytes of each convolution, votes formed and not, and those of the votes alone.
+
+    Formed votes share couplings at each position; so do those beside them, and one more over all parents.
+    """
     found: dict[str, dict[str, int]] = {}
     for name, sizes in WINDOWS.items():
         found[name] = {"votes": votes_bytes(sizes)}
         for gradient in ("stop", "closed_form"):
-            for formed in (False, True):
-                job = {"sizes": sizes, "gradient": gradient, "share": "position", "formed": formed}
-                analysis = compile_windows(job)[0].memory_analysis()
-                kind = f"{gradient}, {'formed' if formed else 'never formed'}"
-                found[name][kind] = analysis.temp_size_in_bytes
+            for form, how in FORMS.items():
+                program = compile_windows({"sizes": sizes, "gradient": gradient, **how})[0]
+                found[name][f"{gradient}, {form}"] = program.memory_analysis().temp_size_in_bytes
     return found
 
 
@@ -109,12 +115,15 @@ def tables(measured: dict[str, Any]) -> list[Table]:
             f"{found[f'{g}, never formed'] / found[f'{g}, formed']:.2f}"
             for g in ("stop", "closed_form")
         ]
+        child = [f"{g}, never formed, share child" for g in ("stop", "closed_form")]
+        parts.append(" and ".join(f"{found[kind] / 1e6:.0f}" for kind in child if kind in found))
         shares.append((name, f"{found['votes'] / 1e6:.0f}", *parts))
     memory_heads = (
         "MB, never formed / formed",
         "votes alone",
         "stop",
         "full, closed form",
+        "share child, never formed: stop and full",
     )
     return [
         Table("Time of value and gradient", heads, tuple(rows)),

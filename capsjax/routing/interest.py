@@ -178,8 +178,7 @@ class InterestRouting(LogitRouting[BegunVotes]):
             return (total_bar + more, initial_bar + b_bar, votes_bar), None
 
         b_bar = votes.pairs.couple_vjp(saved.coupling, coupling_bar) + logits_bar
-        nothing = jax.tree.map(jnp.zeros_like, votes)
-        total_bar, votes_bar = votes.adjoint([b_bar], [sums[-1]], nothing)
+        total_bar, votes_bar = votes.adjoint([b_bar], [sums[-1]], None)
         start = total_bar, b_bar, votes_bar
         (_, initial_bar, votes_bar), _ = jax.lax.scan(
             backward, start, (saved.s, sums[:-1]), reverse=True

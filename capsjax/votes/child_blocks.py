@@ -19,7 +19,8 @@ from capsjax.votes.base import Votes
 from capsjax.votes.over_parents import zeros_after
 from capsjax.votes.parents_first import ParentsFirstVotes
 
-TOGETHER = 2**25  # pairs of child and parent, of all examples, up to which there is one block
+# Pairs of child and parent, of all examples, 128 MB of numbers, up to which there is one block.
+TOGETHER = 2**25
 
 Kind = TypeVar("Kind", bound=Votes)
 Sum = Float[Array, "*batch j e"]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-# Numbers in an array, 2 MB of them, up to which zeros to begin with are no matter.
+# Numbers in an array, 2 MB of them, up to which zeros to begin with are no matter, nor are copies.
 LARGE = 2**19
 
 
@@ -18,11 +18,12 @@ def over_parents(
     parents: Any,
     held: Callable[[], Any],
 ) -> tuple[Any, Any]:
-    """Scan over parents as `jax.lax.scan` does, putting what is found in the place of what arrays hold.
+    """Scan over parents, putting what is found in the place of what large arrays hold.
 
     A scan begins with zeros for what it is to find. The compiler makes one array of zeros for all scans of a
     program, at its beginning, holds it to the end, and copies it for each: of 1,000 parents 0.6 GB each time.
-    And what it reads it does not write to: arrays that are added to would be copied first.
+    And a scan does not write to an array that it reads: one that is added to would be copied first. Where no
+    array is large it is a scan, and `step` is given what is held all the same.
 
     Args:
         step: from a carry, the arrays of one parent and what is held of it, to the next carry and what is
@@ -38,9 +39,9 @@ def over_parents(
     def one(state: tuple[Any, Any, Any], parent: Any) -> tuple[tuple[Any, Any, Any], None]:
         number, carry, found = state
         take, put = jax.lax.dynamic_index_in_dim, jax.lax.dynamic_update_index_in_dim
-        before = jax.tree.map(lambda all: take(all, number, 0, keepdims=False), found)
+        before = jax.tree.map(lambda array: take(array, number, 0, keepdims=False), found)
         carry, more = step(carry, parent, before)
-        found = jax.tree.map(lambda all, x: put(all, x, number, 0), found, more)
+        found = jax.tree.map(lambda array, x: put(array, x, number, 0), found, more)
         return (number + 1, carry, found), None
 
     if not any(large(x) for x in jax.tree.leaves((parents, jax.eval_shape(held)))):

@@ -20,7 +20,7 @@ MATHEMATICS = (
     Mutation(
         "backward pass of a convolution's coupling, position by position",
         "votes/grid.py",
-        "        mean = self._by_child(jnp.add, coupling * cotangent, 0)\n"
+        "        mean = self._by_child(jnp.add, contractions.sum_products(coupling, cotangent), 0)\n"
         "        return coupling * (cotangent - self._by_window(mean)[None])\n",
         "        return contractions.couple_adjoint(coupling, cotangent)\n",
         ("tests/test_window_votes.py",),
