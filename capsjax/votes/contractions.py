@@ -232,7 +232,7 @@ def sum_products(x: Float[Array, "j i b"], y: Float[Array, "j i b"]) -> Float[Ar
     def add(found: Array, parent: tuple[Array, Array]) -> tuple[Array, None]:
         return found + parent[0] * parent[1], None
 
-    return jax.lax.scan(add, jnp.zeros_like(x[0]), (x, y))[0]
+    return jax.lax.scan(add, zeros_after([x, y], x[0]), (x, y))[0]
 
 
 def for_parents(x: Shaped[Array, "i n"], parents: int) -> Shaped[Array, "j i n"]:
@@ -342,12 +342,13 @@ def reduce(
         )
 
     first = count % group or group
-    return jax.lax.fori_loop(
-        0,
-        (count - first) // group,
-        lambda t, folded: fold(folded, fold_from(first + t * group, group)),
-        fold_from(0, first),
-    )
+
+    def add(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+        start, folded = state
+        return (start + group, fold(folded, fold_from(start, group))), None
+
+    state = first + zeros_after([x], jnp.zeros((), jnp.int32)), fold_from(0, first)
+    return jax.lax.scan(add, state, length=(count - first) // group)[0][1]
 
 
 def sum_apart(x: Float[Array, "m ..."]) -> Float[Array, "..."]:
@@ -368,11 +369,11 @@ def sum_apart(x: Float[Array, "m ..."]) -> Float[Array, "..."]:
     if accelerated():
         return reduce(jnp.add, x)
     groups, rest = divmod(count, GROUP)
-    first, terms = x[0], x[1:]
+    first, terms = zeros_after([x], x[0]), x
     if groups > 1:
         terms = reduce(jnp.add, x[: groups * GROUP].reshape(groups, GROUP, *x.shape[1:]), axis=1)
-        first = reduce(jnp.add, x[groups * GROUP :]) if rest else jnp.zeros_like(x[0])
-    return jax.lax.fori_loop(0, terms.shape[0], lambda k, found: found + terms[k], first)
+        first = reduce(jnp.add, x[groups * GROUP :]) if rest else first
+    return jax.lax.scan(lambda found, term: (found + term, None), first, terms)[0]
 
 
 @jax.custom_vjp

@@ -46,9 +46,6 @@ def over_parents(
 
     if not any(large(x) for x in jax.tree.leaves((parents, jax.eval_shape(held)))):
         return jax.lax.scan(lambda carry, given: step(carry, *given), carry, (parents, held()))
-    # Where a loop counts from a number that is known, JAX (0.10.2) makes an array of all its numbers as it
-    # traces, and in the second derivative of a loop over functions with gradients of their own takes it for
-    # another array.
     number = zeros_after(jax.tree.leaves(parents), jnp.zeros((), jnp.int32))
     return jax.lax.scan(one, (number, carry, held()), parents)[0][1:]
 
@@ -79,7 +76,9 @@ def zeros_after(
     """Return zeros that nobody knows before, which are not made before other arrays are there.
 
     The compiler makes those that it knows at the very beginning, where they take memory to the end, and
-    copies them for each loop that begins with them.
+    copies them for each loop that begins with them. And what such a loop begins with in a function that has a
+    gradient of its own, numbers to count with too, JAX (0.10.2) takes for another array in the second
+    derivative of a loop over that function.
 
     Args:
         after: the others, as for `any_numbers`.

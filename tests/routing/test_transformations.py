@@ -194,6 +194,28 @@ class TestSecondDerivatives:
         with pytest.raises(UserError, match="routing: got forward mode"):
             jax.hessian(total("linear"))(small)
 
+    @pytest.mark.parametrize("routing", [cj.EMRouting, cj.VariationalRouting])
+    def test_gaussians_are_differentiated_twice_as_with_dense_votes(self, routing, x64):
+        """In reverse mode, where each fit of them has a backward pass of its own."""
+        routing = routing(num_iters=2, gradient=cj.FullGradient())
+        sizes = cj.routing.Sizes(i=N_I, j=N_J, d=D, e=E)
+        known = routing.parameters(sizes).items()
+        trained = {name: jnp.full(one.shape, 0.1, jnp.float64) for name, one in known}
+        u = jnp.asarray(U, jnp.float64)[:2]
+        present = jnp.linspace(0.3, 0.9, 2 * N_I, dtype=jnp.float64).reshape(2, N_I)
+
+        def steepness(kind):
+            def total(x):
+                found = routing(VOTES[kind](u, x), activation=present, params=trained)
+                return jnp.sum(jnp.sin(found.pose)) + jnp.sum(found.activation)
+
+            return lambda x: jnp.sum(jax.grad(total)(x) ** 2)
+
+        given = jnp.asarray(W, jnp.float64)
+        linear, dense = (jax.jit(jax.grad(steepness(kind)))(given) for kind in ("linear", "dense"))
+        np.testing.assert_allclose(linear, dense, rtol=1e-8, atol=1e-11)
+        assert float(jnp.linalg.norm(dense)) > 1e-2
+
     @pytest.mark.parametrize("kind", sorted(VOTES))
     @pytest.mark.parametrize("again", [jax.grad, jax.jacfwd])
     def test_the_implicit_gradient_is_refused_twice(self, kind, again, as_installed):
