@@ -270,8 +270,8 @@ class TestHugeVotes:
 
 class TestForm:
     def test_votes_are_formed_only_where_they_are_small(self):
-        few = jnp.ones((8, 1152, 8)), jnp.ones((1152, 10, 8, 16))
-        assert jax.eval_shape(form_votes, *few).shape == (8, 1152, 10, 16)
+        few = jnp.ones((16, 1152, 8)), jnp.ones((1152, 10, 8, 16))
+        assert jax.eval_shape(form_votes, *few).shape == (16, 1152, 10, 16)
         kinds = [jax.eval_shape(form_votes, u, few[1]) for u in (few[0][:4], few[0])]
         assert [type(votes) for votes in kinds] == [cj.DenseVotes, cj.LinearVotes]
 
