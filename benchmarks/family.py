@@ -1,9 +1,9 @@
 """Time convolutional capsules and EM routing beside PyTorch, and count the memory of window votes.
 
-    python benchmarks/family.py [NAME ...] [--rounds N]
+    python benchmarks/family.py [NAME ...] [--rounds N] [--results FILE]
 
-Writes benchmarks/results/family.json, the seconds of every round, and prints the tables of docs/speed.md;
-`--show` prints those of what is there.
+Writes benchmarks/results/family.json, or another file, the seconds of every round, and prints the tables of
+docs/speed.md; `--show` prints those of what is there.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def tables(measured: dict[str, Any]) -> list[Table]:
             for g in ("stop", "closed_form")
         ]
         child = [f"{g}, never formed, share child" for g in ("stop", "closed_form")]
-        parts.append(" and ".join(f"{found[kind] / 1e6:.0f}" for kind in child if kind in found))
+        parts.append(" and ".join(f"{found[kind] / 1e6:.0f}" for kind in child))
         shares.append((name, f"{found['votes'] / 1e6:.0f}", *parts))
     memory_heads = (
         "MB, never formed / formed",
@@ -138,12 +138,15 @@ def main() -> None:
         "names", nargs="*", metavar="NAME", help="groups to measure (default all, and memory)"
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each (default 5)")
+    parser.add_argument("--results", type=Path, default=PATH, metavar="FILE", help="raw results")
     parser.add_argument("--show", action="store_true", help="print the tables of what is there")
     told = parser.parse_args()
     found = groups()
     if unknown := [name for name in told.names if name not in found]:
         parser.error(f"got {unknown[0]!r}, expected one of: {'; '.join(found)}")
-    measured = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {"groups": {}}
+    path, measured = told.results, {"groups": {}}
+    if path.exists():
+        measured = json.loads(path.read_text(encoding="utf-8"))
     if not told.show:
         measured["environment"] = description.environment()
         if not told.names:
@@ -157,8 +160,8 @@ def main() -> None:
                 measured["groups"] = {
                     n: measured["groups"][n] for n in found if n in measured["groups"]
                 }
-                PATH.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(table.to_markdown() for table in tables(measured)))
+                path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(table.to_markdown() for table in tables(measured) if table.rows))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def agreements(
         return None, [_compare(_pull(pose, matrix, u), u, rows) for pose in poses]
 
     pairs = W.shape[0], u.shape[0], u.shape[-1] // rows
-    return over_parents(one, None, (list(v), W), lambda: [any_numbers(v, pairs) for _ in v])[1]
+    return over_parents(one, None, (list(v), W), [any_numbers(v, pairs) for _ in v])[1]
 
 
 def adjoint(
@@ -139,12 +139,9 @@ def adjoint(
             W_bar = more if W_bar is None else W_bar + more
         return u_bar, (matrix.T @ weighed[0], _compare(pulled[0], u, rows), W_bar)
 
-    def held() -> tuple[Array, Array, Array]:
-        matrices = any_numbers(given, W.shape) if accumulate is None else accumulate[1]
-        return v[0], any_numbers(given, c[0].shape), matrices
-
     given = *c, *v
-    start = zeros_after(given, u) if accumulate is None else accumulate[0]
+    start, matrices = accumulate or (zeros_after(given, u), any_numbers(given, W.shape))
+    held = v[0], any_numbers(given, c[0].shape), matrices
     u_bar, (s, a, W_bar) = over_parents(one, start, (list(c), W, list(v)), held)
     return s, a, (u_bar, W_bar)
 

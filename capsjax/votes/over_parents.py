@@ -16,7 +16,7 @@ def over_parents(
     step: Callable[[Any, Any, Any], tuple[Any, Any]],
     carry: Any,
     parents: Any,
-    held: Callable[[], Any],
+    held: Any,
 ) -> tuple[Any, Any]:
     """Scan over parents, putting what is found in the place of what large arrays hold.
 
@@ -30,7 +30,7 @@ def over_parents(
             found of that parent.
         carry: the first carry.
         parents: arrays of all of them, [j, ...].
-        held: makes arrays of the shapes of what is found, [j, ...]: what is added to, or any numbers.
+        held: arrays of the shapes of what is found, [j, ...]: what is added to, or any numbers.
 
     Returns:
         The last carry, and what is found of all parents.
@@ -44,10 +44,10 @@ def over_parents(
         found = jax.tree.map(lambda array, x: put(array, x, number, 0), found, more)
         return (number + 1, carry, found), None
 
-    if not any(large(x) for x in jax.tree.leaves((parents, jax.eval_shape(held)))):
-        return jax.lax.scan(lambda carry, given: step(carry, *given), carry, (parents, held()))
+    if not any(large(x) for x in jax.tree.leaves((parents, held))):
+        return jax.lax.scan(lambda carry, given: step(carry, *given), carry, (parents, held))
     number = zeros_after(jax.tree.leaves(parents), jnp.zeros((), jnp.int32))
-    return jax.lax.scan(one, (number, carry, held()), parents)[0][1:]
+    return jax.lax.scan(one, (number, carry, held), parents)[0][1:]
 
 
 def large(x: Any) -> bool:

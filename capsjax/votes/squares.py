@@ -271,16 +271,11 @@ def _adjoint(
         matrices = matrix.reshape(*u.shape[:2], -1).swapaxes(1, 2)  # [i, e, d]
         return u_bar + _products(matrices, votes_bar), (m_bar, W_bar, c_bar, p_bar, w_bar, s_bar)
 
-    def held() -> tuple[Array | None, ...]:
-        numbers, t = any_numbers(given, pairs), terms
-        each = (t.c, numbers), (t.p, m), (t.w, numbers), (t.s_bar, m)
-        return (
-            m,
-            any_numbers(given, W.shape),
-            *(x if there is not None else None for there, x in each),
-        )
-
-    given = [x for x in terms if x is not None]
+    given = jax.tree.leaves(terms)
+    numbers = any_numbers(given, pairs)
+    each = (terms.c, numbers), (terms.p, m), (terms.w, numbers), (terms.s_bar, m)
+    of_terms = (x if there is not None else None for there, x in each)
+    held = m, any_numbers(given, W.shape), *of_terms
     u_bar, found = over_parents(one, zeros_after(given, u), (m, W, terms), held)
     return Pulled(u_bar, *found)
 
