@@ -74,7 +74,7 @@ def test_gradients_for_several_networks_at_once(mode, accelerate):
     there = gradients()
     accelerate(False)
     jax.clear_caches()
-    close(there, gradients(), atol=2e-5)
+    close(there, gradients(), atol=5e-5)
 
 
 def test_a_gpu_forms_votes_as_long_as_they_fit(accelerate, monkeypatch):

@@ -17,6 +17,7 @@ from capsjax.votes import (
     Votes,
     as_votes,
     contractions,
+    couplings,
     form_votes,
     predict,
 )
@@ -42,11 +43,11 @@ class TestArranged:
     """Linear votes as routing contracts them, parents first and the batch last, show the same."""
 
     @pytest.mark.parametrize("leading", [(B,), (2, B)])
-    @pytest.mark.parametrize("d", [D, contractions.UNROLLED + 1])
-    def test_contractions_and_their_adjoints(self, d, leading, x64):
+    @pytest.mark.parametrize(("d", "e"), [(D, E), (contractions.UNROLLED + 1,) * 2])
+    def test_contractions_and_their_adjoints(self, d, e, leading, x64):
         rng = np.random.RandomState(3)
-        u, W_ = (jnp.asarray(rng.normal(size=s)) for s in ((*leading, N_I, d), (N_I, N_J, d, E)))
-        c, v = (jnp.asarray(rng.normal(size=(*leading, *s))) for s in ((N_I, N_J), (N_J, E)))
+        u, W_ = (jnp.asarray(rng.normal(size=s)) for s in ((*leading, N_I, d), (N_I, N_J, d, e)))
+        c, v = (jnp.asarray(rng.normal(size=(*leading, *s))) for s in ((N_I, N_J), (N_J, e)))
         votes, dense = predict(u, W_).arranged(), make("dense", u, W_)
         assert votes.shape == dense.shape
         assert votes.dtype == dense.dtype
@@ -78,16 +79,16 @@ class TestArranged:
         bar = jnp.cos(logits)
         last = (2, 1, 0)  # [b, i, j], as the readable twins want it
         wanted, pull = jax.vjp(lambda x: numerics.couple(x, leaky), logits.transpose(last))
-        found, own_pull = jax.vjp(lambda x: contractions.couple(x, leaky), logits)
+        found, own_pull = jax.vjp(lambda x: couplings.couple(x, leaky), logits)
         close(found.transpose(last), wanted)
         (expected,) = pull(bar.transpose(last))
         close(own_pull(bar)[0].transpose(last), expected)
-        close(contractions.couple_adjoint(found, bar).transpose(last), expected)
+        close(couplings.couple_adjoint(found, bar).transpose(last), expected)
 
     def test_huge_logits_couple_to_finite_shares(self):
         logits = jnp.asarray([[[1e30]], [[-1e30]], [[0.0]]])
-        np.testing.assert_array_equal(contractions.couple(logits, False)[:, 0, 0], [1, 0, 0])
-        np.testing.assert_array_equal(contractions.couple(-logits, True)[:, 0, 0], [0, 1, 0])
+        np.testing.assert_array_equal(couplings.couple(logits, False)[:, 0, 0], [1, 0, 0])
+        np.testing.assert_array_equal(couplings.couple(-logits, True)[:, 0, 0], [0, 1, 0])
 
 
 @pytest.mark.parametrize("kind", KINDS)

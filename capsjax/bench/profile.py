@@ -21,6 +21,8 @@ BEFORE, AFTER = ("batch",), ("decoder", "loss", "optimiser")
 OTHER = "other"
 # What only waits for operations inside it, each with a time of its own.
 _CONTAINERS = frozenset(("while", "call", "conditional", "async-start", "async-done"))
+_CALLED = re.compile(r"(?:to_apply|calls|body|condition)=%?([^\s,]+)")
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?(\S+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(\S+) = (?:\(.*?\)|\S+) ([a-z][\w-]*)\(")
 
 
@@ -119,18 +121,35 @@ def parts_of(program: str, layers: Iterable[str]) -> dict[str, str | None]:
     Returns:
         Operation to part; None for those that only contain others.
     """
-    parts: dict[str, str | None] = {}
     # A step of the path to an operation, as it is or differentiated: stem, jvp(stem), transpose(jvp(stem)).
     names = "|".join(map(re.escape, (*BEFORE, *layers, *AFTER)))
     pattern = re.compile(rf"(?:^|/)(?:\w+\()*({names})\)*(?=/|$)")
+    around: dict[
+        str, tuple[str | None, str]
+    ] = {}  # of a computation, what calls it and where that is
+    found: list[tuple[str, str, str | None, str]] = []
+    inside = ""
     for line in program.splitlines():
-        if not (found := _INSTRUCTION.match(line)):
-            continue
-        operation, kind = found.groups()
         _, _, named = line.partition('op_name="')
         scope = pattern.search(named.partition('"')[0])
-        parts[operation] = None if kind in _CONTAINERS else scope[1] if scope is not None else OTHER
-    return parts
+        part = None if scope is None else scope[1]
+        if begun := _COMPUTATION.match(line):
+            inside = begun[1]
+        elif instruction := _INSTRUCTION.match(line):
+            operation, kind = instruction.groups()
+            found.append((operation, kind, part, inside))
+            around |= dict.fromkeys(_CALLED.findall(line), (part, inside))
+
+    # What is called knows no scope of its callers: then the part is that of the nearest call around.
+    def around_it(part: str | None, inside: str) -> str:
+        while part is None and inside in around:
+            part, inside = around[inside]
+        return part or OTHER
+
+    return {
+        operation: None if kind in _CONTAINERS else around_it(part, inside)
+        for operation, kind, part, inside in found
+    }
 
 
 def seconds_of(traces: Iterable[Any]) -> dict[str, float]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from capsjax.numerics import reverse_only
-from capsjax.votes import together
+from capsjax.votes import together, written_out
 from capsjax.votes.over_parents import any_numbers, over_parents, zeros_after
 
 UNROLLED = 32  # terms up to which a reduction over a leading axis is written out
@@ -37,7 +37,7 @@ def combine(
 ) -> Float[Array, "j e b"]:
     """Weigh and sum over children: dT/dv, s_j = sum_i c_ij W_ij u_i.
 
-    For each parent one matrix product, of W_j^T, [e, i d], with c_ij u_i, [i d, b].
+    Not written out it is a product for each parent, of W_j^T, [e, i d], with c_ij u_i, [i d, b].
 
     Args:
         c: coupling, [j, i, n].
@@ -73,7 +73,7 @@ def agreements(
     W: Float[Array, "j id e"],
     rows: int = 1,
 ) -> list[Float[Array, "j i n"]]:
-    """Compare every vote with several poses, in one pass over the parents.
+    """Compare every vote with several poses.
 
     Args:
         v: parent poses, each [j, e, b].
@@ -91,6 +91,10 @@ def agreements(
         poses, matrix = parent
         return None, [_compare(_pull(pose, matrix, u), u, rows) for pose in poses]
 
+    found = [written_out.agreement(pose, u, W, rows) for pose in v]
+    written = [x for x in found if x is not None]
+    if len(written) == len(v):
+        return written
     pairs = W.shape[0], u.shape[0], u.shape[-1] // rows
     return over_parents(one, None, (list(v), W), [any_numbers(v, pairs) for _ in v])[1]
 
@@ -102,7 +106,7 @@ def adjoint(
     v: Sequence[Float[Array, "j e b"]],
     accumulate: Cotangents | None = None,
 ) -> tuple[Float[Array, "j e b"], Float[Array, "j i n"], Cotangents]:
-    """Differentiate T = sum_kij c_kij (W_ij u_i) . v_kj with respect to all it is made of, in one pass.
+    """Differentiate T = sum_kij c_kij (W_ij u_i) . v_kj with respect to all it is made of.
 
     This is the reverse mode of both contractions at once. For `combine` v is the cotangent of s, and dT/dc is
     that of the coupling. For `agreement` c is the cotangent of a, and dT/dv is that of the pose. The compiler
@@ -119,12 +123,45 @@ def adjoint(
         dT/dv_0, [j, e, b], and dT/dc_0, [j, i, n], of the first term; and dT/du and dT/dW of all terms, added
         to `accumulate`.
     """
-    # Equal sizes may be symbols, or 0.
-    rows = 1 if c[0].shape[-1] == u.shape[-1] else u.shape[-1] // c[0].shape[-1]
+    rows = rows_of(c[0], u)
     if accelerated():
         start = (jnp.zeros_like(u), jnp.zeros_like(W)) if accumulate is None else accumulate
         s, a, cotangents = together.adjoint([for_rows(x, u) for x in c], u, W, v, start)
         return s, sum_rows(a, rows), cotangents
+    of_u, of_W = accumulate or (None, None)
+    u_bar = written_out.children_bar(c, v, u, W, rows, of_u)
+    if u_bar is None:
+        return _adjoint_by_products(c, u, W, v, accumulate)
+    W_bar = _matrices_bar(c, u, v, of_W)
+    return combine(c[0], u, W), agreement(v[0], u, W, rows), (u_bar, W_bar)
+
+
+def _matrices_bar(
+    c: Sequence[Float[Array, "j i n"]],
+    u: Float[Array, "i d b"],
+    v: Sequence[Float[Array, "j e b"]],
+    accumulate: Float[Array, "j id e"] | None,
+) -> Float[Array, "j id e"]:
+    """Return dT/dW of `adjoint`, by products of matrices for one parent at a time."""
+
+    def one(_: None, parent: Any, held: Array) -> tuple[None, Array]:
+        more = [_weigh(coupling, u) @ pose.T for coupling, pose in zip(*parent, strict=True)]
+        return None, functools.reduce(jnp.add, more if accumulate is None else [held, *more])
+
+    shape = c[0].shape[0], u.shape[0] * u.shape[1], v[0].shape[1]
+    held = any_numbers([*c, *v], shape) if accumulate is None else accumulate
+    return over_parents(one, None, (list(c), list(v)), held)[1]
+
+
+def _adjoint_by_products(
+    c: Sequence[Float[Array, "j i n"]],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+    v: Sequence[Float[Array, "j e b"]],
+    accumulate: Cotangents | None,
+) -> tuple[Float[Array, "j e b"], Float[Array, "j i n"], Cotangents]:
+    """Return what `adjoint` returns, by products of matrices for one parent at a time."""
+    rows = rows_of(c[0], u)
 
     # One parent at a time, and no finer: blocks of children that fit the cache took 1.3 to 1.7 times as long,
     # all parents in one array [b, i, j, e] five times (docs/decisions/0006).
@@ -159,109 +196,6 @@ def total(u: Float[Array, "i d b"], W: Float[Array, "j id e"]) -> Float[Array, "
     return _total(*reverse_only((u, W)))
 
 
-def couple(logits: Float[Array, "j i b"], leaky: bool) -> Float[Array, "j i b"]:
-    """Normalise logits over the parents of each child, the leading axis.
-
-    Args:
-        logits: b_ij, [j, i, b].
-        leaky: adds a zero logit for "none of the parents".
-
-    Returns:
-        c_ij, [j, i, b].
-    """
-    # The adjoint is written by hand: the compiler's own sum over the parents takes several times as long.
-    return _couple(*reverse_only((logits,)), leaky)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _couple(logits: Array, leaky: bool) -> Array:
-    # Written out, 2 ms; `jax.nn.softmax` over the first axis takes 17 (docs/decisions/0006). The result does
-    # not depend on what is subtracted.
-    largest = reduce(jnp.maximum, logits)  # [i, b]
-    largest = jnp.maximum(largest, 0) if leaky else largest
-    shares = jnp.exp(logits - largest[None])
-    whole = reduce(jnp.add, shares)
-    whole = whole + jnp.exp(-largest) if leaky else whole
-    return shares / whole[None]
-
-
-def _couple_forward(logits: Array, leaky: bool) -> tuple[Array, Array]:
-    coupling = couple(logits, leaky)
-    return coupling, coupling
-
-
-def _couple_backward(leaky: bool, coupling: Array, cotangent: Array) -> tuple[Array]:
-    del leaky  # what leaked away has no cotangent
-    return (couple_adjoint(coupling, cotangent),)
-
-
-_couple.defvjp(_couple_forward, _couple_backward)
-
-
-def couple_adjoint(
-    coupling: Float[Array, "j i b"], cotangent: Float[Array, "j i b"]
-) -> Float[Array, "j i b"]:
-    """Pull a cotangent of `couple` back to the logits: b_bar = c (c_bar - sum_j c c_bar).
-
-    Args:
-        coupling: c_ij, [j, i, b].
-        cotangent: c_bar, [j, i, b].
-
-    Returns:
-        b_bar, [j, i, b]; the same for leaky coupling, as what leaked away has no cotangent.
-    """
-    return coupling * (cotangent - sum_products(coupling, cotangent)[None])
-
-
-def sum_products(x: Float[Array, "j i b"], y: Float[Array, "j i b"]) -> Float[Array, "i b"]:
-    """Sum products over the parents, one by one, so that no array holds them all.
-
-    Args:
-        x: numbers, [j, i, b].
-        y: numbers, [j, i, b].
-
-    Returns:
-        sum_j x_j y_j, [i, b].
-    """
-    if accelerated() or x.shape[0] < 2:
-        return reduce(jnp.add, x * y)
-
-    def add(found: Array, parent: tuple[Array, Array]) -> tuple[Array, None]:
-        return found + parent[0] * parent[1], None
-
-    return jax.lax.scan(add, zeros_after([x, y], x[0]), (x, y))[0]
-
-
-def for_parents(x: Shaped[Array, "i n"], parents: int) -> Shaped[Array, "j i n"]:
-    """Repeat a number of each child for all its parents.
-
-    Args:
-        x: numbers, [i, n].
-        parents: j.
-
-    Returns:
-        The same for each parent, [j, i, n].
-    """
-    return _for_parents(*reverse_only((x,)), parents)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _for_parents(x: Array, parents: int) -> Array:
-    return jnp.broadcast_to(x[None], (parents, *x.shape))
-
-
-def _for_parents_forward(x: Array, parents: int) -> tuple[Array, None]:
-    return for_parents(x, parents), None
-
-
-def _for_parents_backward(parents: int, _: None, cotangent: Array) -> tuple[Array]:
-    del parents
-    return (reduce(jnp.add, cotangent),)
-
-
-_for_parents.defvjp(_for_parents_forward, _for_parents_backward)
-
-
 def for_rows(x: Shaped[Array, "... n"], u: Float[Array, "i d b"]) -> Shaped[Array, "... b"]:
     """Repeat a number of each pose for all its rows, which are columns of u.
 
@@ -274,6 +208,20 @@ def for_rows(x: Shaped[Array, "... n"], u: Float[Array, "i d b"]) -> Shaped[Arra
     """
     n, b = x.shape[-1], u.shape[-1]
     return x if n == b else jnp.tile(x, [*[1] * (x.ndim - 1), b // n])
+
+
+def rows_of(c: Float[Array, "j i n"], u: Float[Array, "i d b"]) -> int:
+    """Return the rows of a pose.
+
+    Args:
+        c: a number for each pair, [j, i, n].
+        u: child poses, [i, d, b], b = p n.
+
+    Returns:
+        p.
+    """
+    n, b = c.shape[-1], u.shape[-1]
+    return 1 if n == b else b // n  # equal sizes may be symbols, or 0
 
 
 def sum_rows(x: Float[Array, "... b"], rows: int) -> Float[Array, "... n"]:
@@ -377,6 +325,9 @@ def sum_apart(x: Float[Array, "m ..."]) -> Float[Array, "..."]:
 def _combine(c: Array, u: Array, W: Array) -> Array:
     if accelerated():
         return together.combine(for_rows(c, u), u, W)
+    written = written_out.combine(c, u, W, rows_of(c, u))
+    if written is not None:
+        return written
 
     def one(parent: tuple[Array, Array]) -> Array:
         coupling, matrix = parent

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from capsjax.types import PerPair
-from capsjax.votes import contractions
+from capsjax.votes import contractions, couplings
 from capsjax.votes.pairs import Pairs
 
 Share = Literal["child", "position"]
@@ -216,8 +216,8 @@ class WindowColumns(Windowed):
             c_ij, [j, i, n].
         """
         if not self.joined:
-            return contractions.couple(logits, leaky)
-        # As in `contractions.couple`, with sums and maxima that go over a child's windows too.
+            return couplings.couple(logits, leaky)
+        # As in `couplings.couple`, with sums and maxima that go over a child's windows too.
         largest = jax.lax.stop_gradient(
             self._by_child(jnp.maximum, contractions.reduce(jnp.maximum, logits), -jnp.inf)
         )
@@ -240,8 +240,8 @@ class WindowColumns(Windowed):
             b_bar, [j, i, n]; the sum goes over all parents of the child.
         """
         if not self.joined:
-            return contractions.couple_adjoint(coupling, cotangent)
-        mean = self._by_child(jnp.add, contractions.sum_products(coupling, cotangent), 0)
+            return couplings.couple_adjoint(coupling, cotangent)
+        mean = self._by_child(jnp.add, couplings.sum_products(coupling, cotangent), 0)
         return coupling * (cotangent - self._by_window(mean)[None])
 
     def _by_child(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from capsjax import numerics
 from capsjax.types import PerPair
-from capsjax.votes import contractions
+from capsjax.votes import couplings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +172,7 @@ class ParentsFirst(Pairs):
         Returns:
             c_ij, [j, i, b].
         """
-        return contractions.couple(logits, leaky)
+        return couplings.couple(logits, leaky)
 
     def softmax_vjp(
         self, coupling: Float[Array, "j i b"], cotangent: Float[Array, "j i b"]
@@ -186,12 +186,12 @@ class ParentsFirst(Pairs):
         Returns:
             b_bar, [j, i, b].
         """
-        return contractions.couple_adjoint(coupling, cotangent)
+        return couplings.couple_adjoint(coupling, cotangent)
 
     def by_child(self, x: Shaped[Array, "*batch i"]) -> Shaped[Array, "j i b"]:
         """Repeat a number of each child, [*batch, i], for all its parents; its adjoint sums written out."""
         i, j = self.shape[-2:]
-        return contractions.for_parents(x.reshape(math.prod(self.shape[:-2]), i).T, j)
+        return couplings.for_parents(x.reshape(math.prod(self.shape[:-2]), i).T, j)
 
     def sum(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
         """Return the sum over each example's pairs, [*batch]."""

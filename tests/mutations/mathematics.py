@@ -20,9 +20,9 @@ MATHEMATICS = (
     Mutation(
         "backward pass of a convolution's coupling, position by position",
         "votes/grid.py",
-        "        mean = self._by_child(jnp.add, contractions.sum_products(coupling, cotangent), 0)\n"
+        "        mean = self._by_child(jnp.add, couplings.sum_products(coupling, cotangent), 0)\n"
         "        return coupling * (cotangent - self._by_window(mean)[None])\n",
-        "        return contractions.couple_adjoint(coupling, cotangent)\n",
+        "        return couplings.couple_adjoint(coupling, cotangent)\n",
         ("tests/test_window_votes.py",),
     ),
     Mutation(
@@ -176,7 +176,7 @@ MATHEMATICS = (
     ),
     Mutation(
         "leaky logit forgotten by linear votes",
-        "votes/contractions.py",
+        "votes/couplings.py",
         "    whole = whole + jnp.exp(-largest) if leaky else whole\n",
         "",
         ("tests/test_votes.py",),

@@ -31,4 +31,32 @@ SPEED = (
         "        return more, _put(bar, number, of_these)\n",
         ("tests/test_child_blocks.py",),
     ),
+    Mutation(
+        "agreement of the first rows of poses alone",
+        "votes/written_out.py",
+        "    places = ((k, row) for row in range(rows) for k in range(d))\n",
+        "    places = ((k, row) for row in range(1) for k in range(d))\n",
+        ("tests/test_written_out.py",),
+    ),
+    Mutation(
+        "cotangents of children that forget what they are added to",
+        "votes/written_out.py",
+        "    terms = [] if start is None else [start]",
+        "    terms = [] if start is None else [0 * start]",
+        ("tests/test_written_out.py",),
+    ),
+    Mutation(
+        "half precision added up one by one",
+        "votes/written_out.py",
+        "    return all(jnp.finfo(x.dtype).bits >= 32 for x in arrays)\n",
+        "    return all(jnp.finfo(x.dtype).bits >= 16 for x in arrays)\n",
+        ("tests/test_written_out.py",),
+    ),
+    Mutation(
+        "operands that are made again wherever they are read",
+        "votes/written_out.py",
+        'inlineable="false"',
+        'inlineable="true"',
+        ("tests/test_written_out.py",),
+    ),
 )
