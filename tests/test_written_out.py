@@ -65,9 +65,10 @@ def same(found, expected):
 
 @pytest.mark.parametrize("name", SIZES)
 class TestSums:
-    def test_agreement(self, name, x64):
-        expected = np.einsum("jihpn,jhpn->jin", votes(name), made(name)["v"])
-        same(written(name, lambda v, u, W, p, **_: written_out.agreement(v, u, W, p)), expected)
+    def test_agreements(self, name, x64):
+        found = written(name, lambda v, x, u, W, p, **_: written_out.agreements([v, x], u, W, p))
+        for key, one in zip("vx", found, strict=True):
+            same(one, np.einsum("jihpn,jhpn->jin", votes(name), made(name)[key]))
 
     def test_combine(self, name, x64):
         expected = np.einsum("jin,jihpn->jhpn", made(name)["c"], votes(name))
@@ -114,7 +115,7 @@ def asked(i=8, d=4, j=2, e=4, n=16, dtype=jnp.float32):
     c, u, W = jnp.zeros((j, i, n), dtype), jnp.zeros((i, d, n), dtype), jnp.zeros((j, i * d, e))
     v, W = jnp.zeros((j, e, n), dtype), W.astype(dtype)
     found = {
-        "agreement": lambda: written_out.agreement(v, u, W, 1),
+        "agreements": lambda: written_out.agreements([v], u, W, 1),
         "combine": lambda: written_out.combine(c, u, W, 1),
         "children_bar": lambda: written_out.children_bar([c], [v], u, W, 1, None),
     }
@@ -130,16 +131,16 @@ ALL = asked()
         ({"dtype": jnp.bfloat16}, ALL),
         ({"i": 11}, {"combine"}),
         ({"i": 0}, {"combine"}),
-        ({"d": 65}, {"agreement", "combine"}),  # terms
+        ({"d": 65}, {"agreements", "combine"}),  # terms
         ({"d": 127, "e": 2}, {"combine"}),  # arrays
-        ({"d": 200, "e": 1}, {"agreement", "combine"}),
+        ({"d": 200, "e": 1}, {"agreements", "combine"}),
         ({"e": 9}, {"children_bar"}),
         ({"j": 127}, {"children_bar"}),  # a call for each parent
         ({"n": 0}, set()),
     ],
 )
 def test_products_are_left_what_they_do_better(changed, without):
-    assert {"agreement", "combine", "children_bar"} == ALL
+    assert {"agreements", "combine", "children_bar"} == ALL
     assert asked(**changed) == ALL - without
 
 

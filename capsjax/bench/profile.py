@@ -124,10 +124,9 @@ def parts_of(program: str, layers: Iterable[str]) -> dict[str, str | None]:
     # A step of the path to an operation, as it is or differentiated: stem, jvp(stem), transpose(jvp(stem)).
     names = "|".join(map(re.escape, (*BEFORE, *layers, *AFTER)))
     pattern = re.compile(rf"(?:^|/)(?:\w+\()*({names})\)*(?=/|$)")
-    around: dict[
-        str, tuple[str | None, str]
-    ] = {}  # of a computation, what calls it and where that is
     found: list[tuple[str, str, str | None, str]] = []
+    # Of a computation the part of what calls it, and the computation which that is in.
+    around: dict[str, tuple[str | None, str]] = {}
     inside = ""
     for line in program.splitlines():
         _, _, named = line.partition('op_name="')

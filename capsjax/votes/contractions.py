@@ -86,15 +86,14 @@ def agreements(
     """
     if accelerated():
         return [sum_rows(a, rows) for a in together.agreements(v, u, W)]
+    written = written_out.agreements(v, u, W, rows)
+    if written is not None:
+        return written
 
     def one(_: None, parent: tuple[list[Array], Array], __: Any) -> tuple[None, list[Array]]:
         poses, matrix = parent
         return None, [_compare(_pull(pose, matrix, u), u, rows) for pose in poses]
 
-    found = [written_out.agreement(pose, u, W, rows) for pose in v]
-    written = [x for x in found if x is not None]
-    if len(written) == len(v):
-        return written
     pairs = W.shape[0], u.shape[0], u.shape[-1] // rows
     return over_parents(one, None, (list(v), W), [any_numbers(v, pairs) for _ in v])[1]
 

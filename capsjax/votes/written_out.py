@@ -8,7 +8,7 @@ matrices are better, or where numbers are so short that sums need the accumulato
 """
 
 import functools
-import operator
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,10 +17,9 @@ import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float
 
-# The compiler vectorises no loop that reads about 250 arrays or more, and long expressions compile slowly.
-READ = 200
-TERMS = 256
-CHILDREN = (8, 9, 6, 7, 5, 4)  # at a time, the best first; but 12 where they are near
+READ = 200  # the compiler vectorises no loop that reads about 250 arrays or more
+TERMS = 256  # of 512 over eight columns it ran out of memory
+CHILDREN, MORE = (8, 9, 6, 7, 5, 4), 12  # at a time, the best first; but more where they are near
 NEAR = 12 * 2**10  # numbers, 48 KB, that stay in a core's first cache
 PARENTS = 72  # numbers of parents' poses and couplings that are read for each of a child
 CALLS = 8  # passes over the children, each for some parents
@@ -29,27 +28,30 @@ SHORT = 8
 LARGE = 2**25  # numbers of an array, 128 MB
 
 
-def agreement(
-    v: Float[Array, "j e b"], u: Float[Array, "i d b"], W: Float[Array, "j id e"], rows: int
-) -> Float[Array, "j i n"] | None:
-    """Compare every vote with its parent's pose, a_ij = u_i . (W_ij^T v_j).
+def agreements(
+    v: Sequence[Float[Array, "j e b"]],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+    rows: int,
+) -> list[Float[Array, "j i n"]] | None:
+    """Compare every vote with several poses, a_ij = u_i . (W_ij^T v_j).
 
     Args:
-        v: parent poses, [j, e, b].
+        v: parent poses, each [j, e, b].
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
         rows: p, rows of a pose.
 
     Returns:
-        a, [j, i, n].
+        One agreement for each, [j, i, n].
     """
-    d, e = u.shape[1], v.shape[1]
-    if not _exact(v, u, W) or rows * d * e > TERMS or rows * (d + e) > READ:
+    d, e = u.shape[1], W.shape[-1]
+    if not _exact(*v, u, W) or rows * d * e > TERMS or rows * (d + e) > READ:
         return None
-    return _alone(_agreement, rows, v, u, W)
+    return [_alone(_agreement, rows, pose, u, W) for pose in v]
 
 
-def _agreement(rows: int, v: Array, u: Array, W: Array) -> Array:
+def _agreement(rows: int, v: Array, u: Array, W: Array) -> Float[Array, "j i n"]:
     (j, e, _), (i, d, _) = v.shape, u.shape
     poses, children = _by_row(v, rows), _by_row(u, rows)  # [j, e, p, n] and [i, d, p, n]
     matrices = W.reshape(j, i, d, e)
@@ -76,8 +78,8 @@ def combine(
         s, [j, e, b].
     """
     (i, d, b), (j, _, e) = u.shape, W.shape
-    near = isinstance(b, int) and 12 * (d + 1) * (b // rows) <= NEAR
-    sizes = (12, *CHILDREN) if near else CHILDREN
+    near = isinstance(b, int) and MORE * (d + 1) * (b // rows) <= NEAR
+    sizes = (MORE, *CHILDREN) if near else CHILDREN
     size = next((k for k in sizes if i and i % k == 0 and k * (d + 1) <= READ), 0)
     if not size or not _exact(c, u, W) or _numbers(i // size, j, e, b) > LARGE:
         return None
@@ -170,7 +172,7 @@ def _exact(*arrays: Float[Array, "..."]) -> bool:
 
 def _numbers(*sizes: int) -> int:
     """Return how many numbers an array has; 0 where a size is a symbol."""
-    return functools.reduce(operator.mul, sizes) if all(isinstance(x, int) for x in sizes) else 0
+    return math.prod(sizes) if all(isinstance(x, int) for x in sizes) else 0
 
 
 def _by_row(x: Float[Array, "m d b"], rows: int) -> Float[Array, "m d p n"]:
