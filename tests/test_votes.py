@@ -433,7 +433,8 @@ class TestForms:
         ("examples", "d", "e", "form"),
         [
             (16, 8, 16, LinearVotes),
-            (8, 8, 16, DenseVotes),  # rows of 8 examples take as long as rows of 16
+            (8, 8, 16, LinearVotes),
+            (7, 8, 16, DenseVotes),  # rows of examples take time to begin
             (64, 24, 16, DenseVotes),
             (64, 8, 4, LinearVotes),  # so do rows of 4 components
         ],

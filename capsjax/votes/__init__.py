@@ -44,8 +44,8 @@ __all__ = [
 
 VoteForm = Literal["auto", "linear", "dense"]
 FORMS: tuple[str, ...] = get_args(VoteForm)
-LANES = 16  # float32 numbers of a vector unit; shorter rows take as long
-DEARER = 0.6  # what linear votes cost by that count, of dense ones, where they take as long
+LANES = 16  # components of a pose; rows of fewer take as long, with dense votes
+START = 8  # examples in whose time a row of them begins, with linear votes
 # Numbers up to which votes may be formed where that is faster, kept several times over: 16 MB on a CPU, and
 # on a GPU 1 GB (docs/decisions/0019).
 LARGEST, LARGEST_ACCELERATED = 2**22, 2**28
@@ -83,9 +83,9 @@ def faster_form(examples: Any, i: int, j: int, d: int, e: int) -> Literal["linea
     """Choose dense votes if they are small, and on a CPU only if linear ones take longer.
 
     An iteration goes over d numbers for each example, child and parent with linear votes, in rows of
-    examples; with dense ones over e, in rows of e. Rows are filled up to whole vectors. Fitted to what
-    benchmarks/votes.py measured (docs/decisions/0022). On a GPU memory is fast, and small products are not
-    (docs/decisions/0019).
+    examples that take some time to begin; with dense ones over e, in rows of e that are filled up to whole
+    vectors. Fitted to what benchmarks/votes.py measured (docs/decisions/0022). On a GPU memory is fast, and
+    small products are not (docs/decisions/0019).
 
     Args:
         examples: their number; or a symbol for any, under `jax.export`.
@@ -102,10 +102,5 @@ def faster_form(examples: Any, i: int, j: int, d: int, e: int) -> Literal["linea
     size = examples * i * j * e
     if accelerated():
         return "dense" if size <= LARGEST_ACCELERATED else "linear"
-    linear, dense = d * _filled(examples) / max(examples, 1), _filled(e)
-    return "dense" if linear > DEARER * dense and size <= LARGEST else "linear"
-
-
-def _filled(numbers: int) -> int:
-    """Return how many numbers a row takes as long as, in whole vectors."""
-    return -(-numbers // LANES) * LANES
+    linear, dense = d * (1 + START / max(examples, 1)), -(-e // LANES) * LANES
+    return "dense" if linear > dense and size <= LARGEST else "linear"
