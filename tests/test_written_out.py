@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from capsjax.votes import contractions, predict, written_out
+from capsjax.votes import contractions, predict, squares, written_out
 
 # i, d, j, e, p and n: groups of eight children; two rows, and parents in several passes; one component; poses
 # whose cotangents are products; three rows.
@@ -33,6 +33,7 @@ def made(name):
         "x": (j, e, p, n),
         "u": (i, d, p, n),
         "W": (j, i, d, e),
+        "unit": (p, n),
     }
     return {name: rng.normal(size=shape) for name, shape in draw.items()}
 
@@ -55,6 +56,11 @@ def votes(name):
     return np.einsum("jidh,idpn->jihpn", arrays["W"], arrays["u"])
 
 
+def deviations(name):
+    """From the parents' poses v, in units."""
+    return (votes(name) - made(name)["v"][:, None]) / made(name)["unit"]
+
+
 def same(found, expected):
     """To rounding, which sums of either order have."""
     assert found is not None
@@ -73,6 +79,33 @@ class TestSums:
     def test_combine(self, name, x64):
         expected = np.einsum("jin,jihpn->jhpn", made(name)["c"], votes(name))
         same(written(name, lambda c, u, W, p, **_: written_out.combine(c, u, W, p)), expected)
+
+    def test_scatter(self, name, x64):
+        expected = np.einsum("jin,jihpn->jhpn", made(name)["c"], deviations(name) ** 2)
+
+        def ask(c, v, unit, u, W, p, **_):
+            return written_out.scatter(c, v, unit, u, W, p)
+
+        same(written(name, ask), expected)
+
+    def test_distance(self, name, x64):
+        expected = np.einsum("jhpn,jihpn->jin", made(name)["x"], deviations(name) ** 2)
+
+        def ask(v, x, unit, u, W, p, **_):
+            return written_out.distance(v, x, unit, u, W, p)
+
+        same(written(name, ask), expected)
+
+    def test_deviation(self, name, x64):
+        a = made(name)
+        weights = np.einsum("jin,jhpn->jihpn", a["c"], a["x"])
+        weights = weights + np.einsum("jin,jhpn->jihpn", a["k"], a["v"])
+        expected = np.sum(weights * deviations(name), axis=1)
+
+        def ask(c, k, v, x, unit, u, W, p):
+            return written_out.deviation([c, k], [x, v], v, unit, u, W, p)
+
+        same(written(name, ask), expected)
 
     @pytest.mark.parametrize("added", [False, True])
     def test_cotangents_of_children(self, name, added, x64):
@@ -119,7 +152,8 @@ def asked(i=8, d=4, j=2, e=4, n=16, dtype=jnp.float32):
         "combine": lambda: written_out.combine(c, u, W, 1),
         "children_bar": lambda: written_out.children_bar([c], [v], u, W, 1, None),
     }
-    return {name for name, ask in found.items() if jax.eval_shape(ask) is not None}
+    there = {name for name, ask in found.items() if jax.eval_shape(ask) is not None}
+    return there | {"squares"} if written_out.deviations_too(c, u, W, 1) else there
 
 
 ALL = asked()
@@ -129,18 +163,19 @@ ALL = asked()
     ("changed", "without"),
     [
         ({"dtype": jnp.bfloat16}, ALL),
-        ({"i": 11}, {"combine"}),
-        ({"i": 0}, {"combine"}),
-        ({"d": 65}, {"agreements", "combine"}),  # terms
-        ({"d": 127, "e": 2}, {"combine"}),  # arrays
-        ({"d": 200, "e": 1}, {"agreements", "combine"}),
+        ({"i": 11}, {"combine", "squares"}),
+        ({"i": 0}, {"combine", "squares"}),
+        ({"d": 65}, {"agreements", "combine", "squares"}),  # terms
+        ({"d": 2, "e": 100}, {"squares", "children_bar"}),  # arrays
+        ({"d": 127, "e": 2}, {"combine", "squares"}),
+        ({"d": 200, "e": 1}, {"agreements", "combine", "squares"}),
         ({"e": 9}, {"children_bar"}),
         ({"j": 127}, {"children_bar"}),  # a call for each parent
         ({"n": 0}, set()),
     ],
 )
 def test_products_are_left_what_they_do_better(changed, without):
-    assert {"agreements", "combine", "children_bar"} == ALL
+    assert {"agreements", "combine", "children_bar", "squares"} == ALL
     assert asked(**changed) == ALL - without
 
 
@@ -153,7 +188,8 @@ def test_of_any_number_of_examples(as_installed):
     def program(u, W):
         arranged = predict(u, W).arranged()
         s = arranged.combine(arranged.couple(arranged.zeros()))
-        return jax.vjp(arranged.agreement, s)[1](arranged.zeros() + 1)[0]
+        apart, pull = jax.vjp(lambda m: arranged.distance(m, m), s)
+        return jax.vjp(arranged.agreement, s)[1](arranged.zeros() + 1)[0] + pull(apart)[0]
 
     def struct(shape, first):
         return jax.ShapeDtypeStruct((first, *shape), jnp.float32)
@@ -173,6 +209,23 @@ def test_examples_may_lie_on_several_devices(kind):
         there = [jax.device_put(x, jax.P("examples")) for x in (c, u)]
         found = jax.jit(lambda c, u: predict(u, W).combine(c))(*there)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_deviations_are_written_out_on_cpus_alone(device, monkeypatch):
+    """In a fit and its gradient, as calls into which the compiler draws nothing."""
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    i, d, b, j, e = 16, 4, 16, 5, 4
+    c, line, u, W = jnp.ones((j, i, b)), jnp.ones(b), jnp.ones((i, d, b)), jnp.ones((j, i * d, e))
+
+    @jax.jit
+    def program(c):
+        (m, s, a), pull = jax.vjp(lambda w, c: squares.fit(w, c, line, line, u, W, 1), c + 1, c)
+        return m, s, a, pull((m, s, a))
+
+    calls = program.lower(c).compile().as_text().count(" call(")
+    # Mean, scatter and distance; then of these scatter, distance, deviation and agreement.
+    assert calls == (7 if device == "cpu" else 0)
 
 
 def test_what_is_contracted_is_made_before():

@@ -103,7 +103,7 @@ class ColumnVotes(Votes):
         centre: Float[Array, "*batch j e"],
         unit: Float[Array, "*batch"] | None = None,
     ) -> Float[Array, "*batch j e"]:
-        """Weigh and sum squared deviations, forming the votes of one parent at a time.
+        """Weigh and sum squared deviations, with the votes of one parent formed at a time, or none.
 
         Args:
             coupling: c_ij, [j, i, n].
@@ -122,7 +122,7 @@ class ColumnVotes(Votes):
         precision: Float[Array, "*batch j e"],
         unit: Float[Array, "*batch"] | None = None,
     ) -> Float[Array, "j i n"]:
-        """Measure weighted squared distances, forming the votes of one parent at a time.
+        """Measure weighted squared distances, with the votes of one parent formed at a time, or none.
 
         Args:
             centre: m_j, [*batch, j, e].
@@ -143,7 +143,7 @@ class ColumnVotes(Votes):
         unit: Float[Array, "*batch"],
         distances: bool = False,
     ) -> Fit:
-        """Fit a Gaussian to each parent's votes; its gradient forms those of one parent once, at a time.
+        """Fit a Gaussian to each parent's votes; its gradient forms those of one parent at a time.
 
         Args:
             weight: of each vote in its parent's mean, [j, i, n].
@@ -163,8 +163,9 @@ class ColumnVotes(Votes):
     def bound(self) -> Float[Array, "*batch"]:
         """Return what no component of an example's votes exceeds in size: max_ij sqrt(d) |u_i| max |W_ij|."""
         i, d, _ = self.u.shape
-        sizes = jnp.abs(self.matrices.reshape(-1, i, d * self.matrices.shape[-1]))
-        matrices = math.sqrt(d) * jnp.max(sizes, axis=-1, initial=0)  # [j, i]
+        sizes = jnp.abs(self.matrices).reshape(-1, i, d, self.matrices.shape[-1])
+        rows = contractions.reduce(jnp.maximum, sizes, axis=2)  # [j, i, e]
+        matrices = math.sqrt(d) * jnp.max(rows, axis=-1, initial=0)  # [j, i]
         lengths = self._lengths()  # [i, n]
         pairs = self.pairs
         return pairs.max_abs(pairs.only_present(matrices[:, :, None] * lengths[None]))  # [j, i, n]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from capsjax.numerics import reverse_only
-from capsjax.votes.contractions import accelerated, reduce
+from capsjax.votes.contractions import accelerated, reduce, sum_apart
 from capsjax.votes.over_parents import zeros_after
 
 
@@ -111,7 +111,7 @@ def _for_parents_forward(x: Array, parents: int) -> tuple[Array, None]:
 
 def _for_parents_backward(parents: int, _: None, cotangent: Array) -> tuple[Array]:
     del parents
-    return (reduce(jnp.add, cotangent),)
+    return (sum_apart(cotangent),)
 
 
 _for_parents.defvjp(_for_parents_forward, _for_parents_backward)

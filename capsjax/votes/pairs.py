@@ -193,6 +193,12 @@ class ParentsFirst(Pairs):
         i, j = self.shape[-2:]
         return couplings.for_parents(x.reshape(math.prod(self.shape[:-2]), i).T, j)
 
+    def by_parent(self, x: Shaped[Array, "*batch j"]) -> Shaped[Array, "j i b"]:
+        """Repeat a number of each parent, [*batch, j], for all its children."""
+        i, j = self.shape[-2:]
+        parents = x.reshape(math.prod(self.shape[:-2]), j).T  # [j, b]
+        return jnp.broadcast_to(parents[:, None], (j, i, parents.shape[1]))
+
     def sum(self, x: Float[Array, "j i b"]) -> Float[Array, "*batch"]:
         """Return the sum over each example's pairs, [*batch]."""
         return jnp.sum(x, axis=(0, 1)).reshape(self.shape[:-2])  # [b] -> [*batch]

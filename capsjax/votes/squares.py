@@ -1,13 +1,16 @@
-"""Sums of squared deviations of votes that are never formed, with the batch last, one parent at a time.
+"""Sums of squared deviations of votes that are never formed together, with the batch last.
 
 `scatter` and `distance` are derivatives of D = sum_ij c_ij sum_h p_jh ((W_ij u_i - m_j)_h / unit)^2, with
 respect to p and to c; `fit` is a weighted mean, the scatter about it, and the distances from it in units of
-that. All have one adjoint, which forms the votes of a parent once, [i, e, b]. Arrays are those of
-`contractions`. On a CPU products are written out over d and e, and sums over the children by groups: the
-compiler's own take three to seven times as long.
+that. All have one adjoint, with a loop that forms the votes of one parent, [i, e, b]. Arrays are those of
+`contractions`. On a CPU all sums but cotangents of children and matrices come from `written_out`, where it
+has them, and form no votes. Where it has not, all are made for one parent at a time; there products are
+written out over d and e, and sums over the children by groups: the compiler's own take three to seven times
+as long.
 """
 
 import functools
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +19,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from capsjax.numerics import reverse_only
-from capsjax.votes.contractions import UNROLLED, accelerated, for_rows, reduce, sum_apart, sum_rows
+from capsjax.votes import written_out
+from capsjax.votes.contractions import (
+    UNROLLED,
+    accelerated,
+    agreement,
+    combine,
+    for_rows,
+    reduce,
+    rows_of,
+    sum_apart,
+    sum_rows,
+)
 from capsjax.votes.over_parents import any_numbers, over_parents, zeros_after
 
 
@@ -95,6 +109,10 @@ def fit(
 
 @jax.custom_vjp
 def _scatter(c: Array, m: Array, unit: Array, u: Array, W: Array) -> Array:
+    rows = rows_of(c, u)
+    if _written_out(c, u, W, rows):
+        return written_out.scatter(c, m, unit, u, W, rows)
+
     def one(parent: tuple[Array, Array, Array]) -> Array:
         weights, centre, matrix = parent
         squares = jnp.square(_deviations(centre, unit, u, matrix))
@@ -110,12 +128,15 @@ def _scatter_forward(*args: Array) -> tuple[Array, tuple[Array, ...]]:
 
 def _scatter_backward(saved: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
     c, m, unit, u, W, found = saved
-    back = _adjoint(m, unit, u, W, Terms(c=c, s_bar=cotangent))
-    return back.c, back.m, _of_unit(cotangent * found, unit), back.u, back.W
+    u_bar, W_bar, back = _adjoint(m, unit, u, W, Terms(c=c, s_bar=cotangent))
+    return back.c, back.m, _of_unit(cotangent * found, unit), u_bar, W_bar
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _distance(m: Array, p: Array, unit: Array, u: Array, W: Array, rows: int) -> Array:
+    if _written_out(p, u, W, rows):
+        return written_out.distance(m, p, unit, u, W, rows)
+
     def one(parent: tuple[Array, Array, Array]) -> Array:
         centre, precision, matrix = parent
         squares = jnp.square(_deviations(centre, unit, u, matrix))
@@ -131,14 +152,21 @@ def _distance_forward(*args: Any) -> tuple[Array, tuple[Array, ...]]:
 def _distance_backward(rows: int, saved: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
     del rows  # the cotangent has its columns
     m, p, unit, u, W = saved
-    back = _adjoint(m, unit, u, W, Terms(p=p, a_bar=cotangent))
-    return back.m, back.p, _of_unit(back.p * p, unit), back.u, back.W
+    u_bar, W_bar, back = _adjoint(m, unit, u, W, Terms(p=p, a_bar=cotangent))
+    return back.m, back.p, _of_unit(back.p * p, unit), u_bar, W_bar
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(6,))
 def _fit(
     w: Array, c: Array, floor: Array, unit: Array, u: Array, W: Array, rows: int | None
 ) -> tuple[Array, Array, Array | None]:
+    of_pose = rows_of(w, u)
+    if _written_out(w, u, W, of_pose):
+        m = combine(w, u, W)
+        s = written_out.scatter(c, m, unit, u, W, of_pose) + floor[None, None]
+        a = None if rows is None else written_out.distance(m, 1 / s, unit, u, W, rows)
+        return m, s, a
+
     def one(parent: tuple[Array, Array, Array]) -> tuple[Array, Array, Array | None]:
         of_mean, of_squares, matrix = parent
         votes = _votes(u, matrix)
@@ -161,13 +189,13 @@ def _fit_backward(rows: int | None, saved: tuple[Array, ...], cotangents: Any) -
     w, c, floor, unit, u, W, m, s = saved
     m_bar, s_bar, a_bar = cotangents
     p = None if rows is None else 1 / s
-    back = _adjoint(m, unit, u, W, Terms(c, s_bar, p, a_bar, w, m_bar))
+    u_bar, W_bar, back = _adjoint(m, unit, u, W, Terms(c, s_bar, p, a_bar, w, m_bar))
     # Both are made of squares in units of the unit; where the distances are, `back.s` has gone through p.
     of_squares = (s - floor[None, None]) * back.s
     if p is not None:
         of_squares += back.p * p
     floor_bar = jnp.sum(back.s, axis=(0, 1))
-    return back.w, back.c, floor_bar, _of_unit(of_squares, unit), back.u, back.W
+    return back.w, back.c, floor_bar, _of_unit(of_squares, unit), u_bar, W_bar
 
 
 _scatter.defvjp(_scatter_forward, _scatter_backward)
@@ -195,26 +223,38 @@ class Terms(NamedTuple):
     m_bar: Any = None
 
 
-class Pulled(NamedTuple):
-    """Hold what the adjoint finds; None where there is no such term.
+class Found(NamedTuple):
+    """Hold the cotangents that are sums over children or components; None where there is no such term.
 
     Attributes:
-        u: [i, d, b].
         m: of the centre, with what was given, [j, e, b].
-        W: [j, i d, e].
         c: of the weights of the scatter, [j, i, n].
         p: of the precisions, [j, e, b].
         w: of the weights of the mean, [j, i, n].
         s: of the scatter, with what comes by p = 1 / s, [j, e, b].
     """
 
-    u: Array
-    m: Array
-    W: Array
+    m: Any
     c: Any
     p: Any
     w: Any
     s: Any
+
+
+class Sums(NamedTuple):
+    """Hold how sums over deviations D_ij = (W_ij u_i - m_j) / unit are made, of all parents or of one.
+
+    Attributes:
+        scatter: sum_i c_ij D_ij^2, of c.
+        distance: sum_h p_jh D_ijh^2, of p.
+        deviation: sum_ik w_kij f_kj D_ij, of lists of w and f.
+        agreement: (W_ij u_i) . v_j, of v.
+    """
+
+    scatter: Callable[[Any], Array]
+    distance: Callable[[Any], Array]
+    deviation: Callable[[Any, Any], Array]
+    agreement: Callable[[Any], Array]
 
 
 def _adjoint(
@@ -223,8 +263,10 @@ def _adjoint(
     u: Float[Array, "i d b"],
     W: Float[Array, "j id e"],
     terms: Terms,
-) -> Pulled:
+) -> tuple[Float[Array, "i d b"], Float[Array, "j id e"], Found]:
     """Pull back cotangents of scatter, distances and mean, in one pass over the parents.
+
+    Sums that are written out are made before it.
 
     Args:
         m: centres, [j, e, b].
@@ -234,50 +276,88 @@ def _adjoint(
         terms: of which there are cotangents.
 
     Returns:
-        The cotangents of all that they are made of.
+        The cotangents of u, of W, and of the rest.
     """
-    pairs = (terms.a_bar if terms.c is None else terms.c).shape
-    n, b = pairs[-1], u.shape[-1]
-    rows = 1 if n == b else b // n  # equal sizes may be symbols, or 0
+    weights = terms.a_bar if terms.c is None else terms.c
+    rows = rows_of(weights, u)
+    before = None  # what is found before the pass
+    if _written_out(weights, u, W, rows):
+        sums = Sums(
+            scatter=lambda c: written_out.scatter(c, m, unit, u, W, rows),
+            distance=lambda p: written_out.distance(m, p, unit, u, W, rows),
+            deviation=lambda w, f: written_out.deviation(w, f, m, unit, u, W, rows),
+            agreement=lambda v: agreement(v, u, W, rows),
+        )
+        before = _found(terms, unit, sums)
 
     def spread(x: Array) -> Array:
         return for_rows(x, u)[:, None, :]  # [i, 1, b]
 
-    def one(u_bar: Array, parent: Any, _: Any) -> tuple[Array, tuple[Array | None, ...]]:
-        centre, matrix, (c, s_bar, p, a_bar, w, m_bar) = parent
+    def weigh(weights: Any, factors: Any) -> Array:
+        pairs = zip(weights, factors, strict=True)
+        return functools.reduce(jnp.add, (spread(w) * f[None] for w, f in pairs))  # [i, e, b]
+
+    def one(u_bar: Array, parent: Any, _: Any) -> tuple[Array, tuple[Array, Found | None]]:
+        centre, matrix, given, found = parent
         deviations = _deviations(centre, unit, u, matrix)
         squares = jnp.square(deviations)
-        c_bar = p_bar = w_bar = None
-        by_vote = []  # whose sum times its deviation is a vote's cotangent, each [i, e, b]
-        if a_bar is not None:
-            p_bar = sum_apart(spread(a_bar) * squares)  # [e, b]
-            by_vote.append(spread(a_bar) * (2 * p / unit[None])[None])
-            if w is not None:
-                s_bar = s_bar - jnp.square(p) * p_bar
-        if c is not None:
-            c_bar = sum_rows(reduce(jnp.add, s_bar[None] * squares, axis=1), rows)
-            by_vote.append(spread(c) * (2 * s_bar / unit[None])[None])
-        votes_bar = functools.reduce(jnp.add, by_vote) * deviations
-        found = -sum_apart(votes_bar)
-        if w is not None:
-            m_bar = m_bar + found
-            pulled = (matrix @ m_bar).reshape(u.shape)
-            w_bar = sum_rows(reduce(jnp.add, pulled * u, axis=1), rows)
-            votes_bar = votes_bar + spread(w) * m_bar[None]
-        else:
-            m_bar = found
+
+        def of_child(x: Array) -> Array:
+            return sum_rows(reduce(jnp.add, x, axis=1), rows)
+
+        if found is None:
+            sums = Sums(
+                scatter=lambda c: sum_apart(spread(c) * squares),
+                distance=lambda p: of_child(p[None] * squares),
+                deviation=lambda w, f: sum_apart(weigh(w, f) * deviations),
+                agreement=lambda v: of_child((matrix @ v).reshape(u.shape) * u),
+            )
+            found = _found(given, unit, sums)
+        votes_bar = weigh(*_by_vote(given, found.s, unit)) * deviations
+        if given.w is not None:
+            votes_bar = votes_bar + spread(given.w) * found.m[None]
         # The only sum over examples.
         W_bar = jnp.einsum("idb,ieb->ide", u, votes_bar).reshape(matrix.shape)
         matrices = matrix.reshape(*u.shape[:2], -1).swapaxes(1, 2)  # [i, e, d]
-        return u_bar + _products(matrices, votes_bar), (m_bar, W_bar, c_bar, p_bar, w_bar, s_bar)
+        return u_bar + _products(matrices, votes_bar), (W_bar, None if before else found)
 
-    given = jax.tree.leaves(terms)
-    numbers = any_numbers(given, pairs)
-    each = (terms.c, numbers), (terms.p, m), (terms.w, numbers), (terms.s_bar, m)
-    of_terms = (x if there is not None else None for there, x in each)
-    held = m, any_numbers(given, W.shape), *of_terms
-    u_bar, found = over_parents(one, zeros_after(given, u), (m, W, terms), held)
-    return Pulled(u_bar, *found)
+    given, held = jax.tree.leaves((terms, before)), None
+    if before is None:
+        numbers = any_numbers(given, weights.shape)
+        each = (terms.c, numbers), (terms.p, m), (terms.w, numbers), (terms.s_bar, m)
+        held = Found(m, *(x if there is not None else None for there, x in each))
+    parents, held = (m, W, terms, before), (any_numbers(given, W.shape), held)
+    u_bar, (W_bar, after) = over_parents(one, zeros_after(given, u), parents, held)
+    return u_bar, W_bar, before or after
+
+
+def _found(terms: Terms, unit: Float[Array, "b"], sums: Sums) -> Found:
+    """Return the cotangents that are sums, of all parents or of one."""
+    p_bar = c_bar = None
+    s_bar = terms.s_bar
+    if terms.a_bar is not None:
+        p_bar = sums.scatter(terms.a_bar)
+        if terms.w is not None:
+            s_bar = s_bar - jnp.square(terms.p) * p_bar
+    if terms.c is not None:
+        c_bar = sums.distance(s_bar)
+    by_centre = -sums.deviation(*_by_vote(terms, s_bar, unit))
+    if terms.w is None:
+        return Found(by_centre, c_bar, p_bar, None, s_bar)
+    m_bar = terms.m_bar + by_centre
+    return Found(m_bar, c_bar, p_bar, sums.agreement(m_bar), s_bar)
+
+
+def _by_vote(terms: Terms, s_bar: Any, unit: Float[Array, "b"]) -> tuple[list[Any], list[Any]]:
+    """Return weights and factors, whose products times its deviation are a vote's cotangent."""
+    pairs = (terms.a_bar, terms.p), (terms.c, s_bar)
+    there = [(w, f) for w, f in pairs if w is not None]
+    return [w for w, _ in there], [2 * f / jnp.broadcast_to(unit, f.shape) for _, f in there]
+
+
+def _written_out(x: Array, u: Array, W: Array, rows: int) -> bool:
+    """Return whether sums over deviations, with such weights or precisions, are written out."""
+    return not accelerated() and written_out.deviations_too(x, u, W, rows)
 
 
 def _of_unit(found: Float[Array, "j e b"], unit: Float[Array, "b"]) -> Float[Array, "b"]:

@@ -4,7 +4,8 @@ A matrix product for each parent writes and reads an array as large as the child
 sides is as short as a pose. A CPU spends its time on those arrays. Written out, all products for a place of
 the result are one expression, and little stands in memory but the operands and the result
 (docs/decisions/0025). Arrays are those of `contractions`. Each function returns None where products of
-matrices are better, or where numbers are so short that sums need the accumulators of products.
+matrices are better, or where numbers are so short that sums need the accumulators of products; for sums over
+deviations `deviations_too` says so, once for all three.
 """
 
 import functools
@@ -45,8 +46,7 @@ def agreements(
     Returns:
         One agreement for each, [j, i, n].
     """
-    d, e = u.shape[1], W.shape[-1]
-    if not _exact(*v, u, W) or rows * d * e > TERMS or rows * (d + e) > READ:
+    if not _exact(*v, u, W) or not _few_terms(rows, 1, u, W):
         return None
     return [_alone(_agreement, rows, pose, u, W) for pose in v]
 
@@ -77,31 +77,196 @@ def combine(
     Returns:
         s, [j, e, b].
     """
+    sizes = _of_children(rows, u, W)
+    if sizes is None or not _exact(c, u, W):
+        return None
+    return _add_up(_alone(_combine, sizes, c, u, W))
+
+
+def _combine(sizes: tuple[int, int], c: Array, u: Array, W: Array) -> Float[Array, "g j e p n"]:
+    return _over_children(sizes, jnp.multiply, [c], u, W)
+
+
+def deviations_too(
+    x: Float[Array, "..."], u: Float[Array, "i d b"], W: Float[Array, "j id e"], rows: int
+) -> bool:
+    """Return whether sums over deviations of votes are written out: `scatter`, `distance` and `deviation`.
+
+    Args:
+        x: weights or precisions, of which only the type counts.
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+        rows: p, rows of a pose.
+
+    Returns:
+        Whether they are; then `combine` and `agreements` are too.
+    """
+    fit = _of_children(rows, u, W) is not None and _few_terms(rows, 2, u, W)
+    return fit and _exact(x, u, W)
+
+
+def scatter(
+    c: Float[Array, "j i n"],
+    m: Float[Array, "j e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+    rows: int,
+) -> Float[Array, "j e b"]:
+    """Return sum_i c_ij ((W_ij u_i - m_j) / unit)^2, a few children at a time.
+
+    Args:
+        c: weights, [j, i, n].
+        m: centres, [j, e, b].
+        unit: what deviations are measured in, [b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+        rows: p, rows of a pose.
+
+    Returns:
+        The sums, [j, e, b].
+    """
+    return _add_up(_alone(_scatter, _of_children(rows, u, W), c, m, 1 / unit, u, W))
+
+
+def _scatter(
+    sizes: tuple[int, int], c: Array, m: Array, inverse: Array, u: Array, W: Array
+) -> Float[Array, "g j e p n"]:
+    centres, inverse = _by_row(m, sizes[0])[None], inverse.reshape(1, 1, 1, sizes[0], -1)
+
+    def square(weight: Array, votes: Array) -> Array:
+        return weight * jnp.square((votes - centres) * inverse)
+
+    return _over_children(sizes, square, [c], u, W)
+
+
+def deviation(
+    weights: Sequence[Float[Array, "j i n"]],
+    factors: Sequence[Float[Array, "j e b"]],
+    m: Float[Array, "j e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+    rows: int,
+) -> Float[Array, "j e b"]:
+    """Return sum_ik w_kij f_kj (W_ij u_i - m_j) / unit, a few children at a time.
+
+    Args:
+        weights: w_k, each [j, i, n].
+        factors: f_k, one for each, [j, e, b].
+        m: centres, [j, e, b].
+        unit: what deviations are measured in, [b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+        rows: p, rows of a pose.
+
+    Returns:
+        The sums, [j, e, b].
+    """
+    sizes = _of_children(rows, u, W)
+    return _add_up(_alone(_deviation, sizes, list(weights), list(factors), m, 1 / unit, u, W))
+
+
+def _deviation(
+    sizes: tuple[int, int],
+    weights: list[Array],
+    factors: list[Array],
+    m: Array,
+    inverse: Array,
+    u: Array,
+    W: Array,
+) -> Float[Array, "g j e p n"]:
+    centres, inverse = _by_row(m, sizes[0])[None], inverse.reshape(1, 1, 1, sizes[0], -1)
+    factors = [_by_row(x, sizes[0])[None] for x in factors]
+
+    def weighed(*given: Array) -> Array:
+        *each, votes = given
+        whole = _sum(weight * factor for weight, factor in zip(each, factors, strict=True))
+        return whole * ((votes - centres) * inverse)
+
+    return _over_children(sizes, weighed, weights, u, W)
+
+
+def distance(
+    m: Float[Array, "j e b"],
+    p: Float[Array, "j e b"],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+    rows: int,
+) -> Float[Array, "j i n"]:
+    """Return sum_h p_jh ((W_ij u_i - m_j)_h / unit)^2.
+
+    Args:
+        m: centres, [j, e, b].
+        p: precisions, [j, e, b].
+        unit: what deviations are measured in, [b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+        rows: p, rows of a pose.
+
+    Returns:
+        The distances, [j, i, n].
+    """
+    return _alone(_distance, rows, m, p, 1 / unit, u, W)
+
+
+def _distance(
+    rows: int, m: Array, p: Array, inverse: Array, u: Array, W: Array
+) -> Float[Array, "j i n"]:
+    (j, e, _), (i, d, _) = m.shape, u.shape
+    centres, precisions, children = (_by_row(x, rows) for x in (m, p, u))
+    matrices, inverse = W.reshape(j, i, d, e), inverse.reshape(1, 1, rows, -1)
+
+    def term(h: int, row: int) -> Float[Array, "j i n"]:
+        votes = _sum(matrices[:, :, k, h, None] * children[None, :, k, row] for k in range(d))
+        deviations = (votes - centres[:, None, h, row]) * inverse[:, :, row]
+        return precisions[:, None, h, row] * jnp.square(deviations)
+
+    return _sum(term(h, row) for row in range(rows) for h in range(e))
+
+
+def _of_children(rows: int, u: Array, W: Array) -> tuple[int, int] | None:
+    """Return the rows of a pose, and how many children at a time; None where products are better."""
     (i, d, b), (j, _, e) = u.shape, W.shape
     near = isinstance(b, int) and MORE * (d + 1) * (b // rows) <= NEAR
     sizes = (MORE, *CHILDREN) if near else CHILDREN
     size = next((k for k in sizes if i and i % k == 0 and k * (d + 1) <= READ), 0)
-    if not size or not _exact(c, u, W) or _numbers(i // size, j, e, b) > LARGE:
-        return None
-    return _add_up(_alone(_combine, (rows, size), c, u, W))
+    return (rows, size) if size and _numbers(i // size, j, e, b) <= LARGE else None
 
 
-def _combine(sizes: tuple[int, int], c: Array, u: Array, W: Array) -> Float[Array, "g j e p n"]:
-    """Weigh and sum over the children of each group."""
+def _few_terms(rows: int, poses: int, u: Array, W: Array) -> bool:
+    """Return whether sums for each pair are short, which read some poses of the parent beside the child's."""
+    d, e = u.shape[1], W.shape[-1]
+    return rows * d * e <= TERMS and rows * (d + poses * e) <= READ
+
+
+def _over_children(
+    sizes: tuple[int, int],
+    weigh: Callable[..., Array],
+    weights: Sequence[Float[Array, "j i n"]],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+) -> Float[Array, "g j e p n"]:
+    """Add up what is made of the weights of each vote and the vote, over the children of each group."""
     rows, size = sizes
     (i, d, _), (j, _, e) = u.shape, W.shape
     groups = i // size
     children = _by_row(u, rows).reshape(groups, size, d, rows, -1)
-    couplings = c.reshape(j, groups, size, -1).swapaxes(0, 1)  # [g, j, k, n]
-    matrices = W.reshape(j, groups, size, d, e).transpose(1, 0, 4, 2, 3)  # [g, j, e, k, d]
+    each = [x.reshape(j, groups, size, -1) for x in weights]
+    matrices = W.reshape(j, groups, size, d, e)
 
     def vote(child: int) -> Float[Array, "g j e p n"]:
         return _sum(
-            matrices[..., child, k, None, None] * children[:, None, None, child, k]
+            matrices[:, :, child, k].swapaxes(0, 1)[..., None, None]
+            * children[:, None, None, child, k]
             for k in range(d)
         )
 
-    return _sum(couplings[:, :, None, None, k] * vote(k) for k in range(size))
+    def weights_of(child: int) -> list[Float[Array, "g j 1 1 n"]]:
+        return [x[:, :, child].swapaxes(0, 1)[:, :, None, None] for x in each]
+
+    return _sum(weigh(*weights_of(k), vote(k)) for k in range(size))
 
 
 def children_bar(
