@@ -409,6 +409,16 @@ def test_what_does_not_fit_is_refused(u, W, options, message, as_installed):
         cj.window_votes(jnp.ones(u), jnp.ones(W), **options)
 
 
+@pytest.mark.parametrize("shape", [(2, 7, 7, 4), (2, 5, 6, 4), (5, 6, 4), (1, 5, 6, 4, 2), (2, 5)])
+def test_what_is_on_another_grid_is_refused(shape, as_installed):
+    """Also what is larger, whose windows would lie elsewhere, and one for all examples."""
+    votes = cj.window_votes(jnp.ones((2, 6, 6, 4, 3)), jnp.ones((3, 3, 4, 5, 3, 2)))
+    with pytest.raises(UserError, match=r"expected \[2, 6, 6, 4\], \[\*batch, h, w, a\]"):
+        votes.seen(jnp.ones(shape))
+    one_for_all = jnp.broadcast_to(jnp.ones((6, 6, 4)), (2, 6, 6, 4))
+    assert votes.seen(one_for_all).shape == (2, 4, 4, 36)
+
+
 # Of a cell of DeepCaps at batch 8, and of a small stack of pose matrices; the share of memory that is met.
 LARGER = {
     "vector": ((8, 8, 8, 32, 1, 8), (3, 3, 32, 32, 8, 8), 2, {"child": 0.25, "position": 0.27}),

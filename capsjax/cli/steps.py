@@ -150,9 +150,14 @@ def _tell_what_is_set_back(name: str, found: Any, overrides: Mapping[str, object
             value.get("kind", json.dumps(value)) if isinstance(value, dict) else value
             for value in (old, new)
         )
+        try:
+            config.load_config(name, {**overrides, key: old})
+        except UserError:  # the new kind means something else by that name
+            kept = ""
+        else:
+            kept = f"; to keep that: --{key} {shlex.quote(json.dumps(old))}"
         print(
-            f"{key}: {now}, the default of the new kind, where {name} says {was}; to keep that: "
-            f"--{key} {shlex.quote(json.dumps(old))}",
+            f"{key}: {now}, the default of the new kind, where {name} says {was}{kept}",
             file=sys.stderr,
         )
 

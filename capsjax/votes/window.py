@@ -105,8 +105,17 @@ class WindowVotes(Votes):
 
         Returns:
             The same for the children of each window, [*batch, y, x, i, *rest].
+
+        Raises:
+            UserError: If x is not on the grid of the children.
         """
-        size = self.u.ndim - 5
+        size, grid = self.u.ndim - 5, self.u.shape[:-2]
+        if x.shape[: size + 3] != grid:
+            raise UserError(
+                f"votes.seen: got {list(x.shape)}, expected {list(grid)}, [*batch, h, w, a] of the children, "
+                "and what there is of each behind it: padded as the poses are, and for every example "
+                "(jax.numpy.broadcast_to) where one is meant for all"
+            )
         batch, (h, w, a, *rest) = x.shape[:size], x.shape[size:]
         x = x.reshape(math.prod(batch), h, w, a, math.prod(rest)).transpose(3, 4, 1, 2, 0)
         found = self.window.gather(x).transpose(5, 3, 4, 0, 1, 2)  # [b, y, x, k l, a, rest]

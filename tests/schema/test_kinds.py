@@ -56,3 +56,10 @@ def test_the_terminal_says_it_and_the_words_keep_it(words, answer):
         tree, kept = tree[name], kept[name]
     assert tree[field] == kept[field]
     assert answer("info", "digits", *words, *more)[2] == []
+
+
+def test_what_the_new_kind_means_otherwise_is_not_offered(answer):
+    """A margin that grows is none of the margin loss's."""
+    code, _, (line,) = answer("info", "digits_em", "--loss.kind", "margin")
+    assert code == 0
+    assert line == "loss.margin: paper, the default of the new kind, where digits_em says linear"
