@@ -84,7 +84,7 @@ class TestSums:
         expected = np.einsum("jin,jihpn->jhpn", made(name)["c"], deviations(name) ** 2)
 
         def ask(c, v, unit, u, W, p, **_):
-            return written_out.scatter(c, v, unit, u, W, p)
+            return written_out.deviations(c, unit, u, W, p).scatter(c, v)
 
         same(written(name, ask), expected)
 
@@ -92,7 +92,7 @@ class TestSums:
         expected = np.einsum("jhpn,jihpn->jin", made(name)["x"], deviations(name) ** 2)
 
         def ask(v, x, unit, u, W, p, **_):
-            return written_out.distance(v, x, unit, u, W, p)
+            return written_out.deviations(x, unit, u, W, p).distance(v, x)
 
         same(written(name, ask), expected)
 
@@ -103,7 +103,7 @@ class TestSums:
         expected = np.sum(weights * deviations(name), axis=1)
 
         def ask(c, k, v, x, unit, u, W, p):
-            return written_out.deviation([c, k], [x, v], v, unit, u, W, p)
+            return written_out.deviations(c, unit, u, W, p).deviation([c, k], [x, v], v)
 
         same(written(name, ask), expected)
 
@@ -153,7 +153,8 @@ def asked(i=8, d=4, j=2, e=4, n=16, dtype=jnp.float32):
         "children_bar": lambda: written_out.children_bar([c], [v], u, W, 1, None),
     }
     there = {name for name, ask in found.items() if jax.eval_shape(ask) is not None}
-    return there | {"squares"} if written_out.deviations_too(c, u, W, 1) else there
+    deviations = written_out.deviations(c, jnp.ones(n), u, W, 1)
+    return there | ({"deviations"} if deviations is not None else set())
 
 
 ALL = asked()
@@ -163,19 +164,19 @@ ALL = asked()
     ("changed", "without"),
     [
         ({"dtype": jnp.bfloat16}, ALL),
-        ({"i": 11}, {"combine", "squares"}),
-        ({"i": 0}, {"combine", "squares"}),
-        ({"d": 65}, {"agreements", "combine", "squares"}),  # terms
-        ({"d": 2, "e": 100}, {"squares", "children_bar"}),  # arrays
-        ({"d": 127, "e": 2}, {"combine", "squares"}),
-        ({"d": 200, "e": 1}, {"agreements", "combine", "squares"}),
+        ({"i": 11}, {"combine", "deviations"}),
+        ({"i": 0}, {"combine", "deviations"}),
+        ({"d": 65}, {"agreements", "combine", "deviations"}),  # terms
+        ({"d": 2, "e": 100}, {"deviations", "children_bar"}),  # arrays
+        ({"d": 127, "e": 2}, {"combine", "deviations"}),
+        ({"d": 200, "e": 1}, {"agreements", "combine", "deviations"}),
         ({"e": 9}, {"children_bar"}),
         ({"j": 127}, {"children_bar"}),  # a call for each parent
         ({"n": 0}, set()),
     ],
 )
 def test_products_are_left_what_they_do_better(changed, without):
-    assert {"agreements", "combine", "children_bar", "squares"} == ALL
+    assert {"agreements", "combine", "children_bar", "deviations"} == ALL
     assert asked(**changed) == ALL - without
 
 

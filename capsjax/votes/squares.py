@@ -109,9 +109,8 @@ def fit(
 
 @jax.custom_vjp
 def _scatter(c: Array, m: Array, unit: Array, u: Array, W: Array) -> Array:
-    rows = rows_of(c, u)
-    if _written_out(c, u, W, rows):
-        return written_out.scatter(c, m, unit, u, W, rows)
+    if (written := _written_out(c, unit, u, W, rows_of(c, u))) is not None:
+        return written.scatter(c, m)
 
     def one(parent: tuple[Array, Array, Array]) -> Array:
         weights, centre, matrix = parent
@@ -134,8 +133,8 @@ def _scatter_backward(saved: tuple[Array, ...], cotangent: Array) -> tuple[Array
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _distance(m: Array, p: Array, unit: Array, u: Array, W: Array, rows: int) -> Array:
-    if _written_out(p, u, W, rows):
-        return written_out.distance(m, p, unit, u, W, rows)
+    if (written := _written_out(p, unit, u, W, rows)) is not None:
+        return written.distance(m, p)
 
     def one(parent: tuple[Array, Array, Array]) -> Array:
         centre, precision, matrix = parent
@@ -160,12 +159,10 @@ def _distance_backward(rows: int, saved: tuple[Array, ...], cotangent: Array) ->
 def _fit(
     w: Array, c: Array, floor: Array, unit: Array, u: Array, W: Array, rows: int | None
 ) -> tuple[Array, Array, Array | None]:
-    of_pose = rows_of(w, u)
-    if _written_out(w, u, W, of_pose):
+    if (written := _written_out(w, unit, u, W, rows_of(w, u))) is not None:
         m = combine(w, u, W)
-        s = written_out.scatter(c, m, unit, u, W, of_pose) + floor[None, None]
-        a = None if rows is None else written_out.distance(m, 1 / s, unit, u, W, rows)
-        return m, s, a
+        s = written.scatter(c, m) + floor[None, None]
+        return m, s, None if rows is None else written.distance(m, 1 / s)
 
     def one(parent: tuple[Array, Array, Array]) -> tuple[Array, Array, Array | None]:
         of_mean, of_squares, matrix = parent
@@ -281,11 +278,11 @@ def _adjoint(
     weights = terms.a_bar if terms.c is None else terms.c
     rows = rows_of(weights, u)
     before = None  # what is found before the pass
-    if _written_out(weights, u, W, rows):
+    if (written := _written_out(weights, unit, u, W, rows)) is not None:
         sums = Sums(
-            scatter=lambda c: written_out.scatter(c, m, unit, u, W, rows),
-            distance=lambda p: written_out.distance(m, p, unit, u, W, rows),
-            deviation=lambda w, f: written_out.deviation(w, f, m, unit, u, W, rows),
+            scatter=lambda c: written.scatter(c, m),
+            distance=lambda p: written.distance(m, p),
+            deviation=lambda w, f: written.deviation(w, f, m),
             agreement=lambda v: agreement(v, u, W, rows),
         )
         before = _found(terms, unit, sums)
@@ -355,9 +352,11 @@ def _by_vote(terms: Terms, s_bar: Any, unit: Float[Array, "b"]) -> tuple[list[An
     return [w for w, _ in there], [2 * f / jnp.broadcast_to(unit, f.shape) for _, f in there]
 
 
-def _written_out(x: Array, u: Array, W: Array, rows: int) -> bool:
-    """Return whether sums over deviations, with such weights or precisions, are written out."""
-    return not accelerated() and written_out.deviations_too(x, u, W, rows)
+def _written_out(
+    x: Array, unit: Array, u: Array, W: Array, rows: int
+) -> written_out.Deviations | None:
+    """Return what makes sums over deviations, for such weights or precisions; None for a GPU."""
+    return None if accelerated() else written_out.deviations(x, unit, u, W, rows)
 
 
 def _of_unit(found: Float[Array, "j e b"], unit: Float[Array, "b"]) -> Float[Array, "b"]:

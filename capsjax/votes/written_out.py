@@ -4,14 +4,13 @@ A matrix product for each parent writes and reads an array as large as the child
 sides is as short as a pose. A CPU spends its time on those arrays. Written out, all products for a place of
 the result are one expression, and little stands in memory but the operands and the result
 (docs/decisions/0025). Arrays are those of `contractions`. Each function returns None where products of
-matrices are better, or where numbers are so short that sums need the accumulators of products; for sums over
-deviations `deviations_too` says so, once for all three.
+matrices are better, or where numbers are so short that sums need the accumulators of products.
 """
 
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,128 +86,119 @@ def _combine(sizes: tuple[int, int], c: Array, u: Array, W: Array) -> Float[Arra
     return _over_children(sizes, jnp.multiply, [c], u, W)
 
 
-def deviations_too(
-    x: Float[Array, "..."], u: Float[Array, "i d b"], W: Float[Array, "j id e"], rows: int
-) -> bool:
-    """Return whether sums over deviations of votes are written out: `scatter`, `distance` and `deviation`.
+class Deviations(NamedTuple):
+    """Make sums over the deviations of votes, D_ij = (W_ij u_i - m_j) / unit.
+
+    Attributes:
+        inverse: 1 / unit, [b].
+        u: child poses, [i, d, b].
+        W: transformation matrices, [j, i d, e].
+        sizes: p, rows of a pose, and how many children are added up at a time.
+    """
+
+    inverse: Float[Array, "b"]
+    u: Float[Array, "i d b"]
+    W: Float[Array, "j id e"]
+    sizes: tuple[int, int]
+
+    def scatter(self, c: Float[Array, "j i n"], m: Float[Array, "j e b"]) -> Float[Array, "j e b"]:
+        """Weigh and sum squares over children.
+
+        Args:
+            c: weights, [j, i, n].
+            m: centres, [j, e, b].
+
+        Returns:
+            sum_i c_ij D_ij^2, [j, e, b].
+        """
+        return _add_up(_alone(_scatter, self.sizes, [c], m, self.inverse, self.u, self.W))
+
+    def deviation(
+        self,
+        weights: Sequence[Float[Array, "j i n"]],
+        factors: Sequence[Float[Array, "j e b"]],
+        m: Float[Array, "j e b"],
+    ) -> Float[Array, "j e b"]:
+        """Weigh and sum deviations over children.
+
+        Args:
+            weights: w_k, each [j, i, n].
+            factors: f_k, one for each, [j, e, b].
+            m: centres, [j, e, b].
+
+        Returns:
+            sum_ik w_kij f_kj D_ij, [j, e, b].
+        """
+        given = list(weights), m, self.inverse, self.u, self.W, *factors
+        return _add_up(_alone(_deviation, self.sizes, *given))
+
+    def distance(self, m: Float[Array, "j e b"], p: Float[Array, "j e b"]) -> Float[Array, "j i n"]:
+        """Weigh and sum squares over components.
+
+        Args:
+            m: centres, [j, e, b].
+            p: precisions, [j, e, b].
+
+        Returns:
+            sum_h p_jh D_ijh^2, [j, i, n].
+        """
+        return _alone(_distance, self.sizes[0], m, p, self.inverse, self.u, self.W)
+
+
+def deviations(
+    x: Float[Array, "..."],
+    unit: Float[Array, "b"],
+    u: Float[Array, "i d b"],
+    W: Float[Array, "j id e"],
+    rows: int,
+) -> Deviations | None:
+    """Return what makes sums over the deviations of votes; where it is there, `combine` is written out too.
 
     Args:
         x: weights or precisions, of which only the type counts.
-        u: child poses, [i, d, b].
-        W: transformation matrices, [j, i d, e].
-        rows: p, rows of a pose.
-
-    Returns:
-        Whether they are; then `combine` and `agreements` are too.
-    """
-    fit = _of_children(rows, u, W) is not None and _few_terms(rows, 2, u, W)
-    return fit and _exact(x, u, W)
-
-
-def scatter(
-    c: Float[Array, "j i n"],
-    m: Float[Array, "j e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    W: Float[Array, "j id e"],
-    rows: int,
-) -> Float[Array, "j e b"]:
-    """Return sum_i c_ij ((W_ij u_i - m_j) / unit)^2, a few children at a time.
-
-    Args:
-        c: weights, [j, i, n].
-        m: centres, [j, e, b].
         unit: what deviations are measured in, [b].
         u: child poses, [i, d, b].
         W: transformation matrices, [j, i d, e].
         rows: p, rows of a pose.
 
     Returns:
-        The sums, [j, e, b].
+        The sums.
     """
-    return _add_up(_alone(_scatter, _of_children(rows, u, W), c, m, 1 / unit, u, W))
+    sizes = _of_children(rows, u, W)
+    if sizes is None or not _few_terms(rows, 2, u, W) or not _exact(x, u, W):
+        return None
+    return Deviations(1 / unit, u, W, sizes)
 
 
 def _scatter(
-    sizes: tuple[int, int], c: Array, m: Array, inverse: Array, u: Array, W: Array
+    sizes: tuple[int, int], c: list[Array], m: Array, inverse: Array, u: Array, W: Array
 ) -> Float[Array, "g j e p n"]:
-    centres, inverse = _by_row(m, sizes[0])[None], inverse.reshape(1, 1, 1, sizes[0], -1)
-
-    def square(weight: Array, votes: Array) -> Array:
-        return weight * jnp.square((votes - centres) * inverse)
-
-    return _over_children(sizes, square, [c], u, W)
-
-
-def deviation(
-    weights: Sequence[Float[Array, "j i n"]],
-    factors: Sequence[Float[Array, "j e b"]],
-    m: Float[Array, "j e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    W: Float[Array, "j id e"],
-    rows: int,
-) -> Float[Array, "j e b"]:
-    """Return sum_ik w_kij f_kj (W_ij u_i - m_j) / unit, a few children at a time.
-
-    Args:
-        weights: w_k, each [j, i, n].
-        factors: f_k, one for each, [j, e, b].
-        m: centres, [j, e, b].
-        unit: what deviations are measured in, [b].
-        u: child poses, [i, d, b].
-        W: transformation matrices, [j, i d, e].
-        rows: p, rows of a pose.
-
-    Returns:
-        The sums, [j, e, b].
-    """
-    sizes = _of_children(rows, u, W)
-    return _add_up(_alone(_deviation, sizes, list(weights), list(factors), m, 1 / unit, u, W))
+    apart = _apart(sizes[0], m, inverse)
+    return _over_children(sizes, lambda c, vote: c * jnp.square(apart(vote)), c, u, W)
 
 
 def _deviation(
     sizes: tuple[int, int],
     weights: list[Array],
-    factors: list[Array],
     m: Array,
     inverse: Array,
     u: Array,
     W: Array,
+    *factors: Array,
 ) -> Float[Array, "g j e p n"]:
-    centres, inverse = _by_row(m, sizes[0])[None], inverse.reshape(1, 1, 1, sizes[0], -1)
-    factors = [_by_row(x, sizes[0])[None] for x in factors]
+    apart, each = _apart(sizes[0], m, inverse), [_by_row(x, sizes[0])[None] for x in factors]
 
-    def weighed(*given: Array) -> Array:
-        *each, votes = given
-        whole = _sum(weight * factor for weight, factor in zip(each, factors, strict=True))
-        return whole * ((votes - centres) * inverse)
+    def weigh(*given: Array) -> Array:
+        *weights, vote = given
+        return _sum(w * f for w, f in zip(weights, each, strict=True)) * apart(vote)
 
-    return _over_children(sizes, weighed, weights, u, W)
+    return _over_children(sizes, weigh, weights, u, W)
 
 
-def distance(
-    m: Float[Array, "j e b"],
-    p: Float[Array, "j e b"],
-    unit: Float[Array, "b"],
-    u: Float[Array, "i d b"],
-    W: Float[Array, "j id e"],
-    rows: int,
-) -> Float[Array, "j i n"]:
-    """Return sum_h p_jh ((W_ij u_i - m_j)_h / unit)^2.
-
-    Args:
-        m: centres, [j, e, b].
-        p: precisions, [j, e, b].
-        unit: what deviations are measured in, [b].
-        u: child poses, [i, d, b].
-        W: transformation matrices, [j, i d, e].
-        rows: p, rows of a pose.
-
-    Returns:
-        The distances, [j, i, n].
-    """
-    return _alone(_distance, rows, m, p, 1 / unit, u, W)
+def _apart(rows: int, m: Array, inverse: Array) -> Callable[[Array], Array]:
+    """Return what makes a deviation of a vote, [g, j, e, p, n]."""
+    centres, inverse = _by_row(m, rows)[None], inverse.reshape(1, 1, 1, rows, -1)
+    return lambda vote: (vote - centres) * inverse
 
 
 def _distance(

@@ -34,8 +34,8 @@ ROUTINGS = (
     Mutation(
         "deviations written out whose centre is forgotten",
         "votes/written_out.py",
-        "whole * ((votes - centres) * inverse)",
-        "whole * (votes * inverse)",
+        "(vote - centres) * inverse",
+        "vote * inverse",
         ("tests/test_written_out.py", "tests/test_squares.py"),
     ),
     Mutation(
