@@ -254,7 +254,7 @@ class EMRouting(ConvergingRouting[EMInputs, EMState]):
         mass = pairs.sum_children(assigned)  # [*batch, j]
         if self.form == "released":
             mass = mass + LEAST_MASS
-        return mass, assigned * pairs.by_parent(1 / numerics.at_least_tiny(mass))
+        return mass, assigned / pairs.by_parent(numerics.at_least_tiny(mass))
 
     def update(self, t: Any, state: EMState, inputs: EMInputs) -> EMState:
         """Fit the Gaussians, then compare each vote with its parent's: the E-step after an M-step.
