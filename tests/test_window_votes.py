@@ -399,6 +399,7 @@ def test_the_shape_is_that_of_the_contract(u, W, options, shape):
         ((2, 5, 5, 3, 8), (3, 3, 3, 4, 7, 16), {}, "the same child dimension d"),
         ((2, 5, 5, 3, 8), (3, 3, 3, 0, 8, 16), {}, "nothing of size 0"),
         ((3, 8), (3, 3, 3, 4, 8, 16), {}, r"expected u \[\*batch, h, w, a, d\]"),
+        ((2, 6, 6, 4, 16), (3, 3, 4, 5, 4, 2), {}, r"\[2, 6, 6, 4, 16\] .* 4 rows are u"),
         ((2, 5, 5, 3, 8), (7, 3, 3, 4, 8, 16), {}, r"grid \[5, 5\] and windows \[7, 3\]"),
         ((2, 5, 5, 3, 8), (3, 3, 3, 4, 8, 16), {"stride": 0}, "stride 0"),
         ((2, 5, 5, 3, 8), (3, 3, 3, 4, 8, 16), {"share": "childs"}, "did you mean 'child'"),

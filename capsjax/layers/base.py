@@ -240,16 +240,14 @@ def convolved(
     Raises:
         FieldError: If the kernel is larger than what comes in.
     """
-    for axis, size in zip(("height", "width"), given.grid, strict=True):
-        if padding == "VALID" and kernel > size:  # SAME puts zeros around, so that any kernel fits
-            what = (
-                given if isinstance(given, Features) else f"grid {list(given.grid)} of the {given}"
-            )
-            expected = (
-                f"at most {size}, the {axis} of the {what} that come in: choose kernel {size} or less, or "
-                "padding SAME"
-            )
-            raise FieldError(type(layer).__name__, "kernel", kernel, expected)
+    size, axis = min(zip(given.grid, ("height", "width"), strict=True))
+    if padding == "VALID" and kernel > size:  # SAME puts zeros around, so that any kernel fits
+        what = given if isinstance(given, Features) else f"grid {list(given.grid)} of the {given}"
+        expected = (
+            f"at most {size}, the {axis} of the {what} that come in: choose kernel {size} or less, or "
+            "padding SAME"
+        )
+        raise FieldError(type(layer).__name__, "kernel", kernel, expected)
     # The same for every layer that convolves, so that shapes and arrays agree.
     height, width = (output_size(size, kernel, stride, padding) for size in given.grid)
     return height, width

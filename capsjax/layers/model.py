@@ -198,6 +198,29 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
     """
     network = model.network()
     tuple(stacks(network.layers, network.routing, key=model.key))  # refuses what cannot be one
+    steps, problem = _follow(network, image_shape, num_classes)
+    if problem is None:
+        return steps
+    name, error = problem
+    expected = error.expected
+    if error.field == "kernel":  # what fits this layer may leave too little for those after it
+        kernel = _largest_kernel(network, name, image_shape, num_classes)
+        what = expected.partition(": choose")[0]
+        if kernel is None:
+            expected = (
+                f"{what}: choose padding SAME, here and in the layers after it: no kernel fits them"
+            )
+        elif f"kernel {kernel} or less" not in expected:
+            expected = (
+                f"{what}: choose kernel {kernel} or less, for the layers after it, or padding SAME"
+            )
+    raise _named(error, expected, model.key(name), image_shape) from error
+
+
+def _follow(
+    network: NetworkConfig, image_shape: tuple[int, int, int], num_classes: int
+) -> tuple[tuple[Step, ...], tuple[str, FieldError] | None]:
+    """Return the steps up to the first layer that does not fit, and its name and error if there is one."""
     before: dict[str, Shape] = {}
     context = dataclasses.replace(around(network, image_shape, num_classes), before=before)
     steps = []
@@ -206,19 +229,36 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
         try:
             given, shape = shape, layer.shape(shape, context)
         except FieldError as error:
-            raise _named(error, model.key(name), image_shape) from error
+            return tuple(steps), (name, error)
         before[name] = shape
         steps.append(Step(name, layer, given, shape))
-    return tuple(steps)
+    return tuple(steps), None
 
 
-def _named(error: FieldError, key: str, image_shape: tuple[int, int, int]) -> FieldError:
+def _largest_kernel(
+    network: NetworkConfig, name: str, image_shape: tuple[int, int, int], num_classes: int
+) -> int | None:
+    """Return the largest kernel of a layer with which no kernel is too large; None if there is none."""
+    layer: Any = network.layers[name]
+    for kernel in range(min(layer.kernel, *image_shape[:2]), 0, -1):
+        layers = {**network.layers, name: dataclasses.replace(layer, kernel=kernel)}
+        changed = dataclasses.replace(network, layers=layers)
+        _, problem = _follow(changed, image_shape, num_classes)
+        if problem is None or problem[1].field != "kernel":
+            return kernel
+    return None
+
+
+def _named(
+    error: FieldError, expected: str, key: str, image_shape: tuple[int, int, int]
+) -> FieldError:
     """Return a layer's error under the layer's own key, with the images that led to it."""
     height, width, channels = image_shape
-    expected = f"{error.expected}; the images are [{height}, {width}, {channels}]"
     if channels_first(image_shape):
         expected = (
             f"{error.expected.partition(':')[0]}; if the channels come first, images are "
             f"np.moveaxis(images, 1, -1), and image_shape is {(width, channels, height)}"
         )
+    else:
+        expected += f"; the images are [{height}, {width}, {channels}]"
     return FieldError(key, error.field, error.given, expected)

@@ -1,4 +1,4 @@
-"""Whether classes are as often right as the lengths of their capsules say."""
+"""Whether classes are as often right as the activations of their capsules say."""
 
 import dataclasses
 from typing import Literal
@@ -16,7 +16,7 @@ from capsjax.types import Batch, NetworkOutput
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CalibrationError(Metric):
-    """Describe the expected calibration error, of the longest class capsule's length as a probability.
+    """Describe the expected calibration error, of the greatest activation as a probability.
 
     ECE = sum_n |sum of confidences - number of correct examples| / examples, over the examples of bin n
 

@@ -14,11 +14,11 @@ BINS = 15  # of equal width, as `CalibrationError` has them
 class Classification:
     """Measure how labels and beliefs in classes go together; what is not defined is NaN.
 
-    Examples that show k classes are taken for those of the k longest, all of which are to be right.
+    Examples that show k classes are taken for those of the k most active, all of which are to be right.
 
     Args:
         labels: class numbers from 0, [n]; of k different classes in ascending order, [n, k].
-        lengths: the belief in each class, 0 to 1, such as the lengths of class capsules, [n, j].
+        lengths: the belief in each class, 0 to 1, the activations of class capsules, [n, j].
 
     Example:
         >>> found = Classification(np.array([0, 0, 1]), np.float32([[0.9, 0.1], [0.2, 0.6], [0.1, 0.8]]))
@@ -31,7 +31,7 @@ class Classification:
 
     @functools.cached_property
     def predicted(self) -> Int[np.ndarray, "n *k"]:
-        """The class of the longest capsule, the first of equals, [n]; of the k longest, ascending, [n, k]."""
+        """The most active class, the first of equals, [n]; the k most active, ascending, [n, k]."""
         return longest_classes(self.lengths, self._shown)
 
     @property
@@ -128,8 +128,8 @@ class Classification:
     def reliability(self) -> Float[np.ndarray, "3 bins"]:
         """Mean confidence, share that is right and number of examples, of each bin of confidence with some.
 
-        The confidence is the length of the longest capsule, as a probability; of examples of k classes,
-        each of the k longest counts.
+        The confidence is the greatest activation, as a probability; of examples of k classes,
+        each of the k most active counts.
         """
         from sklearn.calibration import calibration_curve
 

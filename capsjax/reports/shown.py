@@ -94,7 +94,7 @@ def gather_shown(run: Run, data: object, measured: Sequence[Predictions]) -> Sho
 
 
 def wrong_first(found: Classification) -> Int[np.ndarray, "n"]:
-    """Order examples: wrong ones by the length of the longest wrong capsule, then right ones as they come.
+    """Order examples: wrong ones by the greatest activation of a wrong class, then right ones as they come.
 
     Args:
         found: labels and beliefs of n examples.
@@ -118,11 +118,11 @@ def _describe_order(wrong: int, predicted: int, count: int) -> str:
         return f"None of {of} test images is wrong: these are the first."
     which = f"Of {of} test images {wrong} {'is' if wrong == 1 else 'are'} wrong"
     if wrong >= SHOWN:
-        some = f"the {SHOWN} with the longest capsules of wrong classes, the longest first"
+        some = f"the {SHOWN} with the most active capsules of wrong classes, the most active first"
         return f"{which}: these are {some}."
     return (
-        f"{which}, and stand{'s' if wrong == 1 else ''} first, by the length of the longest capsule of a "
-        "wrong class; then right ones, in the order of the data."
+        f"{which}, and stand{'s' if wrong == 1 else ''} first, by the activation of the most "
+        "active capsule of a wrong class; then right ones, in the order of the data."
     )
 
 

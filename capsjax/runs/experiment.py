@@ -22,6 +22,8 @@ from capsjax.runs.sources import check_data, check_length, check_overrides, load
 from capsjax.training import checkpoints
 from capsjax.training.notebook import for_python
 
+COMPILING = "compiling"  # the task that takes the first half minute, of which nothing is seen else
+
 
 def train(
     config: Config | str | Path,
@@ -65,6 +67,14 @@ def train(
     check_data(config, dataset, data, reporter)
     check_feed(config, dataset)
     planned = plan(config, dataset)
+    place, name = None if out is None else Path(out), name or dataset.name
+
+    def make_folder() -> Path:
+        return create.create(place, name, stopped=lambda path: Folder(path).stopped)
+
+    with signals.held():
+        make_folder().rmdir()  # what cannot be made is said before what takes time
+    reporter.start(COMPILING, None)
     memory.check(config, dataset)
     state, described = planned.initial_state(config.seed), description.describe(config, dataset)
     if start is not None:
@@ -80,10 +90,7 @@ def train(
             line = f"start: initialised, as they do not fit {donor.folder}: {', '.join(anew)}"
             checkpoints.warn(line) if isinstance(reporter, Silent) else reporter.say(line)
     with signals.held():  # a directory without its files could not be resumed
-        place = None if out is None else Path(out)
-        folder = create.create(
-            place, name or dataset.name, stopped=lambda path: Folder(path).stopped
-        )
+        folder = make_folder()
         directory.write_config(folder, config)
         directory.write_json(folder / "environment.json", described)
         directory.write_left_out(folder, dataset.left_out)
@@ -170,9 +177,8 @@ def resume(
         check_length(before, config, len(dataset.train), max(step, tested or 0))
         if tested is not None and planned.total_steps <= tested <= step:
             raise _finished(folder, config)
-        memory.check(
-            config, dataset, folder=folder
-        )  # compiled only where there is something to train
+        reporter.start(COMPILING, None)  # only where there is something to train
+        memory.check(config, dataset, folder=folder)
         if config != before:
             directory.write_config(folder, config)
         signals.advise(f"Resume with: {advice.how_to_resume(folder, config)[1]}")

@@ -70,6 +70,14 @@ def assumed_kind(annotation: Any) -> str | None:
     return next(filter(None, (getattr(part, "assumed_kind", None) for part in parts)), None)
 
 
+def default_kind(cls: type, name: str) -> str | None:
+    """Return the kind of a field's default; None if it has no default, or one without a kind."""
+    (field,) = (field for field in dataclasses.fields(cls) if field.name == name)
+    made = field.default_factory
+    default = field.default if made is dataclasses.MISSING else made()
+    return getattr(default, "kind", None)
+
+
 def is_named(annotation: Any) -> bool:
     """Return whether an annotation is a mapping from names of the user's own, `Mapping[str, X]`."""
     return typing.get_origin(annotation) is Mapping

@@ -11,7 +11,7 @@ import copy
 import functools
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from capsjax.checks import KNOWN, is_traced, plain, written
@@ -27,6 +27,7 @@ from capsjax.schema.fields import (
     assumed_kind,
     beside_kinds,
     dataclass_for,
+    default_kind,
     fields_of,
     is_named,
     item_type,
@@ -101,14 +102,21 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
     node[name] = value
 
 
-def _assume(annotation: Any, value: Any) -> Any:
-    """Write out the kinds that a tree leaves to be assumed."""
+def _assume(annotation: Any, value: Any, reached: Sequence[Sequence[str]] = ()) -> Any:
+    """Write out the kinds that a tree leaves to be assumed.
+
+    Where flags reach into what it leaves out, that is the kind of the field's default, as they change what
+    stands there without them. `reached` are the paths of these flags from here on.
+    """
     cls = dataclass_for(annotation, value)
     if cls is not None:
         inner, assumed = fields_of(cls), assumed_kind(annotation)
         if "kind" not in value and assumed is not None:
             value = {"kind": assumed, **value}
-        return {n: _assume(inner.get(n), v) for n, v in value.items()}
+        within = {n: [path[1:] for path in reached if path[0] == n and path[1:]] for n in inner}
+        kinds = {n: default_kind(cls, n) for n in inner if within[n] and n not in value}
+        value = {**value, **{n: {"kind": kind} for n, kind in kinds.items() if kind is not None}}
+        return {n: _assume(inner.get(n), v, within.get(n, ())) for n, v in value.items()}
     if isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
         return {n: _assume(item_type(annotation, n), v) for n, v in value.items()}
     if isinstance(value, list | tuple):
@@ -157,6 +165,14 @@ def _expand(
     return value
 
 
+def _leaves(tree: Tree) -> Iterator[str]:
+    """Yield the dotted key of each value within mappings."""
+    for key, value in tree.items():
+        within = _leaves(value) if isinstance(value, Mapping) else ()
+        yield from (f"{key}.{inner}" for inner in within)
+        yield key
+
+
 def _flag_at_fault(problem: Problem, flags: Tree) -> str | None:
     """Name the flag that brought a problem: the nearest above it, one within it, or one beside it."""
     path, paths = problem.path, {flag: tuple(flag.split(".")) for flag in flags}
@@ -169,10 +185,12 @@ def _flag_at_fault(problem: Problem, flags: Tree) -> str | None:
     return next(iter(found), None)
 
 
-def _where(problem: Problem, source: str, flag: str | None) -> str:
+def _where(problem: Problem, source: str, flag: str | None, flags: Tree) -> str:
     """Name the override that brought a problem, else the source, and the key where it is another."""
     key, place = ".".join(map(str, problem.path)), flag or source
-    return place if key in ("", flag) else f"{place}: {key}"
+    # A string in a mapping's place is short for its kind.
+    short = f"{flag}.kind" if isinstance(flags.get(flag or ""), str) else flag
+    return place if key in ("", flag, short) else f"{place}: {key}"
 
 
 def _adapter(schema: type) -> Any:
@@ -247,7 +265,7 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
 
     flags, problems = _plain_flags(overrides or {}), list[Problem]()
     # Assumed kinds first: a flag that sets another kind leaves nothing of the one that was assumed.
-    assumed = _assume(schema, tree)
+    assumed = _assume(schema, tree, [key.split(".") for key in _leaves(flags)])
     merged = _taken_out(schema, assumed, _assume(schema, merge(assumed, flags)))
     tree = _expand(schema, merged, (), problems)
     try:
@@ -265,5 +283,5 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     first = min(problems, key=lambda problem: not problem.early)  # min keeps the order among equals
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     flag = _flag_at_fault(first, flags)
-    got = f"{_where(first, source, flag)}: {first.got}{more}"
+    got = f"{_where(first, source, flag, flags)}: {first.got}{more}"
     raise two_line_error(got, first.expected, argument=flag, in_flags=first.in_flags)

@@ -69,7 +69,7 @@ class WindowVotes(Votes):
         raise UserError(
             f"window_votes: got u {list(u)} and W {list(W)}, expected u [*batch, h, w, a, d], or "
             "[*batch, h, w, a, p, d] for pose matrices, and W [k, l, a, j, d, e]: the same types of children "
-            "a and the same child dimension d, and nothing of size 0 in W"
+            f"a and the same child dimension d, and nothing of size 0 in W{_rows(u, W)}"
         )
 
     @property
@@ -302,8 +302,17 @@ def window_votes(
 
 
 def _are_vectors(u: tuple[int, ...], W: tuple[int, ...]) -> bool:
-    """Return whether poses are vectors, by what fits: the types of children stand before d, or before p d."""
+    """Return whether poses are vectors, by what fits: a type and a component, or p rows between them."""
     if len(W) != 6 or len(u) < 4:
-        return True
-    vector, matrix = u[-2] == W[2], len(u) >= 5 and u[-3] == W[2]
-    return len(u) == 5 if vector and matrix else vector
+        return False
+    vector, matrix = ((u[at], u[-1]) == (W[2], W[4]) for at in (-2, -3))
+    return len(u) == 5 if vector and matrix and len(u) >= 5 else vector
+
+
+def _rows(u: tuple[int, ...], W: tuple[int, ...]) -> str:
+    """Say how vectors become the pose matrices that W takes, where they may be meant."""
+    flat = len(W) == 6 and len(u) >= 4 and u[-2] == W[2] and W[4] > 0
+    if not flat or u[-1] in (0, W[4]) or u[-1] % W[4]:
+        return ""
+    p = u[-1] // W[4]
+    return f"; poses that are matrices of {p} rows are u.reshape(*u.shape[:-1], {p}, {W[4]})"

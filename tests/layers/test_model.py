@@ -14,6 +14,7 @@ from capsjax.layers import (
     BatchNorm,
     CapsNet,
     CapsNetConfig,
+    ConvCapsulesConfig,
     ConvConfig,
     ConvDecoderConfig,
     DecoderConfig,
@@ -250,6 +251,26 @@ PRIMARY, CLASS = PrimaryConfig(types=2, dim=4, kernel=3), DenseConfig(dim=5)
             {},
             r"model.layers.primary.kernel: got 6, expected at most 5, the width of the features "
             r"\[6, 5, 3\] that come in: choose kernel 5 or less, or padding SAME; the images are \[8, 7, 1\]",
+        ),
+        (
+            {
+                "stem": conv(),
+                "primary": dataclasses.replace(PRIMARY, kernel=6, stride=1),
+                "more": ConvCapsulesConfig(types=2, dim=4, kernel=3),
+                "classes": CLASS,
+            },
+            {},
+            r"that come in: choose kernel 3 or less, for the layers after it, or padding SAME; the images",
+        ),
+        (
+            {
+                "stem": conv(),
+                "primary": dataclasses.replace(PRIMARY, kernel=6, stride=3),
+                "more": ConvCapsulesConfig(types=2, dim=4, kernel=3),
+                "classes": CLASS,
+            },
+            {},
+            "that come in: choose padding SAME, here and in the layers after it: no kernel fits them;",
         ),
         (
             {"stem": conv(), "classes": CLASS},

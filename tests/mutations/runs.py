@@ -402,9 +402,23 @@ RUNS = (
     Mutation(
         "a flag's kind beside what belonged to the one that was assumed",
         "schema/tree.py",
-        "    assumed = _assume(schema, tree)\n",
+        '    assumed = _assume(schema, tree, [key.split(".") for key in _leaves(flags)])\n',
         "    assumed = tree\n",
         ("tests/runs/test_values.py",),
+    ),
+    Mutation(
+        "a flag that reaches into what a file leaves out",
+        "schema/tree.py",
+        '    assumed = _assume(schema, tree, [key.split(".") for key in _leaves(flags)])\n',
+        "    assumed = _assume(schema, tree)\n",
+        ("tests/runs/test_values.py",),
+    ),
+    Mutation(
+        "advice on a kernel that looks at one layer alone",
+        "layers/model.py",
+        '        if problem is None or problem[1].field != "kernel":\n',
+        "        if problem is None or problem[0] != name:\n",
+        ("tests/layers/test_model.py",),
     ),
     Mutation(
         "a resumed run on other data of the same kind",

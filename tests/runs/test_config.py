@@ -215,7 +215,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         ({"training.feed": "grian"}, "training.feed: got 'grian'", "did you mean 'grain'?"),
         (
             {"model.routing": "dynamc"},
-            "model.routing.kind: got 'dynamc'",
+            "model.routing: got 'dynamc'",
             "did you mean 'dynamic'?",
         ),
         ({"model.routing.num_iters": 0}, "model.routing.num_iters: got 0", "at least 1"),
@@ -236,7 +236,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         ),
         ({"model.stem.kernel": 0}, "model.stem.kernel: got 0", "at least 1"),
         ({"model.decoder.hidden": []}, "model.decoder.hidden: got []", "at least one size"),
-        ({"optimiser.schedule": "cosin"}, "schedule.kind: got 'cosin'", "did you mean 'cosine'?"),
+        ({"optimiser.schedule": "cosin"}, "schedule: got 'cosin'", "did you mean 'cosine'?"),
         ({"optimiser.schedule.rate": 0}, "optimiser.schedule.rate: got 0", "greater than 0"),
         ({"loss.margin": "papper"}, "loss.margin: got 'papper'", "did you mean 'paper'?"),
         ({"data": "digit"}, "data: got 'digit'", "did you mean 'digits'?"),

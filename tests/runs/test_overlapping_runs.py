@@ -90,8 +90,11 @@ def test_a_report_draws_both_images(copy):
     _, tables = report_run(copy.folder)
     assert (copy.folder / "reconstructions.png").exists()
     page = (copy.folder / "report.html").read_text()
-    assert "each of its 2 longest capsules" in page
-    assert "these are the 12 with the longest capsules of wrong classes, the longest first." in page
+    assert "each of its 2 most active capsules" in page
+    assert (
+        "these are the 12 with the most active capsules of wrong classes, the most active first."
+        in page
+    )
     assert {"Evaluations", "Confused most often"} <= {table.title for table in tables}
     (evaluated,) = (table for table in tables if table.title == "Evaluations")
     row = dict(zip(evaluated.headings, evaluated.rows[0], strict=True))

@@ -1,5 +1,7 @@
 """Losses, metrics, augmentations and data of a configuration: values that are chosen by kind."""
 
+import copy
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import capsjax as cj
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Cutout, Dataset, Digits, Flip, Shift, Split
+from capsjax.layers import ActivationHead
 from capsjax.losses import (
     CrossEntropyLoss,
     LinearMargin,
@@ -15,6 +18,7 @@ from capsjax.losses import (
     SpreadLoss,
 )
 from capsjax.metrics import Accuracy, CalibrationError, DeadCapsules, ErrorRate, TopKError
+from capsjax.routing import DynamicRouting, EMRouting
 from capsjax.runs.config import Config
 from capsjax.runs.sources import check_overrides
 from capsjax.schema.text import dump, read_yaml
@@ -85,6 +89,34 @@ def test_a_flag_that_changes_a_kind_leaves_nothing_of_one_that_was_assumed():
     assert kept.loss == MarginLoss(
         margin="released", reconstruction_weight=0.1, positive_margin=0.8
     )
+
+
+def test_a_flag_that_reaches_into_what_a_file_leaves_out_changes_what_stands_there():
+    primary = "{kind: primary_capsules, types: 2, dim: 4, kernel: 3}"
+    layers = f"{{primary: {primary}, last: {{kind: dense_capsules, dim: 4}}}}"
+    tree = read_yaml(f"{LINES}model: {{kind: network, layers: {layers}}}\n", "x")
+    before = copy.deepcopy(tree)
+    flags = {"model.head.output": "softmax", "model.routing": {"num_iters": 2}}
+    config = build(Config, tree, source="x", overrides=flags)
+    assert config.model.head == ActivationHead(output="softmax")
+    assert config.model.routing == DynamicRouting(num_iters=2)
+    assert tree == before
+    other = build(Config, tree, source="x", overrides={"model.routing.kind": "em"})
+    assert other.model.routing == EMRouting()
+    with pytest.raises(
+        UserError, match=r"(?s)model\.head\.shared: unknown key.*belongs to kind linear"
+    ):
+        build(Config, tree, source="x", overrides={"model.head.shared": True})
+    # A file says its kinds: what it leaves out may be another one than its author thinks.
+    text = dump(config).replace("kind: activation", "")
+    with pytest.raises(UserError, match=r"model\.head\.kind: missing"):
+        build(Config, read_yaml(text, "x"), source="x")
+
+
+def test_a_string_for_a_kind_is_named_once():
+    tree = read_yaml(f"{LINES}loss: {{kind: spread}}\n", "x")
+    with pytest.raises(UserError, match=r"^loss: got 'mse'\n  expected one of binary"):
+        build(Config, tree, source="x", overrides={"loss": "mse"})
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_errors_in_a_file_to_the_letter(toy, message, changes, came, expected):
         ),
         (
             ["--model.routing", "unifrom"],
-            "model.routing: model.routing.kind: got 'unifrom'\n"
+            "model.routing: got 'unifrom'\n"
             "  expected one of dynamic, uniform; did you mean 'uniform'?",
         ),
     ],
