@@ -222,6 +222,22 @@ def take_capsules(layer: Layer, given: Shape) -> CapsuleShape:
     raise FieldError(type(layer).__name__, "kind", getattr(layer, "kind", None), expected)
 
 
+class KernelError(FieldError):
+    """Tell of a kernel that is larger than what comes in.
+
+    Args:
+        owner: the class of the layer.
+        given: the kernel.
+        size: the largest that this layer takes.
+        bound: what that is, in words.
+    """
+
+    def __init__(self, owner: str, given: int, size: int, bound: str):
+        self.size, self.bound = size, bound
+        expected = f"{bound}: choose kernel {size} or less, or padding SAME"
+        super().__init__(owner, "kernel", given, expected)
+
+
 def convolved(
     layer: Layer, given: Shape, *, kernel: int, stride: int, padding: Padding
 ) -> tuple[int, int]:
@@ -238,16 +254,13 @@ def convolved(
         Rows and columns, (h, w).
 
     Raises:
-        FieldError: If the kernel is larger than what comes in.
+        KernelError: If the kernel is larger than what comes in.
     """
     size, axis = min(zip(given.grid, ("height", "width"), strict=True))
     if padding == "VALID" and kernel > size:  # SAME puts zeros around, so that any kernel fits
         what = given if isinstance(given, Features) else f"grid {list(given.grid)} of the {given}"
-        expected = (
-            f"at most {size}, the {axis} of the {what} that come in: choose kernel {size} or less, or "
-            "padding SAME"
-        )
-        raise FieldError(type(layer).__name__, "kernel", kernel, expected)
+        bound = f"at most {size}, the {axis} of the {what} that come in"
+        raise KernelError(type(layer).__name__, kernel, size, bound)
     # The same for every layer that convolves, so that shapes and arrays agree.
     height, width = (output_size(size, kernel, stride, padding) for size in given.grid)
     return height, width

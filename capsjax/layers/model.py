@@ -2,16 +2,25 @@
 
 import abc
 import dataclasses
+import functools
 import keyword
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 from flax import nnx
 
 from capsjax.checks import FieldError, check_choice, check_type, nearest
 from capsjax.convolution import PRECISIONS, Precision
 from capsjax.data.trainable import channels_first
-from capsjax.layers.base import INITIALISATIONS, Around, Features, Initialisation, Layer, Shape
+from capsjax.layers.base import (
+    INITIALISATIONS,
+    Around,
+    Features,
+    Initialisation,
+    KernelError,
+    Layer,
+    Shape,
+)
 from capsjax.layers.decoder import ImageDecoder
 from capsjax.layers.head import ActivationHead, Head
 from capsjax.layers.stacks import stacks
@@ -203,17 +212,9 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
         return steps
     name, error = problem
     expected = error.expected
-    if error.field == "kernel":  # what fits this layer may leave too little for those after it
-        kernel = _largest_kernel(network, name, image_shape, num_classes)
-        what = expected.partition(": choose")[0]
-        if kernel is None:
-            expected = (
-                f"{what}: choose padding SAME, here and in the layers after it: no kernel fits them"
-            )
-        elif f"kernel {kernel} or less" not in expected:
-            expected = (
-                f"{what}: choose kernel {kernel} or less, for the layers after it, or padding SAME"
-            )
+    if isinstance(error, KernelError) and not channels_first(image_shape):
+        misfit = functools.partial(_misfit, network, name, image_shape, num_classes)
+        expected = f"{error.bound}: {_advice(error, name, misfit, model)}"
     raise _named(error, expected, model.key(name), image_shape) from error
 
 
@@ -235,18 +236,37 @@ def _follow(
     return tuple(steps), None
 
 
-def _largest_kernel(
-    network: NetworkConfig, name: str, image_shape: tuple[int, int, int], num_classes: int
-) -> int | None:
-    """Return the largest kernel of a layer with which no kernel is too large; None if there is none."""
-    layer: Any = network.layers[name]
-    for kernel in range(min(layer.kernel, *image_shape[:2]), 0, -1):
-        layers = {**network.layers, name: dataclasses.replace(layer, kernel=kernel)}
-        changed = dataclasses.replace(network, layers=layers)
-        _, problem = _follow(changed, image_shape, num_classes)
-        if problem is None or problem[1].field != "kernel":
-            return kernel
-    return None
+def _advice(error: KernelError, name: str, misfit: Callable[..., str | None], model: Model) -> str:
+    """Say which kernels of a layer, or which padding, let all layers fit; else which does not fit then."""
+    fitting = [n for n in range(1, error.size + 1) if misfit(kernel=n) is None]
+    ways = ["padding SAME"] if misfit(padding="SAME") is None else []
+    other = misfit(kernel=error.size)
+    behind = other is not None and other != name
+    if fitting:
+        less = " or less" if len(fitting) == fitting[-1] else ""
+        after = f", for {model.key(other)}" if behind else ""
+        ways.insert(0, f"kernel {fitting[-1]}{less}{after}")
+    if ways:
+        return f"choose {', or '.join(ways)}"
+    either = f"; {model.key(other)} does not fit then either" if behind else ""
+    return f"choose kernel {error.size} or less, or padding SAME{either}"
+
+
+def _misfit(
+    network: NetworkConfig,
+    name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    **fields: object,
+) -> str | None:
+    """Return the first layer that does not fit where fields of one are changed; None if all fit."""
+    try:
+        layer: Any = dataclasses.replace(cast(Any, network.layers[name]), **fields)
+        changed = dataclasses.replace(network, layers={**network.layers, name: layer})
+        problem = _follow(changed, image_shape, num_classes)[1]
+    except (TypeError, ValueError):  # a layer of one's own without such a field, or with a rule
+        return name
+    return None if problem is None else problem[0]
 
 
 def _named(

@@ -42,7 +42,7 @@ class CalibrationError(Metric):
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b bins"]:
         """Return confidence - 1 or 0 for right or wrong, in the bin of the confidence, else 0, [b, bins].
 
-        Of k labels it is the mean over the k longest capsules, each right if it is one of them.
+        Of k labels it is the mean over the k most active capsules, each right if it is one of them.
         """
         if batch.labels.ndim == 1:
             confidence = output.lengths.max(axis=-1).astype(jnp.float32)  # [b]

@@ -109,7 +109,7 @@ class Classification:
 
     @functools.cached_property
     def roc_auc(self) -> Float[np.ndarray, "j"]:
-        """How often an example of a class has a longer capsule of it than one of another class."""
+        """How often an example of a class has a more active capsule of it than one of another class."""
         from sklearn.metrics import roc_auc_score
 
         found = np.full(self.lengths.shape[1], np.nan)
@@ -172,7 +172,7 @@ class Classification:
 
 
 def longest_classes(lengths: Float[np.ndarray, "n j"], count: int = 1) -> Int[np.ndarray, "n *k"]:
-    """Return the classes of the longest capsules; among equally long ones the first comes first.
+    """Return the most active classes; among equally active ones the first comes first.
 
     Args:
         lengths: the belief in each class, [n, j].

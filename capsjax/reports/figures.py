@@ -187,16 +187,24 @@ def drawn_name(name: str, number: int) -> str:
     return name if all(font.get_char_index(ord(letter)) for letter in name) else str(number)
 
 
-def lay_out(figure: Figure) -> None:
+def lay_out(figure: Figure, like: Figure | None = None) -> None:
     """Arrange what is in a figure, once: each of its files would measure every word of it again.
 
     Args:
         figure: what is going to be written.
+        like: the same in other colours, already arranged; None to measure.
     """
-    if figure.get_layout_engine() is not None:
+    if figure.get_layout_engine() is None:
+        return
+    if like is None:
         with drawn_with(LIGHT):
             figure.draw_without_rendering()
-        figure.set_layout_engine(None)
+    else:
+        for ours, theirs in zip(figure.axes, like.axes, strict=True):
+            ours.set_position(theirs.get_position(original=True))
+        for ours, theirs in zip(figure.texts, like.texts, strict=True):
+            ours.set_position(theirs.get_position())
+    figure.set_layout_engine(None)
 
 
 def save(figure: Figure, path: Path, *others: Path) -> Path:

@@ -215,6 +215,7 @@ def picture(light: Figure, dark: Figure, file: Path, caption: str, alt: str) -> 
         The picture, with both figures within it as SVG.
     """
     figures.save(light, *(file.with_name(f"{file.name}.{form}") for form in ("svg", "pdf", "png")))
+    figures.lay_out(dark, like=light)
     return Picture(caption, alt, *(_address(figure) for figure in (light, dark)))
 
 

@@ -1,5 +1,6 @@
 """New directories for runs and comparisons: nothing that is there is ever written over."""
 
+import contextlib
 import datetime
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,26 @@ from pathlib import Path
 from capsjax.checks import UserError
 from capsjax.runs import advice, directory
 from capsjax.runs.config import Config
+
+
+def check_place(out: Path | None, create_in: Callable[[Path | None], Path]) -> None:
+    """Check that a directory can be made, by making it; it and all that was made for it is removed.
+
+    Args:
+        out: where, as `create` has it.
+        create_in: makes it.
+
+    Raises:
+        UserError: If it exists already, or cannot be made.
+    """
+    place = (Path("runs/run") if out is None else out).absolute()
+    there = {parent for parent in place.parents if parent.exists()}
+    folder = create_in(out)
+    with contextlib.suppress(OSError):  # another run began in one of them
+        for made in (folder, *folder.parents):
+            if made in there:
+                break
+            made.rmdir()
 
 
 def create(

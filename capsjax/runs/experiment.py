@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,14 @@ def train(
     check_data(config, dataset, data, reporter)
     check_feed(config, dataset)
     planned = plan(config, dataset)
-    place, name = None if out is None else Path(out), name or dataset.name
-
-    def make_folder() -> Path:
-        return create.create(place, name, stopped=lambda path: Folder(path).stopped)
-
+    memory.check_held(config, dataset)
+    make_folder = partial(
+        create.create, name=name or dataset.name, stopped=lambda path: Folder(path).stopped
+    )
+    place = None if out is None else Path(out)
     with signals.held():
-        make_folder().rmdir()  # what cannot be made is said before what takes time
-    reporter.start(COMPILING, None)
+        create.check_place(place, make_folder)
+    reporter.start(COMPILING, None)  # no mistake that is known at once comes after it
     memory.check(config, dataset)
     state, described = planned.initial_state(config.seed), description.describe(config, dataset)
     if start is not None:
@@ -90,7 +91,7 @@ def train(
             line = f"start: initialised, as they do not fit {donor.folder}: {', '.join(anew)}"
             checkpoints.warn(line) if isinstance(reporter, Silent) else reporter.say(line)
     with signals.held():  # a directory without its files could not be resumed
-        folder = make_folder()
+        folder = make_folder(place)
         directory.write_config(folder, config)
         directory.write_json(folder / "environment.json", described)
         directory.write_left_out(folder, dataset.left_out)

@@ -86,11 +86,14 @@ class Run:
     @functools.cached_property
     def model(self) -> CapsNet:
         """The network, a Flax module with the trained parameters, as it is at evaluation."""
-        network = CapsNet(
-            self.config.input_shape(self.image_shape),
-            self.num_classes,
-            config=self.config.model,
-            rngs=nnx.Rngs(0),
+        # The layout alone: numbers that are drawn would give way to the trained ones.
+        network = nnx.eval_shape(
+            lambda: CapsNet(
+                self.config.input_shape(self.image_shape),
+                self.num_classes,
+                config=self.config.model,
+                rngs=nnx.Rngs(0),
+            )
         )
         found, state = self.variables, nnx.state(network, (nnx.Param, nnx.BatchStat))
         flat = {

@@ -70,12 +70,11 @@ def assumed_kind(annotation: Any) -> str | None:
     return next(filter(None, (getattr(part, "assumed_kind", None) for part in parts)), None)
 
 
-def default_kind(cls: type, name: str) -> str | None:
-    """Return the kind of a field's default; None if it has no default, or one without a kind."""
+def default_of(cls: type, name: str) -> Any:
+    """Return a field's default; `dataclasses.MISSING` if it has none."""
     (field,) = (field for field in dataclasses.fields(cls) if field.name == name)
     made = field.default_factory
-    default = field.default if made is dataclasses.MISSING else made()
-    return getattr(default, "kind", None)
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def is_named(annotation: Any) -> bool:

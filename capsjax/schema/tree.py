@@ -27,7 +27,7 @@ from capsjax.schema.fields import (
     assumed_kind,
     beside_kinds,
     dataclass_for,
-    default_kind,
+    default_of,
     fields_of,
     is_named,
     item_type,
@@ -105,20 +105,24 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
 def _assume(annotation: Any, value: Any, reached: Sequence[Sequence[str]] = ()) -> Any:
     """Write out the kinds that a tree leaves to be assumed.
 
-    Where flags reach into what it leaves out, that is the kind of the field's default, as they change what
-    stands there without them. `reached` are the paths of these flags from here on.
+    Where flags reach into what it leaves out, the field's default is written out, as they change what stands
+    there without them. `reached` are the paths of these flags from here on.
     """
+    if reached and isinstance(value, str) and value in kinds_of(annotation):
+        value = {"kind": value}
+    within = {path[0]: [p[1:] for p in reached if p[0] == path[0] and p[1:]] for path in reached}
     cls = dataclass_for(annotation, value)
     if cls is not None:
         inner, assumed = fields_of(cls), assumed_kind(annotation)
         if "kind" not in value and assumed is not None:
             value = {"kind": assumed, **value}
-        within = {n: [path[1:] for path in reached if path[0] == n and path[1:]] for n in inner}
-        kinds = {n: default_kind(cls, n) for n in inner if within[n] and n not in value}
-        value = {**value, **{n: {"kind": kind} for n, kind in kinds.items() if kind is not None}}
+        out = {n: default_of(cls, n) for n in inner if within.get(n) and n not in value}
+        value = {**value, **{n: to_tree(x) for n, x in out.items() if isinstance(x, Variant)}}
         return {n: _assume(inner.get(n), v, within.get(n, ())) for n, v in value.items()}
     if isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
-        return {n: _assume(item_type(annotation, n), v) for n, v in value.items()}
+        return {
+            n: _assume(item_type(annotation, n), v, within.get(n, ())) for n, v in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_assume(item_type(annotation, n), v) for n, v in enumerate(value)]
     return value
@@ -171,6 +175,16 @@ def _leaves(tree: Tree) -> Iterator[str]:
         within = _leaves(value) if isinstance(value, Mapping) else ()
         yield from (f"{key}.{inner}" for inner in within)
         yield key
+
+
+def _kinds(flags: Tree) -> Tree:
+    """Return the flags that set a kind which others reach into."""
+    above = {key.rpartition(".kind")[0] if key.endswith(".kind") else key: key for key in flags}
+    return {
+        key: flags[key]
+        for path, key in above.items()
+        if isinstance(flags[key], str) and any(other.startswith(f"{path}.") for other in flags)
+    }
 
 
 def _flag_at_fault(problem: Problem, flags: Tree) -> str | None:
@@ -265,8 +279,11 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
 
     flags, problems = _plain_flags(overrides or {}), list[Problem]()
     # Assumed kinds first: a flag that sets another kind leaves nothing of the one that was assumed.
-    assumed = _assume(schema, tree, [key.split(".") for key in _leaves(flags)])
-    merged = _taken_out(schema, assumed, _assume(schema, merge(assumed, flags)))
+    reached = [key.split(".") for key in _leaves(flags)]
+    assumed = _assume(schema, tree, reached)
+    # And kinds first: other flags may reach into what the one that a flag sets leaves out.
+    changed = _assume(schema, merge(assumed, _kinds(flags)), reached)
+    merged = _taken_out(schema, assumed, _assume(schema, merge(changed, flags)))
     tree = _expand(schema, merged, (), problems)
     try:
         # As JSON: strict validation of Python's values would refuse a list for a tuple.

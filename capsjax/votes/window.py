@@ -311,8 +311,10 @@ def _are_vectors(u: tuple[int, ...], W: tuple[int, ...]) -> bool:
 
 def _rows(u: tuple[int, ...], W: tuple[int, ...]) -> str:
     """Say how vectors become the pose matrices that W takes, where they may be meant."""
-    flat = len(W) == 6 and len(u) >= 4 and u[-2] == W[2] and W[4] > 0
+    flat = len(W) == 6 and len(u) in (4, 5) and u[-2] == W[2] and W[4] > 0
     if not flat or u[-1] in (0, W[4]) or u[-1] % W[4]:
         return ""
-    p = u[-1] // W[4]
-    return f"; poses that are matrices of {p} rows are u.reshape(*u.shape[:-1], {p}, {W[4]})"
+    p, d = u[-1] // W[4], W[4]
+    # With one batch axis, where both readings fit, matrices are taken.
+    batch = "1, " if _are_vectors((*u[:-1], p, d), W) else ""
+    return f"; poses that are matrices of {p} rows are u.reshape({batch}*u.shape[:-1], {p}, {d})"

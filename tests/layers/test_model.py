@@ -260,7 +260,7 @@ PRIMARY, CLASS = PrimaryConfig(types=2, dim=4, kernel=3), DenseConfig(dim=5)
                 "classes": CLASS,
             },
             {},
-            r"that come in: choose kernel 3 or less, for the layers after it, or padding SAME; the images",
+            r"come in: choose kernel 3 or less, for model.layers.more, or padding SAME; the images",
         ),
         (
             {
@@ -270,7 +270,7 @@ PRIMARY, CLASS = PrimaryConfig(types=2, dim=4, kernel=3), DenseConfig(dim=5)
                 "classes": CLASS,
             },
             {},
-            "that come in: choose padding SAME, here and in the layers after it: no kernel fits them;",
+            "or padding SAME; model.layers.more does not fit then either; the images are",
         ),
         (
             {"stem": conv(), "classes": CLASS},

@@ -402,15 +402,15 @@ RUNS = (
     Mutation(
         "a flag's kind beside what belonged to the one that was assumed",
         "schema/tree.py",
-        '    assumed = _assume(schema, tree, [key.split(".") for key in _leaves(flags)])\n',
+        "    assumed = _assume(schema, tree, reached)\n",
         "    assumed = tree\n",
         ("tests/runs/test_values.py",),
     ),
     Mutation(
         "a flag that reaches into what a file leaves out",
         "schema/tree.py",
-        '    assumed = _assume(schema, tree, [key.split(".") for key in _leaves(flags)])\n',
-        "    assumed = _assume(schema, tree)\n",
+        '    reached = [key.split(".") for key in _leaves(flags)]\n',
+        "    reached = []\n",
         ("tests/runs/test_values.py",),
     ),
     Mutation(
