@@ -136,7 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     predict = command(
         "predict",
-        "Classify files, and write the class of each example and the activations of the class capsules.",
+        "Classify files, and write the class of each example and the scores of all classes.",
         "A row of CSV, or an object of JSON, for each picture, array of an .npy, .npz or .mat, or row of a "
         "table.",
     )

@@ -9,7 +9,7 @@ from capsjax.cli.steps import no_flags, progress, start_jax
 
 
 def predict(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Write what a run says of files: the class of each example, and the activation of each class capsule.
+    """Write what a run says of files: the class of each example, and the score of each class.
 
     Args:
         arguments: the command's own words, as its parser read them.

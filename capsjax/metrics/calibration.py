@@ -1,4 +1,4 @@
-"""Whether classes are as often right as the activations of their capsules say."""
+"""Whether classes are as often right as their scores say."""
 
 import dataclasses
 from typing import Literal
@@ -16,7 +16,7 @@ from capsjax.types import Batch, NetworkOutput
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CalibrationError(Metric):
-    """Describe the expected calibration error, of the greatest activation as a probability.
+    """Describe the expected calibration error, of the highest score as a probability.
 
     ECE = sum_n |sum of confidences - number of correct examples| / examples, over the examples of bin n
 
@@ -42,7 +42,7 @@ class CalibrationError(Metric):
     def __call__(self, output: NetworkOutput, batch: Batch) -> Float[Array, "b bins"]:
         """Return confidence - 1 or 0 for right or wrong, in the bin of the confidence, else 0, [b, bins].
 
-        Of k labels it is the mean over the k most active capsules, each right if it is one of them.
+        Of k labels it is the mean over the k highest scores, each right if it is one of them.
         """
         if batch.labels.ndim == 1:
             confidence = output.lengths.max(axis=-1).astype(jnp.float32)  # [b]

@@ -14,11 +14,11 @@ BINS = 15  # of equal width, as `CalibrationError` has them
 class Classification:
     """Measure how labels and beliefs in classes go together; what is not defined is NaN.
 
-    Examples that show k classes are taken for those of the k most active, all of which are to be right.
+    Examples that show k classes are taken for those of the k highest scores, all of which are to be right.
 
     Args:
         labels: class numbers from 0, [n]; of k different classes in ascending order, [n, k].
-        lengths: the belief in each class, 0 to 1, the activations of class capsules, [n, j].
+        lengths: the belief in each class, 0 to 1, the lengths of class capsules, [n, j].
 
     Example:
         >>> found = Classification(np.array([0, 0, 1]), np.float32([[0.9, 0.1], [0.2, 0.6], [0.1, 0.8]]))
@@ -31,7 +31,7 @@ class Classification:
 
     @functools.cached_property
     def predicted(self) -> Int[np.ndarray, "n *k"]:
-        """The most active class, the first of equals, [n]; the k most active, ascending, [n, k]."""
+        """The class of the highest score, the first of equals, [n]; the k highest, ascending, [n, k]."""
         return longest_classes(self.lengths, self._shown)
 
     @property
@@ -109,7 +109,7 @@ class Classification:
 
     @functools.cached_property
     def roc_auc(self) -> Float[np.ndarray, "j"]:
-        """How often an example of a class has a more active capsule of it than one of another class."""
+        """How often an example of a class has a higher score for it than one of another class."""
         from sklearn.metrics import roc_auc_score
 
         found = np.full(self.lengths.shape[1], np.nan)
@@ -128,8 +128,8 @@ class Classification:
     def reliability(self) -> Float[np.ndarray, "3 bins"]:
         """Mean confidence, share that is right and number of examples, of each bin of confidence with some.
 
-        The confidence is the greatest activation, as a probability; of examples of k classes,
-        each of the k most active counts.
+        The confidence is the highest score, as a probability; of examples of k classes,
+        each of the k highest counts.
         """
         from sklearn.calibration import calibration_curve
 
@@ -172,7 +172,7 @@ class Classification:
 
 
 def longest_classes(lengths: Float[np.ndarray, "n j"], count: int = 1) -> Int[np.ndarray, "n *k"]:
-    """Return the most active classes; among equally active ones the first comes first.
+    """Return the classes of the highest scores; among equal ones the first comes first.
 
     Args:
         lengths: the belief in each class, [n, j].

@@ -26,10 +26,10 @@ MOST_CONFUSED = 10  # pairs of classes in a table
 READING = (
     "Precision is the share that is right of what was taken for the class, recall the share of the "
     "class that was taken for it, F1 their harmonic mean, ROC AUC how often an example of the class has a "
-    "more active capsule of it than one of another class. Balanced accuracy is the mean recall; precision, "
-    "F1 and ROC AUC of the whole are means over classes. The calibration error is by how much the activation "
-    "of the most active capsule, as a probability, misses the share that is right. — is what has no value, "
-    "such as the recall of a class without an example."
+    "higher score for it than one of another class. Balanced accuracy is the mean recall; precision, F1 and "
+    "ROC AUC of the whole are means over classes. The calibration error is by how much the highest score of "
+    "an image, as a probability, misses the share that is right. — is what has no value, such "
+    "as the recall of a class without an example."
 )
 
 
@@ -201,17 +201,17 @@ def _reliability(name: str, of: Predictions) -> Panel:
         ax.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle=(0, (2, 2)), label=label)
         sizes = 12 + 120 * counts / counts.max()
         ax.plot(confidence, right, color=theme.ink, linewidth=1.2)
-        ax.scatter(confidence, right, s=sizes, color=theme.ink, label="images, by activation")
+        ax.scatter(confidence, right, s=sizes, color=theme.ink, label="images, by score")
         ax.set_xlim(-0.03, 1.03)
         ax.set_ylim(-0.05, 1.05)
-        ax.set_xlabel("activation of the most active capsule")
+        ax.set_xlabel("highest score of a class")
         ax.set_ylabel("share that is right")
         ax.set_title(f"calibration ({_where(of)})", fontsize=10, parse_math=False)
         legend_below(ax)
 
     points = ", ".join(f"{r:.2f} at {c:.2f}" for c, r in zip(confidence, right, strict=True))
     caption = (
-        f"How many of those are right that are as certain, {_where(of)}: above the line activations say too "
+        f"How many of those are right that are as certain, {_where(of)}: above the line scores say too "
         f"little, below it too much. The larger a dot, the more images. Calibration error {error:.4f}."
     )
-    return Panel(name, caption, f"Share that is right against the activation: {points}.", draw)
+    return Panel(name, caption, f"Share that is right against the score: {points}.", draw)

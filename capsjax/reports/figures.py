@@ -128,7 +128,7 @@ def reconstruction_figure(
     predicted: Sequence[str],
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Draw images above what the decoder made of their most active capsules, six in a row.
+    """Draw images above what the decoder made of the capsules of the classes predicted, six in a row.
 
     Args:
         images: pixels, [n, h, w, c]; from 0 to 1, or black is the least and white the largest of them.

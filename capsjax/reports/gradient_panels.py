@@ -88,7 +88,7 @@ def _stages(comparison: Comparison, known: Records, name: str, title: str) -> Pa
 
 
 def coupling_panels(comparison: Comparison, couplings: Records) -> list[Panel]:
-    """Return how far couplings are from uniform and from random ones, iteration by iteration, at the end.
+    """Return how far couplings are from the first and from random ones, iteration by iteration, at the end.
 
     Args:
         comparison: its numbers.
@@ -114,14 +114,14 @@ def coupling_panels(comparison: Comparison, couplings: Records) -> list[Panel]:
 
 
 def distance_panel(name: str, layer: str, of: Mapping[str, tuple[str, Records]]) -> Panel:
-    """Return how far the couplings of a layer are from uniform and from random ones at each iteration.
+    """Return how far the couplings of a layer are from the first and from random ones at each iteration.
 
     Args:
         name: of the files.
         layer: its name.
         of: by the name of an arm or a mode the key of its colour, and its records of that layer.
     """
-    kinds = {"from_uniform": ("from uniform", "-"), "from_random": ("from random", ":")}
+    kinds = {"from_the_first": ("from the first", "-"), "from_random": ("from random", ":")}
 
     def line(arm: str, kind: str) -> tuple[list[int], list[float]]:
         return means_along(of[arm][1], "iteration", kind)
@@ -139,13 +139,13 @@ def distance_panel(name: str, layer: str, of: Mapping[str, tuple[str, Records]])
         ax.set_title(f"distance of couplings, layer {layer}", fontsize=10)
         legend_below(ax)
 
-    told = [f"{arm} ends {line(arm, 'from_uniform')[1][-1]:.3f} from uniform" for arm in of]
+    told = [f"{arm} ends {line(arm, 'from_the_first')[1][-1]:.3f} from the first" for arm in of]
     caption = (
-        "How far the couplings of a trained network are from uniform ones at each iteration (total "
-        "variation: 0 alike, 1 apart), and from couplings as decided as these whose parents are dealt out "
-        "at random."
+        "How far the couplings of a trained network are at each iteration from the first, which are uniform "
+        "but for slot attention (total variation: 0 alike, 1 apart), and from couplings as decided as these "
+        "whose parents are dealt out at random."
     )
-    alt = f"Distance of couplings of layer {layer} from uniform by iteration: {'; '.join(told)}."
+    alt = f"Distance of couplings of layer {layer} from the first by iteration: {'; '.join(told)}."
     return Panel(name, caption, alt, draw)
 
 

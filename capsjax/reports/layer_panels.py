@@ -29,7 +29,8 @@ CAPTION = (
 )
 NOTE = (
     "Mean: of the activations of its capsules, which are the lengths of their poses unless its routing says "
-    "otherwise; of features, of |x|. A capsule is active in an image if its activation is at least "
+    "otherwise, and say nothing where it makes all poses equally long; of features, of |x|. A capsule is "
+    "active in an image if its activation is at least "
     f"{DeadCapsules.threshold:g}, a feature if it is not 0: active is the share that are, averaged over the "
     "images; dead is the share of capsules, or of channels, that none of these images activates. Entropy: "
     "of the couplings of a child over its parents, averaged; 0 is one parent for each child, log J is all J "

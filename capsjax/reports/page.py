@@ -31,13 +31,24 @@ ROUTINGS = {
     "em": "A parent is a Gaussian that is fitted to the votes of its children: r M-steps, and r − 1 E-steps "
     "between them, which share out the children anew.",
     "fixed_point": "Routing by the last agreement alone, which approaches a fixed point as r grows.",
+    "variational": "A parent is a Gaussian with a distribution over its parameters, fitted to the votes of "
+    "its children by variational Bayes.",
+    "inverted_attention": "Parents attend to children: the agreement with the parents' last poses decides, "
+    "normalised poses follow.",
+    "heinsen": "Parents predict the votes of their children; a child is shared out by how well they do.",
+    "self_attention": "How well a vote agrees with all votes for its parent decides, once; nothing "
+    "iterates.",
+    "slot_attention": "Parents are slots that compete for the children's keys, and are updated by a GRU; "
+    "they begin with different values.",
+    "interest": "Interests of one shared matrix, routed by agreement from given first logits.",
+    "soft_k_means": "A parent is the mean of its votes; a child is shared out by distance.",
     "self": "Each child decides by its own pose which parents it belongs to; nothing iterates, so there is "
     "no gradient mode to choose.",
     NOT_ROUTED: "No layer of the network routes: no child is coupled to a parent.",
 }
 READOUTS = (
     "Number of routing iterations: r readouts of the parents, and r − 1 updates of the logits between "
-    "them. With r = 1 the coupling is uniform."
+    "them. With r = 1 the coupling is uniform, but where a routing begins with parents that differ."
 )
 STEPS = "Number of M-steps of EM routing, with r − 1 E-steps between. With r = 1 the coupling is uniform."
 NO_TABLE = Table("", (), ())

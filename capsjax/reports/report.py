@@ -241,9 +241,9 @@ def _images(run: Run, shown: Shown) -> Picture:
     figures.save(light, run.folder / f"{name}.png")
     right = sum(a == b for a, b in zip(told, found, strict=True))
     of, word = (
-        ("its most active capsule", "label")
+        ("the capsule of the class predicted", "label")
         if count == 1
-        else (f"each of its {count} most active capsules", "labels")
+        else (f"each capsule of the {count} classes predicted", "labels")
     )
     made = "" if drawn is None else f", and below each what the decoder drew from {of}"
     caption = f"Test images{made}. Above: the {word} → the prediction; bold where they differ. {shown.order}"

@@ -23,8 +23,9 @@ SHOWN = 12  # test images that are shown
 PREDICTED = 1000  # that are predicted, where no prediction is kept
 COUPLINGS = (
     "Means over images and children. Entropy: of the couplings of a child over its parents, in nats. "
-    "Agreement: of the votes with the parents' poses, weighted by the couplings. From uniform: how far "
-    "couplings are from uniform ones (total variation: 0 alike, 1 apart); from random: from couplings as "
+    "Agreement: of the votes with the parents' poses, weighted by the couplings. From the first: how far "
+    "couplings are from those of the first iteration (total variation: 0 alike, 1 apart), which are uniform "
+    "but where a routing begins with parents that differ, as slot attention; from random: from couplings as "
     "decided as these whose parents are dealt out at random."
 )
 
@@ -94,7 +95,7 @@ def gather_shown(run: Run, data: object, measured: Sequence[Predictions]) -> Sho
 
 
 def wrong_first(found: Classification) -> Int[np.ndarray, "n"]:
-    """Order examples: wrong ones by the greatest activation of a wrong class, then right ones as they come.
+    """Order examples: wrong ones by the highest score of a wrong class, then right ones as they come.
 
     Args:
         found: labels and beliefs of n examples.
@@ -118,11 +119,11 @@ def _describe_order(wrong: int, predicted: int, count: int) -> str:
         return f"None of {of} test images is wrong: these are the first."
     which = f"Of {of} test images {wrong} {'is' if wrong == 1 else 'are'} wrong"
     if wrong >= SHOWN:
-        some = f"the {SHOWN} with the most active capsules of wrong classes, the most active first"
+        some = f"the {SHOWN} with the highest scores of wrong classes, the highest first"
         return f"{which}: these are {some}."
     return (
-        f"{which}, and stand{'s' if wrong == 1 else ''} first, by the activation of the most "
-        "active capsule of a wrong class; then right ones, in the order of the data."
+        f"{which}, and stand{'s' if wrong == 1 else ''} first, by the highest score of a "
+        "wrong class; then right ones, in the order of the data."
     )
 
 
@@ -190,7 +191,7 @@ def couplings_table(records: Records, count: int) -> Table:
     Returns:
         The table: a row for each layer and iteration.
     """
-    names = ("entropy", "agreement", "from_uniform", "from_random")
+    names = ("entropy", "agreement", "from_the_first", "from_random")
     rows = tuple(
         (r[LAYER], str(r["iteration"]), *(f"{r[name]:.4f}" for name in names)) for r in records
     )

@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
         files: the file of each example, as it was given, [n].
         places: the place of each in its file, from 0, [n].
         classes: what the data call the class of each, [n]; of k classes of each, [n, k].
-        lengths: the activation of each class capsule, mostly the length of its pose, [n, j].
+        lengths: the score of each class, mostly the length of its capsule's pose, [n, j].
         names: what the data call each class, [j].
         left_out: what could not be read, and why, in lines.
     """
@@ -40,7 +40,7 @@ class Prediction(NamedTuple):
     left_out: Sequence[str]
 
     def to_csv(self) -> str:
-        """Return a row for each example: file, index in it, class, and the activation of each class capsule.
+        """Return a row for each example: file, index in it, class, and the score of each class.
 
         Of examples that show k classes there are columns class_1 to class_k.
         """
@@ -49,7 +49,7 @@ class Prediction(NamedTuple):
         found = self.classes.reshape(len(self.classes), -1)  # [n, k]
         several = [f"class_{number}" for number in range(1, found.shape[1] + 1)]
         named = ["class"] if self.classes.ndim == 1 else several
-        writer.writerow(["file", "index", *named, *(f"activation_{name}" for name in self.names)])
+        writer.writerow(["file", "index", *named, *(f"score_{name}" for name in self.names)])
         known = zip(self.files, self.places, found.tolist(), self.lengths, strict=True)
         for file, place, classes, lengths in known:
             each = (f"{length:.6g}" for length in lengths.tolist())
@@ -64,7 +64,7 @@ class Prediction(NamedTuple):
                 "file": file,
                 "index": place,
                 "class": found,
-                "activations": dict(zip(names, lengths, strict=True)),
+                "scores": dict(zip(names, lengths, strict=True)),
             }
             for file, place, found, lengths in zip(
                 self.files, self.places, self.classes.tolist(), self.lengths.tolist(), strict=True

@@ -135,7 +135,7 @@ class CapsNetClassifier(
         return self.classes_[lengths.argmax(-1)]
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n j"]:
-        """Return activations of the class capsules, scaled to add up to 1, [n, j]."""
+        """Return scores of the classes, scaled to add up to 1, [n, j]."""
         return shares(self._lengths(X))
 
     def transform(self, X: Any) -> Float[np.ndarray, "n f"]:

@@ -21,9 +21,9 @@ def describe_couplings(
 
     Returns:
         By layer, means over examples at each of the r readouts, [r]: `entropy` in nats; `agreement`, of votes
-        where they count; `from_uniform`, the distance from the first coupling, which every iterative routing
-        makes of logits of 0; `from_random`, the distance from a coupling as decided as this one, whose
-        parents were dealt out to each child anew; and `dead`, which share of the parents no example
+        where they count; `from_the_first`, the distance from the first coupling, which is uniform where
+        routing begins with logits of 0; `from_random`, the distance from a coupling as decided as this one,
+        whose parents were dealt out to each child anew; and `dead`, which share of the parents no example
         activates in the end, the same at each.
     """
     return {name: _describe(found) for name, found in layers.items() if found.trace is not None}
@@ -35,14 +35,14 @@ def _describe(found: RoutingResult) -> dict[str, Any]:
     coupling = trace.coupling  # [r, b, ..., i, j]
     order = jnp.argsort(jax.random.uniform(jax.random.key(0), coupling.shape[1:]), axis=-1)
     dealt = jnp.take_along_axis(coupling, jnp.broadcast_to(order, coupling.shape), axis=-1)
-    uniform = jnp.broadcast_to(coupling[:1], coupling.shape)
+    first = jnp.broadcast_to(coupling[:1], coupling.shape)
     rounds = len(coupling)
     return {
         "entropy": jax.vmap(children_entropy)(coupling).mean(-1),  # over examples
         "agreement": trace.agreement.reshape(rounds, -1).mean(
             -1
         ),  # and positions, where there are any
-        "from_uniform": jax.vmap(coupling_distance)(coupling, uniform).mean(-1),
+        "from_the_first": jax.vmap(coupling_distance)(coupling, first).mean(-1),
         "from_random": jax.vmap(coupling_distance)(coupling, dealt).mean(-1),
         "dead": jnp.full(
             rounds, dead_capsules(found.activation.reshape(len(found.activation), -1))

@@ -62,9 +62,9 @@ class WindowVotes(Votes):
             if W[0] <= u[-5] and W[1] <= u[-4]:
                 return
             raise UserError(
-                f"window_votes: got children on a grid {list(u[-5:-3])} and windows {list(W[:2])}, expected "
-                "windows that fit into the grid: smaller ones, or children with zeros around "
-                "(jax.numpy.pad), as padding SAME of the layer conv_capsules puts them"
+                f"window_votes: got children of {u[-3]} types on a grid {list(u[-5:-3])} and windows "
+                f"{list(W[:2])}, expected windows that fit into the grid: smaller ones, or children with "
+                "zeros around (jax.numpy.pad), as padding SAME of the layer conv_capsules puts them"
             )
         raise UserError(
             f"window_votes: got u {list(u)} and W {list(W)}, expected u [*batch, h, w, a, d], or "
@@ -109,6 +109,7 @@ class WindowVotes(Votes):
         Raises:
             UserError: If x is not on the grid of the children.
         """
+        x = as_array("votes.seen", x)
         size, grid = self.u.ndim - 5, self.u.shape[:-2]
         if x.shape[: size + 3] != grid:
             raise UserError(
@@ -296,6 +297,7 @@ def window_votes(
         Hinton, Sabour and Frosst 2018, section 4, "convolutional capsules".
     """
     u, W = as_array("window_votes: u", u), as_array("window_votes: W", W)
+    check_floating("window_votes", u, W)  # before an axis that was not given
     if _are_vectors(u.shape, W.shape):
         u = u[..., None, :]  # [*batch, h, w, a, 1, d]
     return WindowVotes(u, W, stride, share)

@@ -416,9 +416,24 @@ RUNS = (
     Mutation(
         "advice on a kernel that looks at one layer alone",
         "layers/model.py",
-        '        if problem is None or problem[1].field != "kernel":\n',
-        "        if problem is None or problem[0] != name:\n",
+        "    return None if problem is None else problem[0]\n",
+        "    return None if problem is None or problem[0] != name else name\n",
         ("tests/layers/test_model.py",),
+    ),
+    Mutation(
+        "compiling that is announced after it",
+        "runs/experiment.py",
+        "    reporter.start(COMPILING, None)  # no mistake that is known at once comes after it\n"
+        "    memory.check(config, dataset)\n",
+        "    memory.check(config, dataset)\n    reporter.start(COMPILING, None)\n",
+        ("tests/runs/test_memory.py",),
+    ),
+    Mutation(
+        "folders above a run's that stay where it cannot begin",
+        "runs/create.py",
+        "            made.rmdir()\n",
+        "            made.rmdir()\n            break\n",
+        ("tests/runs/test_memory.py",),
     ),
     Mutation(
         "a resumed run on other data of the same kind",

@@ -277,12 +277,12 @@ def test_what_was_seen_is_drawn():
     ]
     panels += law_panel(made, examples)
     assert "rank correlation -1.00" in panels[-1].alt
-    distances = {"from_uniform": 0.25, "from_random": 0.5}
+    distances = {"from_the_first": 0.25, "from_random": 0.5}
     couplings = [
         r | {"layer": "classes", "iteration": k} | distances for r in known for k in (1, 2)
     ]
     panels += coupling_panels(made, couplings)
-    assert "full ends 0.250 from uniform" in panels[-1].alt
+    assert "full ends 0.250 from the first" in panels[-1].alt
     for panel in panels:
         panel_figure(panel, DARK)
     assert law_panel(made, examples[:4]) == coupling_panels(made, []) == []

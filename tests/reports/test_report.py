@@ -281,7 +281,7 @@ def test_the_page_of_a_run(compared):
         'alt="Confusion matrix of 500 images',
         "12 test images and their reconstructions, wrong ones first; 0 of them classified correctly",
         'alt="Activations of 3 layers',
-        'alt="Distance of couplings of layer classes from uniform',
+        'alt="Distance of couplings of layer classes from the first',
         '<h2 id="limits">What this does not show',
         "This is one run.",
         "<summary>The whole configuration</summary>",

@@ -38,7 +38,7 @@ def test_the_most_confident_mistake_comes_first():
     assert wrong_first(right).tolist() == [0, 1, 2, 3]
 
 
-def test_of_two_labels_the_most_active_capsule_of_another_class_counts():
+def test_of_two_labels_the_highest_score_of_another_class_counts():
     lengths = np.float32([[0.9, 0.8, 0.7], [0.9, 0.1, 0.5], [0.2, 0.6, 0.95]])
     found = Classification(np.array([[0, 1], [0, 1], [0, 1]]), lengths)
     assert found.right.tolist() == [True, False, False]
@@ -58,8 +58,8 @@ def test_wrong_images_are_shown_first_by_the_kept_predictions(run, shown):
     # What is averaged over images is of those that nothing chose.
     np.testing.assert_array_equal(shown.first.raw, test.images[:12])
     assert shown.order == (
-        f"Of the 500 test images {len(wrong)} are wrong: these are the 12 with the most active capsules of "
-        "wrong classes, the most active first."
+        f"Of the 500 test images {len(wrong)} are wrong: these are the 12 with the highest scores of "
+        "wrong classes, the highest first."
     )
 
 

@@ -46,7 +46,7 @@ def test_pictures_of_a_folder_are_classified_one_by_one(run, pictures, answer):
     assert code == 0
     assert err == ["left out: new/notes.txt (not a picture: text)"]
     head, *rows = csv.reader(io.StringIO("\n".join(out)))
-    assert head == ["file", "index", "class", "activation_cat", "activation_dog"]
+    assert head == ["file", "index", "class", "score_cat", "score_dog"]
     order = [0, 0, 1, 2, 3, 4, 5]
     assert sorted(row[0] for row in rows[1:]) == sorted(
         str(path.relative_to(pictures.parent)) for path in pictures.rglob("*.png")
@@ -72,7 +72,7 @@ def test_arrays_are_classified_as_json_into_a_new_file(run, pictures, answer):
     ]  # fmt: skip
     order = [*range(6), 0, 1]
     assert [line["class"] for line in found[:8]] == run.predict(BYTES[order]).tolist()
-    assert found[0]["activations"].keys() == {"cat", "dog"}
+    assert found[0]["scores"].keys() == {"cat", "dog"}
     code, _, err = answer("predict", run.folder, "x.npy", "--out", "p.json")
     assert code == 2
     assert "--out: got 'p.json', which exists, expected a new file" in err[0]

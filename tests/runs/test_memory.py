@@ -221,6 +221,24 @@ def test_nothing_is_written_of_what_does_not_fit(call, with_memory, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_compiling_is_announced_and_leaves_nothing_of_what_does_not_fit(tmp_path, monkeypatch):
+    told = []
+
+    class Telling(Silent):
+        def start(self, label, total, done=0):
+            told.append(label)
+
+    def refuse(*_):
+        told.append("refused")
+        raise UserError("too large")
+
+    monkeypatch.setattr(memory, "check", refuse)
+    with pytest.raises(UserError, match="too large"):
+        cj.train(SMOKE, out=tmp_path / "deep" / "run", reporter=Telling())
+    assert told == ["compiling", "refused"]
+    assert not any(tmp_path.iterdir())
+
+
 def test_what_an_allocation_that_failed_says_to_lower():
     assert "lower training.batch_size, training.eval_batch_size, model.routing.num_iters or" in (
         memory.what_to_lower(SMOKE)

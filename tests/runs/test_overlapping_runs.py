@@ -90,11 +90,8 @@ def test_a_report_draws_both_images(copy):
     _, tables = report_run(copy.folder)
     assert (copy.folder / "reconstructions.png").exists()
     page = (copy.folder / "report.html").read_text()
-    assert "each of its 2 most active capsules" in page
-    assert (
-        "these are the 12 with the most active capsules of wrong classes, the most active first."
-        in page
-    )
+    assert "each capsule of the 2 classes predicted" in page
+    assert "these are the 12 with the highest scores of wrong classes, the highest first." in page
     assert {"Evaluations", "Confused most often"} <= {table.title for table in tables}
     (evaluated,) = (table for table in tables if table.title == "Evaluations")
     row = dict(zip(evaluated.headings, evaluated.rows[0], strict=True))

@@ -9,7 +9,7 @@ import pytest
 import capsjax as cj
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Cutout, Dataset, Digits, Flip, Shift, Split
-from capsjax.layers import ActivationHead
+from capsjax.layers import ActivationHead, BatchNorm
 from capsjax.losses import (
     CrossEntropyLoss,
     LinearMargin,
@@ -24,6 +24,8 @@ from capsjax.runs.sources import check_overrides
 from capsjax.schema.text import dump, read_yaml
 from capsjax.schema.tree import build
 from capsjax.training.config import TrainingConfig
+from capsjax.training.optimisers import SGD
+from capsjax.training.schedules import Exponential
 from capsjax.types import Batch
 
 LINES = "data: digits\ntraining: {epochs: 1}\n"
@@ -103,6 +105,22 @@ def test_a_flag_that_reaches_into_what_a_file_leaves_out_changes_what_stands_the
     assert tree == before
     other = build(Config, tree, source="x", overrides={"model.routing.kind": "em"})
     assert other.model.routing == EMRouting()
+    # What a flag's own kind leaves out, too, and what a short form in the file does.
+    flags = {"optimiser": "sgd", "optimiser.schedule.rate": 0.1, "optimiser.schedule.decay": 0.5}
+    assert build(Config, tree, source="x", overrides=flags).optimiser == SGD(
+        schedule=Exponential(rate=0.1, decay=0.5)
+    )
+    short = build(
+        Config, tree | {"optimiser": "sgd"}, source="x", overrides={"optimiser.clip_norm": 2}
+    )
+    assert short.optimiser == SGD(clip_norm=2.0)
+    # A default that is not its class's own, within a layer.
+    named = {"primary": {"kind": "primary_capsules", "types": 2, "dim": 4, "kernel": 3}}
+    named["last"] = {"kind": "homogeneous_capsules"}
+    deep = tree | {"model": {"kind": "network", "layers": named}}
+    flags = {"model.layers.last.normalisation.momentum": 0.5}
+    found = build(Config, deep, source="x", overrides=flags).model.layers["last"].normalisation
+    assert found == BatchNorm(scale=False, momentum=0.5)
     with pytest.raises(
         UserError, match=r"(?s)model\.head\.shared: unknown key.*belongs to kind linear"
     ):
