@@ -213,20 +213,24 @@ def shapes(model: Model, image_shape: tuple[int, int, int], num_classes: int) ->
     name, error = problem
     expected = error.expected
     if isinstance(error, KernelError) and not channels_first(image_shape):
-        misfit = functools.partial(_misfit, network, name, image_shape, num_classes)
+        misfit = functools.partial(_misfit, network, steps, name, image_shape, num_classes)
         expected = f"{error.bound}: {_advice(error, name, misfit, model)}"
     raise _named(error, expected, model.key(name), image_shape) from error
 
 
 def _follow(
-    network: NetworkConfig, image_shape: tuple[int, int, int], num_classes: int
+    network: NetworkConfig,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    known: tuple[Step, ...] = (),
 ) -> tuple[tuple[Step, ...], tuple[str, FieldError] | None]:
     """Return the steps up to the first layer that does not fit, and its name and error if there is one."""
-    before: dict[str, Shape] = {}
+    before: dict[str, Shape] = {step.name: step.shape for step in known}
     context = dataclasses.replace(around(network, image_shape, num_classes), before=before)
-    steps = []
-    shape: Shape = Features((image_shape[0], image_shape[1]), image_shape[2])  # an image's channels
-    for name, layer in network.layers.items():
+    steps = list(known)
+    image = Features((image_shape[0], image_shape[1]), image_shape[2])  # its channels
+    shape: Shape = known[-1].shape if known else image
+    for name, layer in list(network.layers.items())[len(known) :]:
         try:
             given, shape = shape, layer.shape(shape, context)
         except FieldError as error:
@@ -237,23 +241,23 @@ def _follow(
 
 
 def _advice(error: KernelError, name: str, misfit: Callable[..., str | None], model: Model) -> str:
-    """Say which kernels of a layer, or which padding, let all layers fit; else which does not fit then."""
+    """Say which kernels of a layer, or which padding, let all layers fit; else what this layer needs."""
     fitting = [n for n in range(1, error.size + 1) if misfit(kernel=n) is None]
     ways = ["padding SAME"] if misfit(padding="SAME") is None else []
     other = misfit(kernel=error.size)
-    behind = other is not None and other != name
     if fitting:
         less = " or less" if len(fitting) == fitting[-1] else ""
-        after = f", for {model.key(other)}" if behind else ""
+        after = f", for {model.key(other)}" if other is not None and other != name else ""
         ways.insert(0, f"kernel {fitting[-1]}{less}{after}")
     if ways:
         return f"choose {', or '.join(ways)}"
-    either = f"; {model.key(other)} does not fit then either" if behind else ""
-    return f"choose kernel {error.size} or less, or padding SAME{either}"
+    alone = ", which alone is not enough" if other != name else ""
+    return f"choose kernel {error.size} or less, or padding SAME{alone}"
 
 
 def _misfit(
     network: NetworkConfig,
+    steps: tuple[Step, ...],
     name: str,
     image_shape: tuple[int, int, int],
     num_classes: int,
@@ -263,7 +267,7 @@ def _misfit(
     try:
         layer: Any = dataclasses.replace(cast(Any, network.layers[name]), **fields)
         changed = dataclasses.replace(network, layers={**network.layers, name: layer})
-        problem = _follow(changed, image_shape, num_classes)[1]
+        problem = _follow(changed, image_shape, num_classes, steps)[1]
     except (TypeError, ValueError):  # a layer of one's own without such a field, or with a rule
         return name
     return None if problem is None else problem[0]

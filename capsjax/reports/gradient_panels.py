@@ -121,7 +121,7 @@ def distance_panel(name: str, layer: str, of: Mapping[str, tuple[str, Records]])
         layer: its name.
         of: by the name of an arm or a mode the key of its colour, and its records of that layer.
     """
-    kinds = {"from_the_first": ("from the first", "-"), "from_random": ("from random", ":")}
+    kinds = {"from_uniform": ("from the first", "-"), "from_random": ("from random", ":")}
 
     def line(arm: str, kind: str) -> tuple[list[int], list[float]]:
         return means_along(of[arm][1], "iteration", kind)
@@ -139,11 +139,11 @@ def distance_panel(name: str, layer: str, of: Mapping[str, tuple[str, Records]])
         ax.set_title(f"distance of couplings, layer {layer}", fontsize=10)
         legend_below(ax)
 
-    told = [f"{arm} ends {line(arm, 'from_the_first')[1][-1]:.3f} from the first" for arm in of]
+    told = [f"{arm} ends {line(arm, 'from_uniform')[1][-1]:.3f} from the first" for arm in of]
     caption = (
         "How far the couplings of a trained network are at each iteration from the first, which are uniform "
-        "but for slot attention (total variation: 0 alike, 1 apart), and from couplings as decided as these "
-        "whose parents are dealt out at random."
+        "where routing begins with logits of 0 (total variation: 0 alike, 1 apart), and from couplings as "
+        "decided as these whose parents are dealt out at random."
     )
     alt = f"Distance of couplings of layer {layer} from the first by iteration: {'; '.join(told)}."
     return Panel(name, caption, alt, draw)

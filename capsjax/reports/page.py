@@ -30,6 +30,8 @@ MEANING = {
 ROUTINGS = {
     "em": "A parent is a Gaussian that is fitted to the votes of its children: r M-steps, and r − 1 E-steps "
     "between them, which share out the children anew.",
+    "dynamic": "A child's logits grow by the agreement of its votes with the parents' poses; the coupling is "
+    "their softmax.",
     "fixed_point": "Routing by the last agreement alone, which approaches a fixed point as r grows.",
     "variational": "A parent is a Gaussian with a distribution over its parameters, fitted to the votes of "
     "its children by variational Bayes.",
@@ -48,7 +50,7 @@ ROUTINGS = {
 }
 READOUTS = (
     "Number of routing iterations: r readouts of the parents, and r − 1 updates of the logits between "
-    "them. With r = 1 the coupling is uniform, but where a routing begins with parents that differ."
+    "them. With r = 1 the coupling is that of the first logits, and uniform where these are 0."
 )
 STEPS = "Number of M-steps of EM routing, with r − 1 E-steps between. With r = 1 the coupling is uniform."
 NO_TABLE = Table("", (), ())

@@ -25,8 +25,8 @@ COUPLINGS = (
     "Means over images and children. Entropy: of the couplings of a child over its parents, in nats. "
     "Agreement: of the votes with the parents' poses, weighted by the couplings. From the first: how far "
     "couplings are from those of the first iteration (total variation: 0 alike, 1 apart), which are uniform "
-    "but where a routing begins with parents that differ, as slot attention; from random: from couplings as "
-    "decided as these whose parents are dealt out at random."
+    "where routing begins with logits of 0, as most do; from random: from couplings as decided as these "
+    "whose parents are dealt out at random."
 )
 
 
@@ -191,7 +191,7 @@ def couplings_table(records: Records, count: int) -> Table:
     Returns:
         The table: a row for each layer and iteration.
     """
-    names = ("entropy", "agreement", "from_the_first", "from_random")
+    names = ("entropy", "agreement", "from_uniform", "from_random")
     rows = tuple(
         (r[LAYER], str(r["iteration"]), *(f"{r[name]:.4f}" for name in names)) for r in records
     )
@@ -199,6 +199,6 @@ def couplings_table(records: Records, count: int) -> Table:
         LAYER,
         "iteration",
         "entropy, nats",
-        *(name.replace("_", " ") for name in names[1:]),
+        *("agreement", "from the first", "from random"),
     )
     return Table(f"Couplings by iteration, {count} test images", headings, rows, COUPLINGS)

@@ -1,7 +1,8 @@
 """New directories for runs and comparisons: nothing that is there is ever written over."""
 
-import contextlib
 import datetime
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,30 +10,30 @@ from capsjax.checks import UserError
 from capsjax.runs import advice, directory
 from capsjax.runs.config import Config
 
+Stopped = Callable[[Path], Config | None]
 
-def check_place(out: Path | None, create_in: Callable[[Path | None], Path]) -> None:
-    """Check that a directory can be made, by making it; it and all that was made for it is removed.
+
+def check_place(out: Path | None, *, stopped: Stopped | None = None) -> None:
+    """Check that the directory of a run can be made, before anything that takes time; it is not made.
 
     Args:
         out: where, as `create` has it.
-        create_in: makes it.
+        stopped: as `create` has it.
 
     Raises:
         UserError: If it exists already, or cannot be made.
     """
-    place = (Path("runs/run") if out is None else out).absolute()
-    there = {parent for parent in place.parents if parent.exists()}
-    folder = create_in(out)
-    with contextlib.suppress(OSError):  # another run began in one of them
-        for made in (folder, *folder.parents):
-            if made in there:
-                break
-            made.rmdir()
+    folder = Path("runs/run") if out is None else out
+    try:
+        if out is not None and (out.exists() or out.is_symlink()):
+            raise _taken(out, stopped)
+        there = next(parent for parent in folder.absolute().parents if parent.exists())
+        os.rmdir(tempfile.mkdtemp(dir=there))  # only by writing is it known what can be written
+    except OSError as error:
+        raise _unmade(folder, error) from error
 
 
-def create(
-    out: Path | None, name: str, *, stopped: Callable[[Path], Config | None] | None = None
-) -> Path:
+def create(out: Path | None, name: str, *, stopped: Stopped | None = None) -> Path:
     """Make a new directory for a run.
 
     Args:
@@ -62,17 +63,22 @@ def create(
                 count += 1
                 folder = stem.with_name(f"{stem.name}-{count}")
     except FileExistsError as error:
-        got = f"out: got {str(folder)!r}, which exists, expected a new directory; "
-        config = stopped(folder) if stopped is not None else None
-        if config is None:
-            raise UserError(f"{got}choose another, or leave it out", argument="out") from error
-        call, command = advice.how_to_resume(folder, config)
-        what = "comparison" if directory.is_comparison(folder) else "run"
-        got += f"to resume the {what} that stopped there: "
-        raise UserError(got + call, on_command_line=got + command, argument="out") from error
+        raise _taken(folder, stopped) from error
     except OSError as error:
-        raise UserError(
-            f"out: got {str(folder)!r}, which cannot be made ({error.strerror}), expected a place to "
-            "write",
-            argument="out",
-        ) from error
+        raise _unmade(folder, error) from error
+
+
+def _taken(folder: Path, stopped: Stopped | None) -> UserError:
+    got = f"out: got {str(folder)!r}, which exists, expected a new directory; "
+    config = stopped(folder) if stopped is not None else None
+    if config is None:
+        return UserError(f"{got}choose another, or leave it out", argument="out")
+    call, command = advice.how_to_resume(folder, config)
+    what = "comparison" if directory.is_comparison(folder) else "run"
+    got += f"to resume the {what} that stopped there: "
+    return UserError(got + call, on_command_line=got + command, argument="out")
+
+
+def _unmade(folder: Path, error: OSError) -> UserError:
+    got = f"out: got {str(folder)!r}, which cannot be made ({error.strerror})"
+    return UserError(f"{got}, expected a place to write", argument="out")

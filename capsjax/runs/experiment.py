@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +68,17 @@ def train(
     check_feed(config, dataset)
     planned = plan(config, dataset)
     memory.check_held(config, dataset)
-    make_folder = partial(
-        create.create, name=name or dataset.name, stopped=lambda path: Folder(path).stopped
-    )
     place = None if out is None else Path(out)
-    with signals.held():
-        create.check_place(place, make_folder)
-    reporter.start(COMPILING, None)  # no mistake that is known at once comes after it
+
+    def stopped(path: Path) -> Config | None:
+        return Folder(path).stopped
+
+    create.check_place(place, stopped=stopped)
+    donor = load(start) if isinstance(start, str | Path) else start
+    reporter.start(COMPILING, None)
     memory.check(config, dataset)
     state, described = planned.initial_state(config.seed), description.describe(config, dataset)
-    if start is not None:
-        donor = start if isinstance(start, Run) else load(start)
+    if donor is not None:
         taken, anew = transfer(donor.variables, state.variables)
         state = state._replace(
             params={name: taken[name] for name in state.params},
@@ -91,11 +90,11 @@ def train(
             line = f"start: initialised, as they do not fit {donor.folder}: {', '.join(anew)}"
             checkpoints.warn(line) if isinstance(reporter, Silent) else reporter.say(line)
     with signals.held():  # a directory without its files could not be resumed
-        folder = make_folder(place)
+        folder = create.create(place, name or dataset.name, stopped=stopped)
         directory.write_config(folder, config)
         directory.write_json(folder / "environment.json", described)
         directory.write_left_out(folder, dataset.left_out)
-        if start is not None:  # what resumes before the first epoch is over has these to begin with
+        if donor is not None:  # what resumes before the first epoch is over has these to begin with
             checkpoints.save(folder / "checkpoints", state)
         signals.advise(f"Resume with: {advice.how_to_resume(folder, config)[1]}")
     with locked(folder, reporter.say):

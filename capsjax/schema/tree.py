@@ -117,7 +117,7 @@ def _assume(annotation: Any, value: Any, reached: Sequence[Sequence[str]] = ()) 
         if "kind" not in value and assumed is not None:
             value = {"kind": assumed, **value}
         out = {n: default_of(cls, n) for n in inner if within.get(n) and n not in value}
-        value = {**value, **{n: to_tree(x) for n, x in out.items() if isinstance(x, Variant)}}
+        value = {**value, **{n: _short(x) for n, x in out.items() if isinstance(x, Variant)}}
         return {n: _assume(inner.get(n), v, within.get(n, ())) for n, v in value.items()}
     if isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
         return {
@@ -126,6 +126,14 @@ def _assume(annotation: Any, value: Any, reached: Sequence[Sequence[str]] = ()) 
     if isinstance(value, list | tuple):
         return [_assume(item_type(annotation, n), v) for n, v in enumerate(value)]
     return value
+
+
+def _short(default: Any) -> Any:
+    """Write a default as a file would: its kind, and what differs from that kind's own defaults."""
+    own = [name for name in fields_of(type(default)) if name != "kind"]
+    cls, given = type(default), {name: getattr(default, name) for name in own}
+    differing = {name: x for name, x in given.items() if x != default_of(cls, name)}
+    return {"kind": default.kind, **to_tree(differing)}
 
 
 def _taken_out(annotation: Any, before: Any, after: Any) -> Any:
@@ -169,22 +177,26 @@ def _expand(
     return value
 
 
-def _leaves(tree: Tree) -> Iterator[str]:
-    """Yield the dotted key of each value within mappings."""
+def _leaves(tree: Tree) -> Iterator[tuple[str, Any]]:
+    """Yield each value within mappings, and its dotted key."""
     for key, value in tree.items():
-        within = _leaves(value) if isinstance(value, Mapping) else ()
-        yield from (f"{key}.{inner}" for inner in within)
-        yield key
+        if isinstance(value, Mapping) and value:
+            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(value))
+        else:
+            yield key, value
 
 
-def _kinds(flags: Tree) -> Tree:
-    """Return the flags that set a kind which others reach into."""
-    above = {key.rpartition(".kind")[0] if key.endswith(".kind") else key: key for key in flags}
-    return {
-        key: flags[key]
-        for path, key in above.items()
-        if isinstance(flags[key], str) and any(other.startswith(f"{path}.") for other in flags)
+def _kinds(leaves: Tree) -> list[Tree]:
+    """Return the flags that set a kind which others reach into, one by one, the outer before the inner."""
+    above = {
+        key: key.removesuffix(".kind") for key, value in leaves.items() if isinstance(value, str)
     }
+    found = [
+        key
+        for key, path in above.items()
+        if any(other.startswith(f"{path}.") and other != key for other in leaves)
+    ]
+    return [{key: leaves[key]} for key in sorted(found, key=lambda key: above[key].count("."))]
 
 
 def _flag_at_fault(problem: Problem, flags: Tree) -> str | None:
@@ -279,10 +291,12 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
 
     flags, problems = _plain_flags(overrides or {}), list[Problem]()
     # Assumed kinds first: a flag that sets another kind leaves nothing of the one that was assumed.
-    reached = [key.split(".") for key in _leaves(flags)]
-    assumed = _assume(schema, tree, reached)
+    leaves = dict(_leaves(flags))
+    reached = [key.split(".") for key in leaves]
+    changed = assumed = _assume(schema, tree, reached)
     # And kinds first: other flags may reach into what the one that a flag sets leaves out.
-    changed = _assume(schema, merge(assumed, _kinds(flags)), reached)
+    for kind in _kinds(leaves):
+        changed = _assume(schema, merge(changed, kind), reached)
     merged = _taken_out(schema, assumed, _assume(schema, merge(changed, flags)))
     tree = _expand(schema, merged, (), problems)
     try:

@@ -21,7 +21,7 @@ def describe_couplings(
 
     Returns:
         By layer, means over examples at each of the r readouts, [r]: `entropy` in nats; `agreement`, of votes
-        where they count; `from_the_first`, the distance from the first coupling, which is uniform where
+        where they count; `from_uniform`, the distance from the first coupling, uniform where
         routing begins with logits of 0; `from_random`, the distance from a coupling as decided as this one,
         whose parents were dealt out to each child anew; and `dead`, which share of the parents no example
         activates in the end, the same at each.
@@ -42,7 +42,7 @@ def _describe(found: RoutingResult) -> dict[str, Any]:
         "agreement": trace.agreement.reshape(rounds, -1).mean(
             -1
         ),  # and positions, where there are any
-        "from_the_first": jax.vmap(coupling_distance)(coupling, first).mean(-1),
+        "from_uniform": jax.vmap(coupling_distance)(coupling, first).mean(-1),
         "from_random": jax.vmap(coupling_distance)(coupling, dealt).mean(-1),
         "dead": jnp.full(
             rounds, dead_capsules(found.activation.reshape(len(found.activation), -1))

@@ -270,7 +270,7 @@ PRIMARY, CLASS = PrimaryConfig(types=2, dim=4, kernel=3), DenseConfig(dim=5)
                 "classes": CLASS,
             },
             {},
-            "or padding SAME; model.layers.more does not fit then either; the images are",
+            "or padding SAME, which alone is not enough; the images are",
         ),
         (
             {"stem": conv(), "classes": CLASS},

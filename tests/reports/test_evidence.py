@@ -277,7 +277,7 @@ def test_what_was_seen_is_drawn():
     ]
     panels += law_panel(made, examples)
     assert "rank correlation -1.00" in panels[-1].alt
-    distances = {"from_the_first": 0.25, "from_random": 0.5}
+    distances = {"from_uniform": 0.25, "from_random": 0.5}
     couplings = [
         r | {"layer": "classes", "iteration": k} | distances for r in known for k in (1, 2)
     ]

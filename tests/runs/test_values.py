@@ -9,6 +9,7 @@ import pytest
 import capsjax as cj
 from capsjax.checks import FieldError, UserError
 from capsjax.data import Cutout, Dataset, Digits, Flip, Shift, Split
+from capsjax.gradients import FullGradient
 from capsjax.layers import ActivationHead, BatchNorm
 from capsjax.losses import (
     CrossEntropyLoss,
@@ -114,6 +115,13 @@ def test_a_flag_that_reaches_into_what_a_file_leaves_out_changes_what_stands_the
         Config, tree | {"optimiser": "sgd"}, source="x", overrides={"optimiser.clip_norm": 2}
     )
     assert short.optimiser == SGD(clip_norm=2.0)
+    mapped = {"optimiser": {"kind": "sgd", "schedule": {"rate": 0.1}}}
+    assert build(Config, tree, source="x", overrides=mapped).optimiser.schedule.rate == 0.1
+    flags = {"model": "capsnet", "model.routing.gradient": "full"}
+    deeper = build(
+        Config, tree, source="x", overrides=flags | {"model.routing.gradient.remat": True}
+    )
+    assert deeper.model.routing == DynamicRouting(gradient=FullGradient(remat=True))
     # A default that is not its class's own, within a layer.
     named = {"primary": {"kind": "primary_capsules", "types": 2, "dim": 4, "kernel": 3}}
     named["last"] = {"kind": "homogeneous_capsules"}

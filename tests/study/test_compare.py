@@ -238,9 +238,9 @@ def test_couplings_are_measured_at_each_iteration(compared, runs):
     for record in table:
         if record["iteration"] == 1:
             assert record["entropy"] == pytest.approx(np.log(10), rel=1e-5)
-            assert record["from_the_first"] == 0
+            assert record["from_uniform"] == 0
         else:
-            assert 0 < record["from_the_first"] < 0.5
+            assert 0 < record["from_uniform"] < 0.5
             assert 0 < record["from_random"] < 0.5
     # Of the last iteration they are those that the network routes by.
     output = runs["full", 1].outputs(Digits().load().train.images[:256])
@@ -249,7 +249,7 @@ def test_couplings_are_measured_at_each_iteration(compared, runs):
     )
     c = np.asarray(output.coupling)
     assert last["entropy"] == pytest.approx(-(c * np.log(c)).sum(-1).mean(), rel=1e-4)
-    assert last["from_the_first"] == pytest.approx(np.abs(c - 0.1).sum(-1).mean() / 2, rel=1e-4)
+    assert last["from_uniform"] == pytest.approx(np.abs(c - 0.1).sum(-1).mean() / 2, rel=1e-4)
 
 
 def test_the_decoder_s_gradient_does_not_care(raw):

@@ -152,7 +152,7 @@ def test_couplings_of_a_layer_at_each_iteration():
     top, c = found["top"], np.asarray(result.trace.coupling, np.float64)  # [r, b, i, j]
     np.testing.assert_allclose(top["entropy"], -(c * np.log(c)).sum(-1).mean((1, 2)), rtol=1e-4)
     np.testing.assert_allclose(
-        top["from_the_first"], np.abs(c - 0.2).sum(-1).mean((1, 2)) / 2, atol=1e-5
+        top["from_uniform"], np.abs(c - 0.2).sum(-1).mean((1, 2)) / 2, atol=1e-5
     )
     np.testing.assert_allclose(top["agreement"], result.trace.agreement.mean(1), rtol=1e-5)
     assert top["from_random"][0] == pytest.approx(
