@@ -55,6 +55,7 @@ CARRIED_OUT = {
     "choose a smaller kernel": "test_followed.py::test_a_kernel_that_is_no_larger",
     "choose kernel {}": "data/test_trainable.py::"
     "test_a_kernel_larger_than_the_image_can_be_made_to_fit_as_the_error_says",
+    "choose {}": "layers/test_model.py::test_advice_on_a_kernel_works_to_the_letter",
     "choose a smaller batch": "data/test_trainable.py::"
     "test_a_batch_larger_than_the_data_can_be_made_to_fit_as_the_error_says",
     "choose another number of groups": "test_followed.py::test_groups_that_divide_the_channels",

@@ -1,6 +1,7 @@
 """A network is layers by name: shapes before arrays, errors that name the layer, values that compose."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -373,3 +374,22 @@ def test_parameters_of_layers_are_counted(deep):
     stem, primary = 9 * 4 + 4 + 2 * 4, 9 * 4 * 6 + 6
     assert count_parameters(network) == stem + primary + 8 * 3 * 3 * 4 + 3 * 4 * 4 * 5
     assert sorted(deep.statistics) == ["stem.norm.mean", "stem.norm.var"]
+
+
+def test_advice_on_a_kernel_works_to_the_letter():
+    before = {"stem": conv(), "primary": dataclasses.replace(PRIMARY, kernel=6, stride=1)}
+    layers = before | {
+        "more": ConvCapsulesConfig(types=2, dim=4, kernel=3),
+        "classes": CLASS,
+    }
+    with pytest.raises(FieldError) as caught:
+        shapes(NetworkConfig(layers=layers), SHAPE, CLASSES)
+    most = re.search(r"choose kernel (\d) or less, .*, or padding SAME", str(caught.value))
+    assert most is not None
+    fields = [{"kernel": n} for n in range(1, int(most[1]) + 1)] + [{"padding": "SAME"}]
+    for changed in fields:
+        layers["primary"] = dataclasses.replace(before["primary"], **changed)
+        assert shapes(NetworkConfig(layers=layers), SHAPE, CLASSES)[-1].name == "classes"
+    layers["primary"] = dataclasses.replace(before["primary"], kernel=int(most[1]) + 1)
+    with pytest.raises(FieldError, match=r"model\.layers\.more\.kernel: got 3, expected at most 2"):
+        shapes(NetworkConfig(layers=layers), SHAPE, CLASSES)

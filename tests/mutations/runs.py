@@ -407,27 +407,6 @@ RUNS = (
         ("tests/runs/test_values.py",),
     ),
     Mutation(
-        "a flag that reaches into what a file leaves out",
-        "schema/tree.py",
-        '    reached = [key.split(".") for key in leaves]\n',
-        "    reached = []\n",
-        ("tests/runs/test_values.py",),
-    ),
-    Mutation(
-        "advice on a kernel that looks at one layer alone",
-        "layers/model.py",
-        "    return None if problem is None else problem[0]\n",
-        "    return None if problem is None or problem[0] != name else name\n",
-        ("tests/layers/test_model.py",),
-    ),
-    Mutation(
-        "compiling that is announced after it",
-        "runs/experiment.py",
-        "    reporter.start(COMPILING, None)\n    memory.check(config, dataset)\n",
-        "    memory.check(config, dataset)\n    reporter.start(COMPILING, None)\n",
-        ("tests/runs/test_memory.py",),
-    ),
-    Mutation(
         "a resumed run on other data of the same kind",
         "data/source.py",
         "        theirs = other._inner()\n",
