@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from capsjax.reports import figures
 from capsjax.reports.figures import Panel
 from capsjax.reports.themes import DARK, LIGHT, drawn_with
+from capsjax.routing import DynamicRouting
 from capsjax.study.arms import NOT_ROUTED, Lines, each
 from capsjax.tables import Table, plain
 
@@ -30,8 +31,8 @@ MEANING = {
 ROUTINGS = {
     "em": "A parent is a Gaussian that is fitted to the votes of its children: r M-steps, and r − 1 E-steps "
     "between them, which share out the children anew.",
-    "dynamic": "A child's logits grow by the agreement of its votes with the parents' poses; the coupling is "
-    "their softmax.",
+    DynamicRouting.kind: "A child's logits grow by the agreement of its votes with the parents' poses; the "
+    "coupling is their softmax.",
     "fixed_point": "Routing by the last agreement alone, which approaches a fixed point as r grows.",
     "variational": "A parent is a Gaussian with a distribution over its parameters, fitted to the votes of "
     "its children by variational Bayes.",

@@ -199,6 +199,15 @@ def _kinds(leaves: Tree) -> list[Tree]:
     return [{key: leaves[key]} for key in sorted(found, key=lambda key: above[key].count("."))]
 
 
+def _stands(tree: Any, key: str) -> bool:
+    """Return whether something stands at a dotted key."""
+    for name in key.split("."):
+        if not isinstance(tree, Mapping) or name not in tree:
+            return False
+        tree = tree[name]
+    return True
+
+
 def _flag_at_fault(problem: Problem, flags: Tree) -> str | None:
     """Name the flag that brought a problem: the nearest above it, one within it, or one beside it."""
     path, paths = problem.path, {flag: tuple(flag.split(".")) for flag in flags}
@@ -296,7 +305,8 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
     changed = assumed = _assume(schema, tree, reached)
     # And kinds first: other flags may reach into what the one that a flag sets leaves out.
     for kind in _kinds(leaves):
-        changed = _assume(schema, merge(changed, kind), reached)
+        if _stands(changed, next(iter(kind)).removesuffix(".kind")):  # a new layer keeps its place
+            changed = _assume(schema, merge(changed, kind), reached)
     merged = _taken_out(schema, assumed, _assume(schema, merge(changed, flags)))
     tree = _expand(schema, merged, (), problems)
     try:

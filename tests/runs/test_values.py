@@ -122,6 +122,14 @@ def test_a_flag_that_reaches_into_what_a_file_leaves_out_changes_what_stands_the
         Config, tree, source="x", overrides=flags | {"model.routing.gradient.remat": True}
     )
     assert deeper.model.routing == DynamicRouting(gradient=FullGradient(remat=True))
+    # Layers stay in the order in which they are given, whether a kind is all that one says or not.
+    layers = {"pool": "pool", "first": {"kind": "conv", "channels": 2, "kernel": 1}}
+    layers |= {"primary": {"kind": "primary_capsules", "types": 2, "dim": 4, "kernel": 3}}
+    layers |= {"last": {"kind": "dense_capsules", "dim": 4}}
+    given = {"model": {"kind": "network", "layers": layers, "head": {"output": "softmax"}}}
+    ordered = build(Config, read_yaml(LINES, "x"), source="x", overrides=given).model
+    assert list(ordered.layers) == ["pool", "first", "primary", "last"]
+    assert ordered.head == ActivationHead(output="softmax")
     # A default that is not its class's own, within a layer.
     named = {"primary": {"kind": "primary_capsules", "types": 2, "dim": 4, "kernel": 3}}
     named["last"] = {"kind": "homogeneous_capsules"}
