@@ -18,7 +18,7 @@ class Classification:
 
     Args:
         labels: class numbers from 0, [n]; of k different classes in ascending order, [n, k].
-        lengths: the belief in each class, 0 to 1, the lengths of class capsules, [n, j].
+        lengths: the belief in each class, 0 to 1, such as the lengths of class capsules, [n, j].
 
     Example:
         >>> found = Classification(np.array([0, 0, 1]), np.float32([[0.9, 0.1], [0.2, 0.6], [0.1, 0.8]]))
@@ -128,8 +128,8 @@ class Classification:
     def reliability(self) -> Float[np.ndarray, "3 bins"]:
         """Mean confidence, share that is right and number of examples, of each bin of confidence with some.
 
-        The confidence is the highest score, as a probability; of examples of k classes,
-        each of the k highest counts.
+        The confidence is the highest score, as a probability; of examples of k classes, each of the k
+        highest counts.
         """
         from sklearn.calibration import calibration_curve
 

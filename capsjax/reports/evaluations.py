@@ -28,8 +28,8 @@ READING = (
     "class that was taken for it, F1 their harmonic mean, ROC AUC how often an example of the class has a "
     "higher score for it than one of another class. Balanced accuracy is the mean recall; precision, F1 and "
     "ROC AUC of the whole are means over classes. The calibration error is by how much the highest score of "
-    "an image, as a probability, misses the share that is right. — is what has no value, such "
-    "as the recall of a class without an example."
+    "an image, as a probability, misses the share that is right. — is what has no value, such as the recall "
+    "of a class without an example."
 )
 
 

@@ -71,10 +71,12 @@ def assumed_kind(annotation: Any) -> str | None:
 
 
 def default_of(cls: type, name: str) -> Any:
-    """Return a field's default; `dataclasses.MISSING` if it has none."""
-    (field,) = (field for field in dataclasses.fields(cls) if field.name == name)
-    made = field.default_factory
-    return field.default if made is dataclasses.MISSING else made()
+    """Return a field's default; `dataclasses.MISSING` if it has none, or there is no such field."""
+    field = next((field for field in dataclasses.fields(cls) if field.name == name), None)
+    made = dataclasses.MISSING if field is None else field.default_factory
+    if made is not dataclasses.MISSING:
+        return made()
+    return dataclasses.MISSING if field is None else field.default
 
 
 def is_named(annotation: Any) -> bool:

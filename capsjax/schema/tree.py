@@ -11,7 +11,7 @@ import copy
 import functools
 import json
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from capsjax.checks import KNOWN, is_traced, plain, written
@@ -41,18 +41,20 @@ T = TypeVar("T")
 Tree = Mapping[str, Any]
 
 
-def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
+def merge(tree: Tree, overrides: Tree, schema: Any = object) -> dict[str, Any]:
     """Set dotted keys in a tree.
 
     A flag changes what it names, and nothing else, with one exception: if it changes a `kind`, the keys
     beside it belonged to the old variant and are dropped, unless flags set them. A string is short for a kind
     here too: `--gradient full` over a mapping that has a kind is `--gradient.kind full`, and
     `--gradient.remat true` over `gradient: full` keeps that kind. Where `null` stands, a mapping begins.
-    A mapping as a value names each of its keys: `{training: {epochs: 3}}` is `training.epochs: 3`.
+    A mapping as a value names each of its keys: `{training: {epochs: 3}}` is `training.epochs: 3`. One that
+    reaches into what is left out changes the default that stands there, where the schema says of what kind.
 
     Args:
         tree: the tree; it stays as it is.
         overrides: dotted key to value, such as `cli/flags.py` reads.
+        schema: the outermost dataclass; `object` where nothing is known of defaults.
 
     Returns:
         A new tree.
@@ -61,18 +63,18 @@ def merge(tree: Tree, overrides: Tree) -> dict[str, Any]:
         UserError: If a key leads through a value that is neither a mapping nor a string.
     """
     merged = copy.deepcopy(dict(tree))  # the caller's tree stays as it is
-    _set_all(merged, overrides)
+    _set_all(merged, overrides, schema)
     return merged
 
 
-def _set_all(node: dict[str, Any], values: Tree) -> None:
+def _set_all(node: dict[str, Any], values: Tree, annotation: Any) -> None:
     """Set dotted keys, in place: the outer before the inner, and a kind before the keys beside it."""
     for key in sorted(values, key=lambda key: (key.count("."), key.split(".")[-1] != "kind")):
         # A copy: a later key may be set within it.
-        _set(node, key, copy.deepcopy(values[key]))
+        _set(node, key, copy.deepcopy(values[key]), annotation)
 
 
-def _set(node: dict[str, Any], key: str, value: object) -> None:
+def _set(node: dict[str, Any], key: str, value: object, annotation: Any) -> None:
     """Set one dotted key in `node`, in place, by the rules of `merge`."""
     steps, done = key.split("."), 0
     while True:
@@ -82,7 +84,7 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
         name, done = ".".join(steps[done:stop]), stop
         if done == len(steps):
             break
-        old = node.get(name)
+        old, annotation = _at(node, name, annotation)
         inner: Any = {} if old is None else {"kind": old} if isinstance(old, str) else old
         if not isinstance(inner, dict):
             path = ".".join(steps[:done])
@@ -90,39 +92,38 @@ def _set(node: dict[str, Any], key: str, value: object) -> None:
             raise two_line_error(got, f"{path} to be a mapping", argument=key)
         node[name] = inner
         node = inner
-    old = node.get(name)
+    old, within = _at(node, name, annotation) if isinstance(value, dict) else (node.get(name), None)
     if isinstance(value, str) and isinstance(old, dict) and "kind" in old:
         node, name = old, "kind"
     if name == "kind" and node.get(name, value) != value:
         node.clear()  # its keys are another variant's
     if isinstance(value, dict):
         inner = {"kind": old} if isinstance(old, str) else old if isinstance(old, dict) else {}
-        _set_all(inner, value)
+        _set_all(inner, value, within)
         value = inner
     node[name] = value
 
 
-def _assume(annotation: Any, value: Any, reached: Sequence[Sequence[str]] = ()) -> Any:
-    """Write out the kinds that a tree leaves to be assumed.
+def _at(node: Tree, name: str, annotation: Any) -> tuple[Any, Any]:
+    """Return what stands at a name, or else its default if that has a kind; and what may stand there."""
+    cls = dataclass_for(annotation, node)
+    if cls is None:
+        return node.get(name), item_type(annotation, name)
+    within = fields_of(cls).get(name, object)
+    default = default_of(cls, name) if name not in node else None
+    return (_short(default) if isinstance(default, Variant) else node.get(name)), within
 
-    Where flags reach into what it leaves out, the field's default is written out, as they change what stands
-    there without them. `reached` are the paths of these flags from here on.
-    """
-    if reached and isinstance(value, str) and value in kinds_of(annotation):
-        value = {"kind": value}
-    within = {path[0]: [p[1:] for p in reached if p[0] == path[0] and p[1:]] for path in reached}
+
+def _assume(annotation: Any, value: Any) -> Any:
+    """Write out the kinds that a tree leaves to be assumed."""
     cls = dataclass_for(annotation, value)
     if cls is not None:
         inner, assumed = fields_of(cls), assumed_kind(annotation)
         if "kind" not in value and assumed is not None:
             value = {"kind": assumed, **value}
-        out = {n: default_of(cls, n) for n in inner if within.get(n) and n not in value}
-        value = {**value, **{n: _short(x) for n, x in out.items() if isinstance(x, Variant)}}
-        return {n: _assume(inner.get(n), v, within.get(n, ())) for n, v in value.items()}
+        return {n: _assume(inner.get(n), v) for n, v in value.items()}
     if isinstance(value, Mapping) and any(map(is_named, types_in(annotation))):
-        return {
-            n: _assume(item_type(annotation, n), v, within.get(n, ())) for n, v in value.items()
-        }
+        return {n: _assume(item_type(annotation, n), v) for n, v in value.items()}
     if isinstance(value, list | tuple):
         return [_assume(item_type(annotation, n), v) for n, v in enumerate(value)]
     return value
@@ -175,37 +176,6 @@ def _expand(
         items = enumerate(value)
         return [_expand(item_type(annotation, n), v, (*path, n), problems) for n, v in items]
     return value
-
-
-def _leaves(tree: Tree) -> Iterator[tuple[str, Any]]:
-    """Yield each value within mappings, and its dotted key."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(value))
-        else:
-            yield key, value
-
-
-def _kinds(leaves: Tree) -> list[Tree]:
-    """Return the flags that set a kind which others reach into, one by one, the outer before the inner."""
-    above = {
-        key: key.removesuffix(".kind") for key, value in leaves.items() if isinstance(value, str)
-    }
-    found = [
-        key
-        for key, path in above.items()
-        if any(other.startswith(f"{path}.") and other != key for other in leaves)
-    ]
-    return [{key: leaves[key]} for key in sorted(found, key=lambda key: above[key].count("."))]
-
-
-def _stands(tree: Any, key: str) -> bool:
-    """Return whether something stands at a dotted key."""
-    for name in key.split("."):
-        if not isinstance(tree, Mapping) or name not in tree:
-            return False
-        tree = tree[name]
-    return True
 
 
 def _flag_at_fault(problem: Problem, flags: Tree) -> str | None:
@@ -300,14 +270,8 @@ def build(schema: type[T], tree: Tree, *, source: str, overrides: Tree | None = 
 
     flags, problems = _plain_flags(overrides or {}), list[Problem]()
     # Assumed kinds first: a flag that sets another kind leaves nothing of the one that was assumed.
-    leaves = dict(_leaves(flags))
-    reached = [key.split(".") for key in leaves]
-    changed = assumed = _assume(schema, tree, reached)
-    # And kinds first: other flags may reach into what the one that a flag sets leaves out.
-    for kind in _kinds(leaves):
-        if _stands(changed, next(iter(kind)).removesuffix(".kind")):  # a new layer keeps its place
-            changed = _assume(schema, merge(changed, kind), reached)
-    merged = _taken_out(schema, assumed, _assume(schema, merge(changed, flags)))
+    assumed = _assume(schema, tree)
+    merged = _taken_out(schema, assumed, _assume(schema, merge(assumed, flags, schema)))
     tree = _expand(schema, merged, (), problems)
     try:
         # As JSON: strict validation of Python's values would refuse a list for a tuple.

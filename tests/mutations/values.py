@@ -251,8 +251,8 @@ VALUES = (
     Mutation(
         "a flag that reaches into what a file leaves out",
         "schema/tree.py",
-        '    reached = [key.split(".") for key in leaves]\n',
-        "    reached = []\n",
+        "merge(assumed, flags, schema)",
+        "merge(assumed, flags)",
         ("tests/runs/test_values.py",),
     ),
     Mutation(
